@@ -756,7 +756,10 @@ class Histories:
                 yield f"inventory {name} was rebuilt from {owner.hex()} and goes on: --inventory {name}"
                 continue
             theirs = [pack for pack in self._catalogs if pack.header.inventory == inventory]
-            pack = max((one for one in theirs if one.header.job == job), key=lambda one: one.header.number)
+            pack = max(
+                (other for other in theirs if other.header.job == job),
+                key=lambda candidate: candidate.header.number,
+            )
             yield (
                 f"{pack.path}: not-its-own: catalog {pack.header.number} of job {job.hex()} is by inventory "
                 f"{name}, which nothing proves to be the same server; it is not used"
@@ -841,11 +844,11 @@ class Entry:
         """Itself. `ExtractError` if something in it is of another kind than 3 says."""
         whole = (self.number, self.directory, self.kind, self.mode, self.owner, self.size, self.added)
         fits = (
-            all(isinstance(one, int) and one >= 0 for one in whole)
+            all(isinstance(number, int) and number >= 0 for number in whole)
             and isinstance(self.mtime, int)
             and isinstance(self.removed, int | None)
-            and all(isinstance(one, bytes) for one in (self.name, self.chunks))
-            and all(isinstance(one, bytes | None) for one in (self.extra, self.content))
+            and all(isinstance(value, bytes) for value in (self.name, self.chunks))
+            and all(isinstance(value, bytes | None) for value in (self.extra, self.content))
         )
         if not fits:
             raise ExtractError(f"the entry {self.name!r} is not what an entry is")
@@ -1150,12 +1153,12 @@ class Extractor:
         for entry in live:
             if place := self._attempt(entry.name, self._place, entry):
                 places[entry.number] = place
-        placed = [(joined(places[one.number]), one) for one in live if one.number in places]
-        folders = {path: one for path, one in placed if one.kind == DIRECTORY}
+        placed = [(joined(places[entry.number]), entry) for entry in live if entry.number in places]
+        folders = {path: entry for path, entry in placed if entry.kind == DIRECTORY}
         made = [path for path in sorted(folders) if self._attempt(path, tree.enter, path) is not None]
         links: dict[object, Made] = {}
         # Symlinks come last: where one has the name of a directory of other entries, it is the one left out.
-        others = [(path, one) for path, one in placed if one.kind != DIRECTORY]
+        others = [(path, entry) for path, entry in placed if entry.kind != DIRECTORY]
         for path, entry in sorted(others, key=lambda other: other[1].kind == SYMLINK):
             self._attempt(path, self._entry, entry, places[entry.number], tree, links)
         self._attempt(b"", tree.open_others, set(made))
@@ -1319,7 +1322,7 @@ class Extractor:
 
 def joined(place: tuple[bytes, bytes]) -> bytes:
     """Directory and name as one path below the target."""
-    return b"/".join(one for one in place if one)
+    return b"/".join(part for part in place if part)
 
 
 def strangers(uid: int, gid: int, user: object = "", group: object = "") -> Iterator[str]:
@@ -1348,7 +1351,7 @@ def permissions(mode: int) -> int:
 
 def say(text: str, where: TextIO) -> None:
     """A line, in which nothing of a snapshot speaks to the terminal."""
-    shown = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+    shown = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
     print(shown.encode("utf-8", "backslashreplace").decode(), file=where)
 
 

@@ -49,20 +49,20 @@ def test_every_region_has_prices_and_what_is_not_verified_is_marked() -> None:
     spain = TABLE.find("eu-south-2", "s3:DEEP_ARCHIVE")
     assert spain is not None
     assert (spain.storage, spain.retrieval[Tier.STANDARD].gb) == (Decimal("0.0018"), Decimal("0.024"))
-    unverified = {one.name: one.as_in for one in spain.unverified(Tier.STANDARD)}
+    unverified = {figure.name: figure.as_in for figure in spain.unverified(Tier.STANDARD)}
     assert unverified == {"standard.requests": "us-east-1"}
-    assert not any(one.unverified(tier) for one in at_home() for tier in one.retrieval)
+    assert not any(known.unverified(tier) for known in at_home() for tier in known.retrieval)
 
 
 def at_home() -> list[Price]:
-    return [one for one in TABLE.prices if one.region == "us-east-1"]
+    return [known for known in TABLE.prices if known.region == "us-east-1"]
 
 
 def test_a_vault_costs_what_the_class_does_in_the_same_region() -> None:
     found = TABLE.find("eu-central-1", "glacier")
     assert found is not None
     assert (found.storage, found.upload) == (Decimal("0.00405"), Decimal("0.03"))
-    marks = {one.name: one.as_in for one in found.figures if one.as_in}
+    marks = {figure.name: figure.as_in for figure in found.figures if figure.as_in}
     assert marks["storage"] == marks["standard.gb"] == "eu-central-1 s3:GLACIER"
     assert "egress" not in marks, "the same for all kinds of a region"
     assert marks["upload"] == marks["bulk.gb"] == marks["standard.requests"] == "us-east-1"
@@ -72,7 +72,7 @@ def test_a_vault_costs_what_the_class_does_in_the_same_region() -> None:
 def test_a_region_that_nobody_knows_is_priced_as_the_nearest_and_marked_whole() -> None:
     found = TABLE.find("eu-nowhere-9", "s3:GLACIER")
     assert found is not None
-    marks = {one.name: one.as_in for one in found.figures if one.as_in}
+    marks = {figure.name: figure.as_in for figure in found.figures if figure.as_in}
     assert marks["storage"] == marks["standard.gb"] == "eu-central-1"
     assert marks["expedited.gb"] == "us-east-1"
     assert "bulk.gb" not in marks, "free in all regions"
@@ -86,11 +86,11 @@ def test_hours_are_known_without_any_price() -> None:
 
 
 def test_each_figure_has_a_source_and_a_date() -> None:
-    for one in TABLE.prices:
-        for figure in one.figures:
+    for known in TABLE.prices:
+        for figure in known.figures:
             assert figure.source
             assert 2025 <= figure.date.year <= 2026
-        assert one.date == min(figure.date for figure in one.figures if isinstance(figure.value, Decimal))
+        assert known.date == min(figure.date for figure in known.figures if isinstance(figure.value, Decimal))
 
 
 OWN = """extends = true
@@ -110,7 +110,7 @@ def test_figures_of_the_users_own_go_before() -> None:
     found = table.find("eu-central-1", "glacier")
     assert found is not None
     assert found.storage == Decimal("0.0046"), "the newest of them"
-    (figure,) = (one for one in found.figures if one.name == "storage")
+    (figure,) = (figure for figure in found.figures if figure.name == "storage")
     assert (figure.as_in, figure.source) == ("", "set by hand in mine.toml")
     assert table.find("eu-central-1", "s3:GLACIER") == TABLE.find("eu-central-1", "s3:GLACIER")
     assert table.currency == "USD"

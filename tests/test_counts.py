@@ -83,9 +83,11 @@ class TestStatements:
         with statements() as first:
             site.backup()
         site.close()
-        read = [one for one in first if one.lstrip().startswith("SELECT")]
-        assert not [one for one in read if "staged_entries" in one and "content_id" in one]
-        assert not [one for one in read if "FROM chunks WHERE archive" in one]
+        read = [statement for statement in first if statement.lstrip().startswith("SELECT")]
+        assert not [
+            statement for statement in read if "staged_entries" in statement and "content_id" in statement
+        ]
+        assert not [statement for statement in read if "FROM chunks WHERE archive" in statement]
 
     def test_a_plan_of_a_restore_asks_by_the_thousands(self, tmp_path: Path) -> None:
         few, many = self.of_a_plan(tmp_path / "few", 500), self.of_a_plan(tmp_path / "many", 4_000)

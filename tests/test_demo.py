@@ -112,7 +112,7 @@ def test_a_difference_is_exit_code_1(source: Path, tmp_path: Path, monkeypatch: 
     assert "1 entry of it could not be copied" in result.stderr
     document = json.loads(run("--json", "demo", "--source", source, "--dir", tmp_path / "work").stdout)
     assert document["left_out"] == [f"{source}/secret"]
-    assert any("a.txt" in one for one in document["differences"])
+    assert any("a.txt" in difference for difference in document["differences"])
 
 
 def test_a_command_that_fails_ends_the_demo(source: Path, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_every_difference_is_seen(
     assert list(differences(before, str(other))) == []
     spoil(other)
     found = list(differences(before, str(other)))
-    assert any(sentence in one for one in found), found
+    assert any(sentence in text for text in found), found
 
 
 def relink(path: Path, target: str) -> None:

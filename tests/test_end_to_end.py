@@ -47,11 +47,14 @@ def test_two_nights_and_the_first_comes_back(server: Server, tmp_path: Path) -> 
     assert second["bytes_new"] < 1000  # a rename sends nothing again
     second_night = snapshot_of(server.source)
 
-    assert [one["id"] for one in server.json("snapshots")] == [first["snapshot"], second["snapshot"]]
-    assert [one["run"] for one in server.json("runs")] == [second["run"], first["run"]]
-    names = [one["path"] for one in server.json("ls", "-r", f"{first['snapshot'][:8]}:{server.source}")]
+    assert [snapshot["id"] for snapshot in server.json("snapshots")] == [
+        first["snapshot"],
+        second["snapshot"],
+    ]
+    assert [run["run"] for run in server.json("runs")] == [second["run"], first["run"]]
+    names = [entry["path"] for entry in server.json("ls", "-r", f"{first['snapshot'][:8]}:{server.source}")]
     assert f"{server.source}/deep/er/c.txt" in names
-    names = [one["path"] for one in server.json("ls", f"latest:{server.source}/deep")]
+    names = [entry["path"] for entry in server.json("ls", f"latest:{server.source}/deep")]
     assert sorted(names) == [f"{server.source}/deep/er", f"{server.source}/deep/renamed.bin"]
 
     one = server.restore(tmp_path / "first", snapshot=first["snapshot"][:8])
@@ -94,7 +97,7 @@ def test_a_restore_that_waits_is_gone_on_with_by_the_same_words(
     assert (report["outcome"], report["files"], report["waiting"]) == ("done", 4, 0)
     assert_same_tree(Path(str(tmp_path / "out") + str(server.source)), before)
     assert server.json("restores") == []
-    assert [one["state"] for one in server.json("restores", "--all")] == ["done"]
+    assert [restore["state"] for restore in server.json("restores", "--all")] == ["done"]
     assert list((server.state / "restores").iterdir()) == []
 
 
@@ -123,7 +126,7 @@ def test_one_file_alone_is_retrieved_by_its_range(server: Server, tmp_path: Path
     path = f"latest:{server.source}/a.txt"
     plan = server.json("restore", path, "--target", tmp_path / "out", "--dry-run")
     assert (plan["files"], plan["bytes"], len(plan["retrievals"])) == (1, 6, 1)
-    assert plan["retrieved"] < sum(one["size"] for one in server.json("archives")) / 2
+    assert plan["retrieved"] < sum(archive["size"] for archive in server.json("archives")) / 2
     assert not (tmp_path / "out").exists()
     assert server.json("restores", "--all") == []
 
@@ -147,9 +150,9 @@ def look_at_both_books(server: Server, cloud: Cloud, name: str) -> None:
     assert vault["location"].endswith(f":{ACCOUNT_ID}:vaults/{name}")
 
     stored = server.json("archives", "--vault", "cold")
-    assert sorted({one["kind"] for one in stored}) == ["catalog", "data"]
-    assert {one["state"] for one in stored} == {"stored"}
-    assert sum(one["size"] for one in stored) == vault["bytes"]
+    assert sorted({archive["kind"] for archive in stored}) == ["catalog", "data"]
+    assert {archive["state"] for archive in stored} == {"stored"}
+    assert sum(archive["size"] for archive in stored) == vault["bytes"]
 
     assert "was not asked for its list" in server.fails(2, "listing", "show")
     assert "first listing about a day after" in server.fails(1, "listing", "request")
@@ -158,8 +161,10 @@ def look_at_both_books(server: Server, cloud: Cloud, name: str) -> None:
     assert server.json("listing", "request") == {"vault": "cold", "state": "waiting"}
     assert server.json("listing", "show") == {"vault": "cold", "state": "waiting"}
     listing = server.json("listing", "show", "--wait")
-    assert {one["archive_id"] for one in listing["archives"]} == {one["archive_id"] for one in stored}
-    assert {one["known"] for one in listing["archives"]} == {True}
+    assert {archive["archive_id"] for archive in listing["archives"]} == {
+        archive["archive_id"] for archive in stored
+    }
+    assert {archive["known"] for archive in listing["archives"]} == {True}
     assert (listing["missing"], listing["newer_than_list"]) == ([], [])
 
     (server.source / "later.txt").write_text("later\n")

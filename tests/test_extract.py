@@ -43,7 +43,7 @@ def test_it_imports_nothing_of_ours() -> None:
         name.split(".")[0]
         for node in ast.walk(ast.parse(SCRIPT.read_text()))
         for name in (
-            [one.name for one in node.names]
+            [alias.name for alias in node.names]
             if isinstance(node, ast.Import)
             else [node.module or ""]
             if isinstance(node, ast.ImportFrom)

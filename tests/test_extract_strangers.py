@@ -82,10 +82,10 @@ def script() -> Iterator[ModuleType]:
 
 def remove_fulls(shared: Shared, inventory_id: InventoryId) -> None:
     """The full catalogs of an inventory are lost."""
-    for one in list_now(shared.vault).archives:
-        label = one.label
+    for archive in list_now(shared.vault).archives:
+        label = archive.label
         if label is not None and label.inventory_id == inventory_id and label.generation == 2:
-            shared.vault.delete_archives({one.archive_id: None})
+            shared.vault.delete_archives({archive.archive_id: None})
 
 
 # F1.
@@ -100,7 +100,9 @@ def test_a_forged_full_catalog_is_named_and_not_used(shared: Shared, thief: Site
     assert "not-its-own: catalog 3 of job" in told
     assert STRANGER_ID.hex() in told
     listed = shared.extract("--job", "job", "--list", code=3)
-    assert [one.id for one in shared.site.snapshots()] == [line[:16] for line in listed.splitlines()][:2]
+    assert [snapshot.id for snapshot in shared.site.snapshots()] == [
+        line[:16] for line in listed.splitlines()
+    ][:2]
     assert thief.snapshot().id not in listed
     told = shared.extract("--job", "theirs", "--list")
     assert thief.snapshot().id in told
@@ -135,7 +137,9 @@ def test_a_job_of_earlier_versions_is_a_question(shared: Shared, thief: Site) ->
     """Both have it by the same name: who is meant must be said, and nothing is mixed."""
     forged_full(thief, shared.site)
     said = shared.extract("--job", "job", "--list", code=1)
-    assert all(f"job with --inventory {one.hex()}" in said for one in (INVENTORY_ID, STRANGER_ID))
+    assert all(
+        f"job with --inventory {inventory_id.hex()}" in said for inventory_id in (INVENTORY_ID, STRANGER_ID)
+    )
     words = ("--job", "job", "--inventory")
     out, told = shared.extracted(*words, INVENTORY_ID.hex()[:8], code=3)
     assert_same_tree(shared.source, out)
@@ -200,7 +204,7 @@ def test_a_rebuilt_server_goes_on_from_what_was_before(shared: Shared, by_signat
     before = snapshot_of(shared.source)
     site = rebuilt(shared, by_signature=by_signature)
     listed = shared.extract("--list")
-    assert [one.id for one in site.snapshots()] == [line[:16] for line in listed.splitlines()]
+    assert [snapshot.id for snapshot in site.snapshots()] == [line[:16] for line in listed.splitlines()]
     out, _ = shared.extracted()
     assert_same_tree(shared.source, out)
     out, told = shared.extracted("--inventory", INVENTORY_ID.hex(), code=3)

@@ -241,7 +241,7 @@ def test_the_mode_is_meant_from_the_beginning(tmp_path: Path, mode: int) -> None
         create_durably(path + "b", b"", mode=mode)
     finally:
         os.umask(before)
-    assert [*seen, *(stat.S_IMODE(os.stat(one).st_mode) for one in (path, path + "b"))] == [mode] * 3
+    assert [*seen, *(stat.S_IMODE(os.stat(file).st_mode) for file in (path, path + "b"))] == [mode] * 3
 
 
 def test_what_a_cut_left_beside_is_taken_over_where_it_has_a_fixed_name(tmp_path: Path) -> None:

@@ -93,9 +93,9 @@ def imports_of(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse("\n".join(IMPORTS.findall(path.read_text(encoding="utf-8"))))):
         if isinstance(node, ast.ImportFrom):
-            found |= {f"{node.module}", *(f"{node.module}.{one.name}" for one in node.names)}
+            found |= {f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
-            found |= {one.name for one in node.names}
+            found |= {alias.name for alias in node.names}
     return {name for name in found if name.startswith("tests.")}
 
 
@@ -204,9 +204,9 @@ def patched_in(tree: ast.AST) -> set[str]:
         targets = node.targets if isinstance(node, ast.Assign) else []
         if isinstance(node, ast.AugAssign | ast.AnnAssign):
             targets = [node.target]
-        for one in targets:
-            if isinstance(one, ast.Attribute) and ast.unparse(one.value) not in {"self", "cls"}:
-                found.add(one.attr)
+        for target in targets:
+            if isinstance(target, ast.Attribute) and ast.unparse(target.value) not in {"self", "cls"}:
+                found.add(target.attr)
     return found
 
 

@@ -114,7 +114,9 @@ def test_the_printed_policies_suffice(server: Server, cloud: Cloud, tmp_path: Pa
 def bind(server: Server, cloud: Cloud) -> None:
     """The printed policy of the bucket, but for TLS, which the emulator does without here."""
     policy = server.json("aws", "policy", "--only", "bucket")
-    policy["Statement"] = [one for one in policy["Statement"] if one["Sid"] != "NothingInTheClear"]
+    policy["Statement"] = [
+        statement for statement in policy["Statement"] if statement["Sid"] != "NothingInTheClear"
+    ]
     admin(cloud).put_bucket_policy(Bucket=place_of(server.folder), Policy=json.dumps(policy))
 
 
@@ -128,7 +130,7 @@ def admin(cloud: Cloud) -> Any:
 
 
 def keys_in(cloud: Cloud, tmp_path: Path) -> list[str]:
-    return [one["Key"] for one in admin(cloud).list_objects_v2(Bucket=place_of(tmp_path))["Contents"]]
+    return [stored["Key"] for stored in admin(cloud).list_objects_v2(Bucket=place_of(tmp_path))["Contents"]]
 
 
 def test_no_command_takes_another_disk_for_the_vault(disk: Server) -> None:
@@ -148,7 +150,7 @@ def test_no_command_takes_another_disk_for_the_vault(disk: Server) -> None:
         )
         assert "`nightvault vaults accept cold`" in said
     report = disk.json("check", exit_code=1)
-    assert [one["kind"] for one in report["findings"]] == ["other-vault", *["missing"] * 4]
+    assert [finding["kind"] for finding in report["findings"]] == ["other-vault", *["missing"] * 4]
     put_back(disk)
     assert disk.json("check")["findings"] == []
     disk.backup()
@@ -262,7 +264,7 @@ def test_what_was_condemned_goes_from_a_copy_of_the_vault_too(tmp_path: Path) ->
     marker = tmp_path / "vault" / MARKER
     marker.write_text(json.dumps(json.loads(marker.read_text()) | {"id": "1" * 32}))
     assert server.json("vaults", "accept", "cold", "--yes")["missing"] == 0
-    assert "condemned" in {one["state"] for one in server.json("archives")}
+    assert "condemned" in {archive["state"] for archive in server.json("archives")}
     clock.advance(4 * DAY)
     again = server.json("prune")
     assert (again["condemned"]["archives"], again["deleted"]["archives"]) == (0, 1)
@@ -313,4 +315,4 @@ def test_a_second_rebuild_says_which_inventory_goes_on(disk: Server) -> None:
     chosen = advice.rpartition(" ")[2]
     before = disk.json("snapshots")
     disk.done(*words, "--inventory", chosen)
-    assert [one["id"] for one in disk.json("snapshots")] == [one["id"] for one in before]
+    assert [snapshot["id"] for snapshot in disk.json("snapshots")] == [snapshot["id"] for snapshot in before]

@@ -74,10 +74,10 @@ def granted(documents: dict[str, Any], part: str) -> set[str]:
 def used(cloud: Cloud) -> dict[str, set[str]]:
     """The actions that each role was allowed, by the documents' names; nothing was refused."""
     asked = cloud.emulator.asked()
-    refused = {(one["principal"], one["action"]) for one in asked if one["refused"]}
+    refused = {(request["principal"], request["action"]) for request in asked if request["refused"]}
     assert refused <= {(ROLES[part], action) for part, actions in REFUSALS.items() for action in actions}
     return {
-        part: {one["action"] for one in asked if one["principal"] == arn and one["allowed"]}
+        part: {request["action"] for request in asked if request["principal"] == arn and request["allowed"]}
         for part, arn in ROLES.items()
     }
 
@@ -148,7 +148,7 @@ def test_every_action_is_needed_and_no_other(cloud: Cloud, tmp_path: Path, life:
         assert not actions & unseen, part
     if life == "locked":
         listed = cloud.admin("s3").list_object_versions(Bucket=LIFE)
-        assert all(one["IsLatest"] for one in listed["Versions"])
+        assert all(version["IsLatest"] for version in listed["Versions"])
         assert "DeleteMarkers" not in listed
 
 

@@ -55,8 +55,8 @@ class Catalog(Struct, frozen=True):
 
 def family(*catalogs: Catalog, keys: Sequence[RecoveryKey] = (KEY,)) -> Family:
     found = Family([Voucher.of(key) for key in keys])
-    for one in catalogs:
-        found.note(one.header(), one.start(), list(keys).index(one.by))
+    for catalog in catalogs:
+        found.note(catalog.header(), catalog.start(), list(keys).index(catalog.by))
     return found
 
 
@@ -93,14 +93,14 @@ def test_another_server_proves_nothing_whatever_it_says(
     """It has its own signer and its own enrolment: of itself, or of a rebuild of its own."""
     catalogs = [honest(number, is_signed=is_signed) for number in range(4)]
     for inventory, said, own in forged:
-        enrolled = [one for one in STRANGE if one != inventory][:1] if own else []
+        enrolled = [inventory_id for inventory_id in STRANGE if inventory_id != inventory][:1] if own else []
         catalogs.append(Catalog(inventory, THEIRS, said, enrolled))
     found = family(*catalogs)
-    for number, one in enumerate(CHAIN):
-        assert found.lineage(one) == set(CHAIN[: number + 1])
-        assert found.heirs(one) == set(CHAIN[number + 1 :])
-    for one in STRANGE:
-        assert not found.lineage(one) & set(CHAIN)
+    for number, inventory_id in enumerate(CHAIN):
+        assert found.lineage(inventory_id) == set(CHAIN[: number + 1])
+        assert found.heirs(inventory_id) == set(CHAIN[number + 1 :])
+    for inventory_id in STRANGE:
+        assert not found.lineage(inventory_id) & set(CHAIN)
 
 
 def test_a_signature_is_of_one_inventory_one_signer_and_one_line() -> None:
@@ -158,7 +158,7 @@ def test_strangers_are_one_for_each_inventory_and_job() -> None:
     labels += [label(STRANGE[1], b"of others" + bytes(7), 1), label(CHAIN[0], JOB, 99)]
     labels += [label(STRANGE[1], JOB, 5, PackKind.DATA)]
     found = strangers(labels, {CHAIN[0]}, {JOB, other})
-    assert [(one.inventory_id, one.job_id, one.number) for one in found] == [
+    assert [(stranger.inventory_id, stranger.job_id, stranger.number) for stranger in found] == [
         (STRANGE[0], JOB, 9),
         (STRANGE[0], other, 1),
     ]
@@ -173,7 +173,7 @@ def test_marks_are_proven_or_hints() -> None:
     keys = [enrolment_key(KEY)]
     found = heirs_by_marks([proven, empty, copied, copied, of_others], CHAIN[1], [CHAIN[0]], keys)
     assert found[0] == [proven]
-    assert found[1] == [Stranger(one, NO_JOB, PackId(one)) for one in STRANGE[:2]]
+    assert found[1] == [Stranger(inventory_id, NO_JOB, PackId(inventory_id)) for inventory_id in STRANGE[:2]]
     assert heirs_by_marks([proven], CHAIN[1], [], keys)[0] == []
 
 

@@ -230,7 +230,7 @@ class TestUnderWay:
         def send(line: sealing.SealingLine, frame: sealing.Frame) -> None:
             nonlocal most
             real(line, frame)
-            most = max(most, sum(memoryview(one.frame.buffer.obj).nbytes for one in line._under_way))
+            most = max(most, sum(memoryview(pack.frame.buffer.obj).nbytes for pack in line._under_way))
 
         monkeypatch.setattr(sealing.SealingLine, "send", send)
         memory = backup_memory(LEAST_MEMORY)

@@ -12,7 +12,7 @@ from backup.schedule import Calendar, Schedule, after_missed, delayed, next_due,
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe")
 TEXTS = ("daily at 02:30", "weekly", "30 2 * * 1-5", "0 9-17 * * 1-5", "every 6h", "every 3d")
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
-TIMES = st.integers(1_577_836_800, 2_208_988_800).map(lambda one: datetime.fromtimestamp(one, UTC))
+TIMES = st.integers(1_577_836_800, 2_208_988_800).map(lambda stamp: datetime.fromtimestamp(stamp, UTC))
 SCHEDULES = st.builds(parse_schedule, st.sampled_from(TEXTS), st.sampled_from(ZONES))
 SPANS = st.timedeltas(timedelta(), 20 * DAY)
 SLACKS = st.timedeltas(timedelta(), 2 * DAY / 24)
@@ -54,6 +54,6 @@ def test_servers_and_nights_are_spread() -> None:
     of_servers = [delayed(due, hour, f"web{n}/main") - due for n in range(400)]
     of_nights = [delayed(due + n * DAY, hour, "web1/main") - due - n * DAY for n in range(400)]
     for late in (of_servers, of_nights):
-        quarters = [sum(one // (hour / 4) == quarter for one in late) for quarter in range(4)]
+        quarters = [sum(delay // (hour / 4) == quarter for delay in late) for quarter in range(4)]
         assert min(quarters) > 60
         assert len(set(late)) > 390

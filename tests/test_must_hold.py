@@ -168,19 +168,19 @@ def test_a_signal_in_the_middle_loses_and_repeats_nothing(
         (server.source / f"{name:02}.bin").write_bytes(os.urandom(MIB))
     replace(server, "[[vault]]\n", '[[vault]]\nupload_limit = "3MiB/s"\n')  # there is time for the signal
     with server.process("backup") as process:
-        wait_until(lambda: any(one["state"] == "stored" for one in server.json("archives")))
+        wait_until(lambda: any(archive["state"] == "stored" for archive in server.json("archives")))
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
         assert process.returncode == 130, err
     assert "stopping" in err
     told = ("the backup was stopped; what was uploaded", "stopped on request; what was sent")
-    assert any(f"nightvault: job main: {one} is not " in err for one in told)
+    assert any(f"nightvault: job main: {source} is not " in err for source in told)
     assert "Traceback" not in err
     assert out == ""
     assert [run["outcome"] for run in server.json("runs")] == ["interrupted"]
     assert server.json("snapshots") == []
 
-    sent = sum(one["size"] for one in server.json("archives") if one["state"] == "stored")
+    sent = sum(archive["size"] for archive in server.json("archives") if archive["state"] == "stored")
     assert sent > 0
     replace(server, 'upload_limit = "3MiB/s"\n', "")
     report = server.backup()
@@ -345,7 +345,10 @@ def test_a_source_that_is_not_there_is_partial(server: Server, tmp_path: Path) -
     assert result.exit_code == 3
     assert "/nope all" in result.stderr
     (report,) = server.json("backup", exit_code=3)
-    assert (report["outcome"], [one["path"] for one in report["problems"]]) == ("partial", ["/nope all"])
+    assert (report["outcome"], [problem["path"] for problem in report["problems"]]) == (
+        "partial",
+        ["/nope all"],
+    )
     assert_same_tree(server.restore(tmp_path / "out"), server.source)
 
 

@@ -170,7 +170,7 @@ def test_a_class_that_the_service_does_not_have(server: Server, tmp_path: Path) 
 
 def test_a_class_that_the_bucket_does_not_want(server: Server, cloud: Cloud, tmp_path: Path) -> None:
     policy = server.json("aws", "policy", "--only", "bucket")
-    plain_http = [one for one in policy["Statement"] if one["Sid"] != "NothingInTheClear"]
+    plain_http = [statement for statement in policy["Statement"] if statement["Sid"] != "NothingInTheClear"]
     s3 = admin(cloud)
     policy["Statement"] = plain_http
     s3.put_bucket_policy(Bucket=bucket_of(tmp_path), Policy=json.dumps(policy))

@@ -16,7 +16,7 @@ TEXTS = (
     *("30 2 * * 1-5", "0 9-17 * * 1-5", "*/5 8-18 * * mon-fri", "0 4 1,15 * *", "15 3 29 2 *", "0 1 * 1-3 0"),
 )
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
-TIMES = st.integers(1_577_836_800, 2_208_988_800).map(lambda one: datetime.fromtimestamp(one, UTC))
+TIMES = st.integers(1_577_836_800, 2_208_988_800).map(lambda stamp: datetime.fromtimestamp(stamp, UTC))
 SCHEDULES = st.builds(parse_schedule, st.sampled_from(TEXTS), st.sampled_from(ZONES))
 
 

@@ -101,7 +101,7 @@ class TestOwners:
         """One that holds the owner alone is nobody else; one with members is, as is one without a name."""
         way.chmod(0o664)
         assert why(way) == ""  # root's own
-        others = next(one for one in pwd.getpwall() if one.pw_uid and one.pw_gid)
+        others = next(user for user in pwd.getpwall() if user.pw_uid and user.pw_gid)
         os.chown(way, 0, others.pw_gid)
         assert why(way) == f"the group {grp.getgrgid(others.pw_gid).gr_name} may write to {way}"
         os.chown(way, 0, 4_242_424)
@@ -110,7 +110,7 @@ class TestOwners:
 
     def test_an_acl_speaks_by_the_groups_bits(self, way: Path) -> None:
         entries = [(1, 6, -1), (2, 6, MALLORY), (4, 4, -1), (16, 6, -1), (32, 4, -1)]
-        packed = b"".join(struct.pack("<HHi", *one) for one in entries)
+        packed = b"".join(struct.pack("<HHi", *entry) for entry in entries)
         try:
             os.setxattr(way, "system.posix_acl_access", struct.pack("<I", 2) + packed)
         except OSError:

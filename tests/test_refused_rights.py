@@ -79,7 +79,7 @@ def test_a_thief_is_refused_by_the_service_itself(cloud: Cloud, tmp_path: Path) 
                 getattr(client, operation)(Bucket=LIFE, **given)
             assert refused.value.response["Error"]["Code"] == "AccessDenied", (part, operation)
         if part in ("backup", "restore"):
-            version = next(one["VersionId"] for one in before["Versions"] if one["Key"] == key)
+            version = next(listed["VersionId"] for listed in before["Versions"] if listed["Key"] == key)
             for given in ({}, {"VersionId": version}):
                 with pytest.raises(client.exceptions.ClientError, match="AccessDenied"):
                     client.delete_object(Bucket=LIFE, Key=key, **given)

@@ -47,7 +47,7 @@ def top(tmp_path: Path) -> Path:
 
 def risks(path: Path) -> list[str]:
     with Way(str(path)) as way:
-        return [one.why for one in way.risks]
+        return [risk.why for risk in way.risks]
 
 
 def given(path: Path, user: int = MALLORY, mode: int | None = None) -> Path:
@@ -63,7 +63,7 @@ def acl_that_lets_in(user: int) -> bytes:
     """A POSIX ACL by which another user may write."""
     entries = [(0x01, 7, 0xFFFFFFFF), (0x02, 7, user), (0x04, 5, 0xFFFFFFFF), (0x10, 7, 0xFFFFFFFF)]
     entries.append((0x20, 5, 0xFFFFFFFF))
-    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *one) for one in entries)
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
 
 
 def test_a_way_that_is_ours_is_none_to_speak_of(top: Path) -> None:

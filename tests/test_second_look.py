@@ -99,7 +99,7 @@ def test_the_spool_is_in_no_backup(server: Server) -> None:
     with server.config.open("a") as config:
         config.write("exclude_own = false\n")
     server.done("backup")
-    found = {one["path"] for one in server.json("find", "*")}
+    found = {entry["path"] for entry in server.json("find", "*")}
     assert f"{server.state}/keys/signer" in found
     assert not [path for path in found if "/spool" in path]
     left = server.json("backup", "--dry-run", "--list")
@@ -214,7 +214,7 @@ def test_a_line_that_is_older_than_the_vault_is_told(server: Server) -> None:
     server.done("backup")
     shutil.rmtree(server.state)
     report = server.json("rebuild", "--from", old, "--key", server.key_file, exit_code=3)
-    assert [one["kind"] for one in report["suspicions"]] == ["newer"]
+    assert [suspicion["kind"] for suspicion in report["suspicions"]] == ["newer"]
     assert "catalog 2" in report["suspicions"][0]["detail"]
     report = server.json("rebuild", "--set-aside", "--key", server.key_file)
     assert report["jobs"][0]["snapshots"] == 2

@@ -242,7 +242,12 @@ TABLE: list[tuple[str, dict[str, Any], list[tuple[Level, Topic]]]] = [
     ("not all seen", {"ended": [run(RunKind.CHECK, Outcome.PARTIAL, job=None)]}, [(WARNING, Topic.RUN)]),
     (
         "damage in both sorts of checks",
-        {"ended": [run(RunKind.CHECK, Outcome.FAILED, job=None, reads_back=one) for one in (True, False)]},
+        {
+            "ended": [
+                run(RunKind.CHECK, Outcome.FAILED, job=None, reads_back=reads_back)
+                for reads_back in (True, False)
+            ]
+        },
         [(CRITICAL, Topic.RUN)] * 2,
     ),
     ("no certificate", {"certificate": None}, []),
@@ -294,7 +299,7 @@ TABLE: list[tuple[str, dict[str, Any], list[tuple[Level, Topic]]]] = [
 def test_the_table(parts: dict[str, Any], expected: list[tuple[Level, Topic]]) -> None:
     made = status(**parts)
     found = concerns_of(made)
-    assert [(one.level, one.topic) for one in found] == expected
+    assert [(concern.level, concern.topic) for concern in found] == expected
     told = replace(made, concerns=found)
     assert told.is_well == (not expected)
     code, text = nagios_lines(told)
@@ -306,9 +311,11 @@ def test_the_table(parts: dict[str, Any], expected: list[tuple[Level, Topic]]) -
 
 def test_each_concern_has_a_command() -> None:
     """A concern that leads nowhere helps nobody."""
-    found = [one for _, parts, _ in TABLE for one in concerns_of(status(**parts))]
+    found = [concern for _, parts, _ in TABLE for concern in concerns_of(status(**parts))]
     assert len(found) > 20
-    assert all(one.command and one.command.split()[0] in {"nightvault", "systemctl"} for one in found)
+    assert all(
+        concern.command and concern.command.split()[0] in {"nightvault", "systemctl"} for concern in found
+    )
 
 
 def test_a_daemon_that_waits_for_its_clock_may_know_all() -> None:
@@ -340,8 +347,8 @@ def test_a_failure_of_one_hides_none_of_another() -> None:
     """Neither of another kind nor of another name."""
     ended = [run(RunKind.PRUNE, Outcome.FAILED, job=None), run(RunKind.CHECK, Outcome.FAILED, job=None)]
     found = concerns_of(status(ended=ended, scheduled=[failed(TaskKind.DRILL)], jobs=[job(failed_at=NOW)]))
-    assert len([one for one in found if one.topic is Topic.RUN]) == 4
-    texts = " ".join(one.text for one in found)
+    assert len([concern for concern in found if concern.topic is Topic.RUN]) == 4
+    texts = " ".join(concern.text for concern in found)
     assert "backup of job main failed" in texts
     assert "drill weekly failed" in texts
 
@@ -366,7 +373,7 @@ def test_a_daemon_without_a_unit_is_to_be_installed() -> None:
 
 def test_a_prune_that_failed_is_made_good_by_a_prune() -> None:
     ended = [run(RunKind.PRUNE, Outcome.FAILED, job=None), run(RunKind.COMPACT, Outcome.FAILED, job=None)]
-    assert [one.command for one in concerns_of(status(ended=ended))] == [
+    assert [concern.command for concern in concerns_of(status(ended=ended))] == [
         "nightvault prune --vault cold",
         "nightvault compact --vault cold",
     ]
@@ -427,13 +434,16 @@ def test_a_certificate_is_warned_of_before_it_is_critical() -> None:
         life = timedelta(hours=hours)
         levels = [
             next(
-                iter(one.level for one in concerns_of(statuses.status(certificate=certificate(left, life)))),
+                iter(
+                    concern.level
+                    for concern in concerns_of(statuses.status(certificate=certificate(left, life)))
+                ),
                 None,
             )
             for left in (life * part / 1000 for part in range(1000, -1, -1))
         ]
         order = [None, WARNING, CRITICAL]
-        assert [order.index(one) for one in levels] == sorted(order.index(one) for one in levels)
+        assert [order.index(level) for level in levels] == sorted(order.index(level) for level in levels)
         assert levels[0] is None
         assert levels[-1] is CRITICAL
         assert WARNING in levels
@@ -461,5 +471,7 @@ def test_a_renewal_that_fails_is_told_long_before_the_certificate_expires(
     left: timedelta, more: dict[str, Any], text: str | None
 ) -> None:
     found = concerns_of(status(certificate=certificate(left, 7 * DAY), renewal=renewal(**more)))
-    assert [(one.topic, one.about) for one in found] == [(Topic.CERTIFICATE, "renewal")] * (text is not None)
+    assert [(concern.topic, concern.about) for concern in found] == [(Topic.CERTIFICATE, "renewal")] * (
+        text is not None
+    )
     assert text is None or re.search(text, found[0].text)

@@ -167,13 +167,13 @@ def test_each_finding_comes_with_its_cause_and_goes_with_it(ward: Ward, name: st
         (ward.server.source / ".ssh").mkdir()
     assert ward.found() == set()
     harm(ward.server)
-    findings = [one for one in ward.findings() if one.check == check]
+    findings = [finding for finding in ward.findings() if finding.check == check]
     assert findings, name
     assert "check" not in ward.found(), "no other check fails for that"
-    for one in findings:
-        assert one.what
-        assert one.why
-        assert one.command
+    for finding in findings:
+        assert finding.what
+        assert finding.why
+        assert finding.command
     mended(ward.server)
     assert ward.found() == set()
 
@@ -181,7 +181,7 @@ def test_each_finding_comes_with_its_cause_and_goes_with_it(ward: Ward, name: st
 def test_what_is_said_without_recipient_and_without_job(ward: Ward) -> None:
     (ward.server.state / "keys" / "recipients").unlink()
     without_jobs(ward.server)
-    told = {one.what: one.command for one in ward.findings()}
+    told = {finding.what: finding.command for finding in ward.findings()}
     assert told == {
         "there is no recipient": "nightvault key generate --out FILE elsewhere, and name its recipient in "
         "[encryption] here",
@@ -191,9 +191,9 @@ def test_what_is_said_without_recipient_and_without_job(ward: Ward) -> None:
 
 def test_keys_that_are_gone_are_rebuilt_and_not_made_anew(ward: Ward) -> None:
     shutil.rmtree(ward.server.state / "keys")
-    (told,) = [one.command for one in ward.findings() if one.check == "keys"]
+    (told,) = [finding.command for finding in ward.findings() if finding.check == "keys"]
     assert "nightvault rebuild --set-aside --key FILE" in told
-    assert not any("key generate" in one.command for one in ward.findings())
+    assert not any("key generate" in finding.command for finding in ward.findings())
 
 
 def test_the_last_check_counts_and_the_config_may_say_how_long(ward: Ward) -> None:
@@ -202,7 +202,7 @@ def test_the_last_check_counts_and_the_config_may_say_how_long(ward: Ward) -> No
     ward.server.done("check", "--vault", "cold")
     assert "unchecked" not in ward.found()
     later(ward.server)
-    (told,) = [one.what for one in ward.findings() if one.check == "unchecked"]
+    (told,) = [finding.what for finding in ward.findings() if finding.check == "unchecked"]
     assert told.startswith("vault cold was last checked on ")
     with ward.server.config.open("a") as config_file:
         config_file.write('\n[monitoring]\ncheck_age = "1y"\n')
@@ -215,8 +215,8 @@ def test_a_damaged_page_of_the_inventory_is_found(ward: Ward) -> None:
     found = set()
     for page in range(8, len(whole) // 4096, 3):
         path.write_bytes(whole[: page * 4096] + os.urandom(4096) + whole[(page + 1) * 4096 :])
-        found |= {one.what for one in ward.findings() if one.check in {"inventory", "check"}}
-    assert any("is damaged: " in one for one in found)
+        found |= {finding.what for finding in ward.findings() if finding.check in {"inventory", "check"}}
+    assert any("is damaged: " in text for text in found)
     path.write_bytes(whole)
     assert ward.findings() == []
 
@@ -245,8 +245,10 @@ def test_what_cannot_hurt_is_mended_and_nothing_else(ward: Ward) -> None:
     assert "can be mended by `nightvault doctor --fix`" in shown.stderr
     document = ward.server.json("doctor", "--fix", exit_code=1)
     assert len(document["fixed"]) == 2
-    assert [one["check"] for one in document["findings"]] == ["retention"]
-    assert [one["check"] for one in ward.server.json("doctor", exit_code=1)["findings"]] == ["retention"]
+    assert [finding["check"] for finding in document["findings"]] == ["retention"]
+    assert [finding["check"] for finding in ward.server.json("doctor", exit_code=1)["findings"]] == [
+        "retention"
+    ]
 
 
 def test_what_cannot_be_mended_remains() -> None:
@@ -330,7 +332,7 @@ VAULTS = {"credentials", "vault", "clock", "bucket", "role", "work", "identity",
 def asked(server: Server) -> tuple[set[str], list[str]]:
     """What was found of vaults, and the requests."""
     report = examine(load_config(str(server.config)), server.clock, seconds=5)
-    return {one.check for one in report.findings} & VAULTS, list(report.requests)
+    return {finding.check for finding in report.findings} & VAULTS, list(report.requests)
 
 
 def test_a_bucket_is_asked_a_handful_of_times(bucket: Server, cloud: Cloud) -> None:
@@ -350,7 +352,7 @@ def test_a_bucket_is_asked_a_handful_of_times(bucket: Server, cloud: Cloud) -> N
     found, requests = asked(bucket)
     assert found == set()
     assert len(requests) == 10  # three of them sessions; one stands for two looks, another for an upload
-    assert sum(one.startswith("CreateSession for ") for one in requests) == 3
+    assert sum(request.startswith("CreateSession for ") for request in requests) == 3
     assert bucket.json("doctor", "--offline", exit_code=1)["requests"] == []
     assert "requests that were sent" not in bucket.run("doctor").output
     assert "requests that were sent: CreateSession" in bucket.run("-v", "doctor").output
@@ -369,7 +371,9 @@ def test_denials_and_settings_of_a_bucket(bucket: Server) -> None:
     swapped = text.replace(backup_role, "X").replace(prune_role, backup_role).replace("X", prune_role)
     bucket.config.write_text(swapped)  # what deletes is used for backups
     (told,) = [
-        one for one in examine(load_config(str(bucket.config)), bucket.clock).findings if one.check == "role"
+        finding
+        for finding in examine(load_config(str(bucket.config)), bucket.clock).findings
+        if finding.check == "role"
     ]
     assert "may delete (DeleteObjectVersion and DeleteObject)" in told.what
     bucket.config.write_text(text)
@@ -427,8 +431,8 @@ def test_it_never_hangs(bucket: Server, monkeypatch: pytest.MonkeyPatch) -> None
         began = time.monotonic()
         report = examine(load_config(str(bucket.config)), bucket.clock, seconds=0.5)
         assert time.monotonic() - began < 10
-    told = [one.what for one in report.findings if one.check in VAULTS]
-    assert sum("no answer within 0.5 s" in one for one in told) >= 4
+    told = [finding.what for finding in report.findings if finding.check in VAULTS]
+    assert sum("no answer within 0.5 s" in line for line in told) >= 4
 
 
 def test_a_failure_of_ours_is_given_back_and_any_other_is_raised() -> None:

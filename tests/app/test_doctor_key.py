@@ -58,7 +58,7 @@ def newest_catalog(ward: Ward) -> Archive:
 
 
 def kinds(report: Report) -> set[str]:
-    return {one.check for one in report.findings}
+    return {finding.check for finding in report.findings}
 
 
 def of_the_key(notes: Sequence[str]) -> list[str]:
@@ -103,7 +103,7 @@ def test_another_key_is_a_finding_also_offline(ward: Ward) -> None:
 
 def test_a_catalog_that_was_changed_in_the_vault_or_is_gone(ward: Ward) -> None:
     name = newest_catalog(ward).archive_id
-    (path,) = (one for one in (ward.server.folder / "vault").rglob("*") if one.name == name)
+    (path,) = (file for file in (ward.server.folder / "vault").rglob("*") if file.name == name)
     whole = path.read_bytes()
     half = len(whole) // 2
     for spoiled in (whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:], whole[:half], None):
@@ -136,7 +136,7 @@ def test_a_bucket_keeps_catalogs_readable_and_is_read(
         "the recovery key opens the newest catalog of job main, read back from vault cold"
     ]
     assert "not tried, as it worked lately: an upload" in report.notes[1]
-    assert sum("GetObject" in one for one in report.requests) == 1
+    assert sum("GetObject" in request for request in report.requests) == 1
     bucket = ward.config.vaults[0]
     name = f"{bucket.prefix}{newest_catalog(ward).archive_id}"
     client = cloud.admin("s3")

@@ -94,7 +94,7 @@ def test_a_price_beyond_the_limit_of_restores(
     server.backup()
     ward = Ward(server, server.key_file)
     told = server.json("restore", "latest", "--target", tmp_path / "to", "--dry-run")
-    (quote,) = (one for one in told["quotes"] if one["tier"] == "standard")
+    (quote,) = (quote for quote in told["quotes"] if quote["tier"] == "standard")
     (document,) = server.json("doctor", "--offline", exit_code=1)["full_restores"]
     assert document["cost"] == quote["cost"]["total"]
     assert (document["hours"], document["fetched"]) == (quote["hours"], quote["fetched"])
@@ -104,7 +104,7 @@ def test_a_price_beyond_the_limit_of_restores(
 
     def refused() -> list[str]:
         found = ward.examined(offline=True).findings
-        return [one.what for one in found if one.check == "restore-cost"]
+        return [finding.what for finding in found if finding.check == "restore-cost"]
 
     assert refused() == []
     server.config.write_text(server.config.read_text() + '\n[restore]\nmax_restore_cost = "0.001"\n')

@@ -70,12 +70,12 @@ def set_up(kind: str, cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def findings(server: Server, *, fresh: bool = False) -> list[Finding]:
     report = examine(load_config(str(server.config)), server.clock, seconds=5, fresh=fresh)
-    return [one for one in report.findings if one.check in OF_VAULTS]
+    return [finding for finding in report.findings if finding.check in OF_VAULTS]
 
 
 def told(server: Server, *, fresh: bool = False) -> dict[str, str]:
     """What is found, by kind."""
-    return {one.check: one.what for one in findings(server, fresh=fresh)}
+    return {finding.check: finding.what for finding in findings(server, fresh=fresh)}
 
 
 ALWAYS = {
@@ -144,8 +144,8 @@ def test_a_right_that_was_taken_away_since_is_seen_when_tried_anew(
 def rights_asked(cloud: Cloud) -> Counter[str]:
     """How often each right was needed until now."""
     found: Counter[str] = Counter()
-    for one in cloud.emulator.asked():
-        found[one["action"]] += one["allowed"] + one["refused"]
+    for request in cloud.emulator.asked():
+        found[request["action"]] += request["allowed"] + request["refused"]
     return found
 
 
@@ -162,7 +162,7 @@ def test_another_disk_is_another_vault(ward: Ward) -> None:
     ward.server.done("init", "--non-interactive", "--key-file", ward.server.folder / "other.key")
     ward.server.config.write_text(text)
     (ward.server.folder / "other.key").unlink()
-    (found,) = [one for one in ward.findings() if one.check == "identity"]
+    (found,) = [finding for finding in ward.findings() if finding.check == "identity"]
     assert "is another one than before" in found.what
     assert "nightvault vaults accept cold" in found.command
     shutil.rmtree(place)
@@ -174,7 +174,7 @@ def test_what_to_do_about_a_vault_that_is_gone(ward: Ward) -> None:
     """`init` makes one that was never used, and no other."""
     place = ward.server.folder / "vault"
     place.rename(ward.server.folder / "unmounted")
-    (found,) = [one for one in ward.findings() if one.check == "vault"]
+    (found,) = [finding for finding in ward.findings() if finding.check == "vault"]
     assert found.what.startswith("vault cold was ")
     assert found.what.endswith(f", and is not there: {place}")
     assert found.command.startswith("mount its disk, or find out what became of it")
@@ -182,12 +182,12 @@ def test_what_to_do_about_a_vault_that_is_gone(ward: Ward) -> None:
     config = ward.server.config.read_text()
     vault = f'\n[[vault]]\nname = "new"\nkind = "directory"\npath = "{place}-new"\n'
     ward.server.config.write_text(config + vault)
-    _, found = [one for one in ward.findings() if one.check == "vault"]
+    _, found = [finding for finding in ward.findings() if finding.check == "vault"]
     assert found.what == f"vault new is not there: {place}-new"
     assert found.command.startswith("`nightvault init` makes it")
     ward.server.config.write_text(config)
     shutil.move(ward.server.state / "inventory.sqlite", ward.server.folder / "lost.sqlite")
-    (found,) = [one for one in ward.findings() if one.check == "vault"]
+    (found,) = [finding for finding in ward.findings() if finding.check == "vault"]
     assert (found.what, found.command) == (f"vault cold is not there: {place}", "nightvault init")
 
 
@@ -202,8 +202,8 @@ def test_a_vault_that_was_made_anew_is_another_one(server: Server, cloud: Cloud)
         admin = cloud.admin("glacier")
         cloud.emulator.make_inventories()
         everything = json.loads(server.run("--json", "archives").stdout)
-        for one in everything:
-            admin.delete_archive(vaultName=settings.vault, archiveId=one["archive_id"])
+        for archive in everything:
+            admin.delete_archive(vaultName=settings.vault, archiveId=archive["archive_id"])
         cloud.emulator.advance(86400)
         cloud.emulator.make_inventories()
         admin.delete_vault(vaultName=settings.vault)
@@ -244,8 +244,8 @@ def locked(cloud: Cloud, server: Server, days: int | None) -> tuple[Any, str, st
 )
 def test_what_a_lock_keeps(cold: Server, cloud: Cloud, days: int | None, sentence: str | None) -> None:
     owner, name, lock_id = locked(cloud, cold, days)
-    begun = {one.what for one in findings(cold) if one.check == "vault-lock"}
-    assert any("was begun and is not completed" in one for one in begun)
+    begun = {finding.what for finding in findings(cold) if finding.check == "vault-lock"}
+    assert any("was begun and is not completed" in text for text in begun)
     owner.abort_vault_lock(vaultName=name)
     assert told(cold) == {}
     owner, name, lock_id = locked(cloud, cold, days)
@@ -321,8 +321,8 @@ def test_restores_that_may_delete_are_a_finding(server: Server, rights: Path) ->
         mine, its = 's3:GetObject\\", \\"s3:RestoreObject', "DeleteObjectVersion"
     assert mine in whole
     write(rights, whole.replace(mine, f'{mine}\\", \\"{kind}:{its}'))
-    found = {one.what for one in of_roles(server)}
-    assert any(f"the role of restores may delete ({its})" in one for one in found)
+    found = {finding.what for finding in of_roles(server)}
+    assert any(f"the role of restores may delete ({its})" in text for text in found)
     write(rights, whole)
     assert of_roles(server) == []
 
@@ -331,13 +331,13 @@ def test_a_directory_that_may_not_be_written_is_a_finding(ward: Ward) -> None:
     if os.geteuid() == 0:
         pytest.skip("root may write everywhere")
     place = ward.server.folder / "vault"
-    for one in [place, *place.iterdir()]:
-        if one.is_dir():
-            one.chmod(0o500)
+    for path in [place, *place.iterdir()]:
+        if path.is_dir():
+            path.chmod(0o500)
     assert "check" in ward.found()
-    for one in [place, *place.iterdir()]:
-        if one.is_dir():
-            one.chmod(0o700)
+    for path in [place, *place.iterdir()]:
+        if path.is_dir():
+            path.chmod(0o700)
     assert ward.found() == set()
 
 
@@ -346,8 +346,8 @@ def test_a_vault_that_is_away_is_asked_once(cold: Server) -> None:
     old = text.split('kind = "glacier"')[1].split('endpoint = "')[1].split('"')[0]
     cold.config.write_text(text.replace(old, "http://127.0.0.1:9"))
     report = examine(load_config(str(cold.config)), cold.clock, seconds=5)
-    assert {one.check for one in report.findings} & OF_VAULTS == {"credentials", "vault"}
-    assert len([one for one in report.requests if "vault cold" in one]) == 1
+    assert {finding.check for finding in report.findings} & OF_VAULTS == {"credentials", "vault"}
+    assert len([request for request in report.requests if "vault cold" in request]) == 1
     cold.config.write_text(text)
     assert told(cold) == {}
 
@@ -359,7 +359,7 @@ def test_a_rebuild_that_nobody_tried_is_a_finding(ward: Ward) -> None:
     clock = ward.server.clock
     assert isinstance(clock, ManualClock)
     clock.advance(timedelta(days=91))
-    (found,) = [one for one in ward.findings() if one.check == "rebuild-drill"]
+    (found,) = [finding for finding in ward.findings() if finding.check == "rebuild-drill"]
     assert found.command == "nightvault rebuild --dry-run --vault cold --key FILE"
     ward.server.done("rebuild", "--dry-run", "--key", ward.key)
     assert "rebuild-drill" not in ward.found()

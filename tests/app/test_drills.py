@@ -47,12 +47,12 @@ def config_of(server: Server) -> Config:
 def work(server: Server) -> Any:
     """What the daemon does when the drill is due."""
     config = config_of(server)
-    (task,) = [one for one in scheduled_tasks(config) if one.kind is TaskKind.DRILL]
+    (task,) = [task for task in scheduled_tasks(config) if task.kind is TaskKind.DRILL]
     return TaskWork(config, server.clock)(TaskRun(task, server.clock.now(), Figures()))
 
 
 def test_it_is_a_task_of_its_vault(server: Server) -> None:
-    (found,) = [one for one in scheduled_tasks(config_of(server)) if one.kind is TaskKind.DRILL]
+    (found,) = [task for task in scheduled_tasks(config_of(server)) if task.kind is TaskKind.DRILL]
     assert (str(found), found.vault, found.is_exclusive, found.is_recorded) == (
         "drill weekly",
         "cold",
@@ -81,7 +81,7 @@ def test_what_it_proved_is_in_status_metrics_and_drills(server: Server) -> None:
     assert "opened 2026-03-01" in screen
     assert all(len(line) <= 80 for line in server.run("drills").stdout.splitlines())
     told = server.json("drills")
-    assert [one["grade"] for one in told["drills"]] == ["opened", "read back"]
+    assert [drill["grade"] for drill in told["drills"]] == ["opened", "read back"]
     assert told["jobs"][0]["job"] == "main"
     text = metrics_text(read_status(config_of(server), server.clock.now()))
     assert 'nightvault_proven_ratio{job="main",vault="cold",grade="opened"} 0.' in text
@@ -174,7 +174,9 @@ def test_a_drill_that_fails_is_told_and_critical(tmp_path: Path) -> None:
         assert [title for title in told.titles() if "drill" in title] == [
             "drill weekly (opened) failed: not everything came back as it was saved"
         ]
-        (concern,) = [one for one in server.json("status", exit_code=1)["concerns"] if one["topic"] == "run"]
+        (concern,) = [
+            concern for concern in server.json("status", exit_code=1)["concerns"] if concern["topic"] == "run"
+        ]
         assert (concern["level"], concern["command"]) == ("critical", "nightvault drills")
         assert "drill weekly failed" in concern["text"]
 
@@ -235,7 +237,7 @@ def test_the_doctor_misses_a_drill(server: Server) -> None:
     def found() -> list[str]:
         config = config_of(server)
         context = DoctorContext(config, server.clock, read_status(config, server.clock.now()))
-        return [one.what for one in last_drill(context)]
+        return [finding.what for finding in last_drill(context)]
 
     assert found() == []
     server.clock.advance(timedelta(days=100))
@@ -254,4 +256,4 @@ def test_a_letter_tells_what_was_proven(tmp_path: Path) -> None:
     with telling_server(tmp_path, ManualClock()) as told:
         told.server.backup()
         facts = told.server.json("notify", "report")["facts"]
-        assert ["tested", "read back never, opened never"] in [list(one) for one in facts]
+        assert ["tested", "read back never, opened never"] in [list(fact) for fact in facts]

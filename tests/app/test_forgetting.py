@@ -150,7 +150,10 @@ class Three:
     def forgotten(self) -> dict[JobName, set[SnapshotId]]:
         with self.run_context() as at, at.inventory.reading() as tx:
             every = snapshots.list_snapshots(tx, also_forgotten=True)
-        return {job: {one.id for one in every if one.job == job and one.forgotten_at} for job in JOBS}
+        return {
+            job: {snapshot.id for snapshot in every if snapshot.job == job and snapshot.forgotten_at}
+            for job in JOBS
+        }
 
     def rebuilt(self, tmp_path: Path) -> dict[str, list[tuple[Any, ...]]]:
         """The rows of an inventory that is made from the vault alone."""
@@ -230,7 +233,7 @@ def condemn(three: Three) -> None:
         with at.inventory.reading() as tx:
             every = archives.list_archives(tx, at.inventory.id)
             jobs = {job.name: job for job in runs.list_jobs(tx, COLD)}
-        _, pack, *_ = [one.label.pack_id for one in every if one.label.kind is PackKind.DATA]
+        _, pack, *_ = [archive.label.pack_id for archive in every if archive.label.kind is PackKind.DATA]
         with amending_vault(at, COLD) as amender:
             for name in JOBS[:2]:
                 amender.amend(RunKind.PRUNE, jobs[name], [CondemnedRecord([pack], 5)], {})

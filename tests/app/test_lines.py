@@ -32,7 +32,7 @@ def test_a_run_keeps_its_line(tmp_path: Path) -> None:
     line = RecoveryLine.from_text(report.recovery_line)
     assert (line.vault, line.job, line.number) == ("cold", "main", 1)
     assert line.full is not None
-    assert [one for one in report.warnings if str(copy) in one], "the folder is not there"
+    assert [warning for warning in report.warnings if str(copy) in warning], "the folder is not there"
 
     copy.parent.mkdir()
     second = back_up(config)

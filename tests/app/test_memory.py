@@ -111,7 +111,7 @@ def test_a_backup_asks_before_it_has_threads(tmp_path: Path, monkeypatch: pytest
     sealing: list[list[str]] = []
 
     def asked() -> None:
-        sealing.append([one.name for one in threading.enumerate() if one.name.startswith("seal")])
+        sealing.append([thread.name for thread in threading.enumerate() if thread.name.startswith("seal")])
 
     monkeypatch.setattr(runs, "share_freed_memory", asked)
     server = directory_server(tmp_path)

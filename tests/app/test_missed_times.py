@@ -90,5 +90,5 @@ def test_a_missed_time_is_made_up_for_in_time_and_once(
             made_up = life.began[before:]
             assert made_up, f"did not run, woken at {woken}"
             assert made_up[0] <= by, f"ran at {made_up[0]}, and not by {by}"
-    for one, other in pairwise(life.began):
-        assert next_due(schedule, one, other) <= other, f"ran at {one} and {other} for one time"
+    for first, other in pairwise(life.began):
+        assert next_due(schedule, first, other) <= other, f"ran at {first} and {other} for one time"

@@ -142,9 +142,9 @@ def test_what_is_overdue_is_told_or_that_nobody_knows(
     monkeypatch.setattr(where, broken)
     found = read_status(config, now)
     told = late_or_unknown(found)
-    assert {one.text for one in told} >= late or what in [one.about for one in told]
-    assert told == sorted(told, key=lambda one: one.level is not Level.CRITICAL)
-    assert {one.text for one in told} <= {concern.text for concern in found.concerns}
+    assert {concern.text for concern in told} >= late or what in [concern.about for concern in told]
+    assert told == sorted(told, key=lambda concern: concern.level is not Level.CRITICAL)
+    assert {concern.text for concern in told} <= {concern.text for concern in found.concerns}
 
 
 def test_nothing_is_overdue_only_where_that_is_known(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,7 +276,7 @@ def test_a_chain_that_ends_is_told(
     now, before = server.clock.now(), server.config.read_text()
     above = [named(f"{tmp_path}/{life}", f"CA of {life} days", now, life) for life in (400, days + 100)]
     issued = issue_in(above[0], str(tmp_path / "id"), now=now, days=300)
-    chain = b"".join(Path(one.certificate_path).read_bytes() for one in above)
+    chain = b"".join(Path(authority.certificate_path).read_bytes() for authority in above)
     (tmp_path / "chain.pem").write_bytes(chain)
     text = f'[identity]\ncertificate = "{issued.certificate_path}"\nprivate_key = "{issued.key_path}"\n'
     if is_in_its_file:
@@ -292,8 +292,8 @@ def test_a_chain_that_ends_is_told(
         assert found.certificate.issuer_ends is not None
         assert abs(found.certificate.issuer_ends - (now + (100 + days) * DAY)) < DAY
         told = [concern for concern in found.concerns if concern.topic is Topic.CERTIFICATE]
-        assert [one.level for one in told] == ([level] if level else [])
-        assert all(f"above this server's, of CN=CA of {days + 100} days" in one.text for one in told)
+        assert [concern.level for concern in told] == ([level] if level else [])
+        assert all(f"above this server's, of CN=CA of {days + 100} days" in concern.text for concern in told)
         if is_in_its_file:
             assert certificate_of(config) == found.certificate, "the page says the same"
     finally:

@@ -103,4 +103,6 @@ def test_the_doctor_tells_who_can_change_the_way(
     assert ward.found() == set()
     elsewhere.rename(tmp_path / "moved")
     link_of_mallory(elsewhere, victim)
-    assert [(one.check, one.command) for one in ward.findings()] == [("place", f"chown -h root {elsewhere}")]
+    assert [(finding.check, finding.command) for finding in ward.findings()] == [
+        ("place", f"chown -h root {elsewhere}")
+    ]

@@ -43,7 +43,9 @@ def io_of(thread: int) -> str:
 def told_by_a_process() -> tuple[str, str]:
     """Nice and I/O class of a process started here, by its own word."""
     words = (["nice"], ["ionice"])
-    nice, io = (subprocess.run(one, capture_output=True, text=True, check=True).stdout for one in words)
+    nice, io = (
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout for command in words
+    )
     return nice.strip(), io.strip()
 
 

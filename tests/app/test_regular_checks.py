@@ -41,7 +41,7 @@ def sampled(server: Server, amount: str) -> None:
 
 def test_it_is_a_task_of_its_vault(server: Server) -> None:
     config = load_config(str(server.config))
-    (found,) = [one for one in scheduled_tasks(config) if one.kind is TaskKind.CHECK]
+    (found,) = [task for task in scheduled_tasks(config) if task.kind is TaskKind.CHECK]
     assert (str(found), found.vault, found.is_exclusive) == ("check of vault cold", COLD, False)
 
 
@@ -63,7 +63,7 @@ def test_a_sample_is_read_after_it(server: Server) -> None:
     assert report.outcome == "done"
     assert report.read is not None
     assert report.read.never_read == 0
-    assert [one["kind"] for one in server.json("runs")[:2]] == ["check", "check"]
+    assert [run["kind"] for run in server.json("runs")[:2]] == ["check", "check"]
 
 
 def test_what_is_damaged_is_found_and_no_sample_hides_what_is_missing(server: Server) -> None:

@@ -353,6 +353,6 @@ def test_files_that_aws_refuses_are_not_taken_over(site: RenewalSite) -> None:
 def test_the_authoritys_record_has_each_of_them(site: RenewalSite) -> None:
     due(site)
     site.tick()
-    serials = [one.serial for one in read_index(site.ca).entries]
+    serials = [entry.serial for entry in read_index(site.ca).entries]
     assert serials[-1] == f"{site.certificate().serial_number:x}"
     assert len(serials) == 2

@@ -151,7 +151,7 @@ def test_recipients_come_from_the_config_before_those_of_init(server: Server) ->
     inventory = opened(config)
     keys = read_keys(config, inventory)
     inventory.close()
-    assert [one.to_text() for one in keys.recipients] == list(noted)
+    assert [key.to_text() for key in keys.recipients] == list(noted)
     recipient = keys.recipients[0].id
     assert [slot for slot, _ in keys.enrolments] == [recipient, *slots_of(recipient)]
     named = server.json("key", "generate", "--out", server.folder / "x.key")["recipient"]

@@ -83,7 +83,7 @@ def run(told: Told, kind: TaskKind) -> None:
 
 def concerns(told: Told, *topics: Topic) -> list[str]:
     found = read_status(config_of(told), told.server.clock.now()).concerns
-    return [one.text for one in found if one.topic in (topics or Topic)]
+    return [concern.text for concern in found if concern.topic in (topics or Topic)]
 
 
 def failing(*_: Any, **__: Any) -> None:
@@ -224,7 +224,7 @@ def test_what_waits_for_a_cold_vault_is_late_later(told: Told, vault: str, hours
 
 def overdue_dates(told: Told) -> dict[str, datetime]:
     found = read_status(config_of(told), told.server.clock.now()).scheduled
-    return {one.text: one.overdue_from for one in found if one.overdue_from is not None}
+    return {task.text: task.overdue_from for task in found if task.overdue_from is not None}
 
 
 def test_an_error_that_nobody_expected_is_a_concern_too(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,7 +262,8 @@ def test_a_drill_that_goes_on_makes_good_what_broke_off(told: Told, monkeypatch:
     run(told, TaskKind.DRILL)
     with closing(opened(config)) as inventory, inventory.reading() as tx:
         done, attempt = sorted(
-            (run for run in runs.list_runs(tx) if run.kind == "drill"), key=lambda one: one.number
+            (run for run in runs.list_runs(tx) if run.kind == "drill"),
+            key=lambda candidate_run: candidate_run.number,
         )
     assert (done.outcome, attempt.outcome) == (Outcome.DONE, Outcome.FAILED)
     assert concerns(told, Topic.RUN) == []

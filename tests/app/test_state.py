@@ -103,5 +103,5 @@ def test_enrolments_of_several_processes_are_all_kept(made: State) -> None:
     """Two that write at once keep each other's lines."""
     ids = [bytes([number]) * 16 for number in range(24)]
     with ThreadPoolExecutor(8) as workers:
-        list(workers.map(lambda one: made.add_enrolment(one, bytes(32)), ids))
+        list(workers.map(lambda public: made.add_enrolment(public, bytes(32)), ids))
     assert set(made.read_enrolments()) == set(ids)

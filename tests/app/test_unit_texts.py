@@ -23,8 +23,10 @@ def test_in_its_usual_place_a_template_is_the_unit(path: Path) -> None:
 def test_elsewhere_no_usual_place_is_left(path: Path) -> None:
     elsewhere = Places(program="/opt/nv/bin/nightvault", config="/srv/c.toml", state="/srv/state")
     fill = for_page if path.name == "nightvault-web.service" else filled
-    settings = [one for one in fill(path.read_text(), elsewhere).splitlines() if one[:1] not in {"#", ""}]
-    assert not [one for one in settings if "/usr/local" in one or "/var/lib/nightvault" in one]
+    settings = [line for line in fill(path.read_text(), elsewhere).splitlines() if line[:1] not in {"#", ""}]
+    assert not [
+        setting for setting in settings if "/usr/local" in setting or "/var/lib/nightvault" in setting
+    ]
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)

@@ -31,7 +31,7 @@ def systemd_times(lines: list[str]) -> list[datetime]:
     ]
     done = subprocess.run([*words, *events], capture_output=True, text=True, check=True, env={"TZ": "UTC"})
     found = re.findall(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC$", done.stdout, re.MULTILINE)
-    return sorted({datetime.fromisoformat(f"{one}+00:00") for one in found})
+    return sorted({datetime.fromisoformat(f"{time}+00:00") for time in found})
 
 
 def our_times(schedule: Schedule) -> list[datetime]:

@@ -79,7 +79,9 @@ class Line:
 
     def known(self, ids: Iterable[ChunkId]) -> Mapping[bytes, KnownChunk]:
         self.asked += 1
-        return {one: self.stored[one] for one in ids if one in self.stored}
+        return {
+            retrieval_id: self.stored[retrieval_id] for retrieval_id in ids if retrieval_id in self.stored
+        }
 
     def pipeline(
         self,

@@ -72,7 +72,7 @@ def assert_equal(rebuilt: Rebuilt, kept: Rebuilt) -> None:
 
 
 def deltas(found: list[OpenedCatalog]) -> list[OpenedCatalog]:
-    return [one for one in found if one.is_delta]
+    return [catalog for catalog in found if catalog.is_delta]
 
 
 def job_number(site: Site) -> int:

@@ -83,7 +83,7 @@ def read_catalogs(vault: Vault, key: RecoveryKey) -> list[OpenedCatalog]:
             header, bodies, _, chunks = open_pack(fetch(vault, listed.archive_id, listed.size), key)
             assert chunks == []
             found.append(OpenedCatalog(listed, header, list(unpack_records(bodies))))
-    return sorted(found, key=lambda one: one.listed.label.number if one.listed.label else 0)
+    return sorted(found, key=lambda catalog: catalog.listed.label.number if catalog.listed.label else 0)
 
 
 @dataclass

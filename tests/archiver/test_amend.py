@@ -44,12 +44,14 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 def _archives(site: Site, kind: PackKind) -> list[Archive]:
     with site.inventory.reading() as tx:
-        return [one for one in archives.list_archives(tx, site.inventory.id) if one.label.kind is kind]
+        return [
+            archive for archive in archives.list_archives(tx, site.inventory.id) if archive.label.kind is kind
+        ]
 
 
 def _every(site: Site) -> list[records.Record]:
     """One amendment of each kind."""
-    packs: list[bytes] = [one.label.pack_id for one in _archives(site, PackKind.DATA)]
+    packs: list[bytes] = [archive.label.pack_id for archive in _archives(site, PackKind.DATA)]
     return [
         records.ForgottenRecord([1, 2], AT),
         records.TakenBackRecord([2]),
@@ -71,7 +73,10 @@ def test_a_forgotten_snapshot_is_not_shown_and_comes_back(site: Site, tmp_path: 
     first, *rest = site.snapshots()
     site.amend(records.ForgottenRecord([first.number], AT))
     assert site.snapshots() == rest
-    assert [one.id for one in site.snapshots(also_forgotten=True)] == [first.id, *(one.id for one in rest)]
+    assert [snapshot.id for snapshot in site.snapshots(also_forgotten=True)] == [
+        first.id,
+        *(snapshot.id for snapshot in rest),
+    ]
     with pytest.raises(UsageError, match="was forgotten on") as caught:
         site.snapshot(first.id)
     assert f"forget --undo {first.id[:8]}" in (caught.value.advice or "")
@@ -83,11 +88,11 @@ def test_a_forgotten_snapshot_is_not_shown_and_comes_back(site: Site, tmp_path: 
 def test_a_catalog_without_a_snapshot_is_a_delta_of_the_chain(site: Site) -> None:
     before = catalog_rows(site.folder)
     amended = site.amend(records.ForgottenRecord([1], AT))
-    new = [one for one in catalog_rows(site.folder) if one not in before]
-    assert [one[1] for one in new] == [Generation.DELTA]
+    new = [row for row in catalog_rows(site.folder) if row not in before]
+    assert [row[1] for row in new] == [Generation.DELTA]
     assert features_of(new[0][5]) == 2
     assert f",{new[0][0]}," in amended.recovery_line
-    assert new[0][2] == max(one for one in before if one[1] == Generation.DELTA)[4]
+    assert new[0][2] == max(row for row in before if row[1] == Generation.DELTA)[4]
 
 
 def test_tags_alone_need_no_feature_of_a_reader(site: Site) -> None:
@@ -120,12 +125,12 @@ def test_condemned_and_retired_archives_are_not_built_upon_and_restored_from(
     site: Site, tmp_path: Path
 ) -> None:
     newest = site.snapshots()[-1]
-    packs: list[bytes] = [one.label.pack_id for one in _archives(site, PackKind.DATA)]
+    packs: list[bytes] = [archive.label.pack_id for archive in _archives(site, PackKind.DATA)]
     site.amend(records.RetiredRecord(packs[:2]), records.CondemnedRecord(packs[2:], AT))
     assert not site.restore(newest.id, tmp_path / "out").problems
     report = replace(site, job=replace(site.job, reread=True)).backup()
     assert report.bytes_new == NIGHTS * 100_000
-    assert {one.state for one in _archives(site, PackKind.DATA)[:NIGHTS]} == {
+    assert {archive.state for archive in _archives(site, PackKind.DATA)[:NIGHTS]} == {
         ArchiveState.RETIRED,
         ArchiveState.CONDEMNED,
     }
@@ -136,8 +141,8 @@ def test_dropping_takes_entries_that_only_they_had(site: Site, tmp_path: Path) -
     site.backup()
     site.amend(records.DroppedRecord([1, 2, 3, 4]))
     kept = rows(site.folder)
-    assert [one[2] for one in kept["snapshots"]] == [5]
-    assert b"file 0" not in {one[2] for one in kept["entries"]}
+    assert [snapshot[2] for snapshot in kept["snapshots"]] == [5]
+    assert b"file 0" not in {entry[2] for entry in kept["entries"]}
     again = bare(tmp_path, site)
     assert again.rebuild().state == "done"
     assert rows(again.folder) == kept
@@ -189,7 +194,7 @@ def test_tags_of_a_backup_come_through_a_cut(site: Site, tmp_path: Path, after: 
         site = site.reopen(vault)
         tagged = replace(tagged, inventory=site.inventory)
         site.amend(records.TakenBackRecord([]))  # the next run, which finishes what was left
-        assert all(one.tags == ("a", "b") for one in site.snapshots()[NIGHTS:])
+        assert all(snapshot.tags == ("a", "b") for snapshot in site.snapshots()[NIGHTS:])
         assert len(site.snapshots()) in {known, known + 1}
     assert len(site.snapshots()) > NIGHTS + 1
     again = bare(tmp_path, site)

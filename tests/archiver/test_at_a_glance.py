@@ -134,7 +134,7 @@ def test_what_cannot_be_looked_at_is_not_gone(
     with monkeypatch.context() as broken:
         broken.setattr(os, "stat", failing)
         report = site.backup()
-    assert [(one.path, one.kind) for one in report.problems] == [
+    assert [(problem.path, problem.kind) for problem in report.problems] == [
         (os.fsencode(many / "008"), ProblemKind.UNREADABLE)
     ]
     site.restore(report.snapshot, tmp_path / "out")
@@ -259,7 +259,7 @@ def test_a_scanner_that_dies_is_told_and_costs_nothing_else(
     assert report.files_read == 1
     (warning,) = report.warnings
     assert warning.endswith("the second is gone: it was ended by signal 9, and said nothing")
-    assert [one for one in report.problems if one.kind is ProblemKind.UNREADABLE] == []
+    assert [problem for problem in report.problems if problem.kind is ProblemKind.UNREADABLE] == []
     site.restore(report.snapshot, tmp_path / "out")
     assert_same_tree(tmp_path / "source", tmp_path / "out")
 

@@ -112,7 +112,7 @@ class TestWhatGoesWrong:
                 module, "read_attributes", lambda *_, **__: Attributes(trouble="extended attributes: EIO")
             )
         report = site.backup()
-        assert {b"file", b"link"} <= {os.path.basename(one.path) for one in report.problems}
+        assert {b"file", b"link"} <= {os.path.basename(problem.path) for problem in report.problems}
         assert report.outcome is Outcome.PARTIAL
         assert site.backup().outcome is Outcome.PARTIAL, "it is not forgotten, though nothing changed"
         monkeypatch.undo()

@@ -24,7 +24,7 @@ from tests.support.backups import Site
 
 
 def fulls(found: list[OpenedCatalog]) -> list[OpenedCatalog]:
-    return [one for one in found if one.generation is Generation.FULL]
+    return [catalog for catalog in found if catalog.generation is Generation.FULL]
 
 
 def test_all_deltas_give_the_inventory(site: Site, source: Path) -> None:
@@ -75,20 +75,20 @@ def test_every_catalog_is_signed_enrolled_and_names_its_parent(site: Site, sourc
     live_through_a_week(site, source)
     found = read_catalogs(site.vault, site.key)
     numbers, parent = [], None
-    for one in found:
-        fields = one.header.fields
+    for catalog in found:
+        fields = catalog.header.fields
         assert fields.catalog is not None
         assert fields.inventory_id == site.inventory.id
         assert fields.signer_public == site.keys.signer.public
-        assert is_enrolled(one.header, site.key)
-        start = one.records[0]
+        assert is_enrolled(catalog.header, site.key)
+        start = catalog.records[0]
         assert (start.number, start.generation) == (fields.catalog.number, fields.catalog.generation)
         assert (start.job_id, start.job_name) == (fields.catalog.job_id, "job")
         expected = (parent.header.fields.pack_id, parent.header.hash) if parent else (NO_PACK, NO_HASH)
         assert (fields.catalog.parent_pack_id, fields.catalog.parent_header_hash) == expected
         numbers.append(fields.catalog.number)
-        if one.is_delta:
-            parent = one
+        if catalog.is_delta:
+            parent = catalog
     assert numbers == sorted(set(numbers)), "a number was given out twice"
 
 
@@ -96,8 +96,8 @@ def test_a_catalog_carries_its_chain_with_archive_ids(site: Site, source: Path) 
     site.most_deltas = 3
     live_through_a_week(site, source)
     found = read_catalogs(site.vault, site.key)
-    for place, one in enumerate(found):
-        (chain,) = [record for record in one.records if isinstance(record, records.ChainRecord)]
+    for place, catalog in enumerate(found):
+        (chain,) = [record for record in catalog.records if isinstance(record, records.ChainRecord)]
         before = found[:place]
         newest = max((index for index, other in enumerate(before) if other in fulls(found)), default=0)
         expected = [
@@ -115,9 +115,9 @@ def test_a_catalog_carries_its_chain_with_archive_ids(site: Site, source: Path) 
 
 def test_secrets_are_in_full_catalogs_only(site: Site, source: Path) -> None:
     live_through_a_week(site, source)
-    for one in read_catalogs(site.vault, site.key):
-        secrets = [record for record in one.records if isinstance(record, records.Secrets)]
-        if one.generation is Generation.FULL:
+    for catalog in read_catalogs(site.vault, site.key):
+        secrets = [record for record in catalog.records if isinstance(record, records.Secrets)]
+        if catalog.generation is Generation.FULL:
             assert [(each.signer_seed, each.chunk_secret) for each in secrets] == [(b"s" * 32, b"c" * 32)]
         else:
             assert secrets == []
@@ -126,7 +126,8 @@ def test_secrets_are_in_full_catalogs_only(site: Site, source: Path) -> None:
 def test_archives_that_a_catalog_names_are_as_the_vault_has_them(site: Site, source: Path) -> None:
     live_through_a_week(site, source)
     listing = {
-        one.archive_id: one for one in site.vault.fetch_listing(site.vault.request_listing("x")).archives
+        archive.archive_id: archive
+        for archive in site.vault.fetch_listing(site.vault.request_listing("x")).archives
     }
     rebuilt = Rebuilt()
     for delta in deltas(read_catalogs(site.vault, site.key)):
@@ -146,9 +147,9 @@ def test_a_job_s_catalogs_name_what_another_job_stored_first(site: Site, source:
     other = site.with_job(name="other")
     other.backup()
     rebuilt = Rebuilt()
-    for one in deltas(read_catalogs(site.vault, site.key)):
-        if one.records[0].job_name == "other":
-            rebuilt.apply(one)
+    for catalog in deltas(read_catalogs(site.vault, site.key)):
+        if catalog.records[0].job_name == "other":
+            rebuilt.apply(catalog)
     assert_equal(rebuilt, of_inventory(site.inventory, job_number(other)))
     assert rebuilt.chunks
 
@@ -184,7 +185,9 @@ def test_when_a_full_catalog_is_due(site: Site, sizes: list[int], due: bool) -> 
     (full, _), (delta, _) = stored
     assert full.is_first
     assert full.label.generation is Generation.FULL
-    links = [replace(one, size=size) for one, size in zip([full, *[delta] * 200], sizes, strict=False)]
+    links = [
+        replace(archive, size=size) for archive, size in zip([full, *[delta] * 200], sizes, strict=False)
+    ]
     found = full_catalogs.full_due(catalogs.Chain(tuple(links), delta), site.keys)
     assert (found is not None) is due
 
@@ -214,4 +217,4 @@ def test_a_domain_s_record_names_each_of_its_recipients(site: Site, source: Path
     ]
     assert found
     for domain in found:
-        assert set(domain.recipients) == {one.id for one in site.keys.recipients}
+        assert set(domain.recipients) == {recipient.id for recipient in site.keys.recipients}

@@ -116,7 +116,7 @@ def is_all_there(line: Line, found: dict[int, Content], datas: list[bytes]) -> N
     """Each file's chunks are what it holds, and no chunk is there twice."""
     chunks = line.contents()
     for number, data in enumerate(datas):
-        assert b"".join(chunks[one] for one in unpack_u32(found[number].chunks)) == data
+        assert b"".join(chunks[chunk] for chunk in unpack_u32(found[number].chunks)) == data
     assert len(set(chunks.values())) == len(chunks)
 
 

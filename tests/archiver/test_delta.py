@@ -85,7 +85,7 @@ def test_what_a_record_refers_to_comes_before_it(site: Site, source: Path) -> No
                 assert record.archive in stored
     with site.inventory.reading() as tx:
         own = list_archives(tx, site.inventory.id)
-    assert stored == {one.number for one in own if one.label.kind is PackKind.DATA}
+    assert stored == {archive.number for archive in own if archive.label.kind is PackKind.DATA}
     assert len(stored) >= 2
 
 
@@ -105,8 +105,8 @@ def test_a_record_is_there_once(site: Site, source: Path) -> None:
     plant(source)
     site.backup()
     site.backup()
-    for one in read_catalogs(site.vault, site.key):
-        told = [type(record).__name__ for record in one.records]
+    for opened in read_catalogs(site.vault, site.key):
+        told = [type(record).__name__ for record in opened.records]
         assert told[0] == "Start"
         assert [told.count(kind) for kind in ("Start", "SnapshotRecord", "MountsRecord", "ChainRecord")] == [
             1
@@ -117,7 +117,7 @@ def test_a_record_is_there_once(site: Site, source: Path) -> None:
             records.OwnerRecord,
             records.ArchiveRecord,
         ):
-            numbers = [record.number for record in one.records if isinstance(record, kind)]
+            numbers = [record.number for record in opened.records if isinstance(record, kind)]
             assert len(numbers) == len(set(numbers)), kind.__name__
 
 

@@ -63,7 +63,7 @@ def recovers(site: Site, scratch: Path) -> None:
     source = Path(os.fsdecode(site.job.sources[0]))
     site = site.reopen()
     site.backup()
-    trees = dict.fromkeys((one.number for one in site.snapshots()), snapshot_of(source))
+    trees = dict.fromkeys((snapshot.number for snapshot in site.snapshots()), snapshot_of(source))
     assert_whole(site, scratch, trees, list_now(site.vault))
 
 
@@ -189,7 +189,7 @@ class TestVault:
         (tmp_path / "unplugged").rename(tmp_path / "vault")
         site = site.reopen()
         site.backup()
-        numbers = [one.number for one in site.snapshots()]
+        numbers = [snapshot.number for snapshot in site.snapshots()]
         trees = dict.fromkeys(numbers, snapshot_of(source)) | {1: tree}
         assert_whole(site, tmp_path / "restored", trees, list_now(disk))
 

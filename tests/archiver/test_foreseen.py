@@ -162,7 +162,7 @@ def test_what_is_begun_and_not_needed_does_not_go_on() -> None:
 
         foreseen = ForeseenCuts(chunker, EarlierChunks(ids_of(before, lengths), lengths), name)
         assert sum(cut(foreseen, after, 8_000)) == len(after)
-    assert all(one.done() for one in begun)
+    assert all(future.done() for future in begun)
 
 
 def live(site: Site) -> dict[bytes, EntryRow]:

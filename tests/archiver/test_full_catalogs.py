@@ -36,11 +36,11 @@ def fulls(site: Site) -> list[tuple[set[bytes], set[bytes]]]:
     with site.inventory.reading() as tx:
         job = runs.find_job(tx, site.job.name)
         assert job is not None
-        stored = [one for one, _ in archives.stored_catalogs(tx, job.number, site.inventory.id)]
+        stored = [archive for archive, _ in archives.stored_catalogs(tx, job.number, site.inventory.id)]
     found = []
-    for one in stored:
-        if one.label.generation is Generation.FULL:
-            header = parse_header(one.header)
+    for archive in stored:
+        if archive.label.generation is Generation.FULL:
+            header = parse_header(archive.header)
             assert header.fields.catalog is not None
             slots = {slot for slot, _ in header.fields.catalog.enrolments}
             known = [key.recipient.id for key in (OWN, OTHER)]
@@ -192,6 +192,6 @@ def test_what_a_change_of_keys_made_due_and_could_not_be_stored_is_partial(
     for _ in range(2):
         report = backup_with(site, keys)
         assert report.outcome is Outcome.PARTIAL
-        assert any("no full catalog is stored" in one for one in report.warnings)
+        assert any("no full catalog is stored" in warning for warning in report.warnings)
     monkeypatch.undo()
     assert backup_with(site, keys).outcome is Outcome.DONE

@@ -134,7 +134,11 @@ class Nights(RuleBasedStateMachine):
             self.site = self.site.reopen()
             self.site.backup()  # it may find the cut run's snapshot true
             self.trees.update(
-                {one.number: tree for one in self.site.snapshots() if one.number not in self.trees}
+                {
+                    snapshot.number: tree
+                    for snapshot in self.site.snapshots()
+                    if snapshot.number not in self.trees
+                }
             )
         else:
             self.remember()

@@ -86,7 +86,7 @@ def test_a_hook_that_fails_after_the_snapshot_makes_the_run_partial(
     log = tmp_path / "log"
     report = hooked(site, noting(log) | {hook: [shell("exit 1"), shell(f"echo more >> {log}")]}).backup()
     assert report.outcome is Outcome.PARTIAL
-    assert [f"the hook {hook} " in one for one in report.warnings] == [True]
+    assert [f"the hook {hook} " in warning for warning in report.warnings] == [True]
     assert len(site.snapshots()) == 1
     assert last_outcome(site) is Outcome.PARTIAL
     assert "more" in log.read_text().splitlines()

@@ -96,7 +96,9 @@ def test_nights_of_it(site: Site, huge: Path, tmp_path: Path, monkeypatch: pytes
     for name in ("", "zz", names[ENTRIES // 3] + "x"):
         (huge / f"{name}new").touch()
     tally = Tally()
-    told = [(one.what, os.path.basename(one.path)) for one in changes(site.job, site.inventory, tally)]
+    told = [
+        (change.what, os.path.basename(change.path)) for change in changes(site.job, site.inventory, tally)
+    ]
     assert sorted(path for what, path in told if what == "removed") == sorted(map(os.fsencode, gone))
     assert sum(what == "new" for what, _ in told) == 3
     edited = site.backup()

@@ -40,9 +40,11 @@ def test_a_report_names_the_older_packs_and_the_cost_of_storing_them_anew(site: 
     fill(source, 1, SIZE)
     assert site.backup().older_packs is None
     with site.inventory.reading() as tx:
-        stored = [one for one in list_archives(tx, INVENTORY_ID) if one.label.kind is PackKind.DATA]
-    files = [one for one in source.rglob("*") if one.is_file() and not one.is_symlink()]
-    size = sum(one.stat().st_size for one in files)
+        stored = [
+            archive for archive in list_archives(tx, INVENTORY_ID) if archive.label.kind is PackKind.DATA
+        ]
+    files = [path for path in source.rglob("*") if path.is_file() and not path.is_symlink()]
+    size = sum(path.stat().st_size for path in files)
     changed = sealing_for(site, NEW)
     report = accepted(changed)
     (told,) = report.warnings
@@ -50,7 +52,7 @@ def test_a_report_names_the_older_packs_and_the_cost_of_storing_them_anew(site: 
     assert "backup job --reread" in told
     assert report.older_packs is not None
     assert report.older_packs["packs"] == len(stored)
-    assert report.older_packs["bytes"] == sum(one.size for one in stored)
+    assert report.older_packs["bytes"] == sum(archive.size for archive in stored)
     assert report.older_packs["sealed_for"] == [[OLD.recipient.id.hex()]]
     assert report.older_packs["newest_bytes"] == size
     assert f"at most {size:,} bytes" in told
@@ -63,7 +65,7 @@ def test_reread_stores_everything_for_the_new_key(
 ) -> None:
     """If it is only stored again, the snapshots go on naming the old packs."""
     fill(source, 1, SIZE)
-    os.link(next(one for one in source.rglob("*") if one.is_file()), source / "second name")
+    os.link(next(path for path in source.rglob("*") if path.is_file()), source / "second name")
     site.backup()
     changed = sealing_for(site, *recipients)
     accepted(changed)
@@ -118,5 +120,5 @@ def test_every_backup_warns_of_recipients_that_have_not_vouched(
     for _ in range(2):
         warnings = site.backup().warnings
         assert len(warnings) == 2 - enrolled
-        assert all("`nightvault key request`" in one for one in warnings)
+        assert all("`nightvault key request`" in warning for warning in warnings)
         assert NEW.recipient.id.hex() in warnings[-1]

@@ -59,7 +59,7 @@ def test_kills_at_random_moments(
                 latest *= 0.5  # it was ready before us: the machine is less busy than it was
         site = site.reopen()
         site.backup()
-        trees |= {one.number: now for one in site.snapshots() if one.number not in trees}
+        trees |= {snapshot.number: now for snapshot in site.snapshots() if snapshot.number not in trees}
     assert codes.count(-9) >= ROUNDS, f"too few were killed in time: {codes}"
     assert_whole(site, tmp_path / "restored", trees, list_now(disk))
     assert not disk.list_uploads()

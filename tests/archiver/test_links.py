@@ -145,9 +145,9 @@ def test_contents_that_are_not_remembered_are_read_again(
     site: Site, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MOST_KNOWN", 1)
-    for one, other in (("a", "c"), ("b", "d")):
-        (source / one).write_text(one)
-        (source / other).hardlink_to(source / one)
+    for name, other in (("a", "c"), ("b", "d")):
+        (source / name).write_text(name)
+        (source / other).hardlink_to(source / name)
     report = site.backup()
     assert (report.files_read, report.bytes_new) == (4, 2)
     site.restore("latest", tmp_path / "out")
@@ -198,7 +198,7 @@ def test_without_links_copies(
         patch.setattr(os, "link", refuse)
         told = site.restore("latest", tmp_path / "out")
     assert (told.outcome, told.files) == (Outcome.PARTIAL, 8)
-    assert {(one.path, one.kind) for one in told.problems} == {
+    assert {(problem.path, problem.kind) for problem in told.problems} == {
         (b"in/" + name, ProblemKind.NOT_SET) for name in (b"file", b"empty", b"symlink", b"fifo")
     }
     assert (tmp_path / "out" / "in" / "file").read_bytes() == (source / "file").read_bytes()
@@ -220,7 +220,7 @@ def test_a_name_that_cannot_be_made_does_not_take_the_others_with_it(
         blocked = tmp_path / place
         (blocked / place).mkdir(parents=True)
         told = site.restore("latest", blocked)
-        assert [one.path for one in told.problems] == [os.fsencode(place)]
+        assert [problem.path for problem in told.problems] == [os.fsencode(place)]
         others = {"a", "b", "c"} - {place}
         assert {(blocked / name).read_text() for name in others} == {"content"}
         assert len({inode(blocked / name) for name in others}) == 1
@@ -234,7 +234,7 @@ def test_damage_is_told_of_every_name(site: Site, source: Path, tmp_path: Path) 
     with site.inventory.writing() as tx:
         tx.connection.execute("UPDATE frames SET digest = zeroblob(16)")
     told = site.restore("latest", tmp_path / "out")
-    assert {one.path for one in told.problems} == {b"a", b"b"}
+    assert {problem.path for problem in told.problems} == {b"a", b"b"}
     assert not (tmp_path / "out" / "b").exists()
     with site.inventory.reading() as tx:
         assert entries.find_directory(tx, site.snapshot().job_number, os.fsencode(source)) is not None

@@ -66,7 +66,7 @@ def night(site: Site, name: str) -> None:
 
 def archives_in(site: Site) -> list[str]:
     listing = site.vault.fetch_listing(site.vault.request_listing("t"))
-    return sorted(one.archive_id for one in listing.archives)
+    return sorted(archive.archive_id for archive in listing.archives)
 
 
 def test_an_old_state_directory_stops(site: Site, tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_check_tells_it_too(site: Site, tmp_path: Path) -> None:
     report = check(old)
     assert report.is_grave
     assert kinds(report) == {"newer-catalog": 1, "orphan": 1}
-    (one,) = [one for one in report.findings if one.kind == "newer-catalog"]
+    (one,) = [finding for finding in report.findings if finding.kind == "newer-catalog"]
     assert "catalog 2, stored " in one.detail
     assert "rebuild --set-aside" in one.detail
     old.close()

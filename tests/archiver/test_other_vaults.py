@@ -294,7 +294,7 @@ def test_a_list_that_is_made_at_once_needs_no_margin(site: Site) -> None:
     lost = archive_ids(site)[0]
     site.vault.delete_archives({ArchiveId(lost): None})
     report = check(site)
-    assert {one.what: one.kind for one in report.findings} == {lost: "missing"}
+    assert {finding.what: finding.kind for finding in report.findings} == {lost: "missing"}
     assert state_of(site, lost) == "lost"
 
 
@@ -378,15 +378,17 @@ def test_catalogs_say_into_which_vault_they_were_written(tmp_path: Path, clock: 
     report = site.backup()
     path = tmp_path / "catalog"
     archive = next(
-        one for one in site.vault.newest_catalogs(site.inventory.id, {}) if one.archive_id == report.catalog
+        archive
+        for archive in site.vault.newest_catalogs(site.inventory.id, {})
+        if archive.archive_id == report.catalog
     )
     asked = site.vault.request_retrieval(archive.archive_id, None, Tier.STANDARD, "t")
     extent = ByteRange(0, archive.size)
     list(fetch_to_files(site.vault, clock, [WholeArchive(asked, archive.size, extent, str(path))]))
     found = [
-        one
-        for one in read_catalog_file(str(path)).records([site.key])
-        if isinstance(one, records.VaultRecord)
+        record
+        for record in read_catalog_file(str(path)).records([site.key])
+        if isinstance(record, records.VaultRecord)
     ]
     assert found == [records.VaultRecord(1, "cold", str(identity_of(site)))]
 
@@ -413,7 +415,7 @@ def test_a_rebuild_from_a_copy_says_so(tmp_path: Path, clock: ManualClock) -> No
     (first / "archives").rename(tmp_path / "copy" / "archives")
     machine = bare(tmp_path, with_vault(site, copy))
     assert machine.rebuild().state == "done"
-    (note,) = [one for one in machine.progress.notes if "a copy of it?" in one]
+    (note,) = [told for told in machine.progress.notes if "a copy of it?" in told]
     assert str(identity_of(site)) in note
     rebuilt = machine.site()
     clock.advance(timedelta(hours=1))

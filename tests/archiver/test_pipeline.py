@@ -126,7 +126,7 @@ def test_a_frame_of_small_files_is_larger(line: Line, pack_size: int, most: int,
             pipeline.put([run_of(datas)] if together else runs_of(datas))
         pipeline.finish()
     frames = [
-        (row.raw_length, [one.length for one in pack.chunks if one.frame == row.number])
+        (row.raw_length, [chunk.length for chunk in pack.chunks if chunk.frame == row.number])
         for pack, _, _ in line.packs
         for row in pack.frames
     ]

@@ -77,7 +77,7 @@ def finish_after(stage: Stage, start: Start, cut: FaultyVault, number: int) -> N
     assert not report.problems
     committed = [snapshot.number for snapshot in site.snapshots()]
     assert set(start.before) < set(committed), "the run after the cut made no snapshot"
-    trees = {one: start.before.get(one, start.now) for one in committed}
+    trees = {run_number: start.before.get(run_number, start.now) for run_number in committed}
     site = site.reopen(start.vault)
     assert_whole(site, stage.scratch / f"cut {number}", trees, stage.listing(start.vault))
     assert start.vault.list_uploads() == []

@@ -184,7 +184,7 @@ def test_small_packs_are_full_although_frames_compress(spool: Spool) -> None:
             line.send(frame)
         line.close_pack()
         made = list(line.finished(wait=True))
-    assert (len(made), sum(len(one.pack.frames) for one in made)) == (1, frames)
+    assert (len(made), sum(len(sealed.pack.frames) for sealed in made)) == (1, frames)
 
 
 def test_a_proof_needs_no_more_than_two_frames(pack: OpenPack) -> None:

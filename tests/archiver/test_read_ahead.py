@@ -144,8 +144,8 @@ def test_files_that_move_under_it_are_recorded_with_what_they_once_held(
                 if other != path:
                     other.rename(path)
                 (source / "aside").rename(other)
-            for one in (path, other):
-                held[one].add(one.read_bytes())
+            for place in (path, other):
+                held[place].add(place.read_bytes())
 
     monkeypatch.setattr(reader, "ReaderProcess", Hurried)
     report = site.backup()

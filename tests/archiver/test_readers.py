@@ -50,8 +50,8 @@ def make(warnings: list[str]) -> Iterator[Make]:
         return made[-1]
 
     yield new
-    for one in made:
-        one.close()
+    for readers in made:
+        readers.close()
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_more_are_started_as_there_is_more_to_read(
             take(readers)
         readers.ask(batch(b"%d" % number))
         assert len(started) == min(1 + number // MANY_BATCHES, most)
-        assert all(one.unanswered <= MOST_REQUESTS for one in started)
+        assert all(process.unanswered <= MOST_REQUESTS for process in started)
 
 
 def test_answers_come_in_the_order_of_the_questions(make: Make, batch: Callable[[bytes], Batch]) -> None:

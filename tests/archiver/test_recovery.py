@@ -101,7 +101,9 @@ def test_what_an_older_version_prepared_with_sums_that_fit_nowhere_is_applied(
     site: Site, source: Path, tmp_path: Path
 ) -> None:
     def with_sums(prepared: bytes) -> bytes:
-        (record,) = [msgspec.msgpack.decode(one) for one in msgspec.msgpack.decode(prepared)]
+        (record,) = [
+            msgspec.msgpack.decode(record_bytes) for record_bytes in msgspec.msgpack.decode(prepared)
+        ]
         record[8], record[10] = 2**63 + 7, [[1, 2**63 + 7]]
         return msgspec.msgpack.encode([msgspec.msgpack.encode(record)])
 
@@ -133,11 +135,13 @@ def test_what_cannot_be_applied_ends_its_own_run_alone(
         found = runs.list_runs(tx, job=JobName("job"))[::-1]
     assert [run.outcome for run in found] == [Outcome.DONE, Outcome.FAILED, Outcome.DONE]
     assert "given up" in found[1].report["error"]
-    assert [one.number for one in site.snapshots()] == [1, 3]
+    assert [snapshot.number for snapshot in site.snapshots()] == [1, 3]
     site.restore("latest", tmp_path / "out")
     assert (tmp_path / "out" / "file").read_bytes() == b"two"
     made = [
-        one.label.generation for one in list_now(site.vault).archives if one.label and one.label.generation
+        archive.label.generation
+        for archive in list_now(site.vault).archives
+        if archive.label and archive.label.generation
     ]
     assert made.count(Generation.FULL) == 3, "a catalog that cannot be applied is replaced by a full one"
 
@@ -218,7 +222,7 @@ def test_an_upload_that_the_vault_forgot_is_begun_anew_and_then_kept(
     site.backup()
     assert not [place for place, count in (second.sent + third.sent).items() if count > 1]
     now = snapshot_of(source)
-    trees = dict.fromkeys((one.number for one in site.snapshots()), now)
+    trees = dict.fromkeys((snapshot.number for snapshot in site.snapshots()), now)
     assert_whole(site, tmp_path / "out", trees, list_now(site.vault))
 
 
@@ -231,9 +235,9 @@ def test_recovery_itself_may_be_cut_again_and_again(site: Site, source: Path, tm
     last = FaultyVault(site.vault)
     site = site.reopen(last)
     site.backup()
-    sent = sum((one.sent for one in seen), last.sent)
+    sent = sum((vault.sent for vault in seen), last.sent)
     assert max(sent.values()) == 1
-    trees = dict.fromkeys((one.number for one in site.snapshots()), snapshot_of(source))
+    trees = dict.fromkeys((snapshot.number for snapshot in site.snapshots()), snapshot_of(source))
     assert_whole(site.reopen(site.vault), tmp_path / "out", trees, list_now(last.vault))
 
 
@@ -243,14 +247,14 @@ def test_another_vault_s_uploads_wait_for_their_own_run(
     fill(source, 1, SIZE)
     cut(site, power("put_part", skip=1))
     with site.inventory.reading() as tx:
-        waiting = {one.spool_file for one in archives.pending_uploads(tx, site.inventory.id)}
+        waiting = {upload.spool_file for upload in archives.pending_uploads(tx, site.inventory.id)}
     other = DirectoryVault(VaultName("other"), str(tmp_path / "other"), site.clock)
     other.create()
     elsewhere = replace(site.with_job(name="elsewhere"), vault=other).reopen()
     elsewhere.backup()
     assert waiting
     assert {path.name for path in spooled(site)} == waiting
-    assert {one.label.kind for one in list_now(other).archives if one.label} == set(PackKind)
+    assert {archive.label.kind for archive in list_now(other).archives if archive.label} == set(PackKind)
     site = elsewhere.reopen(disk).with_job(name="job")
     site.backup()
     assert os.listdir(site.spool) == []
@@ -272,5 +276,5 @@ def test_numbers_are_not_given_out_again_after_a_cut(site: Site, source: Path) -
         given = [run.snapshot_number for run in runs.list_runs(tx)]
         found = archives.get_archives(tx, range(1, 100), site.inventory.id).values()
     assert len(given) == len(set(given)) == 9
-    numbers = [one.label.number for one in found if one.label.kind is PackKind.CATALOG]
+    numbers = [archive.label.number for archive in found if archive.label.kind is PackKind.CATALOG]
     assert len(numbers) == len(set(numbers))

@@ -49,7 +49,9 @@ def source(tmp_path: Path) -> Path:
 
 def seen(directory: ScannedDirectory) -> tuple[bytes, list[tuple[bytes, int, int]]]:
     """A directory with what its entries are."""
-    return directory.path, [(one.name, one.stat.st_ino, one.stat.st_mtime_ns) for one in directory.entries]
+    return directory.path, [
+        (entry.name, entry.stat.st_ino, entry.stat.st_mtime_ns) for entry in directory.entries
+    ]
 
 
 @pytest.mark.parametrize("known", [None, 0, MOST - 1, MOST])
@@ -75,9 +77,9 @@ def test_the_same_is_found_whoever_scans(
     warnings: list[str] = []
     below = os.fsencode(source)
     alone = scan(job.sources, filters=job.filters, report=expected.append)
-    wanted = [seen(one) for one in alone if one.path.startswith(below)]
+    wanted = [seen(directory) for directory in alone if directory.path.startswith(below)]
     with closing(scanning.scan_sources(job, known, problems.append, warnings.append)) as found:
-        assert [seen(one) for one in found if one.path.startswith(below)] == wanted
+        assert [seen(directory) for directory in found if directory.path.startswith(below)] == wanted
     assert problems == expected
     assert len(problems) == FOLDERS
     assert not warnings

@@ -39,7 +39,7 @@ def empty(folder: Path, *, but: int = 0) -> None:
 
 def waiting(site: Site) -> list[str]:
     with site.inventory.reading() as tx:
-        return [one.snapshot for one in waits(tx)]
+        return [wait.snapshot for wait in waits(tx)]
 
 
 def accept(site: Site) -> None:
@@ -385,7 +385,7 @@ class TestASourceBelowASymlink:
             report = led.backup()
             assert (report.outcome, report.problems) == (Outcome.PARTIAL, ())
             assert "and held 30 files" in report.shrunk[0]
-            told = [one for one in report.warnings if "when this job last ran it led to" in one]
+            told = [warning for warning in report.warnings if "when this job last ran it led to" in warning]
             assert len(told) == (0 if night else 1)
             assert waiting(led) == [report.snapshot]
         accept(led)
@@ -418,10 +418,12 @@ class TestASourceBelowASymlink:
             led = new.site()
         (source / "etc" / "000").unlink()
         for _ in range(2):
-            assert [str(one.what) for one in changes(led.job, led.inventory, Tally())].count("removed") <= 1
+            assert [str(change.what) for change in changes(led.job, led.inventory, Tally())].count(
+                "removed"
+            ) <= 1
             report = led.backup()
             assert (report.outcome, report.shrunk, report.warnings) == (Outcome.PARTIAL, (), ())
-            assert os.fsencode(source / "nas" / "www") in [one.path for one in report.problems]
+            assert os.fsencode(source / "nas" / "www") in [problem.path for problem in report.problems]
             assert led.snapshots()[-1].counts[1] == (30, 300)
             assert report.files == 32
         (tmp_path / "srv").unlink(missing_ok=True)
@@ -555,5 +557,8 @@ def test_directories_count_for_all_sources_that_hold_them(
     counts = SourceCounts(tops)
     for directory in directories:
         counts.add(directory, 1, 7)
-    held = [sum((one + b"/").startswith(top.rstrip(b"/") + b"/") for one in directories) for top in tops]
+    held = [
+        sum((directory + b"/").startswith(top.rstrip(b"/") + b"/") for directory in directories)
+        for top in tops
+    ]
     assert counts.totals() == [(number, 7 * number) for number in held]

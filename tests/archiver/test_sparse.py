@@ -206,8 +206,10 @@ def test_one_that_claims_more_than_can_be_counted_is_named_and_the_rest_saved(
     make(place / "huge", 2**63 - 1, (0, b"head"))
     tally = Tally()
     found = list(dryrun.changes(site.job, site.inventory, tally))
-    assert os.fsencode(place / "huge") not in [one.path for one in found]
-    assert [(one.path, one.kind) for one in tally.problems] == [(os.fsencode(place / "huge"), "unreadable")]
+    assert os.fsencode(place / "huge") not in [change.path for change in found]
+    assert [(problem.path, problem.kind) for problem in tally.problems] == [
+        (os.fsencode(place / "huge"), "unreadable")
+    ]
     report = site.backup()
     assert report.outcome is Outcome.PARTIAL
     assert report.problems == tuple(tally.problems)
@@ -243,7 +245,7 @@ def test_together_they_may_claim_more_than_a_number_holds(wide: tuple[Site, Path
     with site.inventory.reading() as tx:
         (job,) = runs.list_jobs(tx, site.vault.name)
         assert entries.count_live(tx, job.number) == (10 + trouble, MOST)
-        assert [one.bytes for one in (*stats.snapshots(tx), *stats.versions(tx))] == [MOST, MOST]
+        assert [contents.bytes for contents in (*stats.snapshots(tx), *stats.versions(tx))] == [MOST, MOST]
         assert count_below(tx, job.number, os.fsencode(place)) == (10 + trouble, MOST)
     for number in range(9):
         (place / f"{number}").unlink()

@@ -79,7 +79,9 @@ def test_a_dump_of_nothing_is_named_and_yesterday_s_kept(site: Site, tmp_path: P
     having(site, saying(b"dump", "echo", "whole"), saying(b"list", "echo", "a")).backup()
     report = having(site, saying(b"dump", "true"), saying(b"list", "echo", "b")).backup()
     assert report.outcome is Outcome.PARTIAL
-    assert [(one.path, one.kind) for one in report.problems] == [(b"/.streams/dump", ProblemKind.UNREADABLE)]
+    assert [(problem.path, problem.kind) for problem in report.problems] == [
+        (b"/.streams/dump", ProblemKind.UNREADABLE)
+    ]
     assert contents(site, tmp_path / "kept") == {b"dump": b"whole\n", b"list": b"b\n"}
     meant = Command(b"dump", ("true",), 60, allow_empty=True)
     assert having(site, meant, saying(b"list", "echo", "b")).backup().outcome is Outcome.DONE
@@ -94,7 +96,7 @@ def test_a_command_that_fails_is_named_and_yesterday_s_dump_kept(
     half = saying(b"dump", "sh", "-c", "echo half; echo 'disk full' >&2; exit 1")
     report = having(site, half).backup()
     assert report.outcome is Outcome.PARTIAL
-    ((path, kind, detail),) = [(one.path, one.kind, one.detail) for one in report.problems]
+    ((path, kind, detail),) = [(problem.path, problem.kind, problem.detail) for problem in report.problems]
     assert (path, kind) == (b"/.streams/dump", ProblemKind.UNREADABLE)
     assert detail == "sh ended with status 1: disk full"
     assert contents(site, tmp_path / "out") == {b"dump": b"whole\n"}
@@ -195,7 +197,11 @@ class TestOtherRunsOfTheSameJob:
 
 def test_a_dry_run_names_streams_and_starts_nothing(site: Site, source: Path, tmp_path: Path) -> None:
     site = having(site, saying(b"a", "sh", "-c", f"touch {tmp_path}/ran; echo"), saying(b"b", "echo"))
-    shown = [one for one in changes(site.job, site.inventory, Tally()) if one.path.startswith(b"/.streams")]
+    shown = [
+        change
+        for change in changes(site.job, site.inventory, Tally())
+        if change.path.startswith(b"/.streams")
+    ]
     assert shown == [Change(ChangeKind.NEW, b"/.streams/a", 0), Change(ChangeKind.NEW, b"/.streams/b", 0)]
     assert not (tmp_path / "ran").exists()
     site.backup()

@@ -117,7 +117,9 @@ class Place:
         back = machine.site()
         self.shared.open.append(back)
         assert report.state == "done"
-        assert [one.id for one in back.snapshots()] == [one.id for one in site.snapshots()]
+        assert [snapshot.id for snapshot in back.snapshots()] == [
+            snapshot.id for snapshot in site.snapshots()
+        ]
         self.shared.assert_whole(back, target, source_of(site))
         return back
 

@@ -141,7 +141,7 @@ def test_a_folder_that_took_a_mount_point_s_place_for_good_is_saved_when_told_so
     mount.unmount()
     (source / "disk" / "new").write_text("used without a mount")
     let_go = replace(site, job=replace(site.job, disks_gone=frozenset([os.fsencode(source / "disk")])))
-    assert {one.what for one in changes(let_go.job, site.inventory, Tally())} >= {"new", "removed"}
+    assert {change.what for change in changes(let_go.job, site.inventory, Tally())} >= {"new", "removed"}
     assert let_go.backup().outcome is Outcome.DONE
     assert set(disk_of(site, tmp_path / "out")) == {b"disk", b"disk/new"}
     (source / "disk" / "new").unlink()
@@ -177,7 +177,7 @@ def test_catalogs_carry_the_whole_set_of_live_mount_points(site: Site, source: P
     mount.unmount()
     let_go.backup()
     sets = [
-        [len(unpack_u64(one.entries)) for one in catalog.records if isinstance(one, MountsRecord)]
+        [len(unpack_u64(record.entries)) for record in catalog.records if isinstance(record, MountsRecord)]
         for catalog in read_catalogs(site.vault, site.key)
     ]
     assert sets == [[1], [1], [0]]
@@ -214,7 +214,7 @@ def test_of_a_disk_that_went_with_the_folder_of_its_mount_point(
     site.backup()
     (source / "media" / "ann").rename(tmp_path / "away")
     report = site.backup()
-    assert [(one.path, one.kind) for one in report.problems] == [
+    assert [(problem.path, problem.kind) for problem in report.problems] == [
         (os.fsencode(source / "media" / "ann" / "disk"), ProblemKind.UNREADABLE)
     ]
     site.restore("latest", tmp_path / "out")
@@ -245,7 +245,9 @@ class TestAMountPointThatGoesWithItsDisk:
                 (os.fsencode(source / "disk"), ProblemKind.UNREADABLE)
             ]
             assert_same_tree(disk_of(site, tmp_path / f"out {night}"), before)
-            assert not [one for one in changes(site.job, site.inventory, Tally()) if one.what == "removed"]
+            assert not [
+                change for change in changes(site.job, site.inventory, Tally()) if change.what == "removed"
+            ]
         mount.place.mkdir()
         mount.mount()
         assert site.backup().outcome is Outcome.DONE
@@ -318,10 +320,12 @@ class TestADiskAboveTheSource:
         inner.backup()
         self.unplug(mount)
         for night in range(2):
-            assert not [one for one in changes(inner.job, inner.inventory, Tally()) if one.what == "removed"]
+            assert not [
+                change for change in changes(inner.job, inner.inventory, Tally()) if change.what == "removed"
+            ]
             report = inner.backup()
             assert report.outcome is Outcome.PARTIAL
-            assert [(one.path, one.kind) for one in report.problems] == [
+            assert [(problem.path, problem.kind) for problem in report.problems] == [
                 (os.fsencode(source / "disk"), ProblemKind.UNREADABLE)
             ]
             kept = inner.snapshots()[-1]
@@ -513,7 +517,11 @@ class TestDryRun:
 
     def below(self, site: Site) -> set[tuple[str, bytes]]:
         top = site.job.sources[0] + b"/"
-        return {(one.what, one.path[len(top) :]) for one in self.dry(site)[0] if one.path.startswith(top)}
+        return {
+            (change.what, change.path[len(top) :])
+            for change in self.dry(site)[0]
+            if change.path.startswith(top)
+        }
 
     def test_tells_what_a_backup_would_do_and_does_nothing(self, site: Site, source: Path) -> None:
         (source / "a").write_text("123")

@@ -33,7 +33,7 @@ def test_it_is_done_in_order_on_one_other_thread(writer: WriterThread) -> None:
     results = [writer.submit(partial(note, number)) for number in range(50)]
     writer.finish()
     assert done == list(range(50))
-    assert [one.result() for one in results] == [-number for number in range(50)]
+    assert [future.result() for future in results] == [-number for number in range(50)]
     assert len(threads) == 1
     assert threading.get_ident() not in threads
 
@@ -73,9 +73,9 @@ def test_nothing_is_done_after_the_first_error_which_everyone_gets(writer: Write
     writer.submit(wait_a_moment)
     failing = writer.submit(fail)
     later = writer.submit(partial(done.append, "later"))
-    for one in (failing, later):
+    for future in (failing, later):
         with pytest.raises(SpoolError, match="no space left"):
-            one.result(10)
+            future.result(10)
     with pytest.raises(SpoolError, match="no space left"):
         writer.submit(partial(done.append, "last"))
     assert done == []

@@ -108,7 +108,7 @@ class _Maker:
         self._answers: list[Future[MadeFiles]] = []
 
     def ask(self, directories: Sequence[Lent], files: NewFiles) -> None:
-        self._encode(([one.is_ours for one in directories], files))
+        self._encode(([lent.is_ours for lent in directories], files))
         self._answers.append(self._thread.submit(self._made, len(files.names)))
 
     def _made(self, files: int) -> MadeFiles:

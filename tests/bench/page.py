@@ -88,7 +88,7 @@ def page(config: Path, *, nice: int = 0) -> Iterator[Running]:
 
     cookies = []
     for number in range(VIEWERS):
-        if f"v{number}" not in {one.name for one in context.accounts.users()}:
+        if f"v{number}" not in {user.name for user in context.accounts.users()}:
             context.accounts.add_user(f"v{number}", Role.VIEWER, None, now)
         cookies.append(context.accounts.open_session(f"v{number}", now))
     context.close()
@@ -250,7 +250,7 @@ class Rounds:
 @contextmanager
 def groups() -> Iterator[dict[str, Path]]:
     """A control group for each of `WEIGHTS`; none where that is not allowed."""
-    root = next(one for one in (Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")) if one.is_dir())
+    root = next(path for path in (Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")) if path.is_dir())
     made: dict[str, Path] = {}
     try:
         for name, weight in WEIGHTS.items():
@@ -303,7 +303,7 @@ def beside_backups(folder: Path) -> None:
 def tell(what: str, mine: list[float], alone: list[float]) -> None:
     """Print how much more of it the backups took than those alone: by medians, and round by round."""
     slower = statistics.median(mine) / statistics.median(alone) - 1
-    rounds = " ".join(f"{one / other - 1:+.1%}" for one, other in zip(mine, alone, strict=True))
+    rounds = " ".join(f"{seconds / other - 1:+.1%}" for seconds, other in zip(mine, alone, strict=True))
     between = f"{min(mine):.2f} to {max(mine):.2f}"
     print(f"  {what} of the backup {statistics.median(mine):.2f} s ({slower:+.1%}; {between})")
     print(f"    by rounds: {rounds}")

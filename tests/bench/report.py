@@ -80,13 +80,13 @@ def _header() -> list[str]:
 def _line(phase: str, peer: str, rows: Sequence[Row]) -> str:
     own = [row.measured for row in rows if row.peer == peer]
     against = [row.measured for row in rows if row.peer == "restic"]
-    mark = " \\*" if any(one.others > _LOADED for one in own) else ""
+    mark = " \\*" if any(measured.others > _LOADED for measured in own) else ""
     cells = [f"{phase}{mark}", peer]
     for name in ("wall", "cpu", "peak", "stored"):
-        values = [getattr(one, name) for one in own]
+        values = [getattr(measured, name) for measured in own]
         digits = 0 if name in {"peak", "stored"} else 1
         cells.append(spread(values, digits))
-        cells.append(_ratio(values, [getattr(one, name) for one in against]))
+        cells.append(_ratio(values, [getattr(measured, name) for measured in against]))
     return f"| {' | '.join(cells)} |"
 
 

@@ -34,7 +34,9 @@ def test_the_short_tables_have_every_phase_and_both_ways() -> None:
 def test_each_row_is_a_bar() -> None:
     page = chart.JOURNAL.read_text()
     rows = [
-        line for line in page.splitlines() if line.startswith(tuple(f"| {one}" for one in ("first", "no ch")))
+        line
+        for line in page.splitlines()
+        if line.startswith(tuple(f"| {name}" for name in ("first", "no ch")))
     ]
     found = [bar for bar in chart.bars(page) if bar.phase in {"first", "no change"}]
     assert len(found) == len([row for row in rows if row.count("|") == 11])
@@ -54,7 +56,7 @@ def test_each_reads_the_source_and_writes_its_repository(name: str, tmp_path: Pa
     if name != "nightvault":
         assert "/s/source" in " ".join(peer.backup(place))
     told = [*place.environment.values(), *peer.backup(place)]
-    assert any("repository" in one or str(tmp_path) in one for one in told)
+    assert any("repository" in text or str(tmp_path) in text for text in told)
 
 
 def test_what_was_restored_is_found(tmp_path: Path) -> None:

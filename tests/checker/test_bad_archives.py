@@ -67,8 +67,10 @@ class BadOne(FaultyVault):
     def retrieval_statuses(self, ids: Any) -> Any:
         failed = RetrievalStatus(RetrievalState.FAILED, str(self._error))
         return {
-            one: failed if self._method == "retrieval_statuses" and self._bad in one else status
-            for one, status in super().retrieval_statuses(ids).items()
+            retrieval_id: failed
+            if self._method == "retrieval_statuses" and self._bad in retrieval_id
+            else status
+            for retrieval_id, status in super().retrieval_statuses(ids).items()
         }
 
 
@@ -86,7 +88,9 @@ def test_a_rebuild_does_without_a_catalog_that_cannot_be_read(
     report = new.act(vault=vault)
     for _ in range(3):
         report = new.act(vault=vault) if report.state == "waiting" else report
-    assert [(one.kind, one.archive_id) for one in report.suspicions] == [("missing", newest)]
+    assert [(suspicion.kind, suspicion.archive_id) for suspicion in report.suspicions] == [
+        ("missing", newest)
+    ]
     assert "Input/output error" in report.suspicions[0].detail
     assert report.jobs[0].number == 2
 
@@ -97,7 +101,7 @@ def test_a_catalog_that_was_cut_short(site: Site, tmp_path: Path, size: int) -> 
     path = archive_file(tmp_path / "vault", newest)
     os.truncate(path, path.stat().st_size + size if size < 0 else size)
     report = bare(tmp_path, site).rebuild()
-    assert {one.archive_id for one in report.suspicions} == {newest}
+    assert {suspicion.archive_id for suspicion in report.suspicions} == {newest}
     assert report.jobs[0].number == 2
     with pytest.raises(OlderStateError, match="does not show catalog 3"):
         bare(tmp_path, site, "by line").rebuild(Wish(lines=[line_of(site)]))
@@ -124,7 +128,9 @@ def test_deep_does_without_packs_that_were_cut_short(
     path = archive_file(tmp_path / "vault", bad)
     os.truncate(path, path.stat().st_size + size if size < 0 else size)
     report = Bare(tmp_path / "new", site.vault, site).rebuild(Wish(deep=True))
-    assert [(one.kind, one.archive_id) for one in report.suspicions] == [("not-covered", bad)]
+    assert [(suspicion.kind, suspicion.archive_id) for suspicion in report.suspicions] == [
+        ("not-covered", bad)
+    ]
     assert report.recovered_packs == len(uncovered(site)) - 1
 
 
@@ -140,7 +146,9 @@ def test_deep_does_without_packs_that_cannot_be_read(
     report = new.act(Wish(deep=True), vault=vault)
     for _ in range(3):
         report = new.act(Wish(deep=True), vault=vault) if report.state == "waiting" else report
-    assert [(one.kind, one.archive_id) for one in report.suspicions] == [("not-covered", bad)]
+    assert [(suspicion.kind, suspicion.archive_id) for suspicion in report.suspicions] == [
+        ("not-covered", bad)
+    ]
     assert report.recovered_packs == len(uncovered(site)) - 1
 
 
@@ -161,7 +169,7 @@ def test_a_check_reads_on_behind_an_archive_that_cannot_be_read(
 ) -> None:
     bad = archive_ids(site)[0]
     report = read(site, BadOne(site.vault, bad, method, error))
-    assert {one.what for one in report.findings} == {bad}
+    assert {finding.what for finding in report.findings} == {bad}
     others = query(site, "SELECT count(*) FROM readings WHERE read_at IS NOT NULL")[0][0]
     assert others >= len(archive_ids(site)) - 1
 

@@ -35,8 +35,8 @@ def settle(site: Site, clock: ManualClock) -> None:
 
 
 def lose(site: Site, *ids: str) -> None:
-    for one in ids:
-        site.vault.delete_archives({ArchiveId(one): None})
+    for archive_id in ids:
+        site.vault.delete_archives({ArchiveId(archive_id): None})
 
 
 def test_all_is_there(site: Site, clock: ManualClock) -> None:
@@ -67,8 +67,8 @@ def test_a_missing_archive_is_named_with_what_it_held_and_stored_again(
     assert report.affected.files >= report.affected.live_files == len(needing(site, [lost], live=True)) > 0
     found = versions(site, [lost])
     assert report.affected.files == len(found)
-    for one, number in zip(report.affected.snapshots, (1, 2, 3), strict=True):
-        assert one.files == sum(was <= number and (ends or 99) > number for _, was, ends in found)
+    for snapshot, number in zip(report.affected.snapshots, (1, 2, 3), strict=True):
+        assert snapshot.files == sum(was <= number and (ends or 99) > number for _, was, ends in found)
     again = site.backup()
     assert again.bytes_new > 0
     assert needing(site, [lost], live=True) == set(), "whose chunks were lost has a new version"
@@ -91,7 +91,7 @@ def test_old_snapshots_are_whole_again_where_the_same_chunks_were_stored_again(
     settle(site, clock)
     report = check(site)
     assert any(was <= 3 < (ends or 99) for _, was, ends in versions(site, [lost])), "it needed the archive"
-    assert before not in {one.id for one in report.affected.snapshots}
+    assert before not in {snapshot.id for snapshot in report.affected.snapshots}
     assert site.restore(before, tmp_path / "out").problems == ()
 
 
@@ -101,7 +101,7 @@ def test_what_the_source_has_no_more_stays_affected(site: Site, source: Path, cl
     (source / "kept nowhere else").unlink()
     site.backup()
     settle(site, clock)
-    (lost,) = [one for one in archive_ids(site) if b"kept nowhere else" in needing(site, [one])]
+    (lost,) = [id_ for id_ in archive_ids(site) if b"kept nowhere else" in needing(site, [id_])]
     lose(site, lost)
     assert check(site).is_grave
     site.backup()
@@ -136,7 +136,7 @@ def test_size_or_hash_differ(site: Site, disk: DirectoryVault, clock: ManualCloc
         replace(second, tree_hash=None),
     ]
     report = check(site, vault=Listed(disk, Listing(listing.as_of, [*changed, *rest])))
-    assert [(one.kind, one.what) for one in report.findings if one.kind != "lost"] == [
+    assert [(finding.kind, finding.what) for finding in report.findings if finding.kind != "lost"] == [
         ("differs", first.archive_id)
     ]
     assert state_of(site, first.archive_id) == "damaged"
@@ -151,7 +151,7 @@ def test_what_seemed_lost_is_found_again(site: Site, disk: DirectoryVault, clock
     report = check(site)
     assert kinds(report) == {"found-again": len(ids)}
     assert not report.is_grave
-    assert {state_of(site, one) for one in ids} == {"stored"}
+    assert {state_of(site, archive_id) for archive_id in ids} == {"stored"}
     assert site.backup().bytes_new == 0
 
 
@@ -177,7 +177,7 @@ def test_foreign_and_other_inventories(site: Site, clock: ManualClock) -> None:
     settle(site, clock)
     (stored,) = archive_ids(site)[:1]
     with site.inventory.reading() as tx:
-        label = next(one for one in archives.list_archives(tx, site.inventory.id) if one.archive_id == stored)
+        label = next(row for row in archives.list_archives(tx, site.inventory.id) if row.archive_id == stored)
     listing = site.vault.fetch_listing(ListingId(site.vault.request_listing("")))
     theirs = replace(label.label, inventory_id=InventoryId(b"somebody else 16"))
     line = listing.archives[0]
@@ -187,7 +187,7 @@ def test_foreign_and_other_inventories(site: Site, clock: ManualClock) -> None:
         ListedArchive(ArchiveId("twice"), describe(label.label), label.label, 5, None, line.created_at),
     ]
     report = check(site, vault=Listed(site.vault, Listing(listing.as_of, [*listing.archives, *added])))
-    assert {one.what: one.kind for one in report.findings} == {
+    assert {finding.what: finding.kind for finding in report.findings} == {
         "theirs": "other-inventory",
         "photo": "foreign",
         "twice": "duplicate",
@@ -231,10 +231,10 @@ def test_nothing_is_adopted_while_a_backup_is_at_work_nor_with_another_hash(
     listing = site.vault.fetch_listing(ListingId(site.vault.request_listing("")))
     recorded = set(archive_ids(site, "archive_id IS NOT NULL"))
     lines = [
-        one
-        if one.archive_id in recorded
-        else ListedArchive(one.archive_id, one.description, one.label, one.size, b"x" * 32, one.created_at)  # type: ignore[arg-type]
-        for one in listing.archives
+        row
+        if row.archive_id in recorded
+        else ListedArchive(row.archive_id, row.description, row.label, row.size, b"x" * 32, row.created_at)  # type: ignore[arg-type]
+        for row in listing.archives
     ]
     report = check(site, vault=Listed(site.vault, Listing(listing.as_of, lines)))
     assert kinds(report) == {"orphan": 1}
@@ -358,7 +358,7 @@ def test_clocks_that_differ(site: Site, disk: DirectoryVault, clock: ManualClock
     settle(site, clock)
     listing = disk.fetch_listing(disk.request_listing(""))
     ahead = timedelta(hours=6)
-    lines = [replace(one, created_at=one.created_at + ahead) for one in listing.archives]
+    lines = [replace(line, created_at=line.created_at + ahead) for line in listing.archives]
     (Path(site.job.sources[0].decode()) / "late").write_bytes(b"late" * 100_000)
     site.backup()
     clock.advance(timedelta(hours=1))
@@ -389,7 +389,7 @@ def test_after_a_rebuild_the_list_confirms(site: Site, clock: ManualClock, tmp_p
     report = check(after)
     assert not report.is_grave
     assert kinds(report) == {"orphan": 4}
-    for number, old in enumerate(sorted(report.findings, key=lambda one: one.detail), 1):
+    for number, old in enumerate(sorted(report.findings, key=lambda finding: finding.detail), 1):
         says = f"catalog {number} from before the rebuild"
         assert old.detail.startswith(says), "the full one after it has it all"
     assert report.compared is not None

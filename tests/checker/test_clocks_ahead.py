@@ -51,7 +51,7 @@ def test_what_was_stored_by_a_clock_that_was_ahead_is_missed_all_the_same(
     site.vault.delete_archives({ArchiveId(lost): None})
     report = check(site)
     assert "missing" in kinds(report)
-    assert [one.what for one in report.findings if one.kind == "missing"] == [lost]
+    assert [finding.what for finding in report.findings if finding.kind == "missing"] == [lost]
 
 
 def test_what_was_read_by_a_clock_that_was_ahead_is_read_again(site: Site, clock: ManualClock) -> None:

@@ -115,7 +115,7 @@ def test_gone_and_stored_again(rig: Rig, clock: ManualClock, tmp_path: Path) -> 
     rig.pass_hours()
     clock.advance(timedelta(days=1))
     report, _ = rig.compare()
-    assert {one.what: one.kind for one in report.findings} == {lost: "missing"}
+    assert {finding.what: finding.kind for finding in report.findings} == {lost: "missing"}
     assert report.affected.live_files > 0
     assert site.backup().bytes_new > 0
     assert site.restore("latest", tmp_path / "out").problems == ()
@@ -134,7 +134,7 @@ def test_read_back(rig: Rig) -> None:
     lost = archive_ids(site)[0]
     site.vault.delete_archives({ArchiveId(lost): None})
     report, _ = rig.read(Amount(share=Fraction(1)))
-    assert {one.what: one.kind for one in report.findings} == {lost: "missing"}
+    assert {finding.what: finding.kind for finding in report.findings} == {lost: "missing"}
     assert state_of(site, lost) == "lost"
 
 

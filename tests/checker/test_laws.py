@@ -78,7 +78,10 @@ def test_each_law_is_held(site: Site, tmp_path: Path) -> None:
             assert database.execute(breach).rowcount > 0, name
         database.close()
         report = check(folder, site)
-        assert name in {one.what for one in report.findings if one.kind == "law"}, (name, report.findings)
+        assert name in {finding.what for finding in report.findings if finding.kind == "law"}, (
+            name,
+            report.findings,
+        )
         assert report.is_grave
 
 
@@ -94,7 +97,7 @@ def test_a_damaged_file(site: Site, tmp_path: Path) -> None:
     except InventoryDamagedError as error:
         told = {"rebuild" if "rebuild" in error.advice else error.advice}
     else:
-        told = {one.what for one in report.findings}
+        told = {finding.what for finding in report.findings}
         assert report.run is None, "nothing is written into a damaged file"
     assert told & {"rebuild", "integrity"}
 
@@ -114,11 +117,11 @@ def test_batches_of_any_size_find_the_same(site: Site, monkeypatch: pytest.Monke
     with site.inventory.writing() as tx:
         tx.connection.execute("UPDATE chunks SET length = length - 1")
     (tally,) = [
-        one
-        for one in check_invariants(
+        finding
+        for finding in check_invariants(
             site.inventory, site.keys.secret.content_key, site.clock, site.progress
         ).findings
-        if one.what == "content-ids"
+        if finding.what == "content-ids"
     ]
     with site.inventory.reading() as tx:
         count = tx.connection.execute(

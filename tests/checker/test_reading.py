@@ -206,7 +206,9 @@ def test_a_damaged_frame(
     rows = query(site, "SELECT name, chunks FROM entries WHERE chunks IS NOT NULL")
     needs = {name for name, some in rows if chunks & set(memoryview(some).cast("I"))}
     assert {path.rsplit(b"/", 1)[1] for path in report.affected.paths} == needs, "of this frame, no others"
-    spoilt = {os.path.basename(one.path) for one in site.restore(before, tmp_path / "before").problems}
+    spoilt = {
+        os.path.basename(problem.path) for problem in site.restore(before, tmp_path / "before").problems
+    }
     assert spoilt <= needs, "what is right in a damaged archive is restored"
     assert site.backup().bytes_new > 0
     assert needing(site, [bad], live=True) == set()

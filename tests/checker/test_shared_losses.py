@@ -72,14 +72,14 @@ class Jobs:
         """Laws that are broken."""
         secret = self.site.keys.secret
         report = check_invariants(self.site.inventory, secret.content_key, self.clock, Silent())
-        return [one.what for one in report.findings]
+        return [finding.what for finding in report.findings]
 
     def assert_alone(self, name: str) -> None:
         """A rebuild of this job alone gives it back whole."""
         number = len(list(self.folder.glob("bare-*")))
         new = bare(self.folder, self.site, f"bare-{number}")
         report = new.rebuild(Wish(jobs=frozenset({name}), inventory=self.site.inventory.id.hex()))
-        assert [one.name for one in report.jobs] == [name]
+        assert [job.name for job in report.jobs] == [name]
         again = replace(new.site(), job=self.sites[name].job)
         out = self.folder / f"out-{number}"
         assert again.restore("latest", out).problems == ()
@@ -224,16 +224,18 @@ def test_of_two_sound_copies_the_other_serves_where_one_is_gone(jobs: Jobs) -> N
     with jobs.site.inventory.reading() as tx:
         ((number,),) = query(jobs.site, "SELECT number FROM archives WHERE archive_id = ?", lost)
         numbers = [row[0] for row in query(jobs.site, "SELECT number FROM chunks WHERE archive = ?", number)]
-        places = {one.number: one for one in chunk_locations(tx, numbers)}
+        places = {location.number: location for location in chunk_locations(tx, numbers)}
         assert list(sound_locations(tx, {number}, places)) == []
-        found = {one.number: one for one in sound_locations(tx, {number}, places, gone={number})}
+        found = {
+            location.number: location for location in sound_locations(tx, {number}, places, gone={number})
+        }
         none = sound_locations(
             tx, {number}, places, gone={number}, may_be=lambda place: place.archive == number
         )
         assert list(none) == []
     assert found
-    for one, place in found.items():
-        assert (place.id, place.length) == (places[one].id, places[one].length)
+    for chunk, place in found.items():
+        assert (place.id, place.length) == (places[chunk].id, places[chunk].length)
         assert place.archive != number
 
 
@@ -244,10 +246,10 @@ def test_a_rebuild_marks_as_lost_what_the_list_lacks(jobs: Jobs) -> None:
     jobs.clock.sleep(7200)
     new = bare(jobs.folder, jobs.site)
     report = new.rebuild()
-    assert [(one.kind, one.archive_id) for one in report.suspicions] == [("withheld", lost)]
+    assert [(suspicion.kind, suspicion.archive_id) for suspicion in report.suspicions] == [("withheld", lost)]
     assert state_in(new.folder, lost) == "lost"
     again = new.site()
-    sites = {name: replace(again, job=one.job) for name, one in jobs.sites.items()}
+    sites = {name: replace(again, job=site.job) for name, site in jobs.sites.items()}
     rebuilt = dataclasses.replace(jobs, sites=sites)
     rebuilt.backup("two")
     assert kinds(check(again))["unnamed"] == 1
@@ -264,7 +266,7 @@ def test_a_rebuild_marks_as_damaged_what_the_list_shows_otherwise(jobs: Jobs) ->
     path.write_bytes(path.read_bytes()[:-1])
     new = bare(jobs.folder, jobs.site)
     report = new.rebuild()
-    assert [(one.kind, one.archive_id) for one in report.suspicions] == [("differs", bad)]
+    assert [(suspicion.kind, suspicion.archive_id) for suspicion in report.suspicions] == [("differs", bad)]
     assert state_in(new.folder, bad) == "damaged"
 
 
@@ -312,7 +314,7 @@ def test_cut_at_every_call_of_the_night_that_heals(tmp_path: Path, after: bool) 
             two.backup()
         except PowerCut:
             again = jobs.sites["two"].reopen()
-            jobs.sites = {name: replace(again, job=one.job) for name, one in jobs.sites.items()}
+            jobs.sites = {name: replace(again, job=site.job) for name, site in jobs.sites.items()}
             jobs.backup("two")
             is_over = False
         else:

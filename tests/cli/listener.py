@@ -37,7 +37,7 @@ class Listener:
 
     def hear(self, who: str, *said: bytes | str) -> None:
         """Keep what was said."""
-        self._said += [(who, one if isinstance(one, bytes) else one.encode()) for one in said]
+        self._said += [(who, part if isinstance(part, bytes) else part.encode()) for part in said]
 
     def hear_files(self, who: str, folder: Path, *, but: Sequence[str] = ()) -> None:
         """Keep what stands in all files below a folder, but for what is named as in `but`."""

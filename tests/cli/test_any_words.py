@@ -55,12 +55,12 @@ def commands() -> list[tuple[list[str], click.Command]]:
 
     def walk(name: list[str], command: click.Command) -> None:
         if isinstance(command, click.Group):
-            for below, one in command.commands.items():
-                walk([*name, below], one)
+            for below, subcommand in command.commands.items():
+                walk([*name, below], subcommand)
             return
         found.append((name, command))
         if isinstance(command, CommandWithSubcommands):
-            found.extend(([*name, word], one) for word, one in command.subcommands.items())
+            found.extend(([*name, word], subcommand) for word, subcommand in command.subcommands.items())
 
     context = click.Context(main)
     for name in main.list_commands(context):
@@ -83,15 +83,21 @@ def needed(server: Server, name: list[str]) -> list[str]:
     }.get(" ".join(name), [])
 
 
-@pytest.mark.parametrize(("name", "command"), [pytest.param(*one, id=" ".join(one[0])) for one in commands()])
+@pytest.mark.parametrize(
+    ("name", "command"), [pytest.param(*command, id=" ".join(command[0])) for command in commands()]
+)
 def test_any_words(server: Server, name: list[str], command: click.Command) -> None:
     """`Server.run` fails at the first trace or "unexpected" that it sees."""
-    arguments = [one for one in command.params if isinstance(one, click.Argument)]
-    options = [one for one in command.params if isinstance(one, click.Option) and not one.is_flag]
+    arguments = [parameter for parameter in command.params if isinstance(parameter, click.Argument)]
+    options = [
+        parameter
+        for parameter in command.params
+        if isinstance(parameter, click.Option) and not parameter.is_flag
+    ]
     if name != ["snapshots"]:  # the global options are the same for all
-        options = [one for one in options if not str(one.name).startswith("global_")]
+        options = [option for option in options if not str(option.name).startswith("global_")]
     for value in NASTY:
-        for one in options:
-            server.run(*name, *needed(server, name), one.opts[-1], value)
+        for option in options:
+            server.run(*name, *needed(server, name), option.opts[-1], value)
         if arguments:
-            server.run(*name, "--", *[value for one in arguments if one.required] or [value])
+            server.run(*name, "--", *[value for argument in arguments if argument.required] or [value])

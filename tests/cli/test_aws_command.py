@@ -78,7 +78,9 @@ def test_all_documents_in_their_order(config: Path) -> None:
 def test_what_is_an_administrators_right_is_said(config: Path) -> None:
     """The rights of who sets this up are for writing roles, and no tag or boundary holds them."""
     result = run("--config", config, "aws", "policy", "--only", "trust-anchor")
-    actions = [one for statement in json.loads(result.stdout)["Statement"] for one in statement["Action"]]
+    actions = [
+        action for statement in json.loads(result.stdout)["Statement"] for action in statement["Action"]
+    ]
     assert "iam:PutRolePolicy" in actions
     assert "for administrators alone" in result.stderr
     assert "for administrators alone" in run("--config", config, "aws", "policy").stdout
@@ -240,10 +242,12 @@ def test_a_buckets_roles_have_the_least_rights() -> None:
         "bucket",
         "profile",
     ]
-    assert not any("Delete" in one or "GetObject" in one or "*" in one for one in actions(made["backup"]))
+    assert not any(
+        "Delete" in action or "GetObject" in action or "*" in action for action in actions(made["backup"])
+    )
     assert actions(made["restore"]) == {"s3:ListBucket", "s3:GetObject", "s3:RestoreObject"}
     assert "s3:PutObject" not in actions(made["restore"]) | actions(made["prune"]) | actions(made["keeper"])
-    assert {one for one in actions(made["prune"]) if "Delete" in one or "*" in one} == {
+    assert {action for action in actions(made["prune"]) if "Delete" in action or "*" in action} == {
         "s3:DeleteObject",
         "s3:DeleteObjectVersion",
     }
@@ -260,12 +264,14 @@ def test_a_shared_role_names_no_server_and_no_deny_goes_by_a_tag() -> None:
     assert trust["Condition"]["StringEquals"] == {"aws:PrincipalTag/x509Subject/OU": "Backup"}
     for name in ("backup", "restore", "prune", "keeper"):
         statements = json.loads(json.dumps(made[name]))["Statement"]
-        assert all(one["Effect"] == "Allow" for one in statements)
-        below = [one for one in statements if f"/{OWN_NAME}/" in json.dumps(one["Resource"])]
+        assert all(statement["Effect"] == "Allow" for statement in statements)
+        below = [
+            statement for statement in statements if f"/{OWN_NAME}/" in json.dumps(statement["Resource"])
+        ]
         assert below, name
-        for one in statements:
-            if "s3:ListBucket" in one["Action"]:
-                assert one["Condition"] == {"StringLike": {"s3:prefix": f"{OWN_NAME}/*"}}
+        for statement in statements:
+            if "s3:ListBucket" in statement["Action"]:
+                assert statement["Condition"] == {"StringLike": {"s3:prefix": f"{OWN_NAME}/*"}}
     assert "web1" not in json.dumps(made)
     assert "PrincipalTag" not in json.dumps(made["bucket"])
     assert "arn:aws:s3:::some-bucket/*/data/*" in json.dumps(made["bucket"])
@@ -277,7 +283,9 @@ def test_a_shared_role_needs_a_unit_and_the_servers_own_places(config: Path) -> 
     assert "all servers would share vault nightly" in shared.stderr
     config.write_text(config.read_text().replace('vault = "nightly"', 'vault = "web1"'))
     backup = run_json("--config", config, "aws", "policy", "--shared", "--only", "backup")
-    assert {one["Resource"] for one in backup["Statement"]} == {VAULT_ARN.replace("nightly", OWN_NAME)}
+    assert {statement["Resource"] for statement in backup["Statement"]} == {
+        VAULT_ARN.replace("nightly", OWN_NAME)
+    }
     bucket = '[[vault]]\nname = "b"\nkind = "s3"\nregion = "eu-west-1"\nbucket = "some-bucket"\n'
     identity = config.read_text().partition("[[vault]]")[0]
     config.write_text(f'{identity}{bucket}role_arn = "{ROLE}"\n')
@@ -291,8 +299,8 @@ def test_a_shared_role_needs_a_unit_and_the_servers_own_places(config: Path) -> 
 
 def test_a_buckets_policy_binds_everybody() -> None:
     statements = json.loads(json.dumps(documents(S3)["bucket"]))["Statement"]
-    assert all(one["Effect"] == "Deny" and one["Principal"] == "*" for one in statements)
-    classes = {one["Sid"]: one["Condition"].get("StringNotEquals") for one in statements}
+    assert all(statement["Effect"] == "Deny" and statement["Principal"] == "*" for statement in statements)
+    classes = {statement["Sid"]: statement["Condition"].get("StringNotEquals") for statement in statements}
     assert classes["DataInTheirClass"] == {"s3:x-amz-storage-class": "DEEP_ARCHIVE"}
     assert classes["CatalogsReadable"] == {"s3:x-amz-storage-class": "STANDARD"}
     assert {"NeverOverwrite", "NothingInTheClear"} < classes.keys()

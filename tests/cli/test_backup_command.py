@@ -78,8 +78,10 @@ def test_the_report_for_scripts(server: Server) -> None:
     }  # fmt: skip
     assert (report["job"], report["vault"], report["outcome"]) == ("main", "cold", "done")
     assert len(report["snapshot"]) == 16
-    assert report["recipients"] == [one["id"] for one in server.json("key", "status")["recipients"]]
-    assert report["catalog"] in {one["archive_id"] for one in server.json("archives")}
+    assert report["recipients"] == [
+        recipient["id"] for recipient in server.json("key", "status")["recipients"]
+    ]
+    assert report["catalog"] in {archive["archive_id"] for archive in server.json("archives")}
 
 
 def test_progress_goes_to_stderr_or_to_lines_of_json(server: Server) -> None:
@@ -93,8 +95,8 @@ def test_progress_goes_to_stderr_or_to_lines_of_json(server: Server) -> None:
 def test_all_jobs_or_those_that_are_named(server: Server) -> None:
     add_job(server, "second")
     add_job(server, "third")
-    assert [one["job"] for one in server.json("backup")] == ["main", "second", "third"]
-    assert [one["job"] for one in server.json("backup", "third", "main")] == ["third", "main"]
+    assert [report["job"] for report in server.json("backup")] == ["main", "second", "third"]
+    assert [report["job"] for report in server.json("backup", "third", "main")] == ["third", "main"]
 
 
 @pytest.mark.parametrize("more", [[], ["--dry-run"]])
@@ -155,7 +157,7 @@ def test_a_dry_run_names_changes_and_touches_nothing(server: Server, monkeypatch
     (server.source / "deep" / "b.bin").unlink()
     (server.source / "new\n.txt").write_text("1234")
     (look,) = server.json("backup", "--dry-run", "--list")
-    named = {(one["what"], one["path"]) for one in look["changes"]}
+    named = {(change["what"], change["path"]) for change in look["changes"]}
     assert {
         ("changed", f"{server.source}/a.txt"),
         ("removed", f"{server.source}/deep/b.bin"),
@@ -220,8 +222,8 @@ def test_a_dry_run_lists_what_is_left_out_and_why(server: Server) -> None:
     with server.config.open("a") as file:
         file.write(f'iexclude_file = ["{patterns}"]\n')
     (look,) = server.json("backup", "choosy", "--dry-run", "--list")
-    left = [one for one in look["changes"] if one["what"] == "left-out"]
-    assert [(one["path"], one["reason"], one["why"]) for one in left] == [
+    left = [change for change in look["changes"] if change["what"] == "left-out"]
+    assert [(change["path"], change["reason"], change["why"]) for change in left] == [
         (f"{source}/film.ISO", "pattern", f"*.iso (any case) in {patterns}:2")
     ]
     told = server.done("backup", "choosy", "--dry-run", "--list").stdout

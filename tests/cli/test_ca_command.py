@@ -191,10 +191,10 @@ def test_a_batch_is_all_or_nothing(ca: Path, tmp_path: Path) -> None:
     assert not out.exists()
     hosts.write_text("# all of them\nweb1,Web\nweb2,,web2.example\n")
     made = run_json(*words)["certificates"]
-    assert [one["subject"] for one in made] == ["OU=Web, CN=web1", "OU=Backup, CN=web2"]
+    assert [certificate["subject"] for certificate in made] == ["OU=Web, CN=web1", "OU=Backup, CN=web2"]
     assert made[1]["names"] == ["DNS:web2.example"]
-    for one in made:
-        load_identity(IdentityFiles(one["files"]["certificate"], one["files"]["key"]))
+    for certificate in made:
+        load_identity(IdentityFiles(certificate["files"]["certificate"], certificate["files"]["key"]))
     assert "OU=Backup, CN=web2" in run(*words).stdout
     for wrong in (("web1", "--batch", hosts), (), ("--batch", hosts, "--dns", "a.example")):
         assert run("ca", "issue", *wrong, "--dir", ca, "--out", out).exit_code == 2
@@ -205,7 +205,7 @@ def test_list_revoke_and_crl(ca: Path, tmp_path: Path) -> None:
     for name, days in (("web1", "30"), ("web2", "90")):
         run("ca", "issue", name, "--dir", ca, "--out", tmp_path / "out", "--days", days)
     listed = run_json("ca", "list", "--dir", ca)
-    assert [(one["name"], one["state"]) for one in listed["certificates"]] == [
+    assert [(certificate["name"], certificate["state"]) for certificate in listed["certificates"]] == [
         ("web1", "valid"),
         ("web2", "valid"),
     ]
@@ -256,7 +256,7 @@ def test_a_new_root_says_what_comes_next(ca: Path, tmp_path: Path) -> None:
     assert "in use: web1" in early.stderr
     done = run_json(*words, "--finish", now=NOW + timedelta(days=10))
     assert done["stage"] == "settled"
-    assert [one["number"] for one in done["roots"]] == [2]
+    assert [root["number"] for root in done["roots"]] == [2]
     assert run(*words, "--finish", "--switch").exit_code == 2
 
 

@@ -36,7 +36,7 @@ def server(tmp_path: Path, clock: ManualClock) -> Server:
 
 def lose_one(server: Server, kind: str = "data") -> str:
     """Remove an archive from the vault's directory."""
-    lost = next(one["archive_id"] for one in server.json("archives") if one["kind"] == kind)
+    lost = next(archive["archive_id"] for archive in server.json("archives") if archive["kind"] == kind)
     for path in (server.folder / "vault").rglob(f"*{lost}*"):
         path.unlink()
     return str(lost)
@@ -48,7 +48,7 @@ def test_it_is_still_there(server: Server) -> None:
     assert "nothing is missing or damaged" in said
     document = server.json("check")
     assert (document["state"], document["outcome"], document["findings"]) == ("done", "done", [])
-    assert [one["kind"] for one in server.json("runs")] == ["check", "check", "backup"]
+    assert [run["kind"] for run in server.json("runs")] == ["check", "check", "backup"]
 
 
 def test_an_archive_is_gone(server: Server, tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_an_archive_is_gone(server: Server, tmp_path: Path) -> None:
     assert f"affected: {server.source}/a.txt" in result.stderr
     assert "3 versions of files" in result.stderr
     document = server.json("check", exit_code=1)
-    assert [one["kind"] for one in document["findings"]] == ["lost"]
+    assert [finding["kind"] for finding in document["findings"]] == ["lost"]
     assert document["affected"]["live_files"] == 3
     assert server.json("runs")[0]["outcome"] == "failed"
     server.backup()
@@ -88,7 +88,7 @@ def test_a_cold_vault_takes_its_hours(tmp_path: Path) -> None:
         assert document["compared"]["shown"] == 2
         again = server.json("check")
         assert again["compared"]["as_of"] == document["compared"]["as_of"], "no newer one can be had yet"
-        assert [one["kind"] for one in server.json("runs")] == ["check", "check", "backup"]
+        assert [run["kind"] for run in server.json("runs")] == ["check", "check", "backup"]
         (server.source / "second").write_text("night")
         server.backup()
         assert server.json("check")["compared"]["newer"] == 2
@@ -124,15 +124,17 @@ def test_reading_back(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_damaged_archive(server: Server) -> None:
-    bad = next(one["archive_id"] for one in server.json("archives") if one["kind"] == "data")
-    (path,) = [one for one in (server.folder / "vault").rglob(f"*{bad}*") if one.suffix != ".json"]
+    bad = next(archive["archive_id"] for archive in server.json("archives") if archive["kind"] == "data")
+    (path,) = [file for file in (server.folder / "vault").rglob(f"*{bad}*") if file.suffix != ".json"]
     data = bytearray(path.read_bytes())
     data[3000] ^= 255
     path.write_bytes(data)
     result = server.run("check", "--read-data", "100%")
     assert result.exit_code == 1
     assert f"damaged: {bad[:8]}" in result.stderr
-    assert [one["state"] for one in server.json("archives") if one["archive_id"] == bad] == ["damaged"]
+    assert [archive["state"] for archive in server.json("archives") if archive["archive_id"] == bad] == [
+        "damaged"
+    ]
     assert result.stderr.splitlines()[-1] == (
         "next: `nightvault backup`: it stores again what is still on this machine"
     )
@@ -172,13 +174,13 @@ def test_reading_a_cold_vault(tmp_path: Path) -> None:
         server.backup()
         words = ("check", "--read-data", "100%")
         quotes = server.json(*words, "--dry-run")["quotes"]
-        assert {one["tier"] for one in quotes} == {"expedited", "standard", "bulk"}
+        assert {quote["tier"] for quote in quotes} == {"expedited", "standard", "bulk"}
         prices = tmp_path / "prices.toml"
         prices.write_text(builtin_prices().replace("us-east-1", REGION))
         with server.config.open("a") as config:
             config.write(f'\n[prices]\nfile = "{prices}"\n')
         assert "this check would cost" in server.fails(16, *words, "--max-cost", "0.000001")
-        assert [one["kind"] for one in server.json("runs")] == ["backup"]
+        assert [run["kind"] for run in server.json("runs")] == ["backup"]
         waiting = server.json(*words, "--max-cost", "1", exit_code=17)
         assert (waiting["state"], waiting["waits_for"]) == ("waiting", "2 of 2 retrievals")
         assert "the same command again" in server.waits(*words).stdout
@@ -189,4 +191,4 @@ def test_reading_a_cold_vault(tmp_path: Path) -> None:
         server.done("check", "--read-data", "64KiB", "--wait")
         server.json("check", "--read-data", "1%", exit_code=17)
         assert "going on" not in server.run("check", "--read-data", "1%", "--anew").stderr
-        assert [one["outcome"] for one in server.json("runs")][:2] == ["running", "interrupted"]
+        assert [run["outcome"] for run in server.json("runs")][:2] == ["running", "interrupted"]

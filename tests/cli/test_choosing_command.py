@@ -31,7 +31,10 @@ def files_below(place: Path) -> set[str]:
     return {
         os.path.relpath(os.path.join(where, name), place)
         for where, directories, files in os.walk(place)
-        for name in (*files, *(one for one in directories if os.path.islink(os.path.join(where, one))))
+        for name in (
+            *files,
+            *(directory for directory in directories if os.path.islink(os.path.join(where, directory))),
+        )
     }
 
 
@@ -129,14 +132,14 @@ def test_a_glob_means_what_it_means_to_find(server: Server, tmp_path: Path) -> N
     """`restore` and `find` agree on each form of a glob."""
     at = f"latest:{server.source}"
     for glob in ("*.txt", "er/*.txt", "**/?.txt", f"{server.source}/*.txt", "[ad]*"):
-        found = {one["path"] for one in server.json("find", glob, "--snapshot", "latest")}
-        found = {one for one in found if one.startswith(f"{server.source}/")}
+        found = {found_path["path"] for found_path in server.json("find", glob, "--snapshot", "latest")}
+        found = {path for path in found if path.startswith(f"{server.source}/")}
         out = tmp_path / f"out-{abs(hash(glob))}"
         restore(server, glob, target=out, snapshot=at)
         back = {f"{server.source}/{name}" for name in files_below(out)}
-        whole = {one for one in found if not Path(one).is_dir() or Path(one).is_symlink()}
+        whole = {path for path in found if not Path(path).is_dir() or Path(path).is_symlink()}
         assert whole <= back
-        assert all(any(one == top or one.startswith(f"{top}/") for top in found) for one in back)
+        assert all(any(path == top or path.startswith(f"{top}/") for top in found) for path in back)
 
 
 def test_a_point_in_time(server: Server, tmp_path: Path) -> None:
@@ -221,7 +224,7 @@ def test_delete_lists_asks_and_removes_what_was_listed_alone(server: Server, tmp
     (out / "deep" / "kept.log").write_text("2")
     words = ("restore", at, "--target", out, "--key", server.key_file, "--delete", "--exclude", "*.log")
     told = server.json(*words, "--dry-run")
-    assert [one["path"] for one in told["removed"]] == ["away", "deep/new/one", "deep/new"]
+    assert [entry["path"] for entry in told["removed"]] == ["away", "deep/new/one", "deep/new"]
     said = server.fails(2, *words)
     assert "nobody is there to answer: remove 3 entries?" in said
     assert "would remove deep/new/one" in said
@@ -238,14 +241,14 @@ def test_delete_stays_within_what_was_chosen_and_the_sources(server: Server, tmp
     restore(server, target=out)
     top = Path(f"{out}{server.source}")
     strangers = [out / "stranger", top.parent / "stranger", top / "stranger", top / "deep" / "stranger"]
-    for one in strangers:
-        one.write_text("x")
+    for path in strangers:
+        path.write_text("x")
     restore(server, f"{server.source}/deep/er", "--delete", "--yes", target=out)
-    assert all(one.exists() for one in strangers)
+    assert all(path.exists() for path in strangers)
     restore(server, f"{server.source}/deep", "--delete", "--yes", target=out)
-    assert [one.exists() for one in strangers] == [True, True, True, False]
+    assert [path.exists() for path in strangers] == [True, True, True, False]
     restore(server, "--delete", "--yes", target=out)
-    assert [one.exists() for one in strangers] == [True, True, False, False]
+    assert [path.exists() for path in strangers] == [True, True, False, False]
 
 
 def test_delete_in_place_spares_the_state_and_the_vault(server: Server) -> None:

@@ -49,7 +49,7 @@ def test_mostly_dead_archives_go_by_way_of_the_next_backup(
     done = server.json("compact")
     assert {**done, "plan": True, "recovery_lines": {}} == plan
     assert set(done["recovery_lines"]) == {"main"}
-    assert "retired" in {one["state"] for one in server.json("archives")}
+    assert "retired" in {archive["state"] for archive in server.json("archives")}
     assert "nothing is worth it" in server.done("compact").stdout
     server.backup()
     assert server.json("prune")["condemned"]["archives"] == 1

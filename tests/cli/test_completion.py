@@ -86,13 +86,13 @@ def test_snapshots_and_the_paths_in_them(server: Server) -> None:
     assert completed(server, f"nightvault dump {inside}") == [("plain", f"latest:{server.source}/{ODD}")]
     assert words(server, f"nightvault versions {server.source}/odd\\ ") == [f"{server.source}/odd b/"]
     assert words(server, f"nightvault ls latest~1:{server.source}/") == [], "there is one snapshot alone"
-    assert not [one for one in words(server, f"nightvault ls latest:{server.source}/") if "new" in one]
+    assert not [word for word in words(server, f"nightvault ls latest:{server.source}/") if "new" in word]
 
 
 def test_names_that_are_no_text_are_left_out_and_the_others_are_offered(server: Server) -> None:
     found = words(server, f"nightvault ls latest:{server.source}/")
     assert f"latest:{server.source}/odd b/" in found
-    assert not [one for one in found if "bytes" in one]
+    assert not [word for word in found if "bytes" in word]
     assert not list(server.state.rglob("crash*"))
 
 
@@ -135,7 +135,7 @@ def test_mistakes_are_silent(spoil: str, tmp_path: Path) -> None:
 
 def test_a_look_changes_nothing(server: Server) -> None:
     def state() -> dict[str, tuple[int, int]]:
-        return {one.name: (one.stat().st_mtime_ns, one.stat().st_ino) for one in server.state.iterdir()}
+        return {path.name: (path.stat().st_mtime_ns, path.stat().st_ino) for path in server.state.iterdir()}
 
     before = state()
     assert words(server, "nightvault ls latest:/")

@@ -68,7 +68,7 @@ def test_its_hooks_are_refused_and_the_rest_warns(server: Server, opened: Callab
     assert "what others wrote there, then: ch" in said
     assert not ran.exists()
     server.done("runs")
-    critical = [one.check for one in examine(load_config(str(server.config)), server.clock).findings]
+    critical = [finding.check for finding in examine(load_config(str(server.config)), server.clock).findings]
     assert "config" in critical
 
 
@@ -124,7 +124,8 @@ def test_the_doctor_looks_at_programs_of_hooks(server: Server, tmp_path: Path) -
 
     def found() -> dict[str, str]:
         return {
-            one.check: one.what for one in examine(load_config(str(server.config)), server.clock).findings
+            finding.check: finding.what
+            for finding in examine(load_config(str(server.config)), server.clock).findings
         }
 
     assert "program" not in found()

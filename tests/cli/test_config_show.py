@@ -102,7 +102,7 @@ def test_what_counts_as_a_secret(name: str, value: Any, shown: Any) -> None:
 
 def test_the_document(tmp_path: Path) -> None:
     found = json.loads(show(tmp_path / "c.toml", SMALL, "--json"))
-    settings = {one["key"]: one for one in found["settings"]}
+    settings = {setting["key"]: setting for setting in found["settings"]}
     assert settings["vault[1].path"] == {"key": "vault[1].path", "value": f"{tmp_path}/vault", "from": "file"}
     assert settings["vault[1].tier"] == {"key": "vault[1].tier", "value": "standard", "from": "default"}
     assert settings["job[1].forget"]["value"] is None

@@ -161,7 +161,7 @@ def test_no_secret_in_what_debug_tells(world: World) -> None:
     assert "POST http://127.0.0.1" in said
     assert "status 201" in said
     secrets = (SECRET, TOKEN, Path(world.key).read_text().splitlines()[1])
-    assert not [one for one in secrets if one in said]
+    assert not [secret for secret in secrets if secret in said]
 
 
 def test_the_clock_is_named_when_a_request_is_denied(world: World) -> None:

@@ -91,7 +91,7 @@ class Place:
     def tasks(self) -> dict[str, Any]:
         """The daemon's tasks by name, as `status` has them."""
         said = run("--config", self.config, "--json", "status", now=datetime.now(UTC)).stdout
-        return {one["task"]: one for one in json.loads(said)["tasks"]}
+        return {task["task"]: task for task in json.loads(said)["tasks"]}
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_what_is_asked_for_runs_at_once_and_status_tells_how_far_it_is(place: Pl
         daemon.wait_for("job nightly: done in")
         assert place.tasks()["job slow"]["state"] == "idle"
         assert daemon.stop() < 10
-    assert [one["outcome"] for one in place("runs")] == ["done", "done"]
+    assert [document["outcome"] for document in place("runs")] == ["done", "done"]
     assert place("run", "slow", exit_code=15)["error"]["kind"] == "daemon-away"
 
 
@@ -132,7 +132,7 @@ def test_a_run_is_cancelled_and_not_gone_on_with(place: Place) -> None:
         daemon.wait_for("started with")
         assert place.tasks()["job slow"]["last"] == "cancelled"
         daemon.stop()
-    assert [one["outcome"] for one in place("runs")] == ["interrupted"]
+    assert [document["outcome"] for document in place("runs")] == ["interrupted"]
 
 
 def test_what_is_asked_for_while_its_run_is_cancelled_begins_after_it(place: Place) -> None:
@@ -151,7 +151,7 @@ def test_what_is_asked_for_while_its_run_is_cancelled_begins_after_it(place: Pla
         daemon.wait_for("job slow: cancelled")
         daemon.wait_for("job slow: done in")
         daemon.stop()
-    assert [one["outcome"] for one in place("runs")] == ["done", "interrupted"]
+    assert [document["outcome"] for document in place("runs")] == ["done", "interrupted"]
 
 
 def test_a_run_by_hand_of_a_paused_job_goes_on_after_a_kill(place: Place) -> None:
@@ -164,7 +164,7 @@ def test_a_run_by_hand_of_a_paused_job_goes_on_after_a_kill(place: Place) -> Non
         daemon.wait_for("job slow: done in")
         assert place.tasks()["job slow"]["state"] == "paused"
         daemon.stop()
-    assert [one["outcome"] for one in place("runs")] == ["done", "interrupted"]
+    assert [document["outcome"] for document in place("runs")] == ["done", "interrupted"]
 
 
 def test_a_pause_is_there_with_and_without_a_daemon(place: Place) -> None:
@@ -190,10 +190,10 @@ def test_a_timer_leaves_out_a_job_that_is_paused_and_a_backup_by_hand_does_not(p
     (place.folder / "go").touch()
     place("pause", "slow", "--until", "3h")
     assert place("backup", "--unless-paused", "slow") == []
-    assert [one["job"] for one in place("backup", "--unless-paused")] == ["nightly"]
-    assert [one["job"] for one in place("backup", "slow")] == ["slow"]
+    assert [report["job"] for report in place("backup", "--unless-paused")] == ["nightly"]
+    assert [report["job"] for report in place("backup", "slow")] == ["slow"]
     place("resume", "slow")
-    assert [one["job"] for one in place("backup", "--unless-paused", "slow")] == ["slow"]
+    assert [report["job"] for report in place("backup", "--unless-paused", "slow")] == ["slow"]
     service = (Path(templates_folder()) / "nightvault-backup@.service").read_text()
     assert "\nExecStart=/usr/local/bin/nightvault backup --unless-paused %i\n" in service
 

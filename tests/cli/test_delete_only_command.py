@@ -126,9 +126,9 @@ def test_what_is_not_as_it_should_be_ends_with_3_and_a_way_out(
     server: Server, keeper: Server, clock: ManualClock, tmp_path: Path
 ) -> None:
     clock.advance(40 * DAY)
-    for one in server.json("archives"):
-        if one["kind"] == "catalog":
-            newest = one["archive_id"]
+    for archive in server.json("archives"):
+        if archive["kind"] == "catalog":
+            newest = archive["archive_id"]
     path = next(path for path in (tmp_path / "vault" / "archives").rglob(newest))
     path.chmod(0o600)
     path.write_bytes(path.read_bytes()[:-1] + b"x")

@@ -30,11 +30,16 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
 
 def charged(cloud: Cloud, name: str) -> Decimal:
     """What the meter charged for retrievals from a vault, and for what was fetched of them."""
-    lines = [line for one in cloud.emulator.bill()["bill"] if one["name"] == name for line in one["lines"]]
-    of_drills = [one for one in lines if one["kind"] != "s3:STANDARD"]  # where catalogs lie
+    lines = [
+        line
+        for position in cloud.emulator.bill()["bill"]
+        if position["name"] == name
+        for line in position["lines"]
+    ]
+    of_drills = [line for line in lines if line["kind"] != "s3:STANDARD"]  # where catalogs lie
     words = ("retrieval", "download", "egress", "copy")
     return sum(
-        (Decimal(one["cost"]) for one in of_drills if any(w in one["item"] for w in words)), Decimal(0)
+        (Decimal(line["cost"]) for line in of_drills if any(w in line["item"] for w in words)), Decimal(0)
     )
 
 
@@ -83,6 +88,6 @@ def finish(server: Server, cloud: Cloud, words: list[object]) -> None:
 
 def assert_within_the_month(server: Server, spent: Decimal) -> None:
     """What was recorded covers what was spent, and no more than a month allows was."""
-    recorded = sum(Decimal(str(one["cost"])) for one in server.json("drills")["drills"])
+    recorded = sum(Decimal(str(drill["cost"])) for drill in server.json("drills")["drills"])
     assert spent <= recorded <= MOST, (spent, recorded)
     assert spent > 0

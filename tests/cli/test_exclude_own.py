@@ -172,6 +172,6 @@ def test_state_and_vaults_in_each_other_are_told(
     other = f'[[vault]]\nname = "other"\nkind = "directory"\npath = "{top}/other"\n'
     server.config.write_text(other + text)
     said = [server.done("config", "check").stderr, server.run("doctor", "--offline").stdout]
-    for words in (" ".join(one.split()) for one in said):
+    for words in (" ".join(line.split()) for line in said):
         assert (told is not None) == ("give each a directory of its own" in words)
         assert told is None or told.format(top=top) in words

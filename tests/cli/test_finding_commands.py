@@ -38,20 +38,23 @@ def history(server: Server) -> tuple[Server, list[dict[str, Any]]]:
 
 
 def names(server: Server, documents: list[dict[str, Any]]) -> list[str]:
-    return [one["path"].removeprefix(f"{server.source}/") for one in documents]
+    return [document["path"].removeprefix(f"{server.source}/") for document in documents]
 
 
 def test_find_tells_every_version_and_where_it_is(history: tuple[Server, list[dict[str, Any]]]) -> None:
     server, reports = history
     found = server.json("find", "notes.txt")
-    assert [(one["size"], one["first"]["id"], one["last"]["id"], one["snapshots"]) for one in found] == [
+    assert [
+        (version["size"], version["first"]["id"], version["last"]["id"], version["snapshots"])
+        for version in found
+    ] == [
         (3, reports[0]["snapshot"], reports[0]["snapshot"], 1),
         (7, reports[1]["snapshot"], reports[2]["snapshot"], 2),
     ]
-    assert [one["size"] for one in server.json("find", "notes.txt", "--newest")] == [7]
-    assert [one["size"] for one in server.json("find", "notes.txt", "--oldest")] == [3]
-    assert [one["size"] for one in server.json("find", "notes.txt", "--snapshot", "latest~2")] == [3]
-    assert [one["kind"] for one in server.json("find", "going")] == ["file", "directory"]
+    assert [version["size"] for version in server.json("find", "notes.txt", "--newest")] == [7]
+    assert [version["size"] for version in server.json("find", "notes.txt", "--oldest")] == [3]
+    assert [version["size"] for version in server.json("find", "notes.txt", "--snapshot", "latest~2")] == [3]
+    assert [version["kind"] for version in server.json("find", "going")] == ["file", "directory"]
 
 
 @pytest.mark.parametrize(
@@ -110,11 +113,17 @@ def test_h_beside_other_letters_of_ls_is_no_help(history: tuple[Server, list[dic
 def test_versions_of_one_file(history: tuple[Server, list[dict[str, Any]]]) -> None:
     server, reports = history
     told = server.json("versions", server.source / "notes.txt")
-    assert [(one["size"], one["change"]) for one in told] == [(3, "new"), (7, "content")]
-    assert [one["change"] for one in server.json("versions", server.source / "a.txt")] == ["new", "mode"]
-    assert [one["change"] for one in server.json("versions", server.source / "going")] == ["new", "back"]
+    assert [(version["size"], version["change"]) for version in told] == [(3, "new"), (7, "content")]
+    assert [version["change"] for version in server.json("versions", server.source / "a.txt")] == [
+        "new",
+        "mode",
+    ]
+    assert [version["change"] for version in server.json("versions", server.source / "going")] == [
+        "new",
+        "back",
+    ]
     text = server.done("versions", server.source / "notes.txt").stdout.splitlines()
-    assert [line.split()[0] for line in text[1:]] == [one["snapshot"][:8] for one in reports[:2]]
+    assert [line.split()[0] for line in text[1:]] == [report["snapshot"][:8] for report in reports[:2]]
     assert text[0].split() == ["first", "since", "last", "size", "modified", "change"]
     assert max(map(len, text)) <= 80
     said = server.fails(2, "versions", server.source / "note.txt")
@@ -125,8 +134,8 @@ def test_diff(history: tuple[Server, list[dict[str, Any]]]) -> None:
     server, reports = history
     document = server.json("diff", "latest~2", "latest~1")
     assert (document["from"], document["to"]) == (reports[0]["snapshot"], reports[1]["snapshot"])
-    told = {one["path"].rpartition("/")[2]: one for one in document["changes"]}
-    assert {name: one["what"] for name, one in told.items()} == {
+    told = {change["path"].rpartition("/")[2]: change for change in document["changes"]}
+    assert {name: change["what"] for name, change in told.items()} == {
         "notes.txt": "changed", "going": "removed", "b\ufffd\x1b[31m": "added",
     }  # fmt: skip
     assert (told["notes.txt"]["size_before"], told["notes.txt"]["size_after"]) == (3, 7)
@@ -136,14 +145,16 @@ def test_diff(history: tuple[Server, list[dict[str, Any]]]) -> None:
     }  # fmt: skip
     back = server.json("diff", "latest~1", "latest~2")
     turned = {"added": "removed", "removed": "added", "changed": "changed"}
-    assert [one["what"] for one in back["changes"]] == [turned[one["what"]] for one in document["changes"]]
+    assert [change["what"] for change in back["changes"]] == [
+        turned[change["what"]] for change in document["changes"]
+    ]
     lines = server.done("diff", "latest~2", "latest", server.source).stdout.splitlines()
     assert [line[0] for line in lines] == ["U", "+", "T", "M"]
     assert lines[0].endswith("a.txt  (mode)")
     assert server.json("diff", "latest", "latest")["changes"] == []
     assert [
-        one["what"]
-        for one in server.json("diff", "latest~2", "latest", server.source / "notes.txt")["changes"]
+        change["what"]
+        for change in server.json("diff", "latest~2", "latest", server.source / "notes.txt")["changes"]
     ] == ["changed"]
     assert "did you mean" in server.fails(2, "diff", "latest~2", "latest", server.source / "note.txt")
 
@@ -154,8 +165,8 @@ def test_diff_of_two_jobs(history: tuple[Server, list[dict[str, Any]]]) -> None:
         file.write(f'[[job]]\nname = "deep"\nvault = "cold"\nsources = ["{server.source}/deep"]\n')
     other = server.json("backup", "deep")[0]
     told = server.json("diff", other["snapshot"], reports[2]["snapshot"], server.source)
-    assert {one["what"] for one in told["changes"]} == {"added"}
-    assert not [one for one in told["changes"] if "/deep/" in one["path"]]
+    assert {change["what"] for change in told["changes"]} == {"added"}
+    assert not [change for change in told["changes"] if "/deep/" in change["path"]]
 
 
 def test_a_point_in_time(history: tuple[Server, list[dict[str, Any]]], tmp_path: Path) -> None:
@@ -163,7 +174,7 @@ def test_a_point_in_time(history: tuple[Server, list[dict[str, Any]]], tmp_path:
     first = server.json("snapshots")[0]["started_at"]
     at = f"latest:{server.source}/notes.txt"
     for moment, size in ((first, 3), (first.replace("Z", "+00:00"), 3), (first[:10], 3), ("2999-01-01", 7)):
-        assert [one["size"] for one in server.json("ls", at, "--at", moment)] == [size]
+        assert [entry["size"] for entry in server.json("ls", at, "--at", moment)] == [size]
     assert "there is no snapshot as old" in server.fails(2, "ls", at, "--at", "1999-01-01 03:00")
     assert "no point in time" in server.fails(2, "ls", at, "--at", "someday")
     assert "which of the two" in server.fails(2, "ls", reports[0]["snapshot"], "--at", first)

@@ -36,7 +36,7 @@ def with_policy(server: Server, policy: str = POLICY) -> None:
 
 
 def ids(server: Server, *words: str) -> list[str]:
-    return [one["id"] for one in server.json("snapshots", *words)]
+    return [snapshot["id"] for snapshot in server.json("snapshots", *words)]
 
 
 def test_by_policy(server: Server) -> None:
@@ -47,8 +47,8 @@ def test_by_policy(server: Server) -> None:
     assert ids(server) == every
     found = server.json("forget")
     (job,) = found["jobs"]
-    assert [one["snapshot"] for one in job["forgotten"]] == every[:3]
-    assert [one["reasons"] for one in job["kept"]] == [["one of the last 2 snapshots"]] * 2
+    assert [decision["snapshot"] for decision in job["forgotten"]] == every[:3]
+    assert [decision["reasons"] for decision in job["kept"]] == [["one of the last 2 snapshots"]] * 2
     assert {key: job[key] for key in ("kept", "forgotten")} == {
         key: dry["jobs"][0][key] for key in ("kept", "forgotten")
     }
@@ -92,7 +92,7 @@ def test_a_policy_for_one_time(server: Server) -> None:
 def test_by_name(server: Server, tmp_path: Path) -> None:
     every = ids(server)
     found = server.json("forget", every[0][:10], every[2])
-    assert [one["snapshot"] for one in found["jobs"][0]["forgotten"]] == [every[0], every[2]]
+    assert [decision["snapshot"] for decision in found["jobs"][0]["forgotten"]] == [every[0], every[2]]
     assert ids(server) == [every[1], *every[3:]]
     assert "forgotten already" in server.fails(2, "forget", every[0])
     assert "is no job, and no snapshot's id begins with it" in server.fails(2, "forget", "0badc0ffee")
@@ -127,7 +127,7 @@ def test_what_it_frees(server: Server) -> None:
     (server.source / "night 2").unlink()
     server.backup()
     found = server.json("forget", "--keep-last", "1", "--dry-run")["frees"]
-    size = [one["size"] for one in server.json("archives") if one["kind"] == "data"][2]
+    size = [archive["size"] for archive in server.json("archives") if archive["kind"] == "data"][2]
     assert found == [
         {
             "vault": "cold",
@@ -206,7 +206,7 @@ def test_what_was_deleted_since_cannot_come_back(server: Server) -> None:
     server.backup()
     every = ids(server)
     server.done("forget", "main", "--keep-last", "1")
-    second = [one["archive_id"] for one in server.json("archives") if one["kind"] == "data"][1]
+    second = [archive["archive_id"] for archive in server.json("archives") if archive["kind"] == "data"][1]
     with sqlite3.connect(server.state / "inventory.sqlite") as db:
         db.execute("UPDATE archives SET state = 'deleted' WHERE archive_id = ?", [second])
     db.close()

@@ -19,14 +19,14 @@ WIDTH = 80
 
 def everything() -> dict[str, click.Command]:
     """Every command and subcommand, by the words behind `nightvault`."""
-    return {path: one for name, lazy in COMMANDS.items() for path, one in walk(name, lazy.load())}
+    return {path: command for name, lazy in COMMANDS.items() for path, command in walk(name, lazy.load())}
 
 
 ALL = everything()
 LEAVES = {
-    path: one
-    for path, one in ALL.items()
-    if path not in OLD_NAMES and (not isinstance(one, click.Group) or one.invoke_without_command)
+    path: command
+    for path, command in ALL.items()
+    if path not in OLD_NAMES and (not isinstance(command, click.Group) or command.invoke_without_command)
 }
 
 

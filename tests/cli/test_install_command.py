@@ -78,8 +78,8 @@ def test_print_shows_all_that_would_be_written(
     assert not directory.exists()
     install(server, directory, *words)
     written = texts(directory)
-    assert {Path(one["path"]).name: one["text"] for one in documents} == written
-    assert {one["was"] for one in documents} == {"new"}
+    assert {Path(document["path"]).name: document["text"] for document in documents} == written
+    assert {document["was"] for document in documents} == {"new"}
     for name, text in written.items():
         assert f"# {directory / name}\n{text}" in shown
     assert all(path.stat().st_mode & 0o777 == 0o644 for path in directory.iterdir())

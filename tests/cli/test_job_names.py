@@ -41,7 +41,7 @@ def words(server: Server, text: str) -> list[str]:
     return text.split()
 
 
-@pytest.mark.parametrize("command", [*(f"{one} --job {{}}" for one in CHOOSING), *NAMING])
+@pytest.mark.parametrize("command", [*(f"{command} --job {{}}" for command in CHOOSING), *NAMING])
 def test_a_name_that_nobody_knows(server: Server, command: str) -> None:
     said = server.fails(2, *words(server, command.format("etcetra")))
     assert f"no job named etcetra in {server.config}: there is etcetera; did you mean etcetera?" in said

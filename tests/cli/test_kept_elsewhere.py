@@ -42,7 +42,7 @@ def twice(tmp_path: Path) -> Server:
 
 
 def data_archives(server: Server) -> list[str]:
-    return [one["archive_id"] for one in server.json("archives") if one["kind"] == "data"]
+    return [archive["archive_id"] for archive in server.json("archives") if archive["kind"] == "data"]
 
 
 def flat(text: str) -> str:
@@ -53,7 +53,7 @@ def flat(text: str) -> str:
 def planned(server: Server) -> str:
     """The archive that a restore would read."""
     plan = server.json("restore", "latest", "--target", server.folder / "none", "--dry-run")
-    (archive,) = {one["archive"] for one in plan["retrievals"]}
+    (archive,) = {retrieval["archive"] for retrieval in plan["retrievals"]}
     return str(archive)
 
 
@@ -66,7 +66,7 @@ def test_a_restore_takes_it_from_the_other_archive(twice: Server, tmp_path: Path
         assert f"has lost archive {lost}: what is needed of it was taken" in flat(done.stderr)
         assert_same_tree(Path(f"{tmp_path}/out{twice.source}"), twice.source)
         assert not list((tmp_path / "out").glob(".nightvault*")), "no mark is left"
-        assert [one["state"] for one in twice.json("restores", "--all")] == ["done", "cancelled"]
+        assert [restore["state"] for restore in twice.json("restores", "--all")] == ["done", "cancelled"]
     assert [run["outcome"] for run in twice.json("runs") if run["kind"] == "restore"] == ["done"]
 
 
@@ -96,10 +96,10 @@ def test_a_dump_takes_it_from_there_too(twice: Server, tmp_path: Path) -> None:
         assert f"has lost archive {lost}" in flat(done.stderr)
     with tarfile.open(tmp_path / "out.tar") as tar:
         extract_tar(tar, tmp_path / "out")
-    files = [one.relative_to(twice.source) for one in twice.source.rglob("*") if one.is_file()]
+    files = [path.relative_to(twice.source) for path in twice.source.rglob("*") if path.is_file()]
     assert files
-    for one in files:
-        assert (tmp_path / "out" / one).read_bytes() == (twice.source / one).read_bytes()
+    for path in files:
+        assert (tmp_path / "out" / path).read_bytes() == (twice.source / path).read_bytes()
 
 
 def test_what_is_nowhere_else_is_named_once(twice: Server, tmp_path: Path) -> None:
@@ -110,15 +110,15 @@ def test_what_is_nowhere_else_is_named_once(twice: Server, tmp_path: Path) -> No
         result = twice.run(*words)
     assert result.exit_code == 3
     told = result.stderr
-    for one in (first, second):
-        assert told.count(f"has no archive {one}") == 1
+    for archive_id in (first, second):
+        assert told.count(f"has no archive {archive_id}") == 1
     assert "its archive is gone from the vault" in told or "is not in the vault (lost)" in told
 
 
 def losses(server: Server) -> list[str]:
     """What `status` tells of archives of the vault that are lost or damaged."""
     told = server.json("status", exit_code=1)  # also as no daemon runs
-    return [one["text"] for one in told["concerns"] if "lost or damaged" in one["text"]]
+    return [concern["text"] for concern in told["concerns"] if "lost or damaged" in concern["text"]]
 
 
 def test_status_tells_of_what_a_restore_found_lost_until_nothing_kept_needs_it(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def generate(server: Server, name: str) -> dict[str, str]:
 
 def seal_for(server: Server, *made: dict[str, str]) -> None:
     text = server.config.read_text().partition("[state]")[2]
-    recipients = json.dumps([one["recipient"] for one in made])
+    recipients = json.dumps([key["recipient"] for key in made])
     server.config.write_text(f"[encryption]\nrecipients = {recipients}\n[state]{text}")
 
 

@@ -20,8 +20,8 @@ def server(tmp_path: Path) -> Server:
     (tmp_path / "etc" / "fstab").write_text("/dev/sda1")
     vault = f'[[vault]]\nname = "cold"\nkind = "directory"\npath = "{tmp_path / "vault"}"\n'
     jobs = "".join(
-        f'[[job]]\nname = "{name}"\nvault = "cold"\nsources = ["{tmp_path}/{one}", "{tmp_path}/{two}"]\n'
-        for name, one, two in (("etc", "etc", "root"), ("home", "home", "srv/www"))
+        f'[[job]]\nname = "{name}"\nvault = "cold"\nsources = ["{tmp_path}/{first}", "{tmp_path}/{two}"]\n'
+        for name, first, two in (("etc", "etc", "root"), ("home", "home", "srv/www"))
     )
     made.config.write_text(f'[state]\ndir = "{made.state}"\n{vault}{jobs}')
     made.init()
@@ -57,23 +57,23 @@ def test_the_path_decides(server: Server, place: str) -> None:
 def test_further_paths_decide(server: Server) -> None:
     """`restore latest /a/path` has its path in another place; `find` in its pattern."""
     home, out = f"{server.folder}/home", server.folder / "out"
-    newest = {one["job"]: one["id"] for one in server.json("snapshots")}
+    newest = {snapshot["job"]: snapshot["id"] for snapshot in server.json("snapshots")}
     for place in (f"{home}/ann", f"{home}/*/file.*"):
         planned = server.json("restore", "latest", place, "--target", out, "--dry-run")
         assert (planned["snapshot"], planned["files"]) == (newest["home"], 1)
         assert planned["bytes"] == len("home/ann")
     found = server.json("find", f"{home}/**/*.conf", "--snapshot", "latest")
-    assert [(one["path"], one["job"], one["last"]["id"]) for one in found] == [
+    assert [(version["path"], version["job"], version["last"]["id"]) for version in found] == [
         (f"{home}/ann/file.conf", "home", newest["home"])
     ]
     server.done("restore", "latest", f"{home}/ann", "--target", out, "--key", server.key_file, "--wait")
-    assert [one.name for one in out.rglob("*.conf")] == ["file.conf"]
+    assert [path.name for path in out.rglob("*.conf")] == ["file.conf"]
     assert next(out.rglob("*.conf")).read_text() == "home/ann"
 
 
 def test_a_path_that_decides_nothing(server: Server) -> None:
     """One sentence lists the jobs with their newest snapshots."""
-    newest = {one["job"]: one["id"][:8] for one in server.json("snapshots")}
+    newest = {snapshot["job"]: snapshot["id"][:8] for snapshot in server.json("snapshots")}
     for words in (["ls", "latest"], ["ls", f"latest:{server.folder}"], ["ls", "latest:/nowhere"]):
         told = server.fails(2, *words)
         for job, snapshot in newest.items():

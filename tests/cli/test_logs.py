@@ -193,7 +193,9 @@ def test_no_line_can_be_forged_and_none_holds_a_key(text: str, around: str) -> N
     as_json = JsonLine().format(made)
     assert "\n" not in as_json
     moving = {"Cc", "Cf", "Zl", "Zp"}
-    assert not any(unicodedata.category(one) in moving for line in lines for one in line if one != "\t")
+    assert not any(
+        unicodedata.category(character) in moving for line in lines for character in line if character != "\t"
+    )
     assert KEY not in "".join(lines) + json.loads(as_json)["message"]
 
 
@@ -223,7 +225,7 @@ def test_remarks_of_commands_are_lines_of_the_log_where_json_is_configured(
     result = run("--config", config, "backup")
     assert result.exit_code == 3
     lines = documents(result.stderr)
-    (gone,) = [one for one in lines if "/gone" in one["message"]]
+    (gone,) = [line for line in lines if "/gone" in line["message"]]
     assert (gone["level"], gone["job"], gone["vault"], gone["run"]) == ("warning", "main", "disk", 1)
     result = run("--config", config, "backup", "other")
     (failed,) = documents(result.stderr)

@@ -53,8 +53,8 @@ def test_ls(server: Server) -> None:
     at = f"latest:{server.source}"
     names = server.done("ls", at).stdout.splitlines()
     assert names == [f"{server.source}/{name}" for name in ("a.txt", "b\\xff\\x0a", "deep", "link", "pipe")]
-    documents = {one["path"].rpartition("/")[2]: one for one in server.json("ls", at)}
-    assert {one["kind"] for one in documents.values()} == {"file", "directory", "symlink", "fifo"}
+    documents = {entry["path"].rpartition("/")[2]: entry for entry in server.json("ls", at)}
+    assert {document["kind"] for document in documents.values()} == {"file", "directory", "symlink", "fifo"}
     assert set(documents["a.txt"]) == {
         "path", "kind", "mode", "uid", "gid", "user", "group", "mtime_ns", "size"
     }  # fmt: skip
@@ -163,16 +163,16 @@ def test_archives_on_80_columns(server: Server, monkeypatch: pytest.MonkeyPatch)
     assert all(len(line) <= 80 for line in lines)
     documents = server.json("archives")
     shown = [line.split()[-1].rstrip("…") for line in lines[1:]]
-    assert all(one["pack"].startswith(start) for one, start in zip(documents, shown, strict=True))
+    assert all(document["pack"].startswith(start) for document, start in zip(documents, shown, strict=True))
     assert min(map(len, shown)) >= 11
     wide = server.done("--wide", "archives").stdout
     assert all(document["pack"] in wide for document in documents)
-    assert {one["archive_id"] for one in documents} == {LONG_ID}
+    assert {document["archive_id"] for document in documents} == {LONG_ID}
     assert set(documents[0]) == {
         "vault", "kind", "generation", "catalog", "state", "size", "tree_hash", "pack", "archive_id", "run",
         "stored_at",
     }  # fmt: skip
-    assert sorted(str(one["generation"]) for one in documents) == ["None", "full"]
+    assert sorted(str(document["generation"]) for document in documents) == ["None", "full"]
 
 
 def with_long_ids() -> Any:
@@ -181,7 +181,7 @@ def with_long_ids() -> Any:
     from backup.inventory.content.archives import list_archives
 
     def listed(*args: Any, **options: Any) -> list[Any]:
-        return [replace(one, archive_id=LONG_ID) for one in list_archives(*args, **options)]
+        return [replace(archive, archive_id=LONG_ID) for archive in list_archives(*args, **options)]
 
     return listed
 
@@ -202,7 +202,7 @@ def test_a_list_and_what_it_lacks(server: Server, tmp_path: Path) -> None:
     assert "; 2 of ours newer than the list" in told.stderr
 
     pass_time(server, 2)
-    (data,) = (one for one in server.json("archives") if one["kind"] == "data")
+    (data,) = (archive for archive in server.json("archives") if archive["kind"] == "data")
     for path in (tmp_path / "vault").rglob("*"):
         if path.is_file() and path.stat().st_size == data["size"]:
             path.unlink()
@@ -225,7 +225,7 @@ def test_archives_that_our_books_do_not_know(server: Server, tmp_path: Path) -> 
     server.done("listing", "request")
     result = server.done("listing", "show")
     assert result.stdout.count("unknown") == 2
-    assert {one["known"] for one in server.json("listing", "show")["archives"]} == {False}
+    assert {archive["known"] for archive in server.json("listing", "show")["archives"]} == {False}
 
 
 def test_which_of_several_vaults(server: Server, tmp_path: Path) -> None:

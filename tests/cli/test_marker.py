@@ -35,7 +35,7 @@ def harmed(request: pytest.FixtureRequest, server: Server) -> Server:
 
 def commands_in(told: str) -> list[list[str]]:
     """The commands of nightvault that a message names, in words."""
-    return [one.split() for one in re.findall(r"`nightvault ([^`]+)`", " ".join(told.split()))]
+    return [command.split() for command in re.findall(r"`nightvault ([^`]+)`", " ".join(told.split()))]
 
 
 def test_every_command_says_what_leads_out_and_it_does(harmed: Server, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_where_the_state_is_gone_too_init_stops_and_rebuild_goes_on(harmed: Serv
     assert not harmed.state.exists()
     rebuild, *_ = commands_in(error["advice"])
     assert rebuild == ["rebuild", "--key", "FILE"]
-    told = harmed.done(*[str(harmed.key_file) if one == "FILE" else one for one in rebuild]).stderr
+    told = harmed.done(*[str(harmed.key_file) if word == "FILE" else word for word in rebuild]).stderr
     assert_same_tree(harmed.restore(tmp_path / "out"), harmed.source)
     assert "the marker of vault cold" in harmed.fails(1, "backup")
     (accept,) = commands_in(told)[:1]
@@ -127,4 +127,4 @@ def test_a_marker_of_a_newer_nightvault_is_left_alone(server: Server) -> None:
 
 def list_of(server: Server) -> set[str]:
     """The names of the vault's archives."""
-    return {one.name for one in (server.folder / "vault" / "archives").rglob("*") if one.is_file()}
+    return {path.name for path in (server.folder / "vault" / "archives").rglob("*") if path.is_file()}

@@ -48,15 +48,15 @@ def rebuilt(server: Server, folder: Path) -> Server:
 
 
 def test_a_backup_gives_tags(server: Server) -> None:
-    assert [one["tags"] for one in snapshots(server)] == [[], ["db", "før", "release"], []]
+    assert [snapshot["tags"] for snapshot in snapshots(server)] == [[], ["db", "før", "release"], []]
     assert "holds a comma" not in server.fails(2, "backup", "--tag", "a,,b")
     assert "64 tags at most" in server.fails(2, "backup", "--tag", ",".join(map(str, range(65))))
 
 
 def test_tag(server: Server) -> None:
-    first, second, third = (one["id"] for one in snapshots(server))
+    first, second, third = (snapshot["id"] for snapshot in snapshots(server))
     found = server.json("tag", first, second, "--add", "x", "--remove", "db")
-    assert [one["tags"] for one in found["snapshots"]] == [["x"], ["før", "release", "x"]]
+    assert [snapshot["tags"] for snapshot in found["snapshots"]] == [["x"], ["før", "release", "x"]]
     assert len(found["amended"]) == 1
     assert server.json("tag", first, "--add", "x")["amended"] == []
     assert server.json("tag", "latest", "--set", "y,z")["snapshots"][0]["snapshot"] == third
@@ -70,12 +70,15 @@ def test_tag(server: Server) -> None:
 
 
 def test_choosing_by_tags(server: Server) -> None:
-    first, second, third = (one["id"] for one in snapshots(server))
+    first, second, third = (snapshot["id"] for snapshot in snapshots(server))
     server.done("tag", first, "--set", "db,old")
-    assert [one["id"] for one in snapshots(server, "--tag", "db")] == [first, second]
-    assert [one["id"] for one in snapshots(server, "--tag", "db,old")] == [first]
-    assert [one["id"] for one in snapshots(server, "--tag", "old", "--tag", "release")] == [first, second]
-    assert [one["id"] for one in snapshots(server, "--tag", "")] == [third]
+    assert [snapshot["id"] for snapshot in snapshots(server, "--tag", "db")] == [first, second]
+    assert [snapshot["id"] for snapshot in snapshots(server, "--tag", "db,old")] == [first]
+    assert [snapshot["id"] for snapshot in snapshots(server, "--tag", "old", "--tag", "release")] == [
+        first,
+        second,
+    ]
+    assert [snapshot["id"] for snapshot in snapshots(server, "--tag", "")] == [third]
     at = f"latest:{server.source}"
     assert "night 2" in server.done("ls", at).stdout
     shown = server.done("ls", at, "--tag", "db").stdout
@@ -92,38 +95,42 @@ def test_choosing_by_tags(server: Server) -> None:
 
 
 def test_pins(server: Server) -> None:
-    first, second, third = (one["id"] for one in snapshots(server))
+    first, second, third = (snapshot["id"] for snapshot in snapshots(server))
     server.done("pin", first, "--note", "før the move")
     until = server.clock.now() + timedelta(days=10)
     server.done("pin", second, "--until", until.isoformat())
-    assert [one["pin"] and one["pin"]["note"] for one in snapshots(server)] == ["før the move", "", None]
+    assert [snapshot["pin"] and snapshot["pin"]["note"] for snapshot in snapshots(server)] == [
+        "før the move",
+        "",
+        None,
+    ]
     assert f"{first[:8]} of job main: it is pinned" in server.fails(2, "forget", first)
     kept = server.json("forget", "main", "--keep-last", "1")["jobs"][0]["kept"]
-    assert [one["reasons"] for one in kept][:2] == [["pinned"], ["pinned"]]
+    assert [decision["reasons"] for decision in kept][:2] == [["pinned"], ["pinned"]]
     advance(server, days=10)
     kept = server.json("forget", "main", "--keep-last", "1")["jobs"][0]["kept"]
-    assert [one["snapshot"] for one in kept] == [first, third]
+    assert [decision["snapshot"] for decision in kept] == [first, third]
     assert server.json("unpin", first)["snapshots"][0]["pin"] is None
     server.done("forget", first)
-    assert [one["id"] for one in snapshots(server)] == [third]
+    assert [snapshot["id"] for snapshot in snapshots(server)] == [third]
     assert "is past" in server.fails(2, "pin", third, "--until", "2020-01-01")
     assert "cannot be shown" in server.fails(2, "pin", third, "--note", HOSTILE)
     assert "200 characters" in server.fails(2, "pin", third, "--note", "n" * 201)
 
 
 def test_a_rebuild_brings_tags_pins_and_forgotten_ones(server: Server, tmp_path: Path) -> None:
-    first, second, third = (one["id"] for one in snapshots(server))
+    first, second, third = (snapshot["id"] for snapshot in snapshots(server))
     server.done("pin", first, "--note", "note", "--until", "2099-01-01")
     server.done("tag", third, "--add", "späť")
     server.done("forget", second)
     bare = rebuilt(server, tmp_path / "bare")
     assert rows(bare.state) == rows(server.state)
     assert snapshots(bare) == snapshots(server)
-    assert [one["id"] for one in snapshots(bare, "--forgotten")] == [second]
+    assert [snapshot["id"] for snapshot in snapshots(bare, "--forgotten")] == [second]
     bare.done("forget", "--undo", second)
     again = rebuilt(bare, tmp_path / "again")
     assert snapshots(again) == snapshots(bare)
-    assert [one["id"] for one in snapshots(again)] == [first, second, third]
+    assert [snapshot["id"] for snapshot in snapshots(again)] == [first, second, third]
 
 
 def test_80_columns(server: Server) -> None:

@@ -74,7 +74,9 @@ def test_of_all_vaults_the_others_are_worked_in(server: Server, words: tuple[str
 def test_status_doctor_and_config_check_name_it(server: Server) -> None:
     server.init()
     server.done("backup", "main")
-    (concern,) = [one for one in server.json("status", exit_code=1)["concerns"] if "ice" in one["text"]]
+    (concern,) = [
+        concern for concern in server.json("status", exit_code=1)["concerns"] if "ice" in concern["text"]
+    ]
     assert (concern["level"], concern["topic"], concern["text"]) == ("warning", "vault", ICE)
     assert concern["command"] == "nightvault setup aws --plan"
     checked = server.done("config", "check")
@@ -131,4 +133,4 @@ def test_the_daemon_does_the_rest_and_says_so(server: Server) -> None:
         server.done("run", "cold")
         daemon.wait_for(ICE, 2)
         daemon.wait_for("job main: snapshot")
-    assert [one["job"] for one in server.json("snapshots")] == ["main"]
+    assert [snapshot["job"] for snapshot in server.json("snapshots")] == ["main"]

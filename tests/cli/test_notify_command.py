@@ -217,9 +217,9 @@ def test_the_list_of_messages(told: Told) -> None:
     told.hook.away = 1
     told.server.run("backup")
     found = told.server.json("notify", "list")
-    states = {(one["kind"], one["channel"]): one["state"] for one in found[:3]}
+    states = {(message["kind"], message["channel"]): message["state"] for message in found[:3]}
     assert states == {("failed", "hook"): "waiting", ("failed", "mail"): "sent", ("run", "hc"): "sent"}
-    assert "503" in next(one["answer"] for one in found if one["channel"] == "hook")
+    assert "503" in next(message["answer"] for message in found if message["channel"] == "hook")
     assert "channel hook" in told.server.run("status").output
     assert told.server.json("notify", "send") == {"sent": 1, "waiting": 0}
     assert told.titles() == ["backup of job main failed"]

@@ -81,9 +81,9 @@ def test_an_endpoint_that_swallows_everything(server: Server) -> None:
         hole.bind(("127.0.0.1", 0))
         hole.listen(0)
         full = [socket.socket() for _ in range(4)]  # the backlog is full: further connections hang
-        for one in full:
-            one.setblocking(False)
-            one.connect_ex(hole.getsockname())
+        for connection in full:
+            connection.setblocking(False)
+            connection.connect_ex(hole.getsockname())
         lines = server.config.read_text().splitlines()
         place = max(n for n, line in enumerate(lines) if line.startswith("endpoint"))
         lines[place] = f'endpoint = "http://127.0.0.1:{hole.getsockname()[1]}"'
@@ -91,8 +91,8 @@ def test_an_endpoint_that_swallows_everything(server: Server) -> None:
         began = time.monotonic()
         told = server.fails(15, "backup")
         took = time.monotonic() - began
-        for one in full:
-            one.close()
+        for connection in full:
+            connection.close()
     assert took <= 33
     assert "it is tried again" in told
 

@@ -31,7 +31,7 @@ def test_few_entries_have_a_line_each() -> None:
 
 @given(st.lists(st.integers(1, 9), max_size=40), st.integers(1, 20))
 def test_every_problem_is_counted(sizes: list[int], most: int) -> None:
-    every = [one for place, size in enumerate(sizes) for one in problems(size, f"cause {place}")]
+    every = [problem for place, size in enumerate(sizes) for problem in problems(size, f"cause {place}")]
     lines = problem_lines(every, most=most)
     assert len(lines) <= most + 1
     counted = 0

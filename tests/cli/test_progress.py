@@ -231,10 +231,10 @@ def test_what_cannot_be_read_is_not_held(server: Server, kept: Kept, monkeypatch
     (server.source / "new.bin").write_bytes(b"n" * 3_000_000)
     (server.source / "large.bin").write_bytes(b"l" * 5_000_000)
     report = server.json("backup", "main", exit_code=3)[0]
-    held = [one for one in server.json("ls", "-r", "latest") if one["kind"] != "directory"]
-    assert "new.bin" not in {one["path"].rpartition("/")[2] for one in held}
+    held = [entry for entry in server.json("ls", "-r", "latest") if entry["kind"] != "directory"]
+    assert "new.bin" not in {entry["path"].rpartition("/")[2] for entry in held}
     assert report["files"] == len(held) == server.json("snapshots")[-1]["files"]
-    assert report["bytes"] == sum(one["size"] for one in held if one["kind"] == "file")
+    assert report["bytes"] == sum(entry["size"] for entry in held if entry["kind"] == "file")
     assert kept.ends[-1][2].files == report["files"]
     assert kept.ends[-1][2].done == report["bytes"]
 
@@ -243,8 +243,8 @@ def test_figures_move_while_a_large_file_is_read_and_sent(server: Server, kept: 
     """They grow step by step, in their order, and end together."""
     (server.source / "huge.bin").write_bytes(b"".join(bytes([n % 251]) * 4096 for n in range(12_000)))
     server.backup()
-    seen = [one for one in kept.seen if one[0] == "Backing up main"]
-    dones = [one[1] for one in seen]
+    seen = [line for line in kept.seen if line[0] == "Backing up main"]
+    dones = [line[1] for line in seen]
     assert dones == sorted(dones)
     assert len({done for done in dones if 0 < done < dones[-1]}) >= 3
     for _, _, packed, uploaded, stored in seen:
@@ -274,7 +274,7 @@ def test_restores_dumps_and_checks_end_as_they_should(server: Server, kept: Kept
     server.done("rebuild", "--set-aside", *key)
     titles = [title for title, is_done, _ in kept.ends if is_done]
     for title in ("Restoring", "Reading back", "Dumping", "Reading archives", "Checking", "Rebuilding"):
-        assert any(one.startswith(title) for one in titles), titles
+        assert any(shown.startswith(title) for shown in titles), titles
     for _, is_done, figures in kept.ends:
         assert is_done
         assert figures.total is None or figures.done <= figures.total

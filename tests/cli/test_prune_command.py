@@ -33,7 +33,7 @@ def server(tmp_path: Path, clock: ManualClock) -> Server:
 
 def stored(server: Server) -> dict[str, str]:
     """The archives of the inventory, with their states."""
-    return {one["archive_id"]: one["state"] for one in server.json("archives")}
+    return {archive["archive_id"]: archive["state"] for archive in server.json("archives")}
 
 
 def test_condemned_and_days_later_deleted(server: Server, clock: ManualClock, tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_condemned_and_days_later_deleted(server: Server, clock: ManualClock, tm
     (group,) = first["condemned_groups"]
     assert (group["why"], group["archives"]) == ("grace", 1)
     assert group["grace_ends"] == group["until"] == (clock.now() + timedelta(days=3)).isoformat()
-    (condemned,) = [one for one, state in stored(server).items() if state == "condemned"]
+    (condemned,) = [archive_id for archive_id, state in stored(server).items() if state == "condemned"]
     clock.advance(2 * DAY)
     assert server.json("prune")["deleted"]["archives"] == 0
     clock.advance(2 * DAY)
@@ -64,7 +64,7 @@ def test_condemned_and_days_later_deleted(server: Server, clock: ManualClock, tm
 
 def test_every_prune_is_a_run(server: Server) -> None:
     server.done("prune", "--dry-run")
-    assert "prune" not in [one["kind"] for one in server.json("runs")], "a plan is none"
+    assert "prune" not in [run["kind"] for run in server.json("runs")], "a plan is none"
     server.done("prune")
     of_vault, of_job = server.json("runs")[:2]
     assert (of_vault["kind"], of_vault["job"], of_vault["outcome"]) == ("prune", None, "done")
@@ -89,16 +89,16 @@ def test_records_of_old_runs_go_and_what_they_made_stays(
     server.done("check")
     server.backup()
     clock.advance(DAY)
-    before = {one["run"] for one in server.json("runs", "--limit", "100")}
+    before = {run["run"] for run in server.json("runs", "--limit", "100")}
     snapshots = server.json("snapshots")
     would = " ".join(server.run("prune", "--dry-run", runner=OnTerminal()).stdout.split())
     assert "records of 6 runs and 1 restore from before 2026-" in would
     assert "would be removed" in would
-    assert {one["run"] for one in server.json("runs", "--limit", "100")} == before
+    assert {run["run"] for run in server.json("runs", "--limit", "100")} == before
     plan, done = server.json("prune", "--dry-run"), server.json("prune")
     assert plan["old_runs"] == done["old_runs"]
     assert (done["old_runs"]["runs"], done["old_runs"]["restores"]) == (6, 1)
-    left = {one["run"] for one in server.json("runs", "--limit", "100")}
+    left = {run["run"] for run in server.json("runs", "--limit", "100")}
     assert len(before - left) == 6
     assert server.json("snapshots") == snapshots
     assert server.json("prune")["old_runs"]["runs"] == 0

@@ -84,10 +84,12 @@ def test_figures_are_set_shown_and_verified(server: Server, tmp_path: Path) -> N
     said = server.done("prices", "--set", words[0], "--set", words[1]).stdout
     assert f"2 set in {own}" in said
     server.done("prices", "--set", "eu-central-1/glacier/storage=0.0043")
-    (price,) = (one for one in server.json("prices")["prices"] if one["kind"] == "glacier")
+    (price,) = (price for price in server.json("prices")["prices"] if price["kind"] == "glacier")
     assert (price["storage"], price["retrieval"]["standard"]["requests"]) == ("0.0043", "0.055")
     figures = {
-        one["figure"]: one for one in server.json("prices", "verify")["figures"] if one["kind"] == "glacier"
+        figure["figure"]: figure
+        for figure in server.json("prices", "verify")["figures"]
+        if figure["kind"] == "glacier"
     }
     assert figures["storage"]["age_days"] == 0
     assert (figures["storage"]["as_in"], figures["storage"]["source"]) == (None, f"set by hand in {own}")
@@ -115,11 +117,11 @@ def test_prices_are_set_before_there_is_a_state_directory(tmp_path: Path) -> Non
 
 def test_prices_of_other_regions_are_shown_when_asked_for(server: Server) -> None:
     told = server.json("prices", "--region", "sa-east-1")["prices"]
-    assert {one["region"] for one in told} == {"sa-east-1"}
-    assert len({one["region"] for one in server.json("prices", "--all")["prices"]}) == 36
-    assert {one["region"] for one in server.json("prices", "verify", "--region", "eu-west-1")["figures"]} == {
-        "eu-west-1"
-    }
+    assert {price["region"] for price in told} == {"sa-east-1"}
+    assert len({price["region"] for price in server.json("prices", "--all")["prices"]}) == 36
+    assert {
+        figure["region"] for figure in server.json("prices", "verify", "--region", "eu-west-1")["figures"]
+    } == {"eu-west-1"}
 
 
 def test_each_tier_and_the_date_of_its_prices(priced: Server, tmp_path: Path) -> None:

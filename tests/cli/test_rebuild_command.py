@@ -28,7 +28,7 @@ def test_the_server_is_gone(server: Server, tmp_path: Path) -> None:
     report = server.backup()
     assert report["bytes_new"] == 0
     assert report["recipients"], "whom to seal for came back, though the config names nobody"
-    assert [one["enrolled"] for one in server.json("key", "status")["recipients"]] == [True]
+    assert [recipient["enrolled"] for recipient in server.json("key", "status")["recipients"]] == [True]
     assert not (server.state / "rebuild").exists()
 
 

@@ -54,8 +54,8 @@ def test_a_difference_is_1_and_a_failed_run(server: Server) -> None:
 
 
 def test_what_the_vault_lacks_is_3_where_the_inventory_knows_it(server: Server) -> None:
-    archives = [one for one in (server.folder / "vault" / "archives").rglob("*") if one.is_file()]
-    data = max((one for one in archives if one.suffix != ".json"), key=lambda one: one.stat().st_size)
+    archives = [path for path in (server.folder / "vault" / "archives").rglob("*") if path.is_file()]
+    data = max((path for path in archives if path.suffix != ".json"), key=lambda path: path.stat().st_size)
     data.unlink()
     data.with_suffix(".json").unlink(missing_ok=True)
     server.run("check")
@@ -69,7 +69,7 @@ def test_a_wrong_key_and_wrong_words_leave_no_run(server: Server, tmp_path: Path
     server.fails(12, *WORDS, tmp_path / "other.key")
     for more in ("--set-aside", "--deep"):
         assert "--dry-run goes with neither" in server.fails(2, *WORDS, server.key_file, more)
-    assert [one["kind"] for one in server.json("runs")] == ["backup"]
+    assert [run["kind"] for run in server.json("runs")] == ["backup"]
     shutil.rmtree(server.state)
     server.fails(10, *WORDS, server.key_file)
 
@@ -93,9 +93,9 @@ def test_in_aws_it_says_what_a_real_one_costs(tmp_path: Path, kind: str) -> None
             assert "the drill waits for " in server.waits(*WORDS, server.key_file).stdout
         document = server.json(*WORDS, server.key_file, "--wait")
         assert document["same"] is True
-        tiers = {one["tier"]: one for one in document["quotes"]}
+        tiers = {quote["tier"]: quote for quote in document["quotes"]}
         assert set(tiers) == ({"expedited", "standard", "bulk"} if kind == "glacier" else {"standard"})
-        assert all(one["cost"]["total"] is not None for one in tiers.values())
+        assert all(tier["cost"]["total"] is not None for tier in tiers.values())
         assert tiers["standard"]["hours"] == ([3, 5] if kind == "glacier" else [0, 0])
         shown = server.done(*WORDS, server.key_file, "--wait").stdout
         assert "a real rebuild reads the vault's list and 1 catalog" in shown

@@ -44,7 +44,7 @@ def with_policy(server: Server, forget: str = "") -> None:
 
 
 def ids(server: Server) -> list[str]:
-    return [one["id"] for one in server.json("snapshots")]
+    return [snapshot["id"] for snapshot in server.json("snapshots")]
 
 
 def test_after_a_backup(server: Server) -> None:
@@ -93,8 +93,8 @@ def test_not_after_a_failed_backup(server: Server) -> None:
 def test_by_a_schedule_it_is_known_when_it_ran(server: Server) -> None:
     with_policy(server, 'forget = "daily at 04:00"')
     config = load_config(str(server.config))
-    found = [one for one in scheduled_tasks(config) if one.kind is TaskKind.FORGET]
-    (when,) = [one.timing.schedule for one in found if one.name == MAIN]
+    found = [task for task in scheduled_tasks(config) if task.kind is TaskKind.FORGET]
+    (when,) = [task.timing.schedule for task in found if task.name == MAIN]
     assert when is not None
     assert when.text == "daily at 04:00"
     assert server.backup()["forgotten"] is None

@@ -163,7 +163,7 @@ def test_from_the_request_to_a_night_with_the_new_pair(server: Server, there: Au
     assert shown["subject"] == first["subject"]
     assert server.backup()["outcome"] == "done"
     listed = server.json("ca", "list", "--dir", there.ca)
-    assert shown["serial_hex"] in {one["serial_hex"] for one in listed["certificates"]}
+    assert shown["serial_hex"] in {certificate["serial_hex"] for certificate in listed["certificates"]}
 
 
 def test_the_key_can_do_nothing_else(server: Server, there: Authority, tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def test_a_restore_of_a_partial_snapshot_says_what_it_lacks(server: Server, tmp_
 
 def test_a_damaged_archive_is_a_problem_with_a_name(server: Server, tmp_path: Path) -> None:
     server.backup()
-    (data,) = [one for one in server.json("archives") if one["kind"] == "data"]
+    (data,) = [archive for archive in server.json("archives") if archive["kind"] == "data"]
     found = (path for path in (tmp_path / "vault").rglob("*") if path.is_file())
     (file,) = (path for path in found if path.stat().st_size == data["size"])
     bytes_there = bytearray(file.read_bytes())

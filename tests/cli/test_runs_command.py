@@ -37,7 +37,7 @@ def test_a_partial_run_says_what_it_lacks(server: Server) -> None:
     assert below(server, "--job", "main") == [first, second]
     newest, oldest = server.json("runs")
     assert newest["problems"] == server.json("snapshots")[1]["problems"]
-    assert {Path(one["path"]).name for one in newest["problems"]} == {"gone", "odd\x1b[2J"}
+    assert {Path(problem["path"]).name for problem in newest["problems"]} == {"gone", "odd\x1b[2J"}
     assert oldest["problems"] == []
 
 
@@ -55,9 +55,9 @@ def test_a_long_list_stays_readable(server: Server) -> None:
     missing(server, "gone")
     numbers = [partial(server)["run"] for _ in range(12)]
     lines = below(server)
-    assert [line.split(":")[0] for line in lines[:-1]] == [f"run {one}" for one in numbers[:1:-1]]
+    assert [line.split(":")[0] for line in lines[:-1]] == [f"run {number}" for number in numbers[:1:-1]]
     assert lines[-1] == "… and 2 older partial backups; --json has what they could not save"
-    assert [len(one["problems"]) for one in server.json("runs")] == [1] * 12
+    assert [len(run["problems"]) for run in server.json("runs")] == [1] * 12
 
 
 def test_a_partial_run_whose_snapshot_lacks_nothing(server: Server) -> None:

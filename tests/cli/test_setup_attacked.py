@@ -64,7 +64,7 @@ def shown(server: Server, mode: str, *words: object) -> str:
 def make_bucket(emulator: RunningEmulator, name: str, **tags: str) -> Any:
     """A bucket of somebody, with tags."""
     s3 = admin_client(emulator, "s3")
-    made = {**LOCATION, "Tags": [{"Key": key.replace("__", ":"), "Value": one} for key, one in tags.items()]}
+    made = {**LOCATION, "Tags": [{"Key": key.replace("__", ":"), "Value": tag} for key, tag in tags.items()]}
     s3.create_bucket(Bucket=name, CreateBucketConfiguration=made if tags else LOCATION)
     return s3
 
@@ -186,7 +186,7 @@ def test_who_may_not_look_for_them_is_told_so(
         write_accounts(tmp_path / "aws" / "accounts.toml", keys=[ADMIN, alice])
         become(monkeypatch, emulator, alice.access_key_id, alice.secret_access_key)
         told = " ".join(server.done(*set_up(server, "status")).stdout.split())
-        assert all(one in told for one in said), told
+        assert all(text in told for text in said), told
 
 
 def test_a_second_server_by_the_same_name_cuts_nobody_off(

@@ -102,15 +102,15 @@ def empty(emulator: RunningEmulator, kind: str) -> None:
     """Delete all archives, as an admin who wants to."""
     if kind == "s3":
         s3 = admin_client(emulator, "s3")
-        for one in s3.list_objects_v2(Bucket=BUCKET)["Contents"]:
-            s3.delete_object(Bucket=BUCKET, Key=one["Key"])
+        for stored in s3.list_objects_v2(Bucket=BUCKET)["Contents"]:
+            s3.delete_object(Bucket=BUCKET, Key=stored["Key"])
         return
     glacier = admin_client(emulator, "glacier")
     job = glacier.initiate_job(vaultName="nightly", jobParameters={"Type": "inventory-retrieval"})
     emulator.advance(5 * 3600)
     listing = json.load(glacier.get_job_output(vaultName="nightly", jobId=job["jobId"])["body"])
-    for one in listing["ArchiveList"]:
-        glacier.delete_archive(vaultName="nightly", archiveId=one["ArchiveId"])
+    for archive in listing["ArchiveList"]:
+        glacier.delete_archive(vaultName="nightly", archiveId=archive["ArchiveId"])
     emulator.make_inventories()
 
 
@@ -432,7 +432,7 @@ def test_who_may_not_is_told_the_statement(
         told.append(json.JSONDecoder().raw_decode(result.stderr[result.stderr.index("{\n") :])[0])
         granted.append(told[-1])
     assert result.exit_code == 0, result.output
-    by_action = {one["Action"]: one for one in told}
+    by_action = {call["Action"]: call for call in told}
     assert set(by_action) == lacking
     passing = by_action["iam:PassRole"]
     assert passing["Condition"] == {"StringEquals": {"iam:PassedToService": "rolesanywhere.amazonaws.com"}}
@@ -480,7 +480,11 @@ def test_the_printed_permissions_are_what_a_set_up_needs(
     admin_client(emulator, "s3").delete_bucket(Bucket="of-others")
     admin_client(emulator, "glacier").delete_vault(vaultName="of-others")
     assert state_of(emulator) == EMPTY
-    used = {one["action"] for one in emulator.asked() if one["allowed"] and "alice" in one["principal"]}
+    used = {
+        request["action"]
+        for request in emulator.asked()
+        if request["allowed"] and "alice" in request["principal"]
+    }
     actions = {action for statement in policy["Statement"] for action in statement["Action"]}
     assert used <= actions
     assert actions - used == OF_OTHER_DAYS

@@ -77,8 +77,8 @@ def resources(parsed: Any) -> dict[tuple[str, str], dict[str, Any]]:
     """The resources of a parsed module by type and name, its strings without their quotes."""
     return {
         (_bare(kind), _bare(name)): block
-        for one in parsed["resource"]
-        for kind, named in one.items()
+        for group in parsed["resource"]
+        for kind, named in group.items()
         for name, block in named.items()
     }
 
@@ -147,9 +147,9 @@ def test_cloudformation(
     made = json.loads(path.read_text())["Resources"]
     assert made["TrustAnchor"]["DeletionPolicy"] == made["TrustAnchor"]["UpdateReplacePolicy"] == "Retain"
     roles = {
-        one["Properties"]["RoleName"]: one["Properties"]
-        for one in made.values()
-        if "Role" in one["Type"].split(":")[-1] and "RoleName" in one["Properties"]
+        resource["Properties"]["RoleName"]: resource["Properties"]
+        for resource in made.values()
+        if "Role" in resource["Type"].split(":")[-1] and "RoleName" in resource["Properties"]
     }
     assert roles.keys() == wanted["roles"].keys()
     for name, role in wanted["roles"].items():

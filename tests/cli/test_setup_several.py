@@ -71,9 +71,11 @@ def test_from_nothing_to_backups_in_all_and_back(
     assert len(profile["roleArns"]) == 3
     assert "there is nothing to do" in server.done(*set_up(server, "status")).stdout
     server.init()
-    assert {one["outcome"] for one in server.json("backup")} == {"done"}
+    assert {report["outcome"] for report in server.json("backup")} == {"done"}
     found = server.json("doctor", exit_code=1)["findings"]
-    assert {one["check"] for one in found if one["level"] == "critical"} == {"recovery-key"}, found
+    assert {finding["check"] for finding in found if finding["level"] == "critical"} == {"recovery-key"}, (
+        found
+    )
     for snapshot in server.json("snapshots"):
         out = tmp_path / str(snapshot["job"])
         assert_same_tree(server.restore(out, snapshot=snapshot["id"]), server.source)
@@ -116,7 +118,7 @@ def test_what_is_removed_is_removed_once(emulator: RunningEmulator, server: Serv
     s3.create_bucket(Bucket="one-of-before", CreateBucketConfiguration=where)
     assert isinstance(server.clock, HurryingClock)
     sleeps = server.clock.sleeps
-    removed = [one for one in done(server, "destroy") if one.startswith("delete")]
+    removed = [line for line in done(server, "destroy") if line.startswith("delete")]
     assert "delete bucket one-of-before" in removed
     assert len(removed) == len(set(removed))
     assert server.clock.sleeps == sleeps, "nothing was tried that could not be"
@@ -149,7 +151,7 @@ def test_a_vault_that_comes_later(emulator: RunningEmulator, tmp_path: Path) -> 
     }
     assert after["buckets"][FIRST] == before["buckets"][FIRST]
     server.done("init", "--non-interactive")
-    assert {one["outcome"] for one in server.json("backup")} == {"done"}
+    assert {report["outcome"] for report in server.json("backup")} == {"done"}
 
 
 def test_one_vault_alone_cuts_no_other_off(emulator: RunningEmulator, server: Server) -> None:
@@ -255,12 +257,12 @@ def test_two_vaults_in_one_bucket(emulator: RunningEmulator, tmp_path: Path) -> 
     server.config.write_text(text.replace("path_style", 'bucket = "both-of-them"\nprefix = "a/"\npath_style'))
     add_vault(server, "ice", "s3", 'bucket = "both-of-them"\nprefix = "b/"\npath_style = true')
     server.done(*set_up(server, "apply", "--yes"))
-    (policy,) = [one["policy"] for one in state_of(emulator)["buckets"].values()]
+    (policy,) = [bucket["policy"] for bucket in state_of(emulator)["buckets"].values()]
     for keys in ("a/data/*", "b/data/*"):
         assert f"both-of-them/{keys}" in policy
     assert "there is nothing to do" in server.done(*set_up(server, "status")).stdout
     server.init()
-    assert {one["outcome"] for one in server.json("backup")} == {"done"}
+    assert {report["outcome"] for report in server.json("backup")} == {"done"}
     export(server, "--terraform", tmp_path / "tf")
     assert (tmp_path / "tf" / "main.tf").read_text().count('resource "aws_s3_bucket" ') == 1
 

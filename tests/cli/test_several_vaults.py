@@ -72,27 +72,31 @@ def mostly_dead(server: Server) -> None:
 def test_prune_makes_room_in_all(server: Server) -> None:
     three_nights(server)
     plan = server.json("prune", "--dry-run")
-    assert [(one["vault"], one["plan"], one["condemned"]["archives"]) for one in plan] == [
+    assert [(report["vault"], report["plan"], report["condemned"]["archives"]) for report in plan] == [
         ("cold", True, 1),
         ("near", True, 1),
     ]
     first = server.json("prune")
-    assert [one["condemned"] for one in first] == [one["condemned"] for one in plan]
-    assert [one["recovery_lines"].keys() for one in first] == [{"main"}, {"other"}]
+    assert [report["condemned"] for report in first] == [report["condemned"] for report in plan]
+    assert [report["recovery_lines"].keys() for report in first] == [{"main"}, {"other"}]
     told = [
-        one["report"]["vault"] for one in server.json("runs") if one["kind"] == "prune" and one["job"] is None
+        run["report"]["vault"] for run in server.json("runs") if run["kind"] == "prune" and run["job"] is None
     ]
     assert sorted(told) == ["cold", "near"], "each is a run of its own"
     later(server, 4)
-    assert [one["deleted"]["archives"] for one in server.json("prune")] == [1, 1]
-    assert [one["deleted"]["archives"] for one in server.json("prune")] == [0, 0]
+    assert [report["deleted"]["archives"] for report in server.json("prune")] == [1, 1]
+    assert [report["deleted"]["archives"] for report in server.json("prune")] == [0, 0]
 
 
 def test_one_that_is_named_is_alone_and_its_document_no_list(server: Server) -> None:
     three_nights(server)
     for words in COMMANDS:
         assert server.json(*words, "--vault", "near")["vault"] == "near"
-    archives = {one["vault"]: one["state"] for one in server.json("archives") if one["state"] != "stored"}
+    archives = {
+        archive["vault"]: archive["state"]
+        for archive in server.json("archives")
+        if archive["state"] != "stored"
+    }
     assert set(archives) == {"near"}
 
 
@@ -111,13 +115,13 @@ def test_what_people_read_names_each(server: Server) -> None:
 def test_compact_retires_in_all(server: Server) -> None:
     mostly_dead(server)
     plan = server.json("compact", "--dry-run")
-    assert [(one["vault"], one["archives"]) for one in plan] == [("cold", 1), ("near", 1)]
+    assert [(report["vault"], report["archives"]) for report in plan] == [("cold", 1), ("near", 1)]
     done = server.json("compact")
-    assert [(one["archives"], one["recovery_lines"].keys()) for one in done] == [
+    assert [(report["archives"], report["recovery_lines"].keys()) for report in done] == [
         (1, {"main"}),
         (1, {"other"}),
     ]
-    assert [one["archives"] for one in server.json("compact")] == [0, 0]
+    assert [report["archives"] for report in server.json("compact")] == [0, 0]
 
 
 @pytest.mark.parametrize(("gone", "left"), [("cold", "near"), ("near", "cold")])
@@ -129,7 +133,7 @@ def test_one_that_is_away_does_not_keep_the_others(
     (tmp_path / {"cold": "vault", "near": "near"}[gone]).rename(tmp_path / "unplugged")
     for words in (("prune", "--dry-run"), ("compact",), ("check",), ("prune",)):
         alone = server.json(*words, "--vault", gone, exit_code=1)["error"]
-        found = {one["vault"]: one for one in server.json(*words, exit_code=1)}
+        found = {vault["vault"]: vault for vault in server.json(*words, exit_code=1)}
         assert found[gone] == {"vault": gone, "error": alone}
         assert "error" not in found[left]
         assert alone["kind"] == "vault-missing"
@@ -145,7 +149,7 @@ def test_beside_a_backup_all_are_locked(server: Server) -> None:
         inventory.locked("backup"),
     ):
         found = server.json("prune", exit_code=11)
-    assert [one["error"]["kind"] for one in found] == ["locked", "locked"]
+    assert [report["error"]["kind"] for report in found] == ["locked", "locked"]
 
 
 def test_an_answer_is_about_one_vault(server: Server) -> None:
@@ -168,13 +172,13 @@ def test_a_keeper_deletes_in_all(server: Server, tmp_path: Path) -> None:
     keeper.config.write_text(text.replace(str(server.state), str(keeper.state)))
     words = ("prune", "--delete-only", "--key", server.key_file, "--keep-within", "20d")
     found = keeper.json(*words)
-    assert [(one["vault"], one["inventories"][0]["deleted"]["archives"]) for one in found] == [
+    assert [(report["vault"], report["inventories"][0]["deleted"]["archives"]) for report in found] == [
         ("cold", 1),
         ("near", 1),
     ]
     (tmp_path / "vault").rename(tmp_path / "unplugged")
     found = keeper.json(*words, exit_code=1)
-    assert [(one["vault"], one.get("state")) for one in found] == [("cold", None), ("near", "done")]
+    assert [(report["vault"], report.get("state")) for report in found] == [("cold", None), ("near", "done")]
 
 
 FAILED, PARTIAL, WAITING, DONE = ExitCode.FAILED, ExitCode.PARTIAL, ExitCode.WAITING, ExitCode.DONE
@@ -235,18 +239,18 @@ def test_cold_vaults_are_asked_before_one_is_waited_for(
     emulator.make_inventories()
     for words in (("prune",), ("check",)):
         found = server.json(*words, exit_code=17)
-        assert [one["state"] for one in found] == ["waiting", "waiting"]
+        assert [report["state"] for report in found] == ["waiting", "waiting"]
         told = server.waits(*words).stdout
         assert "of vault cold waits for" in told
         assert "of vault near waits for" in told
     server.clock.sleep(12 * 3600)
-    assert [one["state"] for one in server.json("check")] == ["done", "done"]
-    assert [one["state"] for one in server.json("prune", "--wait")] == ["done", "done"]
+    assert [report["state"] for report in server.json("check")] == ["done", "done"]
+    assert [report["state"] for report in server.json("prune", "--wait")] == ["done", "done"]
     later(server, 2)
     server.done("backup", "--reread")
     emulator.make_inventories()
     began = server.clock.now()
-    assert [one["state"] for one in server.json("check", "--wait")] == ["done", "done"]
+    assert [report["state"] for report in server.json("check", "--wait")] == ["done", "done"]
     assert server.clock.now() - began < timedelta(hours=7), "the hours of one list, not of two"
 
 
@@ -305,4 +309,4 @@ def test_without_a_price_of_each_nothing_is_begun(
 
 def fees(documents: Sequence[Mapping[str, Any]]) -> list[Decimal]:
     """What each prune paid, or would pay."""
-    return [Decimal(one["deleted"]["fee"] or 0) for one in documents]
+    return [Decimal(document["deleted"]["fee"] or 0) for document in documents]

@@ -27,7 +27,7 @@ def archives(server: Server) -> set[Path]:
 
 
 def ids(server: Server) -> list[str]:
-    return [str(one["id"]) for one in server.json("snapshots")]
+    return [str(snapshot["id"]) for snapshot in server.json("snapshots")]
 
 
 @pytest.fixture
@@ -75,9 +75,11 @@ def test_nothing_goes_before_somebody_answers_and_everything_goes_on_then(emptie
     assert [group["why"] for group in plan["waiting"]] == ["shrunk"]
     assert plan["condemned"]["archives"] == 0
     assert len(plan["held"]) == 1
-    (concern,) = [one for one in emptied.json("status", exit_code=1)["concerns"] if one["topic"] == "shrunk"]
+    (concern,) = [
+        concern for concern in emptied.json("status", exit_code=1)["concerns"] if concern["topic"] == "shrunk"
+    ]
     assert (concern["command"], concern["job"]) == (command, "main")
-    assert [one["waits"] for one in emptied.json("snapshots")] == [False, *[True] * 4]
+    assert [snapshot["waits"] for snapshot in emptied.json("snapshots")] == [False, *[True] * 4]
     assert "waits" in emptied.done("snapshots").stdout
 
     accepted = emptied.json("snapshots", "accept", "latest")
@@ -90,7 +92,9 @@ def test_nothing_goes_before_somebody_answers_and_everything_goes_on_then(emptie
     night(emptied)
     emptied.done("prune")
     assert not archives(emptied) >= there
-    assert not [one for one in emptied.json("status", exit_code=1)["concerns"] if one["topic"] == "shrunk"]
+    assert not [
+        concern for concern in emptied.json("status", exit_code=1)["concerns"] if concern["topic"] == "shrunk"
+    ]
 
 
 def test_a_job_that_may_shrink_waits_for_nobody(emptied: Server) -> None:
@@ -101,7 +105,7 @@ def test_a_job_that_may_shrink_waits_for_nobody(emptied: Server) -> None:
     assert emptied.json("prune", "--dry-run")["held"] == []
     assert len(emptied.json("forget")["jobs"][0]["kept"]) == 1
     night(emptied)
-    assert not any(one["waits"] for one in emptied.json("snapshots"))
+    assert not any(snapshot["waits"] for snapshot in emptied.json("snapshots"))
 
 
 def test_a_rebuilt_server_keeps_waiting(emptied: Server) -> None:

@@ -53,7 +53,7 @@ def test_lost_state_is_told_once(server: Server, caplog: pytest.LogCaptureFixtur
     lose(server)
     told = server.fails(10, "backup")
     assert told.count("no inventory at") == 1
-    assert [one.message for one in caplog.records if one.levelno >= logging.WARNING] == []
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_what_else_metrics_and_messages_fail_by_is_told(

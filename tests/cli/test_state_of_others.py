@@ -111,7 +111,7 @@ def test_one_that_others_may_write_is_refused_until_it_is_mended(server: Server,
     for words in (("backup",), ("status",), ("snapshots",)):
         said = server.fails(1, *words)
         assert f"chmod go-w {server.state}" in said
-    checks = {one["check"] for one in server.json("doctor", "--offline", exit_code=1)["findings"]}
+    checks = {finding["check"] for finding in server.json("doctor", "--offline", exit_code=1)["findings"]}
     assert {"mode", "state"} <= checks
     server.run("doctor", "--offline", "--fix")
     assert mode_of(server.state) == 0o700

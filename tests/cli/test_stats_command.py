@@ -119,53 +119,55 @@ def archives_in(vault: Path) -> list[dict[str, Any]]:
 
 def test_archives_and_bytes_are_what_lies_in_the_vault(lived: Lived) -> None:
     there = archives_in(lived.server.folder / "vault")
-    assert len(there) == sum(one["archives"] for one in lived.reports) > len(lived.reports)
+    assert len(there) == sum(report["archives"] for report in lived.reports) > len(lived.reports)
     document = lived.server.json("stats")
     (vault,) = document["vaults"]
     assert (vault["vault"], vault["kind"], vault["jobs"]) == ("cold", "directory", ["extra", "main"])
-    assert (vault["archives"], vault["bytes"]) == (len(there), sum(one["on_disk"] for one in there))
-    data = [one["on_disk"] for one in there if " data " in one["description"]]
+    assert (vault["archives"], vault["bytes"]) == (len(there), sum(archive["on_disk"] for archive in there))
+    data = [archive["on_disk"] for archive in there if " data " in archive["description"]]
     assert vault["data"] == {"archives": len(data), "bytes": sum(data)}
     assert vault["catalogs"]["archives"] == len(there) - len(data)
-    by_job = {one["job"]: one["bytes"] for one in document["jobs"]}
+    by_job = {job["job"]: job["bytes"] for job in document["jobs"]}
     assert sum(by_job.values()) == vault["bytes"]
     uploaded = dict.fromkeys(("extra", "main"), 0)
-    for one in lived.reports:
-        uploaded[one["job"]] += one["bytes_uploaded"]
+    for report in lived.reports:
+        uploaded[report["job"]] += report["bytes_uploaded"]
     assert by_job == uploaded
-    months = {one["month"] for one in document["months"]}
+    months = {month["month"] for month in document["months"]}
     assert months == {"2026-10", "2026-11"}
-    assert sum(one["bytes"] for one in document["months"]) == vault["bytes"]
-    october = [one["on_disk"] for one in there if one["created_at"].startswith("2026-10")]
-    assert sum(one["bytes"] for one in document["months"] if one["month"] == "2026-10") == sum(october)
+    assert sum(month["bytes"] for month in document["months"]) == vault["bytes"]
+    october = [archive["on_disk"] for archive in there if archive["created_at"].startswith("2026-10")]
+    assert sum(month["bytes"] for month in document["months"] if month["month"] == "2026-10") == sum(october)
 
 
 def test_what_the_bytes_stand_for(lived: Lived) -> None:
     """The newest snapshots, all of them as full copies, and what is left of that after deduplication."""
     (vault,) = lived.server.json("stats")["vaults"]
-    newest = {one["job"]: one for one in lived.reports}
-    assert vault["newest_bytes"] == sum(one["bytes"] for one in newest.values())
-    assert vault["newest_files"] == sum(one["files"] for one in newest.values())
+    newest = {report["job"]: report for report in lived.reports}
+    assert vault["newest_bytes"] == sum(report["bytes"] for report in newest.values())
+    assert vault["newest_files"] == sum(report["files"] for report in newest.values())
     assert vault["snapshots"] == len(lived.reports)
-    assert vault["snapshot_bytes"] == sum(one["bytes"] for one in lived.reports)
-    assert vault["chunk_bytes"] == sum(one["bytes_new"] for one in lived.reports)
+    assert vault["snapshot_bytes"] == sum(report["bytes"] for report in lived.reports)
+    assert vault["chunk_bytes"] == sum(report["bytes_new"] for report in lived.reports)
     assert vault["deduplication"] == pytest.approx(vault["version_bytes"] / vault["chunk_bytes"], abs=1e-4)
     assert vault["deduplication"] > 1.1, "a file of 300,000 bytes is in both jobs"
     assert vault["compression"] == pytest.approx(vault["chunk_bytes"] / vault["sealed_bytes"], abs=1e-4)
     extra, main = lived.server.json("stats")["jobs"]
     assert extra["deduplication"] == pytest.approx(4, abs=0.1), "it stored a fourth of what it has"
-    assert [one["job"] for one in main["shared"]] == ["extra"]
+    assert [share["job"] for share in main["shared"]] == ["extra"]
     assert extra["shared"] == []
 
 
 def test_nights_are_those_of_the_reports_and_the_odd_one_is_marked(lived: Lived) -> None:
     nights = lived.server.json("stats", "--job", "main")["nights"]
-    assert [one["bytes_uploaded"] for one in nights] == [one["bytes_uploaded"] for one in lived.nights]
-    assert [one["files_read"] for one in nights] == [one["files_read"] for one in lived.nights]
-    assert [one["backups"] for one in nights] == [1] * NIGHTS
+    assert [night["bytes_uploaded"] for night in nights] == [
+        night["bytes_uploaded"] for night in lived.nights
+    ]
+    assert [night["files_read"] for night in nights] == [night["files_read"] for night in lived.nights]
+    assert [night["backups"] for night in nights] == [1] * NIGHTS
     days = [datetime(2026, 10, 28, 1, 30, tzinfo=UTC) + timedelta(days=n) for n in range(NIGHTS)]
-    assert [one["night"] for one in nights] == [f"{day.astimezone():%Y-%m-%d}" for day in days]
-    assert [place for place, one in enumerate(nights) if one["unusual"]] == [ODD]
+    assert [night["night"] for night in nights] == [f"{day.astimezone():%Y-%m-%d}" for day in days]
+    assert [place for place, night in enumerate(nights) if night["unusual"]] == [ODD]
     assert nights[ODD]["unusual"] == [{"what": "files_read", "direction": "more", "usual": 5}]
 
 
@@ -174,11 +176,11 @@ def test_the_pace_is_that_of_the_nights_after_the_first(lived: Lived) -> None:
     (vault,) = lived.server.json("stats")["vaults"]
     first: set[str] = set()
     later = []
-    for one in lived.reports:
-        if one["job"] in first:
-            later.append(one)
-        first.add(one["job"])
-    expected = sum(one["bytes_uploaded"] for one in later) * 365 / NIGHTS
+    for report in lived.reports:
+        if report["job"] in first:
+            later.append(report)
+        first.add(report["job"])
+    expected = sum(report["bytes_uploaded"] for report in later) * 365 / NIGHTS
     assert vault["pace"]["bytes"] == pytest.approx(expected, rel=1e-4)
 
 
@@ -197,10 +199,10 @@ def test_only_of_a_job_or_a_vault(lived: Lived) -> None:
     server = lived.server
     everything = server.json("stats")
     of_extra = server.json("stats", "--job", "extra")
-    assert [one["job"] for one in of_extra["jobs"]] == ["extra"]
+    assert [job["job"] for job in of_extra["jobs"]] == ["extra"]
     assert of_extra["jobs"][0] == everything["jobs"][0]
     assert of_extra["vaults"][0]["bytes"] == everything["jobs"][0]["bytes"]
-    assert {one["job"] for key in ("months", "nights") for one in of_extra[key]} == {"extra"}
+    assert {row["job"] for key in ("months", "nights") for row in of_extra[key]} == {"extra"}
     assert server.json("stats", "--vault", "cold") == everything
     assert server.json("stats", "--by", "age") == everything
     assert "no vault named warm" in server.fails(2, "stats", "--vault", "warm")
@@ -244,9 +246,9 @@ def test_a_row_of_json_has_every_key_of_the_page(lived: Lived) -> None:
 
 def keys_of(document: Any) -> set[str]:
     if isinstance(document, list):
-        return {key for one in document for key in keys_of(one)}
+        return {key for part in document for key in keys_of(part)}
     if isinstance(document, dict):
-        return set(document) | {key for one in document.values() for key in keys_of(one)}
+        return set(document) | {key for part in document.values() for key in keys_of(part)}
     return set()
 
 
@@ -267,7 +269,7 @@ def test_after_a_rebuild_the_catalogs_tell_whose_archives_they_are(tmp_path: Pat
     before = server.json("stats")
     server.done("rebuild", "--set-aside", "--key", server.key_file, "--wait")
     after = server.json("stats")
-    assert [(one["job"], one["data"]) for one in after["jobs"]] == [("main", before["jobs"][0]["data"])]
+    assert [(job["job"], job["data"]) for job in after["jobs"]] == [("main", before["jobs"][0]["data"])]
     for key in (
         "chunk_bytes",
         "sealed_bytes",
@@ -307,7 +309,7 @@ def billed(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> tuple[Serv
     )
     server.backup()
     server.waits("check", "--read-data", "100%")
-    counted = {one["operation"]: one["met"] for one in cloud.emulator.faults()}
+    counted = {fault["operation"]: fault["met"] for fault in cloud.emulator.faults()}
     cloud.emulator.set_faults([])
     return server, counted
 

@@ -87,7 +87,7 @@ def topics(server: Server) -> list[tuple[str, str]]:
     result = server.run("--json", "status")
     document = json.loads(result.stdout)
     assert document["well"] == (result.exit_code == 0) == (not document["concerns"])
-    return [(one["level"], one["topic"]) for one in document["concerns"]]
+    return [(concern["level"], concern["topic"]) for concern in document["concerns"]]
 
 
 def test_all_is_well(with_daemon: Server) -> None:
@@ -227,7 +227,7 @@ def test_a_backup_that_fails(with_daemon: Server) -> None:
 
 def test_a_check_that_finds_damage_is_not_hidden_by_another_sort_of_check(with_daemon: Server) -> None:
     there = (with_daemon.folder / "vault" / "archives").glob("*/*.json")
-    gone = next(one for one in there if " data " in json.loads(one.read_text())["description"])
+    gone = next(path for path in there if " data " in json.loads(path.read_text())["description"])
     gone.with_suffix("").unlink()
     gone.unlink()
     assert with_daemon.run("check").exit_code == 1
@@ -243,16 +243,16 @@ def test_a_check_that_finds_damage_is_not_hidden_by_another_sort_of_check(with_d
 
 def test_what_two_sorts_of_checks_found_is_made_up_for_by_what_status_names(with_daemon: Server) -> None:
     path = next(
-        one.with_suffix("")
-        for one in (with_daemon.folder / "vault" / "archives").glob("*/*.json")
-        if " data " in json.loads(one.read_text())["description"]
+        file.with_suffix("")
+        for file in (with_daemon.folder / "vault" / "archives").glob("*/*.json")
+        if " data " in json.loads(file.read_text())["description"]
     )
     data = path.read_bytes()
     path.write_bytes(bytes([*data[:3000], data[3000] ^ 255, *data[3001:]]))
     assert with_daemon.run("check", "--read-data", "100%").exit_code == 1
     assert with_daemon.run("check").exit_code == 1
     concerns = with_daemon.json("status", exit_code=1)["concerns"]
-    found = {one["text"].partition(",")[0]: one["command"] for one in concerns}
+    found = {concern["text"].partition(",")[0]: concern["command"] for concern in concerns}
     assert found == {
         "check of vault cold found something missing or damaged": "nightvault check --vault cold",
         "reading back vault cold found something missing or damaged": "nightvault check --vault cold"
@@ -347,7 +347,9 @@ def test_open_restores_are_told_as_restores_tells_them(with_daemon: Server, stat
     same = ("id", "snapshot", "vault", "target", "stage", "retrievals", "waiting", "failed", "expected_at")
     assert {name: ours[name] for name in same} == {name: theirs[name] for name in same}
     assert ours["ready_until"] == theirs["ready_until"]
-    assert [one["topic"] for one in document["concerns"]] == (["restore"] if "failed" in states else [])
+    assert [concern["topic"] for concern in document["concerns"]] == (
+        ["restore"] if "failed" in states else []
+    )
 
 
 def test_there_is_no_inventory(tmp_path: Path) -> None:
@@ -399,7 +401,7 @@ def test_a_certificate(with_daemon: Server, tmp_path: Path) -> None:
     for days, level in levels.items():
         later(with_daemon, days * DAY)
         document = json.loads(with_daemon.run("--json", "status").stdout)
-        told = [one["level"] for one in document["concerns"] if one["topic"] == "certificate"]
+        told = [concern["level"] for concern in document["concerns"] if concern["topic"] == "certificate"]
         assert told == level, days
         assert document["certificate"]["days_left"] in {90 - days, 89 - days}
         assert ("expired on" in with_daemon.run("status").stdout) == (days > 90)
@@ -565,7 +567,7 @@ def test_another_user_who_may_only_read() -> None:
         before = sorted(server.state.rglob("*"))
         ended = as_nobody(server, "--json", "status")
         assert ended.returncode == 1, ended.stderr
-        assert [one["topic"] for one in json.loads(ended.stdout)["concerns"]] == ["daemon"]
+        assert [concern["topic"] for concern in json.loads(ended.stdout)["concerns"]] == ["daemon"]
         assert sorted(server.state.rglob("*")) == before
         server.state.chmod(0o700)
         ended = as_nobody(server, "status", "--nagios")

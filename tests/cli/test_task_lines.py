@@ -94,10 +94,10 @@ def test_the_daemons_words_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
     asked(monkeypatch, TOLD)
     found = with_tasks(replace(status(), daemon_runs=True), "/state", ManualClock())
     assert found.tasks is not None
-    assert [(one.text, one.phase, one.done, one.total) for one in found.tasks] == [
+    assert [(task.text, task.phase, task.done, task.total) for task in found.tasks] == [
         ("job main", "Backing up", 1, 2)
     ]
-    assert [one.topic for one in found.concerns] == [Topic.CLOCK]
+    assert [concern.topic for concern in found.concerns] == [Topic.CLOCK]
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def server(tmp_path: Path, clock: ManualClock) -> Server:
 
 
 def condemned(server: Server) -> list[str]:
-    return [one["archive_id"] for one in server.json("archives") if one["state"] == "condemned"]
+    return [archive["archive_id"] for archive in server.json("archives") if archive["state"] == "condemned"]
 
 
 @pytest.mark.parametrize("by", ["id", "all", "shown"])
@@ -94,7 +94,7 @@ def test_two_jobs(tmp_path: Path, clock: ManualClock) -> None:
         shared.unlink() if night == 1 else shared.write_bytes(b"shared" * 40_000)
         clock.advance(DAY)
     server.done("backup")
-    server.done("forget", *(one["id"] for one in server.json("snapshots")[:4]))
+    server.done("forget", *(snapshot["id"] for snapshot in server.json("snapshots")[:4]))
     assert server.json("prune")["condemned"]["archives"] > 0
     taken = server.json("undelete", "--all")
     assert set(taken["recovery_lines"]) == {"main", "other"}
@@ -128,6 +128,8 @@ WRONG: list[tuple[list[str], str]] = [
 def test_wrong_words(server: Server) -> None:
     for words, said in WRONG:
         assert said in server.fails(2, "undelete", *words)
-    stored = next(one["archive_id"] for one in server.json("archives") if one["state"] == "stored")
+    stored = next(
+        archive["archive_id"] for archive in server.json("archives") if archive["state"] == "stored"
+    )
     assert "not condemned" in server.fails(2, "undelete", stored)
     assert len(condemned(server)) == 1, "nothing was changed"

@@ -103,7 +103,9 @@ def test_without_it_what_cannot_be_read_is_named(server: Server) -> None:
     os.chown(server.config, NOBODY, NOBODY)
     code, (report,) = as_user(server, "backup", "main", may_read=False)
     assert (code, report["outcome"]) == (3, "partial")
-    named = {(os.path.relpath(one["path"], server.source), one["kind"]) for one in report["problems"]}
+    named = {
+        (os.path.relpath(problem["path"], server.source), problem["kind"]) for problem in report["problems"]
+    }
     assert named == {("a.txt", "unreadable"), ("locked", "unreadable")}
 
 

@@ -68,7 +68,7 @@ def test_dump_does_not_overwrite(server: Server, tmp_path: Path) -> None:
     assert out.read_text() == "mine"
     server.done(*dump, "--force")
     assert out.read_text() == "alpha\n"
-    assert sorted(one.name for one in tmp_path.iterdir() if "nightvault-" in one.name) == []
+    assert sorted(path.name for path in tmp_path.iterdir() if "nightvault-" in path.name) == []
 
 
 def test_dump_writes_into_no_directory(server: Server, tmp_path: Path) -> None:

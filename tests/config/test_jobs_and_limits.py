@@ -70,8 +70,11 @@ after = [["/bin/one"], { run = ["/bin/two"], timeout = "2h" }]
 finally = []
 """
     hooks = load(tmp_path, DIRECTORY + JOB + written).jobs[0].hooks
-    assert [(one.run, one.timeout) for one in hooks.before] == [(("/bin/one", "word"), None)]
-    assert [(one.run, one.timeout) for one in hooks.after] == [(("/bin/one",), None), (("/bin/two",), 7200)]
+    assert [(hook.run, hook.timeout) for hook in hooks.before] == [(("/bin/one", "word"), None)]
+    assert [(hook.run, hook.timeout) for hook in hooks.after] == [
+        (("/bin/one",), None),
+        (("/bin/two",), 7200),
+    ]
     assert (hooks.finally_, hooks.on_failure, hooks.timeout) == ((), (), 600)
 
 
@@ -85,8 +88,10 @@ def test_a_limit_holds_all_day_or_in_windows(tmp_path: Path) -> None:
         + 'upload_limit = "2MiB/s"\ndownload_limit = [{ from = "22:00", to = "06:30", limit = "64KiB/s" },'
         + ' { from = "08:00", to = "24:00", limit = 100000 }]',
     ).vault("disk")
-    assert [(one.from_, one.to, one.limit) for one in vault.upload_limit] == [("00:00", "24:00", 2 * MIB)]
-    assert [(minute_of(one.from_), minute_of(one.to), one.limit) for one in vault.download_limit] == [
+    assert [(limit.from_, limit.to, limit.limit) for limit in vault.upload_limit] == [
+        ("00:00", "24:00", 2 * MIB)
+    ]
+    assert [(minute_of(limit.from_), minute_of(limit.to), limit.limit) for limit in vault.download_limit] == [
         (1320, 390, 65536),
         (480, 1440, 100_000),
     ]
@@ -95,8 +100,8 @@ def test_a_limit_holds_all_day_or_in_windows(tmp_path: Path) -> None:
 def test_parts_are_so_small_that_what_is_under_way_takes_ten_minutes_at_most(tmp_path: Path) -> None:
     slow = [{"limit": rate} for rate in ("1GiB/s", "100KiB/s", "64KiB/s", "16KiB/s")]
     sizes = []
-    for one in slow:
-        text = GLACIER + f'upload_limit = "{one["limit"]}"'
+    for row in slow:
+        text = GLACIER + f'upload_limit = "{row["limit"]}"'
         vault = load(tmp_path, text).vault("cold")
         assert list(warnings_of_limits(vault)) == []
         sizes.append(part_size_within(vault) // MIB)

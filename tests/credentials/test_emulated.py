@@ -162,9 +162,9 @@ def test_boto3_works_across_a_renewal(world: World, caplog: pytest.LogCaptureFix
     assert first.access_key_id != second.access_key_id
     signed = client._request_signer._credentials.get_frozen_credentials()
     assert signed.access_key == second.access_key_id
-    for one in (first, second):
-        assert one.secret_access_key not in caplog.text
-        assert str(one.session_token) not in caplog.text
+    for credentials in (first, second):
+        assert credentials.secret_access_key not in caplog.text
+        assert str(credentials.session_token) not in caplog.text
 
 
 def test_many_threads_work_through_a_renewal_that_fails_at_first(world: World) -> None:

@@ -74,7 +74,7 @@ def test_lives_that_no_token_has(imds: Imds, ttl: str) -> None:
 def test_of_too_many_tokens_the_soonest_to_end_goes(imds: Imds) -> None:
     soon = imds.answer("PUT", TOKEN_PATH, {**HERE, TTL_HEADER: "10"}).body
     late = [imds.answer("PUT", TOKEN_PATH, HERE).body for _ in range(MOST_TOKENS)]
-    states = [imds.answer("GET", KEYS_PATH, {**HERE, TOKEN_HEADER: one}).status for one in (soon, *late)]
+    states = [imds.answer("GET", KEYS_PATH, {**HERE, TOKEN_HEADER: token}).status for token in (soon, *late)]
     assert states == [401, *[200] * MOST_TOKENS]
 
 

@@ -66,7 +66,10 @@ def condemned(site: Site, source: Path) -> set[str]:
     site.backup()
     with site.inventory.reading() as tx:
         every = archives.list_archives(tx, site.inventory.id)
-    first = min((one for one in every if one.label.kind is PackKind.DATA), key=lambda one: one.number)
+    first = min(
+        (archive for archive in every if archive.label.kind is PackKind.DATA),
+        key=lambda archive: archive.number,
+    )
     now = micros(site.clock.now())
     site.amend(records.ForgottenRecord([1], now))
     site.amend(records.CondemnedRecord([first.label.pack_id], now))

@@ -56,7 +56,9 @@ def test_pkcs12_holds_the_whole_identity(
     openssl("pkcs12", *packing, "-passout", f"pass:{secret}")
     identity = load_identity(IdentityFiles(store, store, passphrase=secret.encode() if secret else None))
     assert identity.certificate.serial_number == 11111222223333344444
-    assert [one.subject.rfc4514_string() for one in identity.chain] == ["CN=RA vector issuing CA,O=Example"]
+    assert [issuer.subject.rfc4514_string() for issuer in identity.chain] == [
+        "CN=RA vector issuing CA,O=Example"
+    ]
     assert identity.key.store == "PKCS#12 file"
     assert has_signed(identity.certificate, identity.sign(b"x"), b"x")
 

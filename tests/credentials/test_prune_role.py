@@ -52,7 +52,7 @@ def test_the_prune_role_alone_deletes_from_a_glacier_vault(world: World) -> None
     world.emulator.make_inventories()
     listing = writer.request_listing("t")
     world.emulator.advance(13 * 3600)
-    assert [one.archive_id for one in writer.fetch_listing(listing).archives] == [kept]
+    assert [archive.archive_id for archive in writer.fetch_listing(listing).archives] == [kept]
     for more in (pruner.state, lambda: pruner.request_listing("t"), lambda: store(pruner, b"ghi")):
         with pytest.raises(DeniedError):
             more()
@@ -89,7 +89,9 @@ def test_the_prune_role_alone_deletes_from_a_bucket_and_only_below_its_prefix(wo
     with pytest.raises(DeniedError, match="no identity-based policy allows the s3:DeleteObject action"):
         writer.delete_archives({archive_id: None, kept: None})
     assert pruner.delete_archives({archive_id: None}) == {}
-    assert [one.archive_id for one in pruner.fetch_listing(pruner.request_listing("t")).archives] == [kept]
+    assert [archive.archive_id for archive in pruner.fetch_listing(pruner.request_listing("t")).archives] == [
+        kept
+    ]
     with pytest.raises(DeniedError):
         store(pruner, b"ghi")
     with pytest.raises(DeniedError):

@@ -51,7 +51,7 @@ def test_each_server_does_all_its_work_below_its_own_name(world: World) -> None:
         assert vault.state().exists
         archive_id = store(vault, b"abc")
         listing = vault.fetch_listing(vault.request_listing("t"))
-        assert [one.archive_id for one in listing.archives] == [archive_id]
+        assert [archive.archive_id for archive in listing.archives] == [archive_id]
         assert vault.delete_archives({archive_id: None}) == {}
         assert list(vault.fetch_listing(vault.request_listing("t")).archives) == []
 
@@ -83,7 +83,9 @@ def test_a_name_before_another_owns_nothing_of_it(world: World) -> None:
 def test_the_config_check_sees_the_bucket(world: World) -> None:
     bucket = Bucket(BUCKET.name, REGION, "web1/", "GLACIER_IR")
     requests = BucketRequests(client(world, world.issue("web1")), bucket)
-    assert not [one for one in warnings_of(requests) if "cannot look" in one or "denied" in one]
+    assert not [
+        warning for warning in warnings_of(requests) if "cannot look" in warning or "denied" in warning
+    ]
 
 
 def test_another_unit_is_not_let_in(world: World) -> None:

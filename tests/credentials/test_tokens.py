@@ -97,7 +97,9 @@ def test_certificate_key_and_chain_all_on_the_token(where: Path) -> None:
     files = IdentityFiles(uri, f"{uri}?pin-value={PIN}", pkcs11_module=SOFTHSM)
     identity = load_identity(files)
     assert signs(identity)
-    assert [one.subject.rfc4514_string() for one in identity.chain] == ["CN=RA vector issuing CA,O=Example"]
+    assert [certificate.subject.rfc4514_string() for certificate in identity.chain] == [
+        "CN=RA vector issuing CA,O=Example"
+    ]
 
 
 def test_the_certificates_id_names_the_key(where: Path) -> None:
@@ -173,5 +175,12 @@ def test_a_module_that_is_none(where: Path) -> None:
 
 def test_certificates_are_listed(where: Path) -> None:
     found = find_certificates(parse_pkcs11_uri(URI), TokenAccess(SOFTHSM))
-    assert {one.label for one in found} == {"rsa-2048", "p-256", "p-384", "vector", "issuer", "root"}
-    assert {one.token for one in found} == {TOKEN}
+    assert {certificate.label for certificate in found} == {
+        "rsa-2048",
+        "p-256",
+        "p-384",
+        "vector",
+        "issuer",
+        "root",
+    }
+    assert {certificate.token for certificate in found} == {TOKEN}

@@ -123,7 +123,7 @@ def test_a_delay_by_jitter_is_kept_to_and_the_night_is_run_once() -> None:
     daemon.act = lambda _: began.append(clock.now())
     go(daemon, 20 * 24 * 12, minutes(5))
     assert len(began) == 20
-    late = [one - one.replace(hour=2, minute=30) for one in began]
+    late = [time - time.replace(hour=2, minute=30) for time in began]
     assert max(late) <= timedelta(hours=2, minutes=5)
     assert len(set(late)) > 10
 
@@ -213,7 +213,7 @@ def test_a_run_that_failed_is_tried_again_as_the_policy_says_and_counts_anew_the
     day = timedelta(days=1)
     first = [timedelta(), minutes(10), minutes(70), minutes(250)]
     second = [day, day + minutes(10), day + minutes(70)]  # which is done
-    assert [one - due for one in began] == [*first, *second, 2 * day]
+    assert [time - due for time in began] == [*first, *second, 2 * day]
     again = [end.retry_at for _, end in ends.told if end is not None and end.state is TaskState.FAILED]
     assert again[:4] == [due + minutes(10), due + minutes(70), due + minutes(250), None]
     assert caplog.text.count("it is tried again at") == 5
@@ -522,8 +522,8 @@ def test_one_of_a_vault_runs_at_a_time_and_of_those_that_store_catalogs_one_of_a
         with lock:
             running.append(run)
             most[0] = max(most[0], len(running))
-            assert len({one.task.lane for one in running}) == len(running)
-            assert sum(one.task.is_exclusive for one in running) <= 1
+            assert len({other_run.task.lane for other_run in running}) == len(running)
+            assert sum(other_run.task.is_exclusive for other_run in running) <= 1
         pause.wait(0.02)
         with lock:
             running.remove(run)
@@ -534,7 +534,7 @@ def test_one_of_a_vault_runs_at_a_time_and_of_those_that_store_catalogs_one_of_a
     board.look()
     while board.runs():
         assert executor.wait(5) or board.runs()
-    assert sorted(done) == sorted(one.key for one in tasks)
+    assert sorted(done) == sorted(known.key for known in tasks)
     assert most[0] >= 2
 
 

@@ -59,7 +59,7 @@ def state(daemon: Daemon, name: str) -> str:
     """As `status` shows it."""
     config = None  # `status` asks it nothing
     tasks = Verbs(config, daemon.board, daemon.clock).status({})["tasks"]  # type: ignore[arg-type]
-    return next(str(one["state"]) for one in tasks if one["name"] == name)
+    return next(str(row["state"]) for row in tasks if row["name"] == name)
 
 
 @pytest.mark.parametrize("of", [NIGHTLY, UNSCHEDULED], ids=["with a schedule", "without"])
@@ -313,7 +313,7 @@ class Slow(MemoryBook):
 
     def read(self, tasks: Sequence[Task]) -> Seen:
         seen = super().read(tasks)
-        kept = {one.key for one in tasks}
+        kept = {known.key for known in tasks}
         seen = Seen(seen.rows, {key: last for key, last in seen.last.items() if key in kept}, seen.pauses)
         if self.meanwhile:
             self.meanwhile.pop()()

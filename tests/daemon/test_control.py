@@ -221,9 +221,9 @@ def test_slow_clients_hold_up_nobody_and_are_given_up(place: Path) -> None:
                 dripping.sendall(b" ")
                 time.sleep(0.05)
         assert time.monotonic() - began < 5
-        assert [one.recv(10) for one in silent] == [b""] * 5
-        for one in silent:
-            one.close()
+        assert [connection.recv(10) for connection in silent] == [b""] * 5
+        for connection in silent:
+            connection.close()
         deadline = time.monotonic() + 5
         while server._room._value < control._MOST_CLIENTS and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -233,9 +233,9 @@ def test_slow_clients_hold_up_nobody_and_are_given_up(place: Path) -> None:
 def test_more_clients_than_there_is_room_for_are_turned_away_and_later_ones_are_served(place: Path) -> None:
     with listening(place, seconds=0.5):
         crowd = [connect(place) for _ in range(control._MOST_CLIENTS + 8)]
-        for one in crowd:
-            assert one.recv(10) == b""
-            one.close()
+        for connection in crowd:
+            assert connection.recv(10) == b""
+            connection.close()
         assert ask(str(place), {"do": "echo"}) == {"said": None}
     assert threading.active_count() < 40
 

@@ -98,7 +98,7 @@ def test_a_daemon_that_is_killed_at_random_moments_goes_on_by_itself(tmp_path: P
         assert daemon.stop() < 10
     print(f"{kills} kills")
     assert known_of(server)[0].state is TaskState.DONE
-    assert [one["outcome"] for one in server.json("runs") if one["outcome"] == "running"] == []
+    assert [run["outcome"] for run in server.json("runs") if run["outcome"] == "running"] == []
     server.done("check")
     server.done("check", "--inventory")
     assert list((server.state / "spool").iterdir()) == []

@@ -50,7 +50,7 @@ class AtWork:
         self.work = TaskWork(config, self.clock)
         executor = Executor(self.work, self.clock, [self.ends])
         self.board = executor.board = Board(
-            [one for one in all_tasks(config) if one.kind is not TaskKind.RESTORES],
+            [task for task in all_tasks(config) if task.kind is not TaskKind.RESTORES],
             InventoryBook(config),
             self.clock,
             launch=executor.carry_out,
@@ -61,7 +61,7 @@ class AtWork:
         """Read the config again."""
         self.work.config = load_config(str(self.server.config))
         self.board.replace(
-            [one for one in all_tasks(self.work.config) if one.kind is not TaskKind.RESTORES],
+            [task for task in all_tasks(self.work.config) if task.kind is not TaskKind.RESTORES],
             InventoryBook(self.work.config),
         )
 
@@ -78,7 +78,7 @@ class AtWork:
 def topics(server: Server) -> set[str]:
     """What `status` tells of, but that no daemon runs: here one does."""
     document = server.json("status", exit_code=1)
-    return {one["topic"] for one in document["concerns"]} - {"daemon"}
+    return {concern["topic"] for concern in document["concerns"]} - {"daemon"}
 
 
 @contextmanager
@@ -141,7 +141,7 @@ def test_three_days_of_trouble(
     assert [end.state for end in daemon.live(DAY)] == [TaskState.DONE]
     assert not [line for line in caplog.messages[before:] if "cannot" in line]
     assert topics(server) == set()
-    assert [one["outcome"] for one in server.json("runs")][:1] == ["done"]
+    assert [run["outcome"] for run in server.json("runs")][:1] == ["done"]
 
 
 def test_a_network_that_is_away_for_three_days(
@@ -187,7 +187,7 @@ def test_a_certificate_that_expired_and_comes_back(tmp_path: Path) -> None:
         pem.write_bytes(Path(old.certificate_path).read_bytes())
         key.write_bytes(Path(old.key_path).read_bytes())
         daemon.board.look()  # "every 6h", and it never ran
-        ((_, end),) = [one for one in daemon.ends.told if one[1] is not None]
+        ((_, end),) = [told for told in daemon.ends.told if told[1] is not None]
         assert end is not None
         assert end.state is TaskState.FAILED
         assert end.retry_at is not None

@@ -50,8 +50,8 @@ def test_what_waits_is_looked_at_every_five_minutes_and_told_once(caplog: pytest
         for _ in range(30):
             daemon.look()
             clock.advance(timedelta(minutes=1))
-    assert [one - SUNDAY for one in began] == [timedelta(minutes=5 * n) for n in range(3)]
-    said = [one.getMessage() for one in caplog.records]
+    assert [time - SUNDAY for time in began] == [timedelta(minutes=5 * n) for n in range(3)]
+    said = [record.getMessage() for record in caplog.records]
     assert said == [
         "prune of vault cold: begins",
         "prune of vault cold: waits: the vault's own list",
@@ -138,7 +138,7 @@ def test_what_the_log_says(caplog: pytest.LogCaptureFixture) -> None:
     )
     with caplog.at_level(logging.INFO, "backup"):
         tell_prune(report)
-    said = [f"{one.levelname} {one.getMessage()}" for one in caplog.records]
+    said = [f"{record.levelname} {record.getMessage()}" for record in caplog.records]
     assert said == [
         "WARNING prune of vault cold: the full catalog is lacking",
         "INFO prune of vault cold: the vault keeps 1 archive until 2027-01-02: Vault Lock",

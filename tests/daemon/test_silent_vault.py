@@ -49,8 +49,8 @@ def silent() -> Iterator[tuple[int, threading.Event]]:
     yield listening.getsockname()[1], asked
     listening.shutdown(socket.SHUT_RDWR)
     listening.close()
-    for one in taken:
-        one.close()
+    for connection in taken:
+        connection.close()
     thread.join(10)
 
 
@@ -109,7 +109,7 @@ def test_it_ends_in_time_although_a_restore_waits_for_such_a_vault(
         assert asked.wait(30)
         assert daemon.stop() < 10
         assert "restores: dropped, as it did not end in 8 s" in "\n".join(daemon.lines)
-    assert [one["state"] for one in server.json("restores")] == ["open"]
+    assert [restore["state"] for restore in server.json("restores")] == ["open"]
 
 
 DELETING = """

@@ -90,7 +90,7 @@ happenings = st.lists(
 def placed(drawn: Sequence[Drawn], lasts: timedelta) -> list[Event]:
     """The events in order, to the minute; one that would begin before another has ended is left out."""
     found: list[Event] = []
-    for kind, when, share, unset in sorted(drawn, key=lambda one: one[1]):
+    for kind, when, share, unset in sorted(drawn, key=lambda row: row[1]):
         begin = BEGIN + HOUR + round(when * (lasts / MINUTE)) * MINUTE
         end = begin + max(1, round(share * (lasts / MINUTE))) * MINUTE
         if not found or begin > found[-1].end + found[-1].unset + MINUTE:
@@ -205,14 +205,14 @@ class Life(Machine):
     def ended(self) -> list[tuple[Attempt, datetime]]:
         """The attempts that have an end, with the time at which they began by the machine's clock."""
         return [
-            (one, stamp)
-            for one, stamp in zip(self.attempts, self.stamps, strict=False)
-            if one.ended is not None and one.outcome != "cut"
+            (attempt, stamp)
+            for attempt, stamp in zip(self.attempts, self.stamps, strict=False)
+            if attempt.ended is not None and attempt.outcome != "cut"
         ]
 
     def is_late(self, now: datetime) -> bool:
         """That it is overdue, said plainly."""
-        good = [stamp for one, stamp in self.ended() if one.outcome == "done" and stamp <= now]
+        good = [stamp for attempt, stamp in self.ended() if attempt.outcome == "done" and stamp <= now]
         if good:
             return late_after(self.words, self.zone, max(good)) < now
         tried = [stamp for _, stamp in self.ended()] if self.of.kind is TaskKind.BACKUP else []
@@ -226,7 +226,7 @@ class Life(Machine):
 
     def has_failed(self) -> bool:
         """That its last attempt failed: one that was stopped says nothing; four cuts in a row do."""
-        said = [one.outcome for one, _ in self.ended() if one.outcome in {"done", "failed"}]
+        said = [attempt.outcome for attempt, _ in self.ended() if attempt.outcome in {"done", "failed"}]
         cuts = [attempt.outcome for attempt in self.attempts if attempt.outcome != "interrupted"]
         return said[-1:] == ["failed"] or self._counts_as_failed(cuts)
 

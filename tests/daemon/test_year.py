@@ -63,7 +63,7 @@ events = st.lists(
 def placed(drawn: Sequence[Drawn], zone: str) -> list[Event]:
     """The events in order; one that would begin before another has ended is left out."""
     found: list[Event] = []
-    for kind, night, after, lasts, unset in sorted(drawn, key=lambda one: (one[1], one[2])):
+    for kind, night, after, lasts, unset in sorted(drawn, key=lambda row: (row[1], row[2])):
         begin = nights(zone)[night] + after * MINUTE
         if not found or begin > found[-1].end + found[-1].unset + MINUTE:
             if kind == "kill":
@@ -109,12 +109,12 @@ def test_each_night_that_can_be_run_is_run_once(
     zone: str, jitter: timedelta, catch_up: CatchUp, drawn: Sequence[Drawn]
 ) -> None:
     machine = a_year(zone, jitter, catch_up, placed(drawn, zone))
-    good = [one.began for one in machine.attempts if one.outcome == "done"]
-    failed = [one.began for one in machine.attempts if one.outcome == "failed"]
+    good = [attempt.began for attempt in machine.attempts if attempt.outcome == "done"]
+    failed = [attempt.began for attempt in machine.attempts if attempt.outcome == "failed"]
     need = jitter + RETRY[-1] + 2 * USUAL + 5 * MINUTE
     for begin, end in zip(nights(zone), nights(zone)[1:]):  # noqa: B905
-        here = [one for one in good if begin <= one < end]
-        tries = [one for one in failed if begin <= one < end]
+        here = [night for night in good if begin <= night < end]
+        tries = [night for night in failed if begin <= night < end]
         assert len(here) <= 1, f"twice in the night of {begin}: {here}"
         assert len(tries) <= 1 + len(RETRY), f"tried too often in the night of {begin}: {tries}"
         free = [(a, b) for a, b in able(machine, begin, end) if b - a >= need]
@@ -124,20 +124,20 @@ def test_each_night_that_can_be_run_is_run_once(
             assert here, f"not in the night of {begin}, although it could from {free[0][0]}"
     for event in machine.events:
         if event.kind in {"sleep", "off"} and event.end - event.begin >= HOUR:
-            woken = [one for one in good if event.end <= one < event.end + min(NEAR, SLACK)]
+            woken = [night for night in good if event.end <= night < event.end + min(NEAR, SLACK)]
             assert len(woken) <= 1, f"two runs after waking at {event.end}: {woken}"
     if catch_up is CatchUp.SKIP:
-        for before, one in pairwise(machine.attempts):
-            late = one.began - max(begin for begin in nights(zone) if begin <= one.began)
+        for before, attempt in pairwise(machine.attempts):
+            late = attempt.began - max(begin for begin in nights(zone) if begin <= attempt.began)
             assert before.outcome != "done" or late <= jitter + SLACK + MINUTE, (
                 "it made up for what was missed"
             )
     if not machine.events:
         assert len(good) == len(nights(zone)) - 1
-        assert all(begin <= one <= begin + jitter + MINUTE for begin, one in zip(nights(zone), good))  # noqa: B905
+        assert all(begin <= ran <= begin + jitter + MINUTE for begin, ran in zip(nights(zone), good))  # noqa: B905
 
 
 def _was_cut_often(machine: Machine, moment: datetime) -> bool:
     """Whether more attempts in a row were cut off than go on at once: then it is as after a failure."""
-    before = [one.outcome for one in machine.attempts if one.began < moment]
+    before = [attempt.outcome for attempt in machine.attempts if attempt.began < moment]
     return before[-4:].count("cut") == 4

@@ -51,14 +51,14 @@ def calls_of(name: str) -> set[str]:
     """A call, or the calls of a set such as `@system-service`."""
     if not name.startswith("@"):
         return {name}
-    return {call for one in _sets()[name] for call in calls_of(one)}
+    return {call for word in _sets()[name] for call in calls_of(word)}
 
 
 def allowed(text: str) -> set[str]:
     """The calls that a unit may make; later lines add, or take away with `~`."""
     found: set[str] = set()
     for value in re.findall(r"^SystemCallFilter=(.*)$", text, re.MULTILINE):
-        names = set().union(*(calls_of(one) for one in value.removeprefix("~").split()))
+        names = set().union(*(calls_of(word) for word in value.removeprefix("~").split()))
         found = found - names if value.startswith("~") else found | names
     return found
 

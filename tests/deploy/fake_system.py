@@ -98,7 +98,7 @@ def zfs(state: State, words: list[str]) -> str:
         raise RefusedError(f"cannot open '{dataset}': dataset does not exist")
     snapshots = state["zfs"][dataset]
     if verb == "list":
-        return "\n".join(f"{dataset}@{one}" for one in snapshots)
+        return "\n".join(f"{dataset}@{snapshot}" for snapshot in snapshots)
     if verb == "snapshot":
         if name in snapshots:
             raise RefusedError(f"cannot create snapshot '{target}': dataset already exists")
@@ -167,7 +167,7 @@ def mount(state: State, words: list[str]) -> None:
 
 
 def umount(state: State, words: list[str]) -> None:
-    here = [one for one in state["mounts"] if one[0] == words[-1]]
+    here = [mounted for mounted in state["mounts"] if mounted[0] == words[-1]]
     if not here:
         raise RefusedError(f"umount: {words[-1]}: not mounted.", 32)
     if state["busy"]:
@@ -205,7 +205,7 @@ def sleep(state: State, words: list[str]) -> str:
 
 
 def refuse_used(state: State, source: str) -> None:
-    if any(one[1] == source for one in state["mounts"]):
+    if any(mounted[1] == source for mounted in state["mounts"]):
         raise RefusedError(f"{source} is in use", 5)
 
 

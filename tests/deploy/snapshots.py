@@ -102,10 +102,14 @@ class Machine(Struct, frozen=True):
         state = self.state
         if self.kind == "lvm":
             (volumes,) = state["lvm"].values()
-            return {name for name, one in volumes.items() if one["origin"]}
+            return {name for name, volume in volumes.items() if volume["origin"]}
         if self.kind == "zfs":
-            return {name for one in state["zfs"].values() for name in one}
-        return {path.rpartition("/")[2] for path, one in state["btrfs"].items() if one["parent"] != "-"}
+            return {name for names in state["zfs"].values() for name in names}
+        return {
+            path.rpartition("/")[2]
+            for path, subvolume in state["btrfs"].items()
+            if subvolume["parent"] != "-"
+        }
 
     def ours(self) -> set[str]:
         """Those that bear nightvault's name."""

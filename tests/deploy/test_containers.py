@@ -135,7 +135,7 @@ def test_the_daemon_runs_is_healthy_and_stops_as_the_file_says(server: Server) -
         process = subprocess.Popen(box.sandboxed(entry), env=environ, stderr=file, cwd="/")
     try:
         deadline = time.monotonic() + 60
-        while [one["outcome"] for one in server.json("runs")] != ["done"]:  # the first backup
+        while [document["outcome"] for document in server.json("runs")] != ["done"]:  # the first backup
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)

@@ -65,7 +65,7 @@ def server(tmp_path: Path) -> Server:
 def test_lines_are_entries_with_fields_and_told_once(server: Server) -> None:
     code, entries = journal_of(SCRIPT, "--config", str(server.config), "backup", "main")
     assert code == 3, entries
-    (gone,) = [one for one in entries if "/gone: it is not there" in one["MESSAGE"]]
+    (gone,) = [entry for entry in entries if "/gone: it is not there" in entry["MESSAGE"]]
     fields = ("PRIORITY", "SYSLOG_IDENTIFIER", "_TRANSPORT", "NIGHTVAULT_VAULT", "NIGHTVAULT_RUN")
     assert [gone[name] for name in fields] == ["4", "nightvault", "journal", "cold", "1"]
     assert gone["MESSAGE"].startswith("run 1: unreadable: ")  # no time: the journal has its own
@@ -75,5 +75,5 @@ def test_a_failure_is_an_error_there(server: Server) -> None:
     (server.state / "inventory.sqlite").unlink()
     code, entries = journal_of(SCRIPT, "--config", str(server.config), "backup", "main")
     assert code == 10
-    (failed,) = (one for one in entries if one["PRIORITY"] == "3")
+    (failed,) = (entry for entry in entries if entry["PRIORITY"] == "3")
     assert failed["MESSAGE"].startswith("nightvault: job main: no inventory at ")

@@ -37,7 +37,7 @@ def dashboard() -> dict[str, Any]:
 def test_rules_ask_for_what_there_is() -> None:
     expressions = EXPRESSIONS.findall(RULES.read_text())
     assert len(expressions) == RULES.read_text().count("- alert:") >= 8
-    asked = {name for one in expressions for name in NAME.findall(one)}
+    asked = {name for expression in expressions for name in NAME.findall(expression)}
     assert asked <= names()
     assert "nightvault_overdue_timestamp_seconds" in asked
 
@@ -45,16 +45,16 @@ def test_rules_ask_for_what_there_is() -> None:
 def test_the_dashboard_asks_for_what_there_is() -> None:
     panels = dashboard()["panels"]
     expressions = [target["expr"] for panel in panels for target in panel["targets"]]
-    asked = {name for one in expressions for name in NAME.findall(one)}
+    asked = {name for expression in expressions for name in NAME.findall(expression)}
     assert asked <= names()
     assert len(asked) >= 7
 
 
 def test_panels_do_not_overlap() -> None:
     panels = dashboard()["panels"]
-    assert len({one["id"] for one in panels}) == len(panels)
+    assert len({panel["id"] for panel in panels}) == len(panels)
     taken: set[tuple[int, int]] = set()
-    for place in (one["gridPos"] for one in panels):
+    for place in (panel["gridPos"] for panel in panels):
         cells = {
             (x, y)
             for x in range(place["x"], place["x"] + place["w"])
@@ -78,7 +78,7 @@ def test_promtool(words: list[str]) -> None:
 @needs_promtool
 def test_promtool_reads_the_expressions_of_the_dashboard(tmp_path: Path) -> None:
     expressions = [target["expr"] for panel in dashboard()["panels"] for target in panel["targets"]]
-    rules = [{"record": f"panel:{n}", "expr": one} for n, one in enumerate(expressions)]
+    rules = [{"record": f"panel:{n}", "expr": expression} for n, expression in enumerate(expressions)]
     path = tmp_path / "panels.yml"  # JSON is YAML
     path.write_text(json.dumps({"groups": [{"name": "panels", "rules": rules}]}))
     ended = subprocess.run(

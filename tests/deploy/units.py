@@ -82,7 +82,7 @@ class Unit(Struct, frozen=True):
         lines += [f"mount --rbind {shlex.quote(path)} {shlex.quote(path)}" for path in self.writable]
         # In the order of the mounts, so that what is mounted over others is met last.
         lines.append("cut -d' ' -f2 /proc/self/mounts | sort -u | while read -r point; do")
-        lines.append(f'case "$point" in {"|".join(f"{one}|{one}/*" for one in _STAY)}) continue;; esac')
+        lines.append(f'case "$point" in {"|".join(f"{path}|{path}/*" for path in _STAY)}) continue;; esac')
         lines.append('mount -o remount,bind,ro "$(printf %b "$point")"; done')
         lines += [f"mount -o remount,bind,rw {shlex.quote(path)}" for path in self.writable]
         if self._words("PrivateTmp") == ["true"]:

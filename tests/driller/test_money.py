@@ -155,4 +155,4 @@ def test_two_processes_share_the_month(site: Site, tmp_path: Path) -> None:
         thread.join()
     assert sum(run is not None for run in allowed) == LIMIT // 30
     with site.inventory.reading() as tx:
-        assert sum(one.cost for one in drills.charges_of(tx, name)) == 90
+        assert sum(charge.cost for charge in drills.charges_of(tx, name)) == 90

@@ -89,7 +89,10 @@ def test_files_are_opened_until_all_were(linked: Site, source: Path) -> None:
 
 def opened_all(site: Site) -> bool:
     with site.inventory.reading() as tx:
-        return all(one.proven_at for one in candidates.files(tx, drill_world(site, files=1), Grade.OPENED))
+        return all(
+            candidate.proven_at
+            for candidate in candidates.files(tx, drill_world(site, files=1), Grade.OPENED)
+        )
 
 
 def test_all_of_it_with_links_and_the_source(linked: Site) -> None:
@@ -139,7 +142,7 @@ def test_damage_is_found(site: Site, tmp_path: Path) -> None:
     corrupt(path, middle, 20)
     report = opens(site, drill_world(site, size=100 * MIB))
     assert report.outcome is Outcome.FAILED
-    assert {one.kind for one in report.findings} == {"not-restored"}
+    assert {finding.kind for finding in report.findings} == {"not-restored"}
     assert report.advice
     assert recorded(site)[0].run.outcome is Outcome.FAILED
     assert_nothing_left(site)
@@ -155,7 +158,7 @@ def test_what_is_lost_is_found(site: Site, tmp_path: Path) -> None:
     archive_file(tmp_path / "vault", first).unlink()
     report = opens(site, drill_world(site, size=100 * MIB))
     assert report.outcome is Outcome.FAILED
-    assert {one.kind for one in report.findings} == {"not-restored"}
+    assert {finding.kind for finding in report.findings} == {"not-restored"}
 
 
 def another_mode(folder: Path) -> None:
@@ -248,7 +251,7 @@ def test_each_deviation_is_found(
     monkeypatch.setattr(opening, "compare", spoilt)
     report = opens(linked, drill_world(linked, size=100 * MIB))
     assert report.outcome is Outcome.FAILED
-    found = [one for one in report.findings if one.kind == kind and words in one.detail]
+    found = [finding for finding in report.findings if finding.kind == kind and words in finding.detail]
     assert found, report.findings
     assert str(source).lstrip("/") in found[0].what
     assert "restore" in report.advice
@@ -274,7 +277,7 @@ def test_the_source_may_differ(linked: Site, source: Path, monkeypatch: pytest.M
     os.utime(path, ns=(found.st_mtime_ns,) * 2)
     report = opens(linked, drill_world(linked, size=100 * MIB))
     assert report.outcome is Outcome.PARTIAL
-    assert {one.kind for one in report.findings} == {"source-differs"}
+    assert {finding.kind for finding in report.findings} == {"source-differs"}
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before the call", "after the call"])
@@ -301,8 +304,8 @@ def cut_at_calls(site: Site, step: int, *, after: bool) -> None:
         else:
             assert number >= 3, "too few calls for a test of cuts"
             break
-        mine = [one for one in recorded(site) if one.name == name]
-        assert [one.run.outcome for one in mine] == [Outcome.DONE], "what was begun is gone on with"
+        mine = [drill for drill in recorded(site) if drill.name == name]
+        assert [drill.run.outcome for drill in mine] == [Outcome.DONE], "what was begun is gone on with"
         assert 0 < mine[0].cost <= 1_000_000
         assert_nothing_left(site)
 
@@ -337,7 +340,7 @@ def test_one_that_was_cut_before_it_asked_needs_the_key_or_is_given_up(
     dies_before_it_asks(context, monkeypatch)
     report = step(context)
     assert (report.grade, report.outcome) == (Grade.READ_BACK, Outcome.DONE), "without a key it reads back"
-    assert [one.run.outcome for one in recorded(site)] == [Outcome.DONE, Outcome.INTERRUPTED]
+    assert [drill.run.outcome for drill in recorded(site)] == [Outcome.DONE, Outcome.INTERRUPTED]
     assert_nothing_left(site)
 
 
@@ -445,7 +448,7 @@ def test_what_expired_is_asked_for_again_only_within_the_month(
     assert recorded(cold)[0].cost <= int(limit * 1_000_000)
     if cold.vault.traits.retrieves_ranges:  # in S3 a copy that is gone is asked for as one that never was
         assert report.outcome is (Outcome.PARTIAL if factor == 1 else Outcome.DONE)
-        assert [one.kind for one in report.findings] == ["unread"] * (factor == 1)
+        assert [finding.kind for finding in report.findings] == ["unread"] * (factor == 1)
     assert_nothing_left(cold)
 
 

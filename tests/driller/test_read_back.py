@@ -47,9 +47,9 @@ def test_files_are_read_back_until_all_was(site: Site) -> None:
     for _ in range(40):
         chosen = planning.plan(context, Grade.READ_BACK)
         assert chosen is not None
-        if all(one.proven_at for one in chosen.files):
+        if all(candidate.proven_at for candidate in chosen.files):
             break
-        seen |= {one.path for one in chosen.files}
+        seen |= {candidate.path for candidate in chosen.files}
         report = drill(site, context)
         assert (report.outcome, report.grade) == (Outcome.DONE, Grade.READ_BACK)
         site.clock.sleep(HOUR)
@@ -59,7 +59,7 @@ def test_files_are_read_back_until_all_was(site: Site) -> None:
     assert 0 < after.read_back <= after.bytes
     assert after.opened == 0
     assert after.last_read_back is not None
-    assert {one.outcome for one in [each.run for each in recorded(site)]} == {Outcome.DONE}
+    assert {run.outcome for run in [each.run for each in recorded(site)]} == {Outcome.DONE}
 
 
 def test_bytes_are_read_back_and_checks_count(site: Site) -> None:
@@ -104,7 +104,9 @@ def test_what_is_damaged_is_found_and_told(site: Site, tmp_path: Path) -> None:
     corrupt(path, path.stat().st_size // 2, 20)
     report = drill(site, drill_world(site, size=100 * MIB))
     assert report.outcome is Outcome.FAILED
-    assert [(one.kind, one.what) for one in report.findings if one.kind == "damaged"] == [("damaged", first)]
+    assert [(finding.kind, finding.what) for finding in report.findings if finding.kind == "damaged"] == [
+        ("damaged", first)
+    ]
     assert "nightvault backup" in report.advice
     (newest, *_) = recorded(site)
     assert newest.run.outcome is Outcome.FAILED
@@ -117,7 +119,7 @@ def test_what_is_lost_is_found(site: Site, tmp_path: Path) -> None:
     archive_file(tmp_path / "vault", first).unlink()
     report = drill(site, drill_world(site, size=100 * MIB))
     assert report.outcome is Outcome.FAILED
-    assert "missing" in {one.kind for one in report.findings}
+    assert "missing" in {finding.kind for finding in report.findings}
 
 
 def test_a_month_allows_so_much(site: Site, clock: ManualClock) -> None:
@@ -177,7 +179,7 @@ def test_cut_at_every_call(site: Site, after: bool) -> None:
         else:
             assert number >= 3, "too few calls for a test of cuts"
             break
-        mine = [one for one in recorded(site) if one.name == name]
+        mine = [recorded_drill for recorded_drill in recorded(site) if recorded_drill.name == name]
         assert len(mine) == 1, "what was begun is gone on with"
         assert 0 < mine[0].cost <= 1_000_000
 
@@ -264,7 +266,7 @@ def test_cut_at_every_call_of_a_cold_vault(cold: Site, emulator: RunningEmulator
         else:
             assert number >= 4, "too few calls for a test of cuts"
             break
-        (mine,) = [one for one in recorded(cold) if one.name == name]
+        (mine,) = [recorded_drill for recorded_drill in recorded(cold) if recorded_drill.name == name]
         asked = query(cold, "SELECT count(*) FROM readings WHERE run = ?", mine.run.number)[0][0]
         assert retrievals(cold, emulator) - before <= asked + 1
 
@@ -277,5 +279,9 @@ def retrievals(site: Site, emulator: RunningEmulator) -> int:
     """Those that the meter has charged."""
     location = site.vault.state().location
     name = location.removeprefix("s3://").rstrip("/").rpartition("/")[2]
-    lines = [line for one in emulator.bill()["bill"] if one["name"] == name for line in one["lines"]]
-    return int(sum(Decimal(one["quantity"]) for one in lines if "retrieval requests" in one["item"]) * 1000)
+    lines = [
+        line for position in emulator.bill()["bill"] if position["name"] == name for line in position["lines"]
+    ]
+    return int(
+        sum(Decimal(line["quantity"]) for line in lines if "retrieval requests" in line["item"]) * 1000
+    )

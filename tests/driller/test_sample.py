@@ -22,25 +22,25 @@ CANDIDATES = st.lists(
 def test_so_many_files_never_proven_first(candidates: list[FileCandidate], count: int) -> None:
     chosen = choose_files(iter(candidates), Sample(files=count))
     assert len(chosen) == min(count, len(candidates))
-    others = [one for one in candidates if one not in chosen]
-    never = [one for one in candidates if not one.proven_at]
-    if any(one.proven_at for one in chosen):
+    others = [candidate for candidate in candidates if candidate not in chosen]
+    never = [candidate for candidate in candidates if not candidate.proven_at]
+    if any(candidate.proven_at for candidate in chosen):
         assert set(never) <= set(chosen), "nothing is proven again while something never was"
-    assert all(one.proven_at <= other.proven_at for one in chosen for other in others)
+    assert all(candidate.proven_at <= other.proven_at for candidate in chosen for other in others)
 
 
 @given(CANDIDATES, st.integers(0, 60))
 def test_files_of_so_many_bytes(candidates: list[FileCandidate], budget: int) -> None:
     chosen = choose_files(iter(candidates), Sample(bytes=budget))
-    fitting = sorted(one for one in candidates if one.size <= budget)
+    fitting = sorted(candidate for candidate in candidates if candidate.size <= budget)
     if not fitting:
         assert chosen == sorted(candidates)[:1], "one is taken if there is any"
         return
     expected: list[FileCandidate] = []
-    for one in fitting:
-        if sum(each.size for each in expected) + one.size > budget:
+    for candidate in fitting:
+        if sum(each.size for each in expected) + candidate.size > budget:
             break
-        expected.append(one)
+        expected.append(candidate)
     assert chosen == expected
 
 
@@ -48,8 +48,8 @@ def test_files_of_so_many_bytes(candidates: list[FileCandidate], budget: int) ->
 def test_none_that_is_larger(candidates: list[FileCandidate], largest: int) -> None:
     for sample in (Sample(files=5, largest=largest), Sample(bytes=50, largest=largest)):
         chosen = choose_files(candidates, sample)
-        assert all(one.size <= largest for one in chosen)
-        assert bool(chosen) == any(one.size <= largest for one in candidates)
+        assert all(candidate.size <= largest for candidate in chosen)
+        assert bool(chosen) == any(candidate.size <= largest for candidate in candidates)
 
 
 @given(st.integers(1, 12), st.integers(1, 5))
@@ -62,7 +62,7 @@ def test_in_time_everything_is_proven(count: int, of_each: int) -> None:
             FileCandidate(at, (number * 7919 + night) % 13 / 13, number, 1, JobName("job"), b"")
             for number, at in proven.items()
         ]
-        for one in choose_files(candidates, Sample(files=of_each)):
-            done.append(one.number)
-            proven[one.number] = night
+        for candidate in choose_files(candidates, Sample(files=of_each)):
+            done.append(candidate.number)
+            proven[candidate.number] = night
     assert set(done[:count]) == set(range(count))

@@ -53,13 +53,13 @@ def lines(
 ) -> dict[tuple[str, str], dict[str, Decimal]]:
     """Quantity and cost by kind and item of a vault or bucket, of a month or of all."""
     found: dict[tuple[str, str], dict[str, Decimal]] = {}
-    for one in own.bill()["bill"]:
-        if one["name"] == name and month in (None, one["month"]):
-            assert (one["account"], one["region"]) == (ACCOUNT_ID, REGION)
-            assert abs(Decimal(one["total"]) - sum(Decimal(line["cost"]) for line in one["lines"])) < Decimal(
-                "1e-10"
-            )
-            for line in one["lines"]:
+    for position in own.bill()["bill"]:
+        if position["name"] == name and month in (None, position["month"]):
+            assert (position["account"], position["region"]) == (ACCOUNT_ID, REGION)
+            assert abs(
+                Decimal(position["total"]) - sum(Decimal(line["cost"]) for line in position["lines"])
+            ) < Decimal("1e-10")
+            for line in position["lines"]:
                 sums = found.setdefault((line["kind"], line["item"]), defaultdict(Decimal))
                 sums["quantity"] += Decimal(line["quantity"])
                 sums["cost"] += Decimal(line["cost"])
@@ -73,16 +73,20 @@ def near(found: Decimal, expected: Decimal) -> bool:
 def test_the_emulators_prices_are_those_of_quotes() -> None:
     """Both were written from the same public prices: each figure of each region is equal."""
     table = parse_prices(resources.files("backup").joinpath("prices.toml").read_text(), "built in")
-    prices = {(one.region, one.kind): one for one in table.prices}
+    prices = {(price.region, price.kind): price for price in table.prices}
     assert all_rows().keys() == prices.keys()
-    for (region, kind), one in prices.items():
+    for (region, kind), known in prices.items():
         row = row_of(region, kind)
-        assert (row.overhead, row.index, row.minimum_days) == (one.overhead, one.index, one.minimum_days)
+        assert (row.overhead, row.index, row.minimum_days) == (
+            known.overhead,
+            known.index,
+            known.minimum_days,
+        )
         expected = {
-            **{name: getattr(one, name) for name in ("storage", "upload", "download", "egress", "copy")},
-            "complete": one.upload if one.complete is None else one.complete,
-            **{f"{tier}_gb": price.gb for tier, price in one.retrieval.items()},
-            **{f"{tier}_requests": price.requests for tier, price in one.retrieval.items()},
+            **{name: getattr(known, name) for name in ("storage", "upload", "download", "egress", "copy")},
+            "complete": known.upload if known.complete is None else known.complete,
+            **{f"{tier}_gb": price.gb for tier, price in known.retrieval.items()},
+            **{f"{tier}_requests": price.requests for tier, price in known.retrieval.items()},
         }
         assert row.money == expected, (region, kind)
     assert {str(tier) for tier in Tier} == {"expedited", "standard", "bulk"}
@@ -97,7 +101,7 @@ def test_a_vault_is_billed_by_the_month(own: RunningEmulator) -> None:
     body = pattern(3 * MIB)
     archive = glacier.upload_archive(vaultName="metered", body=body)["archiveId"]
     own.advance(31 * DAY)
-    months = sorted({one["month"] for one in own.bill()["bill"] if one["name"] == "metered"})
+    months = sorted({position["month"] for position in own.bill()["bill"] if position["name"] == "metered"})
     july, august = months[0], months[-1]
     assert (july[-2:], august[-2:]) == ("07", "08")
     found = lines(own, "metered", july)
@@ -114,10 +118,10 @@ def test_a_vault_is_billed_by_the_month(own: RunningEmulator) -> None:
     assert near(found["glacier", "storage"]["quantity"], Decimal(3 * MIB) / GB * 14 / 31)
     assert near(found["glacier", "early deletion"]["quantity"], size * 45 / 30)
     assert near(found["glacier", "early deletion"]["cost"], size * 45 / 30 * Decimal("0.00405"))
-    every = [one for one in own.bill()["bill"] if one["name"] == "metered"]
-    assert {one["month"] for one in every} == {july, august}
-    later = [one for one in own.bill(august)["bill"] if one["name"] == "metered"]
-    assert later == [one for one in every if one["month"] == august]
+    every = [position for position in own.bill()["bill"] if position["name"] == "metered"]
+    assert {position["month"] for position in every} == {july, august}
+    later = [position for position in own.bill(august)["bill"] if position["name"] == "metered"]
+    assert later == [position for position in every if position["month"] == august]
     with pytest.raises(HTTPError):
         own.bill("2027-13")
 
@@ -286,5 +290,7 @@ def test_what_an_older_emulator_stored_is_billed_from_its_creation(tmp_path: Pat
         stored: Any = lines(emulator, "old")["glacier", "storage"]
         s3 = s3_clients.client(emulator.s3_url)
         found = s3.list_object_versions(Bucket="olden")["Versions"]
-        assert [(one["Key"], one["VersionId"], one["IsLatest"]) for one in found] == [("k", "null", True)]
+        assert [(version["Key"], version["VersionId"], version["IsLatest"]) for version in found] == [
+            ("k", "null", True)
+        ]
     assert Decimal("1.2") < stored["quantity"] < Decimal("1.5")

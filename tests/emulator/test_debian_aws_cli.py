@@ -48,7 +48,7 @@ def test_anchors_profiles_and_lists(emulator: RunningEmulator, tmp_path: Path) -
     arn, number = made["trustAnchor"]["trustAnchorArn"], made["trustAnchor"]["trustAnchorId"]
     given = ("--trust-anchor-id", number)
     assert aws("get-trust-anchor", *given)["trustAnchor"]["source"] == json.loads(source)
-    assert arn in [one["trustAnchorArn"] for one in aws("list-trust-anchors")["trustAnchors"]]
+    assert arn in [anchor["trustAnchorArn"] for anchor in aws("list-trust-anchors")["trustAnchors"]]
     assert aws("list-tags-for-resource", "--resource-arn", arn)["tags"][0]["value"] == "cli"
     aws("update-trust-anchor", *given, "--source", source)
     assert aws("disable-trust-anchor", *given)["trustAnchor"]["enabled"] is False
@@ -62,7 +62,7 @@ def test_anchors_profiles_and_lists(emulator: RunningEmulator, tmp_path: Path) -
     assert aws("update-crl", *of_crl, "--crl-data", f"fileb://{crl.path}")["crl"]["enabled"] is True
     assert aws("disable-crl", *of_crl)["crl"]["enabled"] is False
     assert aws("enable-crl", *of_crl)["crl"]["enabled"] is True
-    assert imported["crlId"] in [one["crlId"] for one in aws("list-crls")["crls"]]
+    assert imported["crlId"] in [listed["crlId"] for listed in aws("list-crls")["crls"]]
     assert aws("get-crl", *of_crl)["crl"]["trustAnchorArn"] == arn
     aws("delete-crl", *of_crl)
 
@@ -76,7 +76,7 @@ def test_anchors_profiles_and_lists(emulator: RunningEmulator, tmp_path: Path) -
     assert aws("get-profile", *of_profile)["profile"]["roleArns"] == [role]
     aws("delete-profile", *of_profile)
     aws("delete-trust-anchor", *given)
-    assert arn not in [one["trustAnchorArn"] for one in aws("list-trust-anchors")["trustAnchors"]]
+    assert arn not in [anchor["trustAnchorArn"] for anchor in aws("list-trust-anchors")["trustAnchors"]]
 
 
 @pytest.mark.parametrize("kind", ["glacier", "s3", "s3 by a name of its own"])

@@ -146,8 +146,8 @@ def header_by_hand(name: str) -> bytes:
 def test_the_second_round_opens_by_hand() -> None:
     """A first catalog that is a delta, too, and a delta without a snapshot whose parent it is."""
     first, marks = header_by_hand("round2/first.pack"), header_by_hand("round2/marks.pack")
-    assert [struct.unpack_from("<I", one, 16)[0] for one in (first, marks)] == [1, 2]
-    assert [one[25] for one in (first, marks)] == [2, 1]
+    assert [struct.unpack_from("<I", mark, 16)[0] for mark in (first, marks)] == [1, 2]
+    assert [mark[25] for mark in (first, marks)] == [2, 1]
     assert first[120:168] == bytes(48)
     assert marks[120:168] == first[32:48] + hashlib.sha256(first).digest()
     kinds = [record[0] for record in records_by_hand("round2/first.pack")]

@@ -163,9 +163,9 @@ def test_a_stream_without_its_end_is_refused() -> None:
     for length in range(len(body)):
         with pytest.raises(FormatError, match="cut short"):
             read(body[:length])
-    for one, two in itertools.pairwise(edges):
+    for edge, two in itertools.pairwise(edges):
         with pytest.raises(FormatError):
-            read(body[:one] + body[two:])
+            read(body[:edge] + body[two:])
     with pytest.raises(FormatError, match="cut short"):
         read()
 

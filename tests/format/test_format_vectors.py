@@ -63,7 +63,7 @@ def test_the_catalog_pack_with_mount_points() -> None:
 def test_the_catalog_with_a_snapshot_that_shrank() -> None:
     found = open_golden_catalog("catalog-shrunk.pack")
     assert found == shrunk()
-    assert [type(one) for one in found[-3:]] == [catalog.SnapshotRecord, *[catalog.ShrunkRecord] * 2]
+    assert [type(record) for record in found[-3:]] == [catalog.SnapshotRecord, *[catalog.ShrunkRecord] * 2]
 
 
 def open_golden_catalog(name: str) -> list[catalog.Record]:

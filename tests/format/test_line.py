@@ -72,8 +72,8 @@ def test_a_mail_may_break_it(line: RecoveryLine, width: int) -> None:
 
 @given(st.lists(LINES, max_size=4))
 def test_a_file_holds_several(lines: list[RecoveryLine]) -> None:
-    text = "# recovery lines, NVL1,\n" + "\n".join(one.to_text() for one in lines) + "\n"
-    assert [RecoveryLine.from_text(one) for one in find_lines(text)] == lines
+    text = "# recovery lines, NVL1,\n" + "\n".join(line.to_text() for line in lines) + "\n"
+    assert [RecoveryLine.from_text(line) for line in find_lines(text)] == lines
 
 
 def test_what_is_no_line() -> None:

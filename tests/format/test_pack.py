@@ -278,7 +278,7 @@ def test_descriptions_by_example() -> None:
         text.replace("nightvault 1", "nightvault one"),
         f"nightvault 1 data {'aa' * 16}",
     )
-    assert [pack.parse_description(one) for one in foreign] == [None] * len(foreign)
+    assert [pack.parse_description(description) for description in foreign] == [None] * len(foreign)
     with pytest.raises(FormatError, match="generation"):
         pack.describe(ArchiveLabel(PackKind.CATALOG, PackId(bytes(16)), InventoryId(bytes(16)), 1))
 

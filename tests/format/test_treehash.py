@@ -222,7 +222,7 @@ def test_pieces_cover_the_range_and_are_nodes(size: int, data: st.DataObject, le
     pieces = list(aligned_pieces(extent, size, largest, leaf))
     assert pieces[0].start == extent.start
     assert pieces[-1].end == extent.end
-    assert all(one.end == two.start for one, two in itertools.pairwise(pieces))
+    assert all(span.end == two.start for span, two in itertools.pairwise(pieces))
     assert all(is_tree_aligned(piece, size, leaf) and piece.length <= largest for piece in pieces)
     total = -(-size // leaf)
     for piece in pieces:

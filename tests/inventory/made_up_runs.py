@@ -55,7 +55,7 @@ class Row(NamedTuple):
     month: int
 
 
-ENDED = [one for one in Outcome if one is not Outcome.RUNNING]
+ENDED = [outcome for outcome in Outcome if outcome is not Outcome.RUNNING]
 
 
 def fill(tx: Transaction, ledger: Ledger, rows: Sequence[Row]) -> None:
@@ -145,7 +145,7 @@ def answers(tx: Transaction, now: datetime) -> dict[str, Any]:
         "status": status.newest_runs(tx),
         "dates": status.backup_dates(tx, now),
         "good": status.last_good(tx, now),
-        "nights": [one for one in stats.backup_runs(tx, now - 30 * DAY) if one.started_at <= now],
+        "nights": [run for run in stats.backup_runs(tx, now - 30 * DAY) if run.started_at <= now],
         "speed": runs.restore_speed(tx, least=2**20),
         "longest": runs.longest_run(tx),
         "open drills": drills.open_runs(tx),
@@ -173,7 +173,7 @@ def money(tx: Transaction, name: str, now: datetime) -> int:
 
 def numbers(tx: Transaction) -> set[int]:
     """The runs that are there."""
-    return {one.number for one in runs.list_runs(tx, limit=10**6)}
+    return {run.number for run in runs.list_runs(tx, limit=10**6)}
 
 
 def plain(kind: RunKind, pace: int, *, who: int = 0, outcome: Outcome = Outcome.DONE) -> Row:

@@ -61,8 +61,8 @@ def fill(tx: Transaction, count: int) -> tuple[Snapshot, Snapshot]:
         )
         for n in (1, 2)
     ]
-    for one in made:
-        record_snapshot(tx, one)
+    for snapshot in made:
+        record_snapshot(tx, snapshot)
     return made[0], made[1]
 
 

@@ -82,7 +82,7 @@ def measure(inventory: Inventory) -> dict[str, object]:
     before, began = peak(), time.monotonic()
     with inventory.reading() as tx:
         uses = [list(need.archive_uses(tx, need.needed_chunks(tx, kept))) for kept in ({1: [1, 2]}, {1: [2]})]
-    dead = [sum(one.is_dead for one in some) for some in uses]
+    dead = [sum(use.is_dead for use in some) for some in uses]
     return {"seconds": round(time.monotonic() - began, 1), "grew": peak() - before, "dead": dead}
 
 
@@ -119,8 +119,8 @@ def measure_planning(inventory: Inventory, folder: str) -> dict[str, object]:
         told[step] = {"archives": len(found), "seconds": seconds, "grew": peak() - before}
         with inventory.writing() as tx:
             at = micros(START)
-            insert_rows(tx, schema.condemnations, [(one.number, 1, at) for one in plan.condemn])
-            lost.mark(tx, [one.number for one in plan.condemn], ArchiveState.CONDEMNED)
+            insert_rows(tx, schema.condemnations, [(archive.number, 1, at) for archive in plan.condemn])
+            lost.mark(tx, [archive.number for archive in plan.condemn], ArchiveState.CONDEMNED)
     return told
 
 

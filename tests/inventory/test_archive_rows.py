@@ -212,7 +212,7 @@ def test_catalogs_and_what_they_name(shelf: Shelf) -> None:
     shelf.store(full)
     assert archives.named_archives(shelf.tx, shelf.job) == set(data)
     found = archives.stored_catalogs(shelf.tx, shelf.job, shelf.inventory.id)
-    assert [(one.label.number, one.label.generation, parent) for one, parent in found] == [
+    assert [(archive.label.number, archive.label.generation, parent) for archive, parent in found] == [
         (4, Generation.DELTA, None),
         (5, Generation.FULL, b"p" * 16),
     ]

@@ -50,7 +50,10 @@ def test_each_row_comes_in_once_and_only_new_ones_count(
             columns.append([n % 7 for n in range(count)])
         before = sorted(there)
         insert_columns(
-            tx, "rows", NAMES, (before, [b"%d" % one for one in before], [one % 7 for one in before])
+            tx,
+            "rows",
+            NAMES,
+            (before, [b"%d" % number for number in before], [number % 7 for number in before]),
         )
         try:
             raw.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, usual if most is None else most)

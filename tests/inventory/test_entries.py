@@ -147,7 +147,7 @@ def test_staged_rows_come_back_as_they_went_in(ledger: Ledger) -> None:
         entries.stage(tx, run.number, added=columns(rows))
         entries.apply_staged(tx, run.number, 1)
         found = list(entries.all_entries(tx, ledger.job.number))
-        assert [(*row, 1, None) for row in (one[:11] for one in rows)] == found
+        assert [(*row, 1, None) for row in (entry[:11] for entry in rows)] == found
         assert list(entries.all_directories(tx, ledger.job.number)) == [(1, b"/d"), (2, b"/e")]
 
 
@@ -164,7 +164,7 @@ def test_staged_columns_may_have_one_value_or_many(some: list[tuple[int, int, by
             entries.stage(tx, run.number, added=columns(rows))
             names = ", ".join(StagedEntry._fields)
             found = list(raw_rows(tx, f"SELECT run, {names} FROM staged_entries ORDER BY number", ()))
-    assert found == [(run.number, *one) for one in rows]
+    assert found == [(run.number, *entry) for entry in rows]
 
 
 @pytest.mark.parametrize("ends", ["applied", "discarded"])

@@ -104,7 +104,7 @@ def test_who_holds_what(site: Site) -> None:
         assert is_held(folder, "backup")
         found = holders(folder)
         assert found is not None
-        assert {name: [one.process for one in some] for name, some in found.items()} == {
+        assert {name: [holder.process for holder in some] for name, some in found.items()} == {
             "backup": [os.getpid()],
             "open": [os.getpid()],
         }

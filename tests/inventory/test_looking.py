@@ -113,7 +113,7 @@ def test_what_differs_is_what_differs(ours: list[Tree], theirs: list[Tree], data
             for path in PATHS
             if below(path, top) and before.get(path) != after.get(path)
         }
-        assert {one for one in changed if one[1] != one[2]} == expected
+        assert {entry for entry in changed if entry[1] != entry[2]} == expected
 
 
 @settings(max_examples=15, deadline=None)
@@ -123,12 +123,16 @@ def test_versions_tell_which_snapshots_have_them(history: list[Tree]) -> None:
         job = made[0][0].job_number
         series = entry_versions.series_by_job(tx)[job]
         for number, tree in enumerate(history, 1):
-            there = {one.path: one.mode for one in entry_versions.versions_below(tx, job, at=number)}
+            there = {
+                version.path: version.mode for version in entry_versions.versions_below(tx, job, at=number)
+            }
             assert there == dict(tree)
         for path in PATHS:
             rows = entry_versions.versions_of(tx, job, path)
-            assert rows == [one for one in entry_versions.versions_below(tx, job) if one.path == path]
-            having = [(snapshot.number, one.mode) for one in rows for snapshot in series.of(one)]
+            assert rows == [
+                version for version in entry_versions.versions_below(tx, job) if version.path == path
+            ]
+            having = [(snapshot.number, version.mode) for version in rows for snapshot in series.of(version)]
             assert having == [(n, tree[path]) for n, tree in enumerate(history, 1) if path in tree]
 
 

@@ -57,10 +57,10 @@ def test_chunks_are_found_and_staged_entries_kept(tmp_path: Path) -> None:
     inventory = open_inventory(f"sqlite:///{tmp_path}/inventory.sqlite", lock_directory=str(tmp_path))
     with inventory.reading() as tx:
         found = packed.known_chunks(tx, 1, 7, list(IDS.values()))
-        assert {chunk: one.number for chunk, one in found.items()} == {id_: n for n, id_ in IDS.items()}
+        assert {chunk: known.number for chunk, known in found.items()} == {id_: n for n, id_ in IDS.items()}
         assert rows_of(tx, f"SELECT {', '.join(OF_STAGED)} FROM staged_entries ORDER BY number") == STAGED
         assert not rows_of(tx, "SELECT 1 FROM sqlite_master WHERE name = 'ix_chunks_prefix'")
-        (law,) = (one for one in invariants.INVARIANTS if one.name == "prefixes")
+        (law,) = (invariant for invariant in invariants.INVARIANTS if invariant.name == "prefixes")
         assert invariants.violations(tx, law) is None
     inventory.close()
 

@@ -22,7 +22,7 @@ from backup.model import Owner, PackKind, VaultName
 from tests.inventory.made_up import Ledger, fresh_ledger
 from tests.support.doubles import START
 
-STATES: list[ArchiveState] = [one for one in ArchiveState if one is not ArchiveState.SUBMITTED]
+STATES: list[ArchiveState] = [state for state in ArchiveState if state is not ArchiveState.SUBMITTED]
 RELIABLE = {ArchiveState.STORED}
 SNAPSHOTS = 4
 
@@ -40,7 +40,7 @@ class World(Struct, frozen=True):
         named = {
             chunk
             for added, removed, chunks in self.entries
-            if removed is None or any(added <= one < removed for one in self.kept)
+            if removed is None or any(added <= number < removed for number in self.kept)
             for chunk in chunks
         }
         place = {number: (self.archives[at][0], letter) for number, letter, at in self.chunks}
@@ -108,16 +108,16 @@ def passing(ledger: Ledger, world: World) -> Iterator[Transaction]:
 def test_needed_is_what_kept_snapshots_hold_and_its_copies(ledger: Ledger, world: World) -> None:
     with passing(ledger, world) as tx:
         needed = need.needed_chunks(tx, {ledger.job.number: world.kept})
-        uses = {one.number: one for one in need.archive_uses(tx, needed)}
+        uses = {use.number: use for use in need.archive_uses(tx, needed)}
         lengths = need.needed_lengths(tx, needed, uses)
     expected = world.needed()
     assert {number for number, mark in enumerate(needed) if mark} == expected
     held = {n: [number for number, _, at in world.chunks if at == n] for n in range(len(world.archives))}
     there = {n for n, (_, state) in enumerate(world.archives) if state in archives.THERE}
-    assert {n: (one.chunks, one.needed) for n, one in uses.items()} == {
+    assert {n: (use.chunks, use.needed) for n, use in uses.items()} == {
         n: (len(held[n]), len(expected.intersection(held[n]))) for n in there
     }
-    assert {n for n, one in uses.items() if one.is_dead} == {
+    assert {n for n, use in uses.items() if use.is_dead} == {
         n for n in there if held[n] and expected.isdisjoint(held[n])
     }
     assert lengths == {
@@ -132,11 +132,11 @@ def test_what_another_archive_keeps_is_in_one_that_stays(ledger: Ledger, world: 
     with passing(ledger, world) as tx:
         needed = need.needed_chunks(tx, {ledger.job.number: world.kept})
         elsewhere = need.stored_elsewhere(tx, needed)
-        uses = {one.number: one for one in need.archive_uses(tx, needed)}
-    stay = {n for n, one in uses.items() if one.needed > elsewhere[n]}
-    state = [one for _, one in world.archives]
+        uses = {use.number: use for use in need.archive_uses(tx, needed)}
+    stay = {n for n, use in uses.items() if use.needed > elsewhere[n]}
+    state = [state for _, state in world.archives]
     only_keeper: set[int] = set()
-    for _, letter, at in (one for one in world.chunks if needed[one[0]]):
+    for _, letter, at in (chunk for chunk in world.chunks if needed[chunk[0]]):
         domain = world.archives[at][0]
         copies = {n for number, other, n in world.chunks if other == letter and needed[number]}
         copies = {n for n in copies & uses.keys() if world.archives[n][0] == domain}

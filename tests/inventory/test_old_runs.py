@@ -310,7 +310,7 @@ def test_statements_by_batches_not_by_rows_and_pages_are_used_again(filled: Inve
 
     with heard_by(statements.append):
         assert remove_old_runs(filled, DEFAULT_KEEP_RUNS, NOW).runs > 6_800
-    assert len([one for one in statements if one.startswith("DELETE")]) == 4 * 3
+    assert len([statement for statement in statements if statement.startswith("DELETE")]) == 4 * 3
     with filled.reading() as tx:
         pages = tx.connection.execute("PRAGMA page_count").fetchone()[0]
         assert tx.connection.execute("PRAGMA freelist_count").fetchone()[0] > pages / 2

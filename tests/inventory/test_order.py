@@ -40,7 +40,7 @@ def record(inventory: Inventory, job: JobRow, days: list[int], digit: str = "a")
 
 def numbers(inventory: Inventory, *words: str, at: datetime | None = None) -> list[int]:
     with inventory.reading() as tx:
-        return [snapshots.find_snapshot(tx, one, at=at).number for one in words]
+        return [snapshots.find_snapshot(tx, word, at=at).number for word in words]
 
 
 def test_latest_is_the_highest_number_after_a_clock_that_was_ahead(inventory: Inventory, job: JobRow) -> None:
@@ -48,7 +48,7 @@ def test_latest_is_the_highest_number_after_a_clock_that_was_ahead(inventory: In
     record(inventory, job, [0, 1, 402, 3, 4])
     assert numbers(inventory, "latest", "latest~1", "latest~2", "latest~4") == [5, 4, 3, 1]
     with inventory.reading() as tx:
-        assert [one.number for one in snapshots.list_snapshots(tx)] == [1, 2, 3, 4, 5]
+        assert [listed.number for listed in snapshots.list_snapshots(tx)] == [1, 2, 3, 4, 5]
 
 
 def test_a_point_in_time_goes_by_the_times_that_snapshots_bear(inventory: Inventory, job: JobRow) -> None:
@@ -68,7 +68,7 @@ def test_jobs_are_merged_by_time_and_one_that_was_ahead_stands_before_its_next(
         other = runs.get_or_create_job(tx, JobName("other"), job.vault, b"o" * 16)
     record(inventory, other, [10, 30], "b")
     with inventory.reading() as tx:
-        found = [(one.job == job.name, one.number) for one in snapshots.list_snapshots(tx)]
+        found = [(listed.job == job.name, listed.number) for listed in snapshots.list_snapshots(tx)]
     assert found == [(True, 1), (False, 1), (True, 2), (True, 3), (False, 2)]
 
 
@@ -87,7 +87,9 @@ def test_whatever_the_clocks_showed_each_job_is_in_the_order_of_its_numbers(
     with inventory.reading() as tx:
         found = snapshots.list_snapshots(tx)
     for place, days in enumerate(of_jobs):
-        assert [one.number for one in found if one.job == f"job-{place}"] == list(range(1, len(days) + 1))
+        assert [listed.number for listed in found if listed.job == f"job-{place}"] == list(
+            range(1, len(days) + 1)
+        )
     if all(days == sorted(days) for days in of_jobs):
-        times = [one.started_at for one in found]
+        times = [listed.started_at for listed in found]
         assert times == sorted(times)

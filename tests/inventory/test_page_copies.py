@@ -64,10 +64,10 @@ def test_it_is_made_of_what_is_in_the_log_and_when_that_changed(
     step(inventory)
     assert copier.is_due(waited_for=True)
     copier.copy(inventory.connections)
-    assert counters(path) == [one + 1 for one in found]
+    assert counters(path) == [counter + 1 for counter in found]
     Path(f"{path}.part").touch()
     remove_page_copy(str(tmp_path))
-    assert not [one.name for one in tmp_path.iterdir() if "page" in one.name]
+    assert not [file.name for file in tmp_path.iterdir() if "page" in file.name]
 
 
 def test_nobody_who_looks_has_it_copied_all_the_time(inventory: Inventory, copier: PageCopier) -> None:
@@ -143,7 +143,7 @@ def test_who_keeps_others_from_writing_is_named(inventory: Inventory, kind: str)
     with held(Path(f"{path}-shm"), kind, 128):
         assert database_holders(path) == []  # it reads
     with held(Path(f"{path}-shm"), kind, 120) as holder:
-        assert [one.process for one in database_holders(path)] == [holder]
+        assert [process.process for process in database_holders(path)] == [holder]
         with closing(sqlite3.connect(path, timeout=0)) as database:
             told = rf"its lock is held by process {holder} \("
             with pytest.raises(LockedError, match=told), our_errors(path):

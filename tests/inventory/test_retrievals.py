@@ -95,7 +95,8 @@ def test_a_restore_comes_back_as_it_was_recorded(books: Inventory, snapshot: Sna
 def test_retrievals_keep_the_order_of_the_plan(books: Inventory, snapshot: SnapshotId) -> None:
     restore = opened(books, snapshot)
     assert [
-        (one.archive, one.extent, one.tier, one.retrieval_id, one.state) for one in known(books, restore)
+        (retrieval.archive, retrieval.extent, retrieval.tier, retrieval.retrieval_id, retrieval.state)
+        for retrieval in known(books, restore)
     ] == [(archive, extent, Tier.BULK, None, "planned") for archive, extent, _ in RANGES]
 
 

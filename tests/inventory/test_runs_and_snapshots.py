@@ -55,7 +55,7 @@ class TestNumbers:
 
         with ThreadPoolExecutor(1) as threads:
             supply = NumberSupply(inventory, "entries", 4, ahead=ahead)
-            given_out = [one for _ in range(times) for one in (*supply.take_many(3), supply.take())]
+            given_out = [number for _ in range(times) for number in (*supply.take_many(3), supply.take())]
         assert given_out == list(range(1, 4 * times + 1))
         assert bool(asked) == (times > 1)
         with inventory.writing() as tx:
@@ -137,8 +137,8 @@ class TestSnapshots:
             for number, digits in ((1, "abc1"), (2, "abc2"), (4, "1234"))
         ]
         with inventory.writing() as tx:
-            for one in found:
-                snapshots.record_snapshot(tx, one)
+            for made in found:
+                snapshots.record_snapshot(tx, made)
         return found
 
     def test_come_back_as_they_went_in(self, inventory: Inventory, kept: list[Snapshot]) -> None:

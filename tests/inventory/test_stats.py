@@ -77,7 +77,7 @@ class Rows:
 
     def owners(self) -> dict[int, str | None]:
         """The jobs of archives of data, by the sum of their sizes."""
-        return {one.bytes: one.job for one in self.stored() if one.kind is DATA}
+        return {row.bytes: row.job for row in self.stored() if row.kind is DATA}
 
 
 @pytest.fixture
@@ -106,8 +106,8 @@ def test_what_is_deleted_lost_or_on_its_way_costs_nothing(rows: Rows) -> None:
     there = set(states) - {"submitted", "deleted", "lost"}
     condemned = 2 ** states.index(ArchiveState.CONDEMNED)
     found = rows.stored()
-    assert sum(one.bytes for one in found) == sum(2 ** states.index(ArchiveState(one)) for one in there)
-    assert [one.bytes for one in found if one.is_condemned] == [condemned]
+    assert sum(row.bytes for row in found) == sum(2 ** states.index(ArchiveState(state)) for state in there)
+    assert [row.bytes for row in found if row.is_condemned] == [condemned]
 
 
 def test_sums_by_day_job_and_kind(rows: Rows) -> None:
@@ -121,7 +121,7 @@ def test_sums_by_day_job_and_kind(rows: Rows) -> None:
     monday, tuesday = date(2026, 11, 23), date(2026, 11, 24)
     found = rows.stored()
     assert [
-        (one.day, one.job, one.kind, one.archives, one.bytes, one.raw, one.sealed) for one in found
+        (row.day, row.job, row.kind, row.archives, row.bytes, row.raw, row.sealed) for row in found
     ] == [
         (monday, "job", DATA, 2, 1000, 2000, 500),
         (monday, "job", CATALOG, 1, 1000, 2000, 500),
@@ -138,7 +138,7 @@ def test_after_a_rebuild_the_first_catalog_that_names_it_says_whose_an_archive_i
     rows.catalog(1, 9, [2, 3])
     rows.catalog(1, 10, [1], at=later + timedelta(hours=1))
     assert rows.owners() == {1: "other", 2 + 4: "job", 8: None}
-    assert {one.job for one in rows.stored() if one.kind is CATALOG} == {"job", "other"}
+    assert {row.job for row in rows.stored() if row.kind is CATALOG} == {"job", "other"}
 
 
 def test_what_only_the_newest_list_of_the_vault_shows_is_billed_and_no_jobs(rows: Rows) -> None:
@@ -155,7 +155,7 @@ def test_what_only_the_newest_list_of_the_vault_shows_is_billed_and_no_jobs(rows
     rows.put(schema.listings, number=3, **(given | {"token": "t3", "state": "waiting"}))
     with rows.inventory.reading() as tx:
         found = stats.unknown(tx)
-    assert [(one.job, one.kind, one.day, one.archives, one.bytes, one.short) for one in found] == [
+    assert [(row.job, row.kind, row.day, row.archives, row.bytes, row.short) for row in found] == [
         (None, DATA, date(2026, 11, 23), 1, 70, 128 * 1024 - 70),
         (None, CATALOG, date(2026, 11, 23), 1, 1000, 128 * 1024 - 1000),
     ]
@@ -178,7 +178,7 @@ def test_archives_that_another_job_needs_too(rows: Rows) -> None:
     for number in (1, 2):
         rows.catalog(2, number, [1, 3, 4], run=theirs)
     with rows.inventory.reading() as tx:
-        assert [(one.job, one.other, one.archives, one.bytes) for one in stats.shared(tx)] == [
+        assert [(shared.job, shared.other, shared.archives, shared.bytes) for shared in stats.shared(tx)] == [
             ("job", "other", 1, 10)
         ]
 
@@ -199,13 +199,13 @@ def test_nights(rows: Rows) -> None:
     with rows.inventory.reading() as tx:
         found = stats.backup_runs(tx, MONDAY - 2 * day)
         assert stats.backup_runs(tx, MONDAY - 10 * day)[0].is_first
-    assert [one.started_at for one in found] == [MONDAY - 2 * day, MONDAY - day, MONDAY]
-    assert [one.made_snapshot for one in found] == [False, True, True]
-    assert [one.bytes_uploaded for one in found] == [7, 1100, 5000]
-    assert [one.files_read for one in found] == [None, None, 12]
-    assert [(one.data_archives, one.data_bytes) for one in found] == [(1, 7), (1, 100), (0, 0)]
-    assert [(one.catalogs, one.catalog_bytes) for one in found] == [(0, 0), (1, 1000), (0, 0)]
-    assert not any(one.is_first for one in found)
+    assert [run.started_at for run in found] == [MONDAY - 2 * day, MONDAY - day, MONDAY]
+    assert [run.made_snapshot for run in found] == [False, True, True]
+    assert [run.bytes_uploaded for run in found] == [7, 1100, 5000]
+    assert [run.files_read for run in found] == [None, None, 12]
+    assert [(run.data_archives, run.data_bytes) for run in found] == [(1, 7), (1, 100), (0, 0)]
+    assert [(run.catalogs, run.catalog_bytes) for run in found] == [(0, 0), (1, 1000), (0, 0)]
+    assert not any(run.is_first for run in found)
 
 
 def test_runs_before_the_first_snapshot_belong_to_the_first(rows: Rows) -> None:
@@ -214,7 +214,7 @@ def test_runs_before_the_first_snapshot_belong_to_the_first(rows: Rows) -> None:
         rows.run(1, outcome=outcome)
     rows.run(2, outcome="failed")
     with rows.inventory.reading() as tx:
-        found = [(one.job, one.is_first) for one in stats.backup_runs(tx, MONDAY)]
+        found = [(run.job, run.is_first) for run in stats.backup_runs(tx, MONDAY)]
     first = [("job", True)] * 3 + [("job", False)]
     assert found == [("other", True), *first, ("other", False)]
 
@@ -227,7 +227,7 @@ def test_uploads_by_size_whatever_became_of_them(rows: Rows) -> None:
     rows.archive(9 * MIB, run, at=MONDAY - timedelta(seconds=1))
     rows.archive(9 * MIB, run, state=ArchiveState.SUBMITTED, archive_id=None, stored_at=None)
     with rows.inventory.reading() as tx:
-        assert [(one.mib, one.archives) for one in stats.uploads(tx, MONDAY)] == [(1, 2), (2, 2), (3, 1)]
+        assert [(row.mib, row.archives) for row in stats.uploads(tx, MONDAY)] == [(1, 2), (2, 2), (3, 1)]
 
 
 def test_retrievals_of_restores_and_checks(rows: Rows) -> None:
@@ -252,7 +252,7 @@ def test_retrievals_of_restores_and_checks(rows: Rows) -> None:
     asked = {"tier": "standard", "token": "t", "retrieval_id": "x", "state": "read", "requested_at": at}
     rows.put(schema.readings, **reading, **asked)
     with rows.inventory.reading() as tx:
-        found = [(one.job, one.tier, one.requests, one.bytes) for one in stats.retrieved(tx, MONDAY)]
+        found = [(row.job, row.tier, row.requests, row.bytes) for row in stats.retrieved(tx, MONDAY)]
     assert found == [("job", Tier.BULK, 1, 4 * MIB), ("job", Tier.STANDARD, 1, MIB)]
 
 
@@ -271,6 +271,12 @@ def test_snapshots_and_versions(rows: Rows) -> None:
         )
     with rows.inventory.reading() as tx:
         found, files = stats.snapshots(tx), stats.versions(tx)
-    assert [(one.job, one.count, one.bytes) for one in found] == [("job", 3, 690), ("other", 0, 0)]
-    assert [(one.newest_files, one.newest_bytes, one.forgotten) for one in found] == [(3, 500, 1), (0, 0, 1)]
-    assert [(one.job, one.count, one.bytes) for one in files] == [("job", 3, 35)]
+    assert [(contents.job, contents.count, contents.bytes) for contents in found] == [
+        ("job", 3, 690),
+        ("other", 0, 0),
+    ]
+    assert [(contents.newest_files, contents.newest_bytes, contents.forgotten) for contents in found] == [
+        (3, 500, 1),
+        (0, 0, 1),
+    ]
+    assert [(contents.job, contents.count, contents.bytes) for contents in files] == [("job", 3, 35)]

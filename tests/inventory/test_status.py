@@ -104,7 +104,7 @@ def test_newest_runs_and_dates(two_jobs: tuple[Inventory, list[int]], rows: list
         elif row.kind not in {RunKind.RESTORE, RunKind.MARK} and not (row.over and row.kind in OF_VAULTS):
             sort = row.sort if row.kind in {RunKind.CHECK, RunKind.DRILL} else ""
             newest[(row.kind, row.who, sort)] = number
-    assert [one.number for one in found] == sorted(newest.values(), reverse=True)
+    assert [run.number for run in found] == sorted(newest.values(), reverse=True)
     for kind, who, outcome, reads in product(RunKind, (0, 1), (Outcome.DONE, Outcome.PARTIAL), (True, False)):
         ended = [row for row in rows if (row.kind, row.who, row.outcome) == (kind, who, outcome)]
         past = [NOW + row.hours * HOUR for row in ended if row.hours <= 0 and kind in ASKED]
@@ -119,7 +119,7 @@ def test_newest_runs_and_dates(two_jobs: tuple[Inventory, list[int]], rows: list
         began = [NOW + row.hours * HOUR for row in rows if row.kind is RunKind.BACKUP and row.who == who]
         assert (JobName(name) in dates) == bool(began)
         if began:
-            past = [one for one in began if one <= NOW]
+            past = [time for time in began if time <= NOW]
             expected = (moment(min(began)), moment(max(past)) if past else None, moment(max(began)))
             one = dates[JobName(name)]
             assert (one.first, one.newest, one.latest) == expected

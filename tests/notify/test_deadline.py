@@ -109,5 +109,5 @@ def test_who_is_in_time_is_not_ended() -> None:
     before = set(threading.enumerate())
     with dripping(b"HTTP/1.1 204 No Content\r\n\r\n", b"") as port:
         assert post(f"http://127.0.0.1:{port}/", b"{}", headers={}, secrets=[]) == "204"
-    timers = [one for one in set(threading.enumerate()) - before if isinstance(one, threading.Timer)]
-    assert [one for one in timers if not one.finished.is_set()] == []  # a thread needs a moment to end
+    timers = [thread for thread in set(threading.enumerate()) - before if isinstance(thread, threading.Timer)]
+    assert [timer for timer in timers if not timer.finished.is_set()] == []  # a thread needs a moment to end

@@ -93,7 +93,7 @@ def test_what_fails_and_works_by_turns_is_told_once_an_hour_with_its_count(
             untold = 0
         untold += not is_good and kind is None and "backup/main" not in world.told
         was_good = "backup/main" not in world.told
-    hours = [[one for one in told_at if first <= one < first + FLAPS_WITHIN] for first in told_at]
+    hours = [[time for time in told_at if first <= time < first + FLAPS_WITHIN] for first in told_at]
     assert max(map(len, hours), default=0) <= MOST_FLAPS + 1
 
 

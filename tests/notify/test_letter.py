@@ -59,7 +59,11 @@ def test_a_page_has_our_tags_alone_and_loads_nothing(letter: Letter, kind: str) 
 @given(letters)
 def test_text_has_no_letter_that_moves_or_hides(letter: Letter) -> None:
     text = as_text(letter)
-    bad = {one for one in text if one != "\n" and unicodedata.category(one) in {"Cc", "Cf", "Zl", "Zp", "Cs"}}
+    bad = {
+        character
+        for character in text
+        if character != "\n" and unicodedata.category(character) in {"Cc", "Cf", "Zl", "Zp", "Cs"}
+    }
     assert not bad
     assert text.encode()
 

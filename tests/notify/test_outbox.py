@@ -62,12 +62,15 @@ def add(inventory: Inventory, clock: ManualClock, key: str, *channels: str, **mo
 
 
 def flush(inventory: Inventory, clock: ManualClock, *channels: Taking, **more: Any) -> Flushed:
-    return deliver(inventory, {one.name: one for one in channels}, note_of, clock, **more)
+    return deliver(inventory, {channel.name: channel for channel in channels}, note_of, clock, **more)
 
 
 def states(inventory: Inventory) -> dict[str, tuple[DeliveryState, str | None]]:
     with inventory.reading() as tx:
-        return {one.message.key: (one.state, one.answer) for one in messages.newest(tx, limit=99)}
+        return {
+            delivery.message.key: (delivery.state, delivery.answer)
+            for delivery in messages.newest(tx, limit=99)
+        }
 
 
 def test_in_order_and_once(inventory: Inventory, clock: ManualClock) -> None:
@@ -318,5 +321,5 @@ def test_whatever_the_receivers_do_all_comes_in_the_end(
         flush(inventory, clock, *channels)
         clock.advance(2 * HOUR)
     for channel in channels:
-        wanted = [f"{unique}-{number}" for number, one in enumerate(targets) if one == channel.name]
+        wanted = [f"{unique}-{number}" for number, target in enumerate(targets) if target == channel.name]
         assert sorted(channel.taken) == sorted(wanted), "each once"

@@ -13,8 +13,8 @@ from backup.notify.decide import QuietHours
 ZONES = [ZoneInfo(name) for name in ("UTC", "Europe/Berlin", "America/St_Johns", "Australia/Lord_Howe")]
 hours = st.builds(
     QuietHours,
-    st.times().map(lambda one: one.replace(second=0, microsecond=0)),
-    st.times().map(lambda one: one.replace(second=0, microsecond=0)),
+    st.times().map(lambda moment: moment.replace(second=0, microsecond=0)),
+    st.times().map(lambda moment: moment.replace(second=0, microsecond=0)),
     st.sampled_from(ZONES),
 ).filter(lambda one: one.begin != one.end)
 moments = st.integers(0, 2 * 365 * 24 * 60).map(

@@ -35,26 +35,32 @@ def table(record: Record) -> str:
     """The table of the page."""
     results = [record[kind] for kind in KINDS]
     rows: list[tuple[str, Sequence[str]]] = [
-        ("years simulated", [f"{one['years']}" for one in results]),
-        ("days in them", [f"{one['nights']:,}" for one in results]),
+        ("years simulated", [f"{result['years']}" for result in results]),
+        ("days in them", [f"{result['nights']:,}" for result in results]),
         *_runs(results),
-        ("archives made", [f"{one['archives']['made']:,}" for one in results]),
-        ("archives deleted", [f"{one['archives']['deleted']:,}" for one in results]),
-        ("deletions refused by the vault", [f"{one['refused']:,}" for one in results]),
-        ("archives lost, and stored again", [f"{one['archives']['lost']:,}" for one in results]),
-        ("certificates renewed", [f"{one['certificates']:,}" for one in results]),
-        ("servers lost and rebuilt", [f"{one['rebuilt']:,}" for one in results]),
-        ("restores of whole snapshots, proven", [f"{one['restores']['snapshots']:,}" for one in results]),
-        ("files compared in them", [f"{one['restores']['files']:,}" for one in results]),
+        ("archives made", [f"{result['archives']['made']:,}" for result in results]),
+        ("archives deleted", [f"{result['archives']['deleted']:,}" for result in results]),
+        ("deletions refused by the vault", [f"{result['refused']:,}" for result in results]),
+        ("archives lost, and stored again", [f"{result['archives']['lost']:,}" for result in results]),
+        ("certificates renewed", [f"{result['certificates']:,}" for result in results]),
+        ("servers lost and rebuilt", [f"{result['rebuilt']:,}" for result in results]),
+        (
+            "restores of whole snapshots, proven",
+            [f"{result['restores']['snapshots']:,}" for result in results],
+        ),
+        ("files compared in them", [f"{result['restores']['files']:,}" for result in results]),
         *_money(results),
-        ("inventory after the first year, KiB", [f"{one['inventory'][3] // 1024:,}" for one in results]),
+        (
+            "inventory after the first year, KiB",
+            [f"{result['inventory'][3] // 1024:,}" for result in results],
+        ),
         (
             "inventory at its largest in years two and three, KiB",
-            [f"{max(one['inventory'][4:12]) // 1024:,}" for one in results],
+            [f"{max(result['inventory'][4:12]) // 1024:,}" for result in results],
         ),
         (
             "inventory at its largest from year four on, KiB",
-            [f"{max(one['inventory'][12:]) // 1024:,}" for one in results],
+            [f"{max(result['inventory'][12:]) // 1024:,}" for result in results],
         ),
     ]
     head = f"| | {' | '.join(KINDS.values())} |\n|---|{'---:|' * len(KINDS)}\n"
@@ -66,7 +72,7 @@ def _runs(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, Sequence[str]
     return [
         (
             f"runs due, done: {kind}",
-            [f"{one['runs'][kind]['due']:,}, {one['runs'][kind]['done']:,}" for one in results],
+            [f"{result['runs'][kind]['due']:,}, {result['runs'][kind]['done']:,}" for result in results],
         )
         for kind in kinds
     ]
@@ -76,7 +82,7 @@ def _money(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, Sequence[str
     return [
         (
             f"{part} in {words}: foretold, charged (USD)",
-            [_pair(one[key].get(part)) for one in results],
+            [_pair(result[key].get(part)) for result in results],
         )
         for words, key in (("the first year", "money"), ("all years", "money_of_all"))
         for part in PARTS
@@ -102,7 +108,7 @@ def money_picture(theme: Theme) -> Drawing:
     y = 56
     for kind in ("glacier", "s3"):
         money = record[kind]["money"]
-        most = max(Decimal(one["foretold"]) for one in money.values()) or Decimal(1)
+        most = max(Decimal(year["foretold"]) for year in money.values()) or Decimal(1)
         d.text(16, y, KINDS[kind], bold=True)
         for part in PARTS:
             if part not in money:
@@ -124,8 +130,8 @@ def inventory_picture(theme: Theme) -> Drawing:
     record = recorded()
     d = Drawing(theme, 760, 260, "The inventory's size at the end of each quarter")
     d.text(16, 28, "Size of the inventory's file at the end of each quarter, KiB", bold=True)
-    most = max(max(one["inventory"]) for one in record.values())
-    longest = max(len(one["inventory"]) for one in record.values())
+    most = max(max(year["inventory"]) for year in record.values())
+    longest = max(len(year["inventory"]) for year in record.values())
     for share in (0, 1, 2):
         y = 220 - 80 * share
         d.line(70, y, 590, y)

@@ -55,8 +55,8 @@ def keys_in(value: object) -> Iterator[str]:
             yield key
             yield from keys_in(below)
     elif isinstance(value, list):
-        for one in value:
-            yield from keys_in(one)
+        for part in value:
+            yield from keys_in(part)
 
 
 def alternatives(table: str) -> set[str]:
@@ -91,7 +91,9 @@ def test_the_page_explains_each_key() -> None:
 
 def test_the_page_begins_with_a_whole_config(tmp_path: Path) -> None:
     """Then come vaults and jobs, which each reader wants first."""
-    block = next(one for one in blocks_of(REPOSITORY / "docs" / "configuration.md") if one.language == "toml")
+    block = next(
+        block for block in blocks_of(REPOSITORY / "docs" / "configuration.md") if block.language == "toml"
+    )
     path = tmp_path / "config.toml"
     path.write_text(block.text)
     config = load_config(str(path))

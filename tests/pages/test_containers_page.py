@@ -29,7 +29,7 @@ def test_the_commands_of_the_page_are_commands_of_ours() -> None:
         image = max(place for place, word in enumerate(words) if word == "nightvault")
         parsed(words[image + 1 :] or words_of(dict(instructions_of(DAEMON))["CMD"]))
         mounts = [words[place + 1] for place, word in enumerate(words) if word == "-v"]
-        assert any(one.split(":")[1] == dict(instructions_of(DAEMON))["VOLUME"] for one in mounts)
+        assert any(mount.split(":")[1] == dict(instructions_of(DAEMON))["VOLUME"] for mount in mounts)
         assert "--cap-drop=ALL" in words
     (inside,) = (shlex.split(line) for line in lines_of_page() if line.startswith("podman exec"))
     parsed(inside[4:])

@@ -17,7 +17,7 @@ from tests.support.emulated import REPOSITORY
 PAGES = sorted(
     [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md"), REPOSITORY / "config.example.toml"]
 )
-ALL = {path: one for name, lazy in COMMANDS.items() for path, one in walk(name, lazy.load())}
+ALL = {path: command for name, lazy in COMMANDS.items() for path, command in walk(name, lazy.load())}
 _WITH_VALUE = {"--config", "--patience"}
 _WORDS = re.compile(  # not where it is a user or a role: the value of another program's option
     r"(?:^|[\s`(/\"'])(?<!-u )(?<!-name )(?<!--reuid )(?<!--regid )nightvault((?: [^`|;&>\n#]*)?)"
@@ -63,7 +63,9 @@ def missing_of(words: list[str]) -> str | None:
         command = ALL[path]
     if not path:
         return f"command {rest[0]}"
-    flags = {flag for one in command.params for flag in (*one.opts, *one.secondary_opts)} | {"--help", "-h"}
+    flags = {
+        flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)
+    } | {"--help", "-h"}
     for word in rest:
         flag = word.partition("=")[0].rstrip(".,:)")
         if re.fullmatch(r"--[a-z][a-z-]*", flag) and flag not in flags:

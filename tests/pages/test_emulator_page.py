@@ -45,7 +45,7 @@ keep_last = 2
 def test_years_are_rehearsed(tmp_path: Path) -> None:
     """Half a year of nights: the policy forgets two of four, and a prune deletes what only they needed."""
     port = str(free_port())
-    (block,) = (one for one in blocks_of(PAGE) if one.section == "Rehearsing years")
+    (block,) = (block for block in blocks_of(PAGE) if block.section == "Rehearsing years")
     assert block.language == RUN
     machine = Machine.create(tmp_path)
     key = StaticKey()

@@ -33,7 +33,7 @@ def commands() -> list[str]:
     text = "\n".join(page.read_text() for page in PAGES)
     blocks = "\n".join(block.text for page in PAGES for block in blocks_of(page))
     shown = re.findall(r"^(?:# )?(nightvault [^#\n|>]+)", blocks, re.MULTILINE)
-    return [one.strip() for one in [*COMMANDS.findall(text), *shown]]
+    return [line.strip() for line in [*COMMANDS.findall(text), *shown]]
 
 
 def refused(line: str) -> Iterator[str]:
@@ -67,8 +67,8 @@ def older(server: Server) -> None:
     with closing(sqlite3.connect(path)) as own:
         columns = "inventory_id, signer_public, predecessor, created_at"
         about = own.execute(f"SELECT {columns} FROM about").fetchone()
-    for one in server.state.glob("inventory.sqlite*"):
-        one.unlink()
+    for file in server.state.glob("inventory.sqlite*"):
+        file.unlink()
     connections = database.connections_to(str(path))
     with connections.transaction(writes=True) as tx:
         upgrade(tx, BEFORE)

@@ -44,7 +44,7 @@ def _snapshots(rows: list[tuple[str, str, str]]) -> list[Candidate]:
 def test_an_example_is_what_the_policy_decides(example: int) -> None:
     policy, rows = EXAMPLES[example]
     decisions = decide(policy, _snapshots(rows), now=datetime(2026, 6, 1, tzinfo=UTC), zone=BERLIN)
-    assert [("yes" if one.is_kept else "no", "; ".join(one.reasons)) for one in decisions] == [
+    assert [("yes" if decision.is_kept else "no", "; ".join(decision.reasons)) for decision in decisions] == [
         (stays, why) for _, stays, why in rows
     ]
 

@@ -19,21 +19,21 @@ def test_the_table_is_what_was_recorded() -> None:
 
 
 def test_what_was_recorded_held() -> None:
-    for kind, one in ten_years.recorded().items():
-        assert one["wrong"] == [], kind
-        assert max(one["old_runs"]) <= 30, kind
-        for sizes in _by_inventory(one["inventory"]):
+    for kind, year in ten_years.recorded().items():
+        assert year["wrong"] == [], kind
+        assert max(year["old_runs"]) <= 30, kind
+        for sizes in _by_inventory(year["inventory"]):
             assert max(sizes) <= max(sizes[:BALANCE]) * FLAT, (kind, sizes)
-        assert not Decimal(one["beside"].get("nobody", 0))
-        every = [(span, part) for span in ("money", "money_of_all") for part in one[span]]
+        assert not Decimal(year["beside"].get("nobody", 0))
+        every = [(span, part) for span in ("money", "money_of_all") for part in year[span]]
         for key, part in every:
-            money = one[key][part]
+            money = year[key][part]
             foretold, charged = Decimal(money["foretold"]), Decimal(money["charged"])
             least = COPIES if part == "copies" else Decimal("0.99")
             most = Decimal("1.01")
             if (key, part) == ("money_of_all", "copies"):  # with those of drills
-                restores = Decimal(one["money_of_all"]["restores"]["charged"])
-                most *= (restores + Decimal(one["beside"]["drill"])) / (restores or 1)
+                restores = Decimal(year["money_of_all"]["restores"]["charged"])
+                most *= (restores + Decimal(year["beside"]["drill"])) / (restores or 1)
             bounds = foretold * least - ROUNDED, foretold * most + ROUNDED
             assert bounds[0] <= charged <= bounds[1], (kind, part)
 

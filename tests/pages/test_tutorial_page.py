@@ -22,7 +22,9 @@ def test_every_command_of_the_page(tmp_path: Path) -> None:
     assert {block.language for block in blocks} == {RUN, SHOWN}
     assert [block.section for block in blocks if block.language == SHOWN] == ["Your first backup"]
     port = str(free_port())
-    given = [replace(one, text=one.text.replace("9090", port)) for one in blocks if one.language == RUN]
+    given = [
+        replace(block, text=block.text.replace("9090", port)) for block in blocks if block.language == RUN
+    ]
     machine = Machine.create(tmp_path)
     machine.use_forks()
     ended = run(machine, given)

@@ -120,7 +120,7 @@ def test_the_same_name_can_be_issued_again_and_copies_are_kept(tmp_path: os.Path
     identity = load_identity(IdentityFiles(second.certificate_path, second.key_path))
     assert identity.certificate == second.certificate
     assert set(os.listdir(f"{tmp_path}/ca/issued")) == {
-        f"{one.certificate.serial_number:x}.pem" for one in (first, second)
+        f"{issued.certificate.serial_number:x}.pem" for issued in (first, second)
     }
     assert sorted(os.listdir(f"{tmp_path}/out")) == ["web1.key", "web1.pem"]
 

@@ -47,6 +47,6 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         subjects = read_batch(text, organization=None, unit=None)
     except UsageError:
         return
-    names = [one.common_name for one in subjects]
+    names = [subject.common_name for subject in subjects]
     assert len(set(names)) == len(names)
     assert not any(set(name) & set("/*?$\n\t\x00") for name in names)

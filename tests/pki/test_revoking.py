@@ -51,7 +51,7 @@ def openssl_says(authority: Authority, issued: Issued, now: datetime = NOW) -> s
 
 def revoked_in(path: str) -> set[int]:
     crl = x509.load_pem_x509_crl(Path(path).read_bytes())
-    return {one.serial_number for one in crl}
+    return {revoked.serial_number for revoked in crl}
 
 
 def number_in(path: str) -> int:
@@ -173,10 +173,10 @@ def test_several_valid_certificates_of_a_name_are_not_guessed_at(authority: Auth
             revoke(authority.directory, text, **how)  # type: ignore[arg-type]
     hexadecimal = f"{first.certificate.serial_number:x}"
     by_serial = revoke(authority.directory, hexadecimal[:12], **how)  # type: ignore[arg-type]
-    assert [one.serial for one in by_serial] == [hexadecimal]
+    assert [entry.serial for entry in by_serial] == [hexadecimal]
     every = revoke(authority.directory, "web1", every=True, reason=Reason.SUPERSEDED, now=NOW)
-    assert [one.serial for one in every] == [f"{second.certificate.serial_number:x}"]
-    states = {one.state(NOW) for one in read_index(authority.directory).entries}
+    assert [entry.serial for entry in every] == [f"{second.certificate.serial_number:x}"]
+    states = {entry.state(NOW) for entry in read_index(authority.directory).entries}
     assert states == {CertificateState.REVOKED}
 
 
@@ -201,7 +201,9 @@ def test_an_authority_without_an_index_gets_one_from_its_copies(authority: Autho
     before = read_index(authority.directory)
     os.unlink(f"{authority.directory}/index.jsonl")
     after = read_index(authority.directory)
-    assert {one.serial: one for one in after.entries} == {one.serial: one for one in before.entries}
+    assert {entry.serial: entry for entry in after.entries} == {
+        entry.serial: entry for entry in before.entries
+    }
     assert len(after.entries) == len(issued) == 5
     revoke(authority.directory, "host-3", every=False, reason=Reason.UNSPECIFIED, now=NOW)
     assert open_ca(authority.directory).certificate == authority.certificate

@@ -65,13 +65,13 @@ def test_step_by_step(ca: str) -> None:
     assert switch_root(ca, NOW).stage is RootStage.SWITCHED
     new = leaf(ca, "new")
     assert new.certificate.issuer != old.certificate.issuer
-    assert [verifies(ca, one) for one in (old, between, new)] == [True] * 3
+    assert [verifies(ca, issued) for issued in (old, between, new)] == [True] * 3
     with pytest.raises(UsageError, match="certificates of the old root are in use: old, between"):
         finish_root(ca, NOW, force=False)
     revoke(ca, "between", every=False, reason=Reason.UNSPECIFIED, now=NOW)
     renewed = leaf(ca, "old", NOW + timedelta(seconds=1))
     assert finish_root(ca, NOW, force=False).stage is RootStage.SETTLED
-    assert [verifies(ca, one) for one in (between, renewed, new)] == [False, True, True]
+    assert [verifies(ca, issued) for issued in (between, renewed, new)] == [False, True, True]
 
 
 def test_both_roots_sign_lists_of_their_own(ca: str) -> None:
@@ -82,8 +82,8 @@ def test_both_roots_sign_lists_of_their_own(ca: str) -> None:
     for name in ("old", "new"):
         revoke(ca, name, every=False, reason=Reason.KEY_COMPROMISE, now=NOW)
     written = sign_crls([open_root(ca, number, WORD) for number in (1, 2)], days=9, now=NOW)
-    assert [(one.root, one.certificates) for one in written] == [(1, 1), (2, 1)]
-    assert [verifies(ca, one, 1, 2) for one in (old, new, other)] == [False, False, True]
+    assert [(crl.root, crl.certificates) for crl in written] == [(1, 1), (2, 1)]
+    assert [verifies(ca, issued, 1, 2) for issued in (old, new, other)] == [False, False, True]
 
 
 def test_names_go_on_counting_and_the_rest_is_the_old_roots(ca: str) -> None:

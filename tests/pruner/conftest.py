@@ -35,13 +35,15 @@ class Kept:
     def data(self) -> set[ArchiveId]:
         """The data archives that the vault holds."""
         listed = list_now(self.vault).archives
-        return {one.archive_id for one in listed if one.label and one.label.kind is PackKind.DATA}
+        return {
+            archive.archive_id for archive in listed if archive.label and archive.label.kind is PackKind.DATA
+        }
 
     def catalogs(self) -> list[ArchiveId]:
         """The catalogs that it holds, by number."""
         listed = list_now(self.vault).archives
-        found = [one for one in listed if one.label and one.label.kind is PackKind.CATALOG]
-        return [one.archive_id for one in sorted(found, key=lambda each: each.label.number)]  # type: ignore[union-attr]
+        found = [archive for archive in listed if archive.label and archive.label.kind is PackKind.CATALOG]
+        return [archive.archive_id for archive in sorted(found, key=lambda each: each.label.number)]  # type: ignore[union-attr]
 
     def change(self, name: str) -> None:
         """A new file in the source: what the next backup stores."""
@@ -63,8 +65,8 @@ def given_up(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ManualCloc
     assert nights.site.prune(deletes=False).dropped.keys() == {"job"}
     nights.site.close()
     listed = list_now(nights.vault).archives
-    data = [one for one in listed if one.label and one.label.kind is PackKind.DATA]
-    return folder, nights.clock, min(data, key=lambda one: one.created_at).archive_id
+    data = [archive for archive in listed if archive.label and archive.label.kind is PackKind.DATA]
+    return folder, nights.clock, min(data, key=lambda archive: archive.created_at).archive_id
 
 
 @pytest.fixture

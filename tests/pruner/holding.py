@@ -51,11 +51,13 @@ class Holding(FaultyVault):
     def delete_archives(self, stored: Mapping[ArchiveId, datetime | None]) -> Mapping[ArchiveId, Refusal]:
         until = self.refuses_until
         if until is not None and until > self._time():
-            return {one: Refusal("it is locked", until) for one in stored if one in self.held}
+            return {
+                archive_id: Refusal("it is locked", until) for archive_id in stored if archive_id in self.held
+            }
         refused = super().delete_archives(stored)
-        for one in stored:
-            if one not in refused:
-                self.held.pop(one, None)
+        for archive_id in stored:
+            if archive_id not in refused:
+                self.held.pop(archive_id, None)
         return refused
 
 

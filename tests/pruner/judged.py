@@ -59,7 +59,9 @@ class Judged:
 
     def snapshots(self) -> list[tuple[str, str, int, bool]]:
         """Id, job, number and whether it is forgotten, of all that are left."""
-        return [(one, job, number, bool(gone)) for one, job, number, gone in self._rows(_SNAPSHOTS)]
+        return [
+            (forgotten, job, number, bool(gone)) for forgotten, job, number, gone in self._rows(_SNAPSHOTS)
+        ]
 
     def _rows(self, text: str, *values: object) -> list[Any]:
         file = self.site.folder / "inventory.sqlite"
@@ -98,14 +100,14 @@ class Judged:
         now = self.clock.now()
         condemned = {row[0] for row in self._rows(_TOLD)}
         at = min(now, self.last_cut or now)
-        self.told = {one: self.told.get(one, at) for one in condemned}
+        self.told = {archive: self.told.get(archive, at) for archive in condemned}
         self.last_cut = None
 
     def _judge_held(self) -> None:
         """The vault holds what the inventory says, neither more nor less."""
         states = dict(self._rows("SELECT archive_id, state FROM archives WHERE archive_id IS NOT NULL"))
-        there = {one for one, state in states.items() if state not in {"lost", "deleted"}}
-        surely = {one for one in there if states[one] != "deleting"}
+        there = {archive for archive, state in states.items() if state not in {"lost", "deleted"}}
+        surely = {archive for archive in there if states[archive] != "deleting"}
         assert surely - self.vault.held.keys() <= self.gone_behind
         pending = self._rows("SELECT count(*) FROM uploads")[0][0]
         unknown = self.vault.held.keys() - there - self.orphans
@@ -129,11 +131,11 @@ class Judged:
         assert may or not gone
         now = self.clock.now()
         hot = {row[0] for row in self._rows("SELECT archive_id FROM archives WHERE kind = 2")}
-        for one in gone:
-            assert one in self.told, "deleted without a word in the catalogs"
-            assert self.told[one] + DEFAULT_GRACE <= now, "deleted within the time of grace"
-            if not (one in hot and self.vault.traits.keeps_metadata_hot):
-                age = now - self.skew - before[one]
+        for archive in gone:
+            assert archive in self.told, "deleted without a word in the catalogs"
+            assert self.told[archive] + DEFAULT_GRACE <= now, "deleted within the time of grace"
+            if not (archive in hot and self.vault.traits.keeps_metadata_hot):
+                age = now - self.skew - before[archive]
                 assert age + HOUR >= self.vault.traits.minimum_storage, "deleted before its day"
         if gone and not self.vault.traits.lists_at_once:
             self._excuse(gone)
@@ -143,8 +145,8 @@ class Judged:
         rows = self._rows(_CHUNKS)
         known = {"lost", "deleting", "deleted"}
         unseen = self.gone_behind - self.vault.held.keys()
-        relied_on = {one for _, one, place, state in rows if place in unseen and state not in known}
-        dispensable = {one for _, one, place, _ in rows if place in gone}
+        relied_on = {archive for _, archive, place, state in rows if place in unseen and state not in known}
+        dispensable = {archive for _, archive, place, _ in rows if place in gone}
         self.lost |= (dispensable & relied_on & self.lost_once) - self._readable()
 
     def judge_rows(self) -> None:
@@ -156,7 +158,7 @@ class Judged:
         key = self.site.keys.secret.content_key
         report = check_invariants(self.site.inventory, key, self.clock, self.site.progress)
         expected = {"named", "stored"} if self.has_lost else set()
-        findings = [one for one in report.findings if one.what not in expected]
+        findings = [finding for finding in report.findings if finding.what not in expected]
         assert not findings, findings
 
     def _readable(self) -> set[bytes]:
@@ -200,7 +202,7 @@ class Judged:
         left = {"stored", "unconfirmed", "retired", "deleted", "lost", "damaged"}
         assert {state for _, _, state in states} <= left
         assert not self._unneeded(), "nothing needs it, and it is still there"
-        retired = {one for one, _, state in states if state == "retired"}
+        retired = {archive for archive, _, state in states if state == "retired"}
         assert retired <= self._needed(alone=True), "what is needed of it lies elsewhere too"
         for (count,) in self._rows(_FULLS):
             assert count <= 2
@@ -211,7 +213,7 @@ class Judged:
         shutil.copyfile(rebuilt, copy)
         found = compare(str(copy), str(used), self.vault.name, shown_until=report.listed_at)
         copy.unlink()
-        differ = [one for one in found.differences if not self._is_of_lost(one)]
+        differ = [difference for difference in found.differences if not self._is_of_lost(difference)]
         assert not differ, differ
 
     def _is_of_lost(self, one: RowDifference) -> bool:
@@ -221,7 +223,7 @@ class Judged:
 
     def forgotten_at_rebuild(self, before: set[str]) -> None:
         """Whatever was kept is kept, but for what a catalog that arrived before a cut says."""
-        after = {one for one, *_, is_forgotten in self.snapshots() if not is_forgotten}
+        after = {snapshot for snapshot, *_, is_forgotten in self.snapshots() if not is_forgotten}
         assert before - after <= self.forgotten
 
     def wait(self) -> None:

@@ -53,7 +53,7 @@ class JudgedBesideOthers(Judged):
         Also marks of machines of this server that stored nothing, and of which no rebuild could know.
         """
         answered = set(self._rows("SELECT inventory, job FROM strangers WHERE accepted_at IS NOT NULL"))
-        found = self._pairs({one for one in self.elsewhere.labels if shown is None or one in shown})
+        found = self._pairs({label for label in self.elsewhere.labels if shown is None or label in shown})
         if shown is None:
             own = self._lineage()
             marks = [*self.elsewhere.marks, *marks_in(row[0] for row in self._rows(_MARKS))]
@@ -64,7 +64,7 @@ class JudgedBesideOthers(Judged):
     def unanswered_by_keeper(self) -> set[Pair]:
         """The same for a keeper, of what the vault's list surely shows; a second heir is one of them."""
         late = self.clock.now() - (DAY * 0 if self.vault.traits.lists_at_once else 2 * DAY)
-        shown = {one for one, at in self.elsewhere.held.items() if at <= late - self.skew}
+        shown = {archive for archive, at in self.elsewhere.held.items() if at <= late - self.skew}
         catalogs = self._catalogs(self.keeper_answers)
         found = {(label.inventory_id, label.job_id or NO_JOB) for label in catalogs}
         return self._pairs(shown) & found
@@ -72,25 +72,25 @@ class JudgedBesideOthers(Judged):
     def _pairs(self, archive_ids: Collection[str]) -> set[Pair]:
         jobs = {row[0] for row in self._rows("SELECT id FROM jobs")}
         passed = {row[0] for row in self._rows("SELECT pack FROM passed_catalogs")}
-        labels = [self.elsewhere.labels[one] for one in archive_ids if one in self.elsewhere.labels]
+        labels = [self.elsewhere.labels[id_] for id_ in archive_ids if id_ in self.elsewhere.labels]
         return {
-            (one.inventory_id, one.job_id or NO_JOB)
-            for one in labels
-            if one.kind is PackKind.CATALOG
-            and one.job_id in jobs
-            and one.inventory_id not in self._lineage()
-            and one.pack_id not in passed
+            (label.inventory_id, label.job_id or NO_JOB)
+            for label in labels
+            if label.kind is PackKind.CATALOG
+            and label.job_id in jobs
+            and label.inventory_id not in self._lineage()
+            and label.pack_id not in passed
         }
 
     def _catalogs(self, but: Collection[bytes]) -> list[ArchiveLabel]:
         """Catalogs of others, unless the pair was answered by one of these packs."""
-        labels = [one for one in self.elsewhere.labels.values() if one.kind is PackKind.CATALOG]
-        done = {(one.inventory_id, one.job_id) for one in labels if one.pack_id in but}
-        return [one for one in labels if (one.inventory_id, one.job_id) not in done]
+        labels = [label for label in self.elsewhere.labels.values() if label.kind is PackKind.CATALOG]
+        done = {(label.inventory_id, label.job_id) for label in labels if label.pack_id in but}
+        return [label for label in labels if (label.inventory_id, label.job_id) not in done]
 
     def doubled(self) -> bool:
         """Whether catalogs are there that another machine, or a liar, stored as this server's."""
-        return any(one.inventory_id in self._lineage() for one in self._catalogs(()))
+        return any(label.inventory_id in self._lineage() for label in self._catalogs(()))
 
     def knows_all(self, *writers: bytes) -> bool:
         """Whether the vault knows no more of what these inventories wrote than the one in use.
@@ -126,7 +126,7 @@ class JudgedBesideOthers(Judged):
 
     def judge_told(self, report: BackupReport) -> None:
         """Others make a backup partial once for each pair, and nothing else of it."""
-        told = {(self.site.inventory.id, one) for one in report.warnings if _ASKS in one}
+        told = {(self.site.inventory.id, warning) for warning in report.warnings if _ASKS in warning}
         assert not told & self.tellings, "told again"
         assert not told or report.outcome is Outcome.PARTIAL
         assert not told or self.elsewhere.labels or self.elsewhere.marks, "there is nobody else"
@@ -138,8 +138,8 @@ class JudgedBesideOthers(Judged):
         Where lists are late it may not see for two days that it was taken up again.
         """
         now = self.clock.now()
-        late = {one for one, at in self.untold.items() if now - at <= 2 * DAY}
-        may = {one for one, at in self.told.items() if at + DEFAULT_GRACE <= now}
+        late = {archive for archive, at in self.untold.items() if now - at <= 2 * DAY}
+        may = {archive for archive, at in self.told.items() if at + DEFAULT_GRACE <= now}
         if not self.vault.traits.lists_at_once:
             may |= late
         gone = self.elsewhere.deleted & self.vault.held.keys()

@@ -256,7 +256,7 @@ class Others(World):
         """A rebuild that nobody goes on with: a kept snapshot comes back from it, byte for byte."""
         self.reopen()
         writer = self.writer()
-        kept = [one for one in self.snapshots() if not one[3] and one[0] not in self.unreadable]
+        kept = [row for row in self.snapshots() if not row[3] and row[0] not in self.unreadable]
         if writer is None or not kept or self._rows(UNRECORDED):
             return
         self.wait_for_list()
@@ -266,9 +266,9 @@ class Others(World):
             self._bare(f"aside {self.images}", InventoryId(b"aside of others.")), writer
         )
         try:
-            known = {one[0] for one in self.snapshots() if not one[3]}
+            known = {row[0] for row in self.snapshots() if not row[3]}
             snapshot, job, *_ = kept[which % len(kept)]
-            assert {one[0] for one in kept} <= known, "kept, and not rebuilt"
+            assert {row[0] for row in kept} <= known, "kept, and not rebuilt"
             self.restore_one(snapshot, job)
         finally:
             self.let_go()
@@ -308,7 +308,7 @@ class Others(World):
     def _answer_keeper(self) -> None:
         report = self.keeper().keep(only_plan=True)
         others = {label.pack_id.hex() for label in self.elsewhere.labels.values()}
-        packs = [pack for one in report.inventories for pack in _PACK.findall(one.advice or "")]
+        packs = [pack for inventory in report.inventories for pack in _PACK.findall(inventory.advice or "")]
         packs = [pack for pack in packs if pack in others]  # this server does take part
         if packs:
             self.keeper(packs).keep(only_plan=True)

@@ -92,7 +92,7 @@ def test_an_answer_to_one_inventory_is_none_to_another_with_the_same_pack_id(sit
     with pytest.raises(UsageError, match="several inventories") as caught:
         _answer(site, pack.hex())
     words = re.findall("--accept ([0-9a-f]{32}:[0-9a-f]{32})", caught.value.advice)
-    assert words == sorted(f"{one.hex()}:{pack.hex()}" for one in (STRANGER_ID, other))
+    assert words == sorted(f"{inventory_id.hex()}:{pack.hex()}" for inventory_id in (STRANGER_ID, other))
     assert len(_answer(site, f"{STRANGER_ID.hex()}:{pack.hex()}")) == 1
     assert _asked(site) == (pack.hex(),)
     assert len(_answer(site, f"{other.hex()}:{pack.hex()}")) == 1
@@ -111,7 +111,9 @@ def test_a_keeper_takes_an_answer_for_one_inventory(site: Site, tmp_path: Path) 
     with pytest.raises(UsageError, match="several inventories"):
         keeper.keep()
     keeper.accept = [f"{STRANGER_ID.hex()}:{pack.hex()}"]
-    stopped = {one.inventory: one.stopped for one in keeper.keep().inventories}[site.inventory.id.hex()]
+    stopped = {report.inventory: report.stopped for report in keeper.keep().inventories}[
+        site.inventory.id.hex()
+    ]
     assert other.hex() in stopped
     assert STRANGER_ID.hex() not in stopped
 
@@ -126,11 +128,11 @@ def test_a_keeper_is_not_held_up_by_inventories_that_somebody_invents(site: Site
         store(site.vault, b"no catalog", label)
     keeper = keeper_of(site, tmp_path / "keeper")
     began = time.process_time()
-    reports = {one.inventory: one for one in keeper.keep().inventories}
+    reports = {report.inventory: report for report in keeper.keep().inventories}
     assert time.process_time() - began < 15
     assert "not-its-own" in reports[site.inventory.id.hex()].stopped
     assert len(reports) == 301
-    closely = [one for one in reports.values() if "of its newest catalogs" not in one.stopped]
+    closely = [report for report in reports.values() if "of its newest catalogs" not in report.stopped]
     assert len(closely) == 21
 
 
@@ -139,12 +141,12 @@ def test_an_older_catalog_than_the_newest_is_an_answer_to_the_keeper(site: Site,
     thief = stranger(site, tmp_path / "thief")
     forged_full(thief, site)
     keeper = keeper_of(site, tmp_path / "keeper")
-    reports = {one.inventory: one for one in keeper.keep().inventories}
+    reports = {report.inventory: report for report in keeper.keep().inventories}
     ours = site.inventory.id.hex()
     asked = re.findall("--accept ([0-9a-f]{32})", reports[ours].advice)
     forged_full(thief, site, number=700)
     keeper.accept = asked
-    assert not {one.inventory: one for one in keeper.keep().inventories}[ours].stopped
+    assert not {report.inventory: report for report in keeper.keep().inventories}[ours].stopped
     thief.close()
 
 
@@ -154,11 +156,11 @@ def test_an_answer_for_one_server_is_none_for_another(site: Site, tmp_path: Path
     thief = stranger(site, tmp_path / "thief")
     forged_full(thief, site)
     keeper = keeper_of(site, tmp_path / "keeper")
-    reports = {one.inventory: one for one in keeper.keep().inventories}
+    reports = {report.inventory: report for report in keeper.keep().inventories}
     ours, theirs = site.inventory.id.hex(), STRANGER_ID.hex()
     asked = re.findall("--accept ([0-9a-f]{32})", reports[theirs].advice)
     keeper.accept = asked
-    reports = {one.inventory: one for one in keeper.keep().inventories}
+    reports = {report.inventory: report for report in keeper.keep().inventories}
     assert "not-its-own" not in reports[theirs].stopped
     assert "not-its-own" in reports[ours].stopped
     thief.close()

@@ -34,7 +34,7 @@ def test_a_job_of_an_ancestor_is_rebuilt_whatever_a_label_says(
     bare.new_id = InventoryId(b"aside of others.")
     report = bare.rebuild(Wish(inventory=world.site.inventory.id.hex()))
     assert sorted(job.name for job in report.jobs) == ["first", "second"]
-    assert {one.kind for one in report.suspicions} >= {"relabelled"}
+    assert {suspicion.kind for suspicion in report.suspicions} >= {"relabelled"}
     world.close(every=True)
 
 

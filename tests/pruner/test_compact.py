@@ -84,14 +84,14 @@ class Churn:
         """Of the data archives that are there."""
         with self.site.inventory.reading() as tx:
             every = archives.list_archives(tx, self.site.inventory.id)
-        return [one.state for one in every if one.label.kind is PackKind.DATA]
+        return [archive.state for archive in every if archive.label.kind is PackKind.DATA]
 
     def assert_kept(self) -> None:
         """Every kept snapshot restores as it was."""
-        for one in self.site.snapshots():
-            target = self.folder / "out" / f"{one.id} {self.clock.now():%j}"
-            self.site.restore(one.id, target)
-            assert_same_tree(self.trees[one.number], target)
+        for snapshot in self.site.snapshots():
+            target = self.folder / "out" / f"{snapshot.id} {self.clock.now():%j}"
+            self.site.restore(snapshot.id, target)
+            assert_same_tree(self.trees[snapshot.number], target)
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_live_files_are_stored_anew_without_a_retrieval_and_the_old_archive_goes
 ) -> None:
     _forget(churn, 1)
     plan = churn.compact(only_plan=True)
-    assert [one.archive.live < one.archive.length // 5 for one in plan.chosen] == [True]
+    assert [compaction.archive.live < compaction.archive.length // 5 for compaction in plan.chosen] == [True]
     assert churn.states() == [ArchiveState.STORED]
     report = churn.compact()
     assert report.freed == plan.freed > 1_500_000
@@ -258,7 +258,7 @@ def test_a_rebuild_keeps_it_retired(churn: Churn, tmp_path: Path) -> None:
 def _packs(churn: Churn) -> list[bytes]:
     with churn.site.inventory.reading() as tx:
         every = archives.list_archives(tx, churn.site.inventory.id)
-    return [bytes(one.label.pack_id) for one in every if one.label.kind is PackKind.DATA]
+    return [bytes(archive.label.pack_id) for archive in every if archive.label.kind is PackKind.DATA]
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ class Place:
         """All that the vault holds."""
         token = self.vault.request_listing(f"look {next(_numbers)}")
         self.wait()
-        return {one.archive_id for one in self.vault.fetch_listing(token).archives}
+        return {archive.archive_id for archive in self.vault.fetch_listing(token).archives}
 
 
 @pytest.fixture(params=["directory", "s3", "glacier"])
@@ -136,7 +136,7 @@ def intrude(site: Site, place: Place, folder: Path) -> Site:
     honest = list(range(1, NIGHTS + 1))
     with inventory.reading() as tx:
         every = archives.list_archives(tx, inventory.id)
-    before: list[bytes] = [one.label.pack_id for one in every]
+    before: list[bytes] = [archive.label.pack_id for archive in every]
     enrolments = site.keys.enrolments
     for number, days in enumerate((-400, 3650, -1)):  # a flood of what is left, dated as he likes
         clock = Moved(place.clock, days * DAY)
@@ -177,7 +177,7 @@ def test_within_the_floor_nothing_is_lost_and_somebody_is_told(
     for night in range(3):
         report = keeper.only()
         assert (report.stopped, report.deleted.archives) == ("", 0), f"night {night}"
-        told = {one.sign for one in report.findings}
+        told = {finding.sign for finding in report.findings}
         assert told >= {Sign.FLOOD, Sign.CONDEMNED, Sign.DATES}
         assert told & {Sign.DROPPED, Sign.FORGOTTEN}
         intruder.amend(records.MarksRecord(NIGHTS + 1, ["next"], pinned=True, note="", until=None))
@@ -186,11 +186,11 @@ def test_within_the_floor_nothing_is_lost_and_somebody_is_told(
     machine = Bare(tmp_path / "safe", place.vault, site)
     machine.rebuild(Wish(before=came), wait=place.wait)
     back = machine.site()
-    of_before = [one for one in back.snapshots() if one.number in trees]
-    assert [one.number for one in of_before] == list(trees)
-    for one in of_before:
-        back.restore(one.id, tmp_path / "out" / one.id)
-        assert_same_tree(trees[one.number], tmp_path / "out" / one.id)
+    of_before = [snapshot for snapshot in back.snapshots() if snapshot.number in trees]
+    assert [snapshot.number for snapshot in of_before] == list(trees)
+    for snapshot in of_before:
+        back.restore(snapshot.id, tmp_path / "out" / snapshot.id)
+        assert_same_tree(trees[snapshot.number], tmp_path / "out" / snapshot.id)
     back.close()
     place.sleep(2 * FLOOR)
     intruder.amend(records.MarksRecord(NIGHTS + 1, ["at last"], pinned=True, note="", until=None))

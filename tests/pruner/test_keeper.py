@@ -67,7 +67,7 @@ def test_what_was_given_up_goes_when_the_floor_is_over(kept: Kept) -> None:
     kept.clock.advance(FLOOR - timedelta(hours=1))
     waiting = kept.keeper.only()
     assert (waiting.deleted.archives, kept.data()) == (0, before)
-    assert [one.why for one in waiting.waiting] == ["held"]
+    assert [share.why for share in waiting.waiting] == ["held"]
     kept.clock.advance(timedelta(hours=2))
     done = kept.keeper.only()
     assert (done.stopped, done.findings, done.warnings) == ("", [], [])
@@ -85,7 +85,7 @@ def test_nothing_goes_before_a_person_has_answered_to_what_a_source_lost(kept: K
     kept.clock.advance(FLOOR + timedelta(hours=1))
     waiting = kept.keeper.only()
     assert (waiting.deleted.archives, kept.data()) == (0, before)
-    assert [one.why for one in waiting.waiting] == ["shrunk"]
+    assert [share.why for share in waiting.waiting] == ["shrunk"]
     kept.site.amend(accepting(newest), kind=RunKind.MARK)
     assert kept.keeper.only().deleted.archives == 1
 
@@ -196,14 +196,14 @@ def test_a_forgotten_snapshot_that_is_not_dropped_keeps_its_archives(kept: Kept)
     kept.clock.advance(FLOOR + 90 * DAY)  # condemned long ago; the server was not there to give it up
     report = kept.keeper.only()
     assert kept.data() == before - {kept.condemned}
-    assert [(one.why, one.archives) for one in report.waiting] == [("needed", 1)]
+    assert [(share.why, share.archives) for share in report.waiting] == [("needed", 1)]
 
 
 def test_what_is_taken_up_again_stays_and_its_time_begins_anew(kept: Kept) -> None:
     kept.clock.advance(FLOOR - DAY)
     with kept.site.inventory.reading() as tx:
         every = archives.list_archives(tx, kept.site.inventory.id)
-    pack = next(one.label.pack_id for one in every if one.archive_id == kept.condemned)
+    pack = next(archive.label.pack_id for archive in every if archive.archive_id == kept.condemned)
     old = micros(kept.clock.now() - 300 * DAY)
     kept.site.amend(records.TakenUpRecord([pack]))
     kept.clock.advance(2 * DAY)
@@ -211,7 +211,7 @@ def test_what_is_taken_up_again_stays_and_its_time_begins_anew(kept: Kept) -> No
     kept.site.amend(records.CondemnedRecord([pack], old))  # with a date that a server can choose
     kept.clock.advance(FLOOR - DAY)
     waiting = kept.keeper.only()
-    assert [(one.why, one.archives) for one in waiting.waiting] == [("grace", 1)]
+    assert [(share.why, share.archives) for share in waiting.waiting] == [("grace", 1)]
     assert waiting.waiting[0].until == kept.clock.now() + DAY
     kept.clock.advance(DAY)
     assert kept.keeper.only().deleted.archives == 1
@@ -237,7 +237,7 @@ def test_the_minimum_duration_is_waited_for(kept: Kept) -> None:
     Billing(kept)
     kept.clock.advance(FLOOR + DAY)
     waiting = kept.keeper.only()
-    assert (waiting.deleted.archives, [one.why for one in waiting.waiting]) == (0, ["duration"])
+    assert (waiting.deleted.archives, [share.why for share in waiting.waiting]) == (0, ["duration"])
     kept.clock.advance(180 * DAY)
     assert kept.keeper.only().deleted.archives == 1
 
@@ -267,14 +267,16 @@ def test_old_catalogs_go_two_full_generations_stay(kept: Kept) -> None:
 def test_what_the_vault_refuses_is_told(kept: Kept) -> None:
     class Locked(Around):
         def delete_archives(self, stored: Mapping[ArchiveId, datetime]) -> Mapping[ArchiveId, Refusal]:
-            return {one: Refusal("a lock keeps it") for one in stored}
+            return {archive_id: Refusal("a lock keeps it") for archive_id in stored}
 
     Locked(kept)
     kept.clock.advance(FLOOR + DAY)
     report = kept.keeper.keep()
     assert report.is_partial
     assert report.inventories[0].deleted.archives == 0
-    assert [(one.archives, one.detail) for one in report.inventories[0].refused] == [(1, "a lock keeps it")]
+    assert [(share.archives, share.detail) for share in report.inventories[0].refused] == [
+        (1, "a lock keeps it")
+    ]
 
 
 def test_a_deletion_that_was_cut_off_is_done_by_the_next(kept: Kept) -> None:
@@ -471,8 +473,12 @@ class Sleeping(Around):
         self._method = ""
         site, clock = self._kept.site, self._kept.clock
         every = list_now(self._vault).archives
-        packs = [one.label.pack_id for one in every if one.label and one.archive_id == self._kept.condemned]
-        site.amend(records.TakenUpRecord([bytes(one) for one in packs]), kind=RunKind.PRUNE)
+        packs = [
+            archive.label.pack_id
+            for archive in every
+            if archive.label and archive.archive_id == self._kept.condemned
+        ]
+        site.amend(records.TakenUpRecord([bytes(pack) for pack in packs]), kind=RunKind.PRUNE)
         clock.advance(timedelta(hours=2))
         site.backup()
 
@@ -578,7 +584,10 @@ def test_one_server_that_is_stopped_does_not_hold_up_another(kept: Kept) -> None
     inventory.close()
     kept.clock.advance(FLOOR + DAY)
     report = kept.keeper.keep()
-    told = {one.inventory: (bool(one.stopped), one.deleted.archives) for one in report.inventories}
+    told = {
+        server_report.inventory: (bool(server_report.stopped), server_report.deleted.archives)
+        for server_report in report.inventories
+    }
     assert told == {other.hex(): (True, 0), kept.site.inventory.id.hex(): (False, 1)}
     assert report.is_partial
 

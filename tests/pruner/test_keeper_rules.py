@@ -95,13 +95,13 @@ def state(*archives: StoredArchive, needed: frozenset[int] = frozenset(), **chan
     report = RebuildReport(StepStage.DONE, VaultName("v"), predecessor=OURS)
     made = State(
         report=report,
-        archives={one.archive_id: one for one in archives},
+        archives={stored.archive_id: stored for stored in archives},
         needed=needed,
-        packs=frozenset(one.pack_id for one in archives),
+        packs=frozenset(stored.pack_id for stored in archives),
         jobs={JOB: "job"},
         applied={FULL.archive_id: JOB, DELTA.archive_id: JOB},
         bases={JOB: FULL.archive_id},
-        writers={one.archive_id: (OURS, SIGNER) for one in archives},
+        writers={stored.archive_id: (OURS, SIGNER) for stored in archives},
         snapshots=(),
     )
     return replace(made, **changes)
@@ -115,13 +115,13 @@ def server(*lines: ListedArchive) -> Lineage:
 def family(*more: InventoryId) -> Family:
     """Inventories of which something was read, each with a signer of its own."""
     found = Family([])
-    for one in (OURS, *more):
-        found.note_signer(one, one[:1] * 32)
+    for inventory_id in (OURS, *more):
+        found.note_signer(inventory_id, inventory_id[:1] * 32)
     return found
 
 
 def goes(decided: Decision) -> list[int]:
-    return [one.number for one in decided.delete]
+    return [stored.number for stored in decided.delete]
 
 
 def test_what_both_states_condemn_and_do_not_need_goes() -> None:
@@ -192,7 +192,9 @@ def test_a_job_that_did_not_name_it_may_wait() -> None:
 def test_each_condition_alone_keeps_it(case: Case) -> None:
     decided = decide(case.lineage, case.newest, case.floor, case.rules)
     assert goes(decided) == []
-    assert [one.why.name.lower() for one in decided.waiting] == [case.waits][: bool(case.waits)]
+    assert [waiting_archive.why.name.lower() for waiting_archive in decided.waiting] == [case.waits][
+        : bool(case.waits)
+    ]
     counts = len(decided.needed), len(decided.held), len(decided.strange)
     assert counts == (case.needed, case.held, case.strange)
 
@@ -222,7 +224,9 @@ OLD = catalog(3, NOW - 97 * DAY)
 
 def test_an_old_catalog_goes_with_two_full_ones_above_it() -> None:
     floor = condemning(state(), 1003, FLOOR)
-    assert [one.archive_id for one in decide(server(*FULLS, OLD), state(), floor, RULES).delete] == ["a1003"]
+    assert [stored.archive_id for stored in decide(server(*FULLS, OLD), state(), floor, RULES).delete] == [
+        "a1003"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -251,7 +255,7 @@ def test_a_catalog_that_a_state_is_made_of_stays() -> None:
 
 def test_what_a_run_stored_for_nothing_goes_unless_a_state_knows_it() -> None:
     floor, lineage = condemning(state(), 1, FLOOR), server()
-    assert [one.archive_id for one in decide(lineage, state(), floor, RULES).delete] == ["a1"]
+    assert [stored.archive_id for stored in decide(lineage, state(), floor, RULES).delete] == ["a1"]
     known = state(replace(archive(), state=ArchiveState.STORED))
     assert decide(lineage, known, floor, RULES).delete == []
     assert decide(lineage, state(waits=[WAIT]), floor, RULES).delete == []
@@ -293,12 +297,12 @@ def test_catalogs_of_the_job_by_somebody_else_stop_both_until_a_person_answers()
     beside = catalog(3, NOW - DAY, inventory=THEIRS)
     listing = Listing(NOW, [FULL, DELTA, beside])
     ours, theirs = lineages(listing, family(THEIRS))
-    assert [one.inventories for one in (ours, theirs)] == [{OURS}, {THEIRS}]
-    for one in (ours, theirs):
+    assert [lineage.inventories for lineage in (ours, theirs)] == [{OURS}, {THEIRS}]
+    for lineage in (ours, theirs):
         with pytest.raises(PruneStoppedError, match="not-its-own") as caught:
-            require_its_own(one)
-        assert f"--accept {one.strangers[0].pack_id.hex()}" in caught.value.advice
-    answers = {(ours.name, pair_of(one)) for one in ours.strangers}
+            require_its_own(lineage)
+        assert f"--accept {lineage.strangers[0].pack_id.hex()}" in caught.value.advice
+    answers = {(ours.name, pair_of(stranger)) for stranger in ours.strangers}
     ours, theirs = lineages(listing, family(THEIRS), answers)
     require_its_own(ours)
     with pytest.raises(PruneStoppedError, match="not-its-own"):
@@ -365,7 +369,7 @@ def test_newer_catalogs_that_cannot_be_applied_stop_it() -> None:
 def test_servers_with_jobs_of_their_own_are_apart() -> None:
     theirs = catalog(1, NOW, job=OTHER, inventory=THEIRS)
     found = lineages(Listing(NOW, [FULL, theirs]), family(THEIRS))
-    assert [one.newest for one in found] == [OURS, THEIRS]
+    assert [lineage.newest for lineage in found] == [OURS, THEIRS]
 
 
 # What looks like an attack.
@@ -382,11 +386,11 @@ NIGHTS = [snapshot(number) for number in range(1, 13)]
 
 def signs(newest: list[Snapshot], floor: list[Snapshot], lineage: Lineage | None = None) -> list[Sign]:
     there = replace(state(), snapshots=newest), replace(state(), snapshots=floor)
-    return [one.sign for one in find_signs(lineage or server(), *there, RULES)]
+    return [finding.sign for finding in find_signs(lineage or server(), *there, RULES)]
 
 
 def forgotten(few: int, at: datetime) -> list[Snapshot]:
-    return [replace(one, forgotten_at=at) for one in NIGHTS[:few]] + NIGHTS[few:]
+    return [replace(night, forgotten_at=at) for night in NIGHTS[:few]] + NIGHTS[few:]
 
 
 def test_many_forgotten_on_one_day_are_told() -> None:
@@ -394,7 +398,7 @@ def test_many_forgotten_on_one_day_are_told() -> None:
     assert signs(NIGHTS, forgotten(4, NOW - DAY)) == []
     assert signs(NIGHTS, forgotten(5, NOW - DAY)) == [Sign.FORGOTTEN]
     assert signs(NIGHTS, forgotten(5, FLOOR - DAY)) == []
-    one_a_day = [replace(one, forgotten_at=NOW - one.number * DAY) for one in NIGHTS]
+    one_a_day = [replace(night, forgotten_at=NOW - night.number * DAY) for night in NIGHTS]
     assert signs(NIGHTS, one_a_day) == []
 
 
@@ -416,7 +420,7 @@ def test_much_condemned_on_one_day_is_told() -> None:
             archive(number, state=ArchiveState.STORED, condemned_by={}) for number in range(20, 32 - count)
         ]
         floor = state(*(archive(number, at=at) for number in range(1, count + 1)), *stored)
-        return [one.sign for one in find_signs(server(), state(), floor, RULES)]
+        return [finding.sign for finding in find_signs(server(), state(), floor, RULES)]
 
     assert told(5, NOW - DAY) == [Sign.CONDEMNED]
     assert told(4, NOW - DAY) == []

@@ -122,7 +122,7 @@ def test_the_next_backup_stores_anew_what_a_restore_found_lost(world: World) -> 
     report = world.site.with_job(sources=[world.folder / job], name=job).restore(
         snapshot, world.folder / "out"
     )
-    assert {one.path for one in report.problems} == {b"a", b"b", b"c"}
+    assert {problem.path for problem in report.problems} == {b"a", b"b", b"c"}
     assert _states(world) == ["lost"]
     world.back_up(0)
     world.judge()

@@ -55,7 +55,10 @@ class Crowded(FaultyVault):
     def fetch_listing(self, listing_id: ListingId) -> Listing:
         real = super().fetch_listing(listing_id)
         tree_hash = TreeHash(b"t" * 32)
-        more = [ListedArchive(one, "", None, SIZE, tree_hash, self.since) for one in sorted(self.listed)]
+        more = [
+            ListedArchive(archive_id, "", None, SIZE, tree_hash, self.since)
+            for archive_id in sorted(self.listed)
+        ]
         return replace(real, archives=[*real.archives, *more])
 
     def delete_archives(self, stored: Mapping[ArchiveId, datetime | None]) -> Mapping[ArchiveId, Refusal]:
@@ -158,5 +161,5 @@ def test_it_stops_between_batches_and_keeps_what_was_answered(nights: Nights) ->
     told: list[Deleted] = []
     with pytest.raises(InterruptedRunError, match="the next time"):
         delete_all(every[:3], work, told.append)
-    assert [one.gone for one in told] == [[every[0]]]
+    assert [batch.gone for batch in told] == [[every[0]]]
     assert vault.calls["delete_archives"] == 1

@@ -46,7 +46,7 @@ def test_condemned_then_deleted_after_grace(nights: Nights, tmp_path: Path) -> N
     nights.clock.advance(2 * DAY)
     waiting = nights.site.prune()
     assert waiting.deleted.archives == 0
-    assert [one.archives for one in waiting.waiting] == [2]
+    assert [group.archives for group in waiting.waiting] == [2]
     assert waiting.waiting[0].until is not None
     nights.clock.advance(2 * DAY)
     done = nights.site.prune()
@@ -54,15 +54,15 @@ def test_condemned_then_deleted_after_grace(nights: Nights, tmp_path: Path) -> N
     assert done.deleted.bytes == report.condemned.bytes
     assert len(before - nights.listed()) == 2
     nights.assert_kept()
-    assert [one.number for one in nights.site.snapshots(also_forgotten=True)] == [5, 6]
+    assert [snapshot.number for snapshot in nights.site.snapshots(also_forgotten=True)] == [5, 6]
     assert set(done.dropped) == {"job"}
     again = bare(tmp_path, nights.site)
     assert again.rebuild().state == "done"
     assert rows(again.folder) == rows(nights.site.folder)
     back = again.site()
-    for one in back.snapshots():
-        back.restore(one.id, tmp_path / "rebuilt" / one.id)
-        assert_same_tree(nights.trees[one.number], tmp_path / "rebuilt" / one.id)
+    for snapshot in back.snapshots():
+        back.restore(snapshot.id, tmp_path / "rebuilt" / snapshot.id)
+        assert_same_tree(nights.trees[snapshot.number], tmp_path / "rebuilt" / snapshot.id)
     back.close()
 
 
@@ -98,13 +98,13 @@ def test_a_server_that_may_not_delete_condemns_and_sees_what_others_deleted(nigh
     assert not waiting.may_delete
     with nights.site.inventory.reading() as tx:
         every = archives.list_archives(tx, nights.site.inventory.id)
-    condemned = {one.archive_id: None for one in every if one.state is ArchiveState.CONDEMNED}
+    condemned = {archive.archive_id: None for archive in every if archive.state is ArchiveState.CONDEMNED}
     nights.vault.delete_archives(condemned)  # type: ignore[arg-type]
     nights.clock.advance(DAY)
     report = nights.site.prune(deletes=False)
     assert report.deleted_elsewhere == 2
     assert ArchiveState.CONDEMNED not in nights.states()
-    assert [one.number for one in nights.site.snapshots(also_forgotten=True)] == [5, 6]
+    assert [snapshot.number for snapshot in nights.site.snapshots(also_forgotten=True)] == [5, 6]
     nights.assert_kept()
 
 
@@ -184,7 +184,7 @@ def test_a_snapshot_can_be_taken_back_as_long_as_its_chunks_lie_elsewhere(
     nights.clock.advance(5 * DAY)
     report = nights.site.prune()
     assert report.deleted.archives == 2
-    assert [one.number for one in nights.site.snapshots(also_forgotten=True)] == [1, 5, 6, 7]
+    assert [snapshot.number for snapshot in nights.site.snapshots(also_forgotten=True)] == [1, 5, 6, 7]
     nights.assert_lawful()
     nights.take_back(1)
     nights.assert_kept()
@@ -203,9 +203,9 @@ def test_what_is_deleted_although_a_live_file_needs_it_is_stored_again(nights: N
     """As a rebuild may find it: condemned by a catalog, deleted by somebody, and still named by an entry."""
     with nights.site.inventory.reading() as tx:
         newest = [
-            one
-            for one in archives.list_archives(tx, nights.site.inventory.id)
-            if one.label.kind is PackKind.DATA
+            archive
+            for archive in archives.list_archives(tx, nights.site.inventory.id)
+            if archive.label.kind is PackKind.DATA
         ][-1]
     assert newest.archive_id is not None
     nights.vault.delete_archives({newest.archive_id: None})

@@ -39,7 +39,7 @@ def nights(tmp_path: Path) -> Iterator[Nights]:
 
 def begin(nights: Nights, number: int, target: Path) -> None:
     """Begin a restore of a snapshot, forgotten or not, and leave it open."""
-    every = {one.number: one for one in nights.site.snapshots(also_forgotten=True)}
+    every = {snapshot.number: snapshot for snapshot in nights.site.snapshots(also_forgotten=True)}
     world = nights.site.restore_world
     plan = plan_restore(every[number], os.fsencode(nights.source), world)
     begin_restore(plan, os.fsencode(target), world, tier=Tier.STANDARD, keys=lambda: [nights.site.key])
@@ -123,7 +123,9 @@ class Lagging(FaultyVault):
     def fetch_listing(self, listing_id: ListingId) -> Listing:
         now = super().fetch_listing(listing_id)
         as_of = now.as_of - self.lag
-        return replace(now, as_of=as_of, archives=[one for one in now.archives if one.created_at < as_of])
+        return replace(
+            now, as_of=as_of, archives=[archive for archive in now.archives if archive.created_at < as_of]
+        )
 
 
 def test_a_list_of_before_the_catalogs_is_not_gone_by(nights: Nights) -> None:
@@ -135,7 +137,7 @@ def test_a_list_of_before_the_catalogs_is_not_gone_by(nights: Nights) -> None:
     before = nights.listed()
     report = site.prune()
     assert report.deleted.archives == 0
-    assert [one.why for one in report.waiting] == ["listing"]
+    assert [group.why for group in report.waiting] == ["listing"]
     assert nights.listed() >= before
     nights.clock.advance(2 * DAY)
     vault.lag = DAY
@@ -154,11 +156,11 @@ class Still(FaultyVault):
 
     def fetch_listing(self, listing_id: ListingId) -> Listing:
         now = super().fetch_listing(listing_id)
-        there = {one.archive_id for one in now.archives}
+        there = {archive.archive_id for archive in now.archives}
         if self.made is None or (
-            {one.archive_id for one in self.made.archives} != there and not self.is_late
+            {archive.archive_id for archive in self.made.archives} != there and not self.is_late
         ):
-            newest = max(one.created_at for one in now.archives)
+            newest = max(archive.created_at for archive in now.archives)
             self.made = replace(now, as_of=newest + timedelta(minutes=30))
         return self.made
 
@@ -188,7 +190,7 @@ def test_a_still_vault_is_not_believed_that_does_not_show_the_catalogs(nights: N
     nights.clock.advance(40 * DAY)
     report = site.prune()
     assert report.deleted.archives == 0
-    assert [(one.why, one.until) for one in report.waiting] == [("listing", None)]
+    assert [(group.why, group.until) for group in report.waiting] == [("listing", None)]
     vault.is_late = False
     nights.clock.advance(DAY)
     assert site.prune().deleted.archives == 1
@@ -210,7 +212,7 @@ def test_no_copy_of_a_chunk_is_overlooked(nights: Nights) -> None:
     nights.forget(1, 2, 3)
     nights.site.prune()
     with nights.site.inventory.reading() as tx:
-        (law,) = (one for one in INVARIANTS if one.name == "prefixes")
+        (law,) = (invariant for invariant in INVARIANTS if invariant.name == "prefixes")
         assert violations(tx, law) is None
 
 
@@ -226,7 +228,7 @@ class Billing(FaultyVault):
 
     def fetch_listing(self, listing_id: ListingId) -> Listing:
         now = super().fetch_listing(listing_id)
-        later = [replace(one, created_at=one.created_at + 2 * DAY) for one in now.archives]
+        later = [replace(archive, created_at=archive.created_at + 2 * DAY) for archive in now.archives]
         return replace(now, archives=later)
 
 

@@ -56,7 +56,7 @@ class Refusing(FaultyVault):
 
     def delete_archives(self, stored: Mapping[ArchiveId, datetime | None]) -> Mapping[ArchiveId, Refusal]:
         self.calls["delete_archives"] += 1
-        return {one: Refusal("it is locked", self._until) for one in stored}
+        return {archive_id: Refusal("it is locked", self._until) for archive_id in stored}
 
 
 class Telling(FaultyVault):
@@ -111,7 +111,7 @@ def test_a_vault_that_refuses_changes_nothing_but_the_day_of_the_next_try(nights
     until = nights.clock.now() + 30 * DAY
     locked = Refusing(nights.vault, until)
     report = replace(nights.site, vault=locked).prune()
-    assert [(one.archives, one.until) for one in report.refused] == [(2, until)]
+    assert [(group.archives, group.until) for group in report.refused] == [(2, until)]
     assert (report.deleted.archives, report.dropped, report.recovery_lines) == (0, {}, {})
     found = every_row(nights.site)
     assert {row[3] for row in found.pop("deletions")} == {micros(until)}
@@ -146,9 +146,9 @@ def test_what_was_refused_after_a_lost_answer_is_not_relied_on(nights: Nights) -
     nights.site = nights.site.reopen()
     locked = Refusing(nights.vault, nights.clock.now() + 30 * DAY)
     report = replace(nights.site, vault=locked).prune()
-    assert sum(one.archives for one in report.refused) == 2
+    assert sum(group.archives for group in report.refused) == 2
     assert nights.states().count(ArchiveState.DELETING) == 2
-    assert [one.number for one in nights.site.snapshots(also_forgotten=True)] == [5, 6]
+    assert [snapshot.number for snapshot in nights.site.snapshots(also_forgotten=True)] == [5, 6]
     nights.clock.advance(31 * DAY)
     assert nights.site.prune().deleted.archives == 2
     nights.assert_kept()
@@ -211,15 +211,15 @@ def test_a_restore_of_a_forgotten_snapshot_is_waited_for(nights: Nights, tmp_pat
             return super().delete_archives(stored)
 
     replace(nights.site, vault=Meanwhile(nights.vault)).prune()
-    assert [one.number for one in nights.site.snapshots(also_forgotten=True)] == [1, 5, 6]
+    assert [snapshot.number for snapshot in nights.site.snapshots(also_forgotten=True)] == [1, 5, 6]
     with nights.site.inventory.writing() as tx:  # a catalog that was stored before it began
         amendments.apply(tx, 1, [records.DroppedRecord([1])])
-    assert [one.number for one in nights.site.snapshots(also_forgotten=True)] == [1, 5, 6]
+    assert [snapshot.number for snapshot in nights.site.snapshots(also_forgotten=True)] == [1, 5, 6]
     with nights.site.inventory.writing() as tx:
         (late,) = retrievals.list_restores(tx)
         retrievals.close_restore(tx, late.number, RestoreStage.CANCELLED, nights.clock.now())
     nights.site.prune()
-    assert [one.number for one in nights.site.snapshots(also_forgotten=True)] == [5, 6]
+    assert [snapshot.number for snapshot in nights.site.snapshots(also_forgotten=True)] == [5, 6]
 
 
 def test_an_old_recovery_line_leads_to_a_state_that_is_not_older(nights: Nights, tmp_path: Path) -> None:
@@ -238,7 +238,9 @@ def test_an_old_recovery_line_leads_to_a_state_that_is_not_older(nights: Nights,
     report = back.rebuild(Wish(lines=(line,), trust=Trust()))
     assert report.state == "done"
     rebuilt = back.site()
-    assert [one.id for one in rebuilt.snapshots()] == [one.id for one in nights.site.snapshots()]
+    assert [snapshot.id for snapshot in rebuilt.snapshots()] == [
+        snapshot.id for snapshot in nights.site.snapshots()
+    ]
     rebuilt.close()
 
 

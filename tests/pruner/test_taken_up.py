@@ -61,7 +61,7 @@ def test_a_backup_does_not_build_on_what_somebody_else_deletes(nights: Nights, w
     nights.night("once again", CONTENTS)
     assert ArchiveState.UNCONFIRMED in nights.states()
     nights.assert_kept()
-    assert {one.kind for one in check(nights.site).findings} == {"missing"}
+    assert {finding.kind for finding in check(nights.site).findings} == {"missing"}
     nights.assert_kept()
 
 

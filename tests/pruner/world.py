@@ -53,7 +53,7 @@ class World(JudgedBesideOthers):
         self.has_jumped |= abs(by) > HOUR
         self.clock.advance(by)
         now = self.clock.now()
-        self.told = {one: min(at, now) for one, at in self.told.items()}
+        self.told = {archive: min(at, now) for archive, at in self.told.items()}
 
     def job(self, which: int) -> Site:
         """The server with one of its jobs."""
@@ -84,7 +84,7 @@ class World(JudgedBesideOthers):
 
     def forget(self, which: int) -> None:
         """One snapshot."""
-        kept = [one for one in self.snapshots() if not one[3]]
+        kept = [snapshot for snapshot in self.snapshots() if not snapshot[3]]
         if kept:
             chosen = kept[which % len(kept)]
             self.forgotten.add(chosen[0])  # unless it is cut off before it is told
@@ -92,19 +92,19 @@ class World(JudgedBesideOthers):
 
     def take_back(self, which: int) -> None:
         """One forgotten snapshot, if it can come back: as `forget --undo` does."""
-        gone = [one for one in self.snapshots() if one[3]]
+        gone = [snapshot_row for snapshot_row in self.snapshots() if snapshot_row[3]]
         if gone:
             snapshot, job, *_ = gone[which % len(gone)]
             with self._amending() as amender:
                 rows = self._jobs()
-                (row,) = (one for one in rows if one.name == job)
+                (row,) = (listed for listed in rows if listed.name == job)
                 chosen = [SnapshotId(snapshot)]
                 for _ in undo_of_job(self.site.inventory, amender, rows, row, chosen, if_all=False):
                     pass
 
     def pin(self, which: int) -> None:
         """A pin is a mark like any other to a prune."""
-        kept = [one for one in self.snapshots() if not one[3]]
+        kept = [snapshot for snapshot in self.snapshots() if not snapshot[3]]
         if kept:
             _, job, number, _ = kept[which % len(kept)]
             self._amend(job, records.MarksRecord(number, ["tag"], True, "", None), kind=RunKind.MARK)
@@ -122,14 +122,14 @@ class World(JudgedBesideOthers):
         site = self.site
         context = PruneContext(site.keys, site.world, site.job.sending, site.vault)
         rules = JobRules(None, None, ZoneInfo("UTC"))
-        compact(context, {JobName(one): rules for one in JOBS}, pack_size=site.job.pack_size)
+        compact(context, {JobName(job): rules for job in JOBS}, pack_size=site.job.pack_size)
 
     def undelete(self, _which: int = 0) -> None:
         """What is condemned is built upon again, as `undelete --all` does."""
         with self._amending() as amender:
             with self.site.inventory.reading() as tx:
                 chosen = chosen_archives(tx, self.vault.name, ())
-            jobs = {one.number: one for one in self._jobs()}
+            jobs = {job.number: job for job in self._jobs()}
             for job, some in said_by_jobs(chosen, jobs):
                 amender.amend(RunKind.PRUNE, job, some, {})
 
@@ -169,13 +169,13 @@ class World(JudgedBesideOthers):
         """Somebody else finds what he may delete: condemned, after grace, and no snapshot needs it."""
         now = self.clock.now()
         needed = self._needed(also_forgotten=True)
-        due = {one for one, at in self.told.items() if at + DEFAULT_GRACE <= now}
+        due = {archive for archive, at in self.told.items() if at + DEFAULT_GRACE <= now}
         self.seen = self.vault.held.keys() & due - needed
 
     def others_delete(self) -> None:
         """He deletes it, whatever was stored since."""
-        for one in sorted(self.seen & self.vault.held.keys()):
-            self._vanish(one)
+        for key in sorted(self.seen & self.vault.held.keys()):
+            self._vanish(key)
         self.seen = set()
 
     def keep(self, _which: int = 0) -> None:
@@ -218,12 +218,12 @@ class World(JudgedBesideOthers):
     def _compare(self) -> None:
         """A check by a list of the vault."""
         check(self.site)
-        lost = {one for (one,) in self._rows(_LOST)}
+        lost = {archive for (archive,) in self._rows(_LOST)}
         assert not lost & self.vault.held.keys(), "found lost, and the vault has it"
 
     def restore(self, which: int) -> None:
         """One kept snapshot, byte for byte."""
-        kept = [one for one in self.snapshots() if not one[3] and one[0] not in self.unreadable]
+        kept = [row for row in self.snapshots() if not row[3] and row[0] not in self.unreadable]
         if kept:
             snapshot, job, _, _ = kept[which % len(kept)]
             self.restore_one(snapshot, job)
@@ -237,11 +237,11 @@ class World(JudgedBesideOthers):
         target = self.folder / f"out {self.steps}"
         site = self.site.with_job(sources=[self.folder / job], name=job)
         while True:
-            before = {one for (one,) in self._rows(_LOST)}
+            before = {archive for (archive,) in self._rows(_LOST)}
             report = site.restore(snapshot, target)
-            met = {one for (one,) in self._rows(_LOST)} - before
+            met = {archive for (archive,) in self._rows(_LOST)} - before
             told = " ".join(report.warnings)
-            assert all(one in told for one in met), "met a loss, and its report does not name it"
+            assert all(archive in told for archive in met), "met a loss, and its report does not name it"
             if not (self.has_lost and met and report.problems):
                 break
             shutil.rmtree(target)
@@ -254,7 +254,7 @@ class World(JudgedBesideOthers):
         writer = self.writer()
         if writer is None:
             return
-        before = {one for one, *_, is_forgotten in self.snapshots() if not is_forgotten}
+        before = {snapshot for snapshot, *_, is_forgotten in self.snapshots() if not is_forgotten}
         self.wait_for_list()
         self.let_go()
         self.site.close()
@@ -270,13 +270,13 @@ class World(JudgedBesideOthers):
     def writer(self) -> InventoryId | None:
         """The inventory that wrote last, if every job can be rebuilt from the vault."""
         newest = [parse_header(row[0]) for row in self._rows(_NEWEST_CATALOGS)]
-        writers = {one.fields.inventory_id for one in newest}
+        writers = {header.fields.inventory_id for header in newest}
         if not writers or self._rows(_WITHOUT_FULL):
             return None
         if self._rows("SELECT 1 FROM uploads") and writers != {self.site.inventory.id}:
             return None  # what a machine that was rebuilt sent at last would be a stranger's to the next
         line = (self.site.inventory.id, *self.site.inventory.ancestors)
-        return next(one for one in line if one in writers)
+        return next(inventory_id for inventory_id in line if inventory_id in writers)
 
     def wait_for_list(self) -> None:
         """Without a recovery line the newest list is all there is."""
@@ -366,7 +366,11 @@ class World(JudgedBesideOthers):
     def close(self, *, every: bool) -> None:
         """What is kept comes back byte for byte: a few of it, or everything."""
         self.judge_rows()
-        kept = [one for one in self.snapshots() if not one[3] and one[0] not in self.unreadable]
+        kept = [
+            snapshot
+            for snapshot in self.snapshots()
+            if not snapshot[3] and snapshot[0] not in self.unreadable
+        ]
         for snapshot, job, *_ in kept if every else kept[-2:]:
             self.steps += 1
             self.restore_one(snapshot, job)

@@ -39,14 +39,14 @@ class Absurd(Struct, frozen=True):
 
     def __call__(self, stream: list[Any]) -> Iterator[Any]:
         """The stream with it."""
-        mine = [one for one in stream if isinstance(one, self.kind)]
+        mine = [record for record in stream if isinstance(record, self.kind)]
         meant: Any = mine[self.place % len(mine)] if mine else None
-        for one in stream:
-            if one is not meant:
-                yield one
+        for record in stream:
+            if record is not meant:
+                yield record
                 continue
             if self.copies:
-                yield one
+                yield record
             values = list(msgspec.structs.astuple(meant))
             values[self.field % len(values)] = self.value
             yield self.kind(*values)
@@ -98,7 +98,7 @@ absurdities = st.builds(
 
 def as_structs(stream: Iterable[Any]) -> list[Any]:
     """Entries that are written as tuples, as records."""
-    return [records.EntryRecord(*one[1:]) if isinstance(one, tuple) else one for one in stream]
+    return [records.EntryRecord(*record[1:]) if isinstance(record, tuple) else record for record in stream]
 
 
 @contextmanager
@@ -140,7 +140,7 @@ class Victim:
         (self.server.source / "second").write_text("night")
         (self.server.source / "a.txt").write_text("changed\n")
         self.server.backup()
-        self.old = [one["id"] for one in self.server.json("snapshots")]
+        self.old = [snapshot["id"] for snapshot in self.server.json("snapshots")]
         self.was = folder / "was"
         shutil.copytree(self.server.source, self.was, symlinks=True)
         shutil.copytree(self.server.folder, self._kept, symlinks=True)
@@ -161,8 +161,8 @@ class Victim:
         (source / "deep" / "b.bin").write_bytes(b"other")
 
         def twist(stream: list[Any]) -> list[Any]:
-            for one in twists:
-                stream = list(one(stream))
+            for change in twists:
+                stream = list(change(stream))
             return stream
 
         with forging(twist, full=full):

@@ -35,11 +35,11 @@ def stream(entries: int, chunks_each: int = 1) -> Iterator[Record]:
     """A full catalog's records."""
     rng = random.Random(7)
     keys = server_keys()
-    recipients = [one.public for one in keys.recipients]
+    recipients = [recipient.public for recipient in keys.recipients]
     yield records.Start(1, 2, 2, JOB_ID, "job", 1, "host", "nightvault 0")
     yield records.Secrets(keys.signer.seed, keys.secret.secret, recipients)
     yield records.VaultRecord(1, "disk")
-    yield records.DomainRecord(1, b"d" * 16, 1, [one.id for one in keys.recipients])
+    yield records.DomainRecord(1, b"d" * 16, 1, [recipient.id for recipient in keys.recipients])
     all_chunks = entries * chunks_each
     for pack in range(-(-all_chunks // CHUNKS_A_PACK)):
         number, pack_id = pack + 1, PackId(rng.randbytes(16))

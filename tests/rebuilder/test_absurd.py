@@ -32,9 +32,9 @@ def look_at_all(victim: Victim) -> list[str]:
     server = victim.server
     listed = server.json("snapshots")
     server.done("snapshots")
-    for one in listed:
-        server.done("ls", "-lr", one["id"])
-        server.json("ls", "-r", one["id"])
+    for snapshot in listed:
+        server.done("ls", "-lr", snapshot["id"])
+        server.json("ls", "-r", snapshot["id"])
     server.run("find", "*")
     server.run("--json", "find", "*", "--snapshot", "latest")
     server.run("versions", server.source / "a.txt")
@@ -45,7 +45,7 @@ def look_at_all(victim: Victim) -> list[str]:
     server.run("check", "--inventory")
     server.run("runs")
     server.run("archives")
-    return [one["id"] for one in listed]
+    return [snapshot["id"] for snapshot in listed]
 
 
 def assert_old_ones_are_whole(victim: Victim) -> None:
@@ -53,7 +53,7 @@ def assert_old_ones_are_whole(victim: Victim) -> None:
     target = victim.target()
     place = victim.server.restore(target, snapshot=victim.old[1])
     assert_same_tree(victim.was, place)
-    names = {one["path"] for one in victim.server.json("ls", "-r", victim.old[0])}
+    names = {entry["path"] for entry in victim.server.json("ls", "-r", victim.old[0])}
     assert str(victim.server.source / "a.txt") in names
     assert str(victim.server.source / "second") not in names
 
@@ -64,7 +64,11 @@ def survive(victim: Victim) -> tuple[list[str], list[str]]:
     listed = look_at_all(victim)
     assert listed[:2] == victim.old
     assert_old_ones_are_whole(victim)
-    told = [one["detail"] for one in report["suspicions"] if one["kind"] in {"out-of-range", "damaged"}]
+    told = [
+        suspicion["detail"]
+        for suspicion in report["suspicions"]
+        if suspicion["kind"] in {"out-of-range", "damaged"}
+    ]
     assert report["partial"] or not told
     return listed, told
 
@@ -118,7 +122,7 @@ def test_a_value_out_of_range_spoils_its_snapshot_alone(
     assert victim.forged_night(Absurd(kind, 0, place, value))
     listed, told = survive(victim)
     assert listed == victim.old
-    assert any(says in one for one in told), told
+    assert any(says in text for text in told), told
 
 
 @pytest.mark.parametrize(
@@ -153,7 +157,7 @@ def test_what_else_is_out_of_range_is_left_out(victim: Victim, kind: type, field
 
 def entries_of(stream: list[Any]) -> dict[bytes, records.EntryRecord]:
     """The entries of a catalog, by name; `link` lies in `new`."""
-    return {one.name: one for one in stream if isinstance(one, records.EntryRecord)}
+    return {record.name: record for record in stream if isinstance(record, records.EntryRecord)}
 
 
 @pytest.mark.parametrize("kind", ["file", "symlink"])
@@ -171,20 +175,20 @@ def test_two_entries_of_one_name_spoil_their_snapshot_alone(victim: Victim, kind
     assert victim.forged_night(twist)
     listed, told = survive(victim)
     assert listed == victim.old
-    assert any("two entries have one number or name" in one for one in told), told
+    assert any("two entries have one number or name" in text for text in told), told
 
 
 def test_a_version_that_outlives_the_next_of_its_name_spoils_what_held_both(victim: Victim) -> None:
     """A delta with new versions of names, and no word of the end of the old ones."""
 
     def twist(stream: list[Any]) -> list[Any]:
-        return [one for one in stream if not isinstance(one, records.ClosedRecord)]
+        return [record for record in stream if not isinstance(record, records.ClosedRecord)]
 
     victim.begin_anew()
     assert victim.forged_night(twist)
     listed, told = survive(victim)
     assert listed == victim.old
-    assert any("ends after the next of its name begins" in one for one in told), told
+    assert any("ends after the next of its name begins" in text for text in told), told
     laws = victim.server.run("check", "--inventory")
     assert (laws.exit_code, "follow one another" in laws.output) == (0, False), laws.output
     night = victim.server.json("backup", "main")[0]["snapshot"]
@@ -196,8 +200,8 @@ def test_the_order_of_names_means_nothing(victim: Victim) -> None:
     """Files before the directories that hold them, and the last name first."""
 
     def twist(stream: list[Any]) -> list[Any]:
-        entries = iter([one for one in stream if isinstance(one, records.EntryRecord)][::-1])
-        return [next(entries) if isinstance(one, records.EntryRecord) else one for one in stream]
+        entries = iter([record for record in stream if isinstance(record, records.EntryRecord)][::-1])
+        return [next(entries) if isinstance(record, records.EntryRecord) else record for record in stream]
 
     victim.begin_anew()
     assert victim.forged_night(twist)
@@ -205,7 +209,7 @@ def test_the_order_of_names_means_nothing(victim: Victim) -> None:
     assert (len(listed), told) == (3, [])
     place = victim.server.restore(victim.target())
     assert_same_tree(victim.server.source, place)
-    names = [one["path"] for one in victim.server.json("ls", "-r", "latest")]
+    names = [entry["path"] for entry in victim.server.json("ls", "-r", "latest")]
     assert names == list(dict.fromkeys(names))
 
 

@@ -114,7 +114,7 @@ def test_never_older_than_the_line(deltas: set[int], fulls: set[int], night: int
         assert not possible or max(possible) < night
         return
     assert (chain is None) == (not deltas and not fulls)
-    assert chain is None or chain.tip in {one.hash for one in history().deltas[night:]}
+    assert chain is None or chain.tip in {header.hash for header in history().deltas[night:]}
 
 
 @pytest.mark.parametrize(("deltas", "fulls"), [({2, 3}, {1}), ({0, 1, 2, 3}, {0}), ({2, 3}, {1, 3})])
@@ -169,7 +169,7 @@ def test_a_first_catalog_is_a_state_and_the_next_one_s_parent() -> None:
         chain = all_of(*headers).chain(JOB, INVENTORY)
         assert chain is not None
         assert chain.gap is None
-        assert ([one.catalog.number for one in chain.members], chain.tip) == (numbers, tip.hash)
+        assert ([member.catalog.number for member in chain.members], chain.tip) == (numbers, tip.hash)
     known = all_of(first, second, later)
     assert known.add(ArchiveId("a copy"), first) is None
     known.drop(ArchiveId("catalog 0"))

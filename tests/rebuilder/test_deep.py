@@ -39,7 +39,13 @@ def test_what_cannot_be_read_is_named(site: Site, tmp_path: Path, source: Path) 
     db.close()
     spoil(site, archive_id, 0.999999)
     report = Bare(tmp_path / "new", site.vault, site).rebuild(Wish(deep=True))
-    assert [(one.kind, one.archive_id) for one in report.suspicions] == [("not-covered", archive_id)]
+    assert [(suspicion.kind, suspicion.archive_id) for suspicion in report.suspicions] == [
+        ("not-covered", archive_id)
+    ]
     assert report.recovered_packs >= 1
-    data = [one for one in list_now(site.vault).archives if one.label and one.label.kind is PackKind.DATA]
+    data = [
+        archive
+        for archive in list_now(site.vault).archives
+        if archive.label and archive.label.kind is PackKind.DATA
+    ]
     assert report.recovered_packs < len(data)

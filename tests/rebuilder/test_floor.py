@@ -63,15 +63,15 @@ def test_what_is_taken_away_since_the_floor_stays_and_dates_are_the_vaults() -> 
 @given(st.lists(st.floats(-4000, 4000), min_size=1, max_size=12))
 def test_dates_rise_with_numbers_and_none_is_from_the_future(days: list[float]) -> None:
     found = list(
-        acceptance([listed(number, one) for number, one in enumerate(days, 1)], NOW, has_clock=False).values()
+        acceptance([listed(number, day) for number, day in enumerate(days, 1)], NOW, has_clock=False).values()
     )
-    right = [NOW - one * DAY for one in days if one >= -1]
+    right = [NOW - day * DAY for day in days if day >= -1]
     assert all(at in right or at == NOW for at in found)
-    first = next((number for number, one in enumerate(days) if one >= -1), len(days))
+    first = next((number for number, day in enumerate(days) if day >= -1), len(days))
     settled = found[first:]
     assert settled == sorted(settled)
     pairs = zip(settled, days[first:], strict=True)
-    assert all(at >= NOW - one * DAY for at, one in pairs if one >= -1)
+    assert all(at >= NOW - day * DAY for at, day in pairs if day >= -1)
 
 
 def test_a_date_that_was_set_back_shifts_nothing_by_more_than_a_night() -> None:

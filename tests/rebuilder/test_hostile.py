@@ -99,7 +99,11 @@ def test_descriptions_that_lie(site: Site, new: Bare, other: bytes) -> None:
     assert label is not None
     lie = replace(label, number=1, job_id=other)
     describe_anew(site, known[3, "delta"].archive_id, describe(lie))
-    data = next(one for one in list_now(site.vault).archives if one.label and one.label.kind is PackKind.DATA)
+    data = next(
+        archive
+        for archive in list_now(site.vault).archives
+        if archive.label and archive.label.kind is PackKind.DATA
+    )
     assert data.label is not None
     fake = replace(
         lie, pack_id=data.label.pack_id, number=99, generation=Generation.FULL, job_id=label.job_id
@@ -170,12 +174,16 @@ def test_two_children_of_one_parent(site: Site, new: Bare, tmp_path: Path) -> No
     with pytest.raises(ForkError, match="two catalogs go on from the same one") as caught:
         new.rebuild()
     assert "--tip" in caught.value.advice
-    packs = {one.archive_id: one.label.pack_id.hex() for one in list_now(site.vault).archives if one.label}
+    packs = {
+        archive.archive_id: archive.label.pack_id.hex()
+        for archive in list_now(site.vault).archives
+        if archive.label
+    }
     report = new.rebuild(Wish(tip=packs[ArchiveId(theirs.catalog)]))
     assert report.state == "done"
     rebuilt = new.site()
     assert rebuilt.snapshot().id == theirs.snapshot
-    assert ours.snapshot not in {one.id for one in rebuilt.snapshots()}
+    assert ours.snapshot not in {snapshot.id for snapshot in rebuilt.snapshots()}
     rebuilt.close()
     copied.close()
     again.close()
@@ -190,12 +198,16 @@ def test_copies_that_wrote_unseen_are_named_though_a_full_catalog_came_later(
     theirs, ours = copied.backup(), again.backup()
     copied.clock.sleep(3600)
     replace(again, most_deltas=1).backup()
-    packs = {one.archive_id: one.label.pack_id.hex() for one in list_now(site.vault).archives if one.label}
-    both = [packs[ArchiveId(one.catalog)] for one in (theirs, ours)]
+    packs = {
+        archive.archive_id: archive.label.pack_id.hex()
+        for archive in list_now(site.vault).archives
+        if archive.label
+    }
+    both = [packs[ArchiveId(made.catalog)] for made in (theirs, ours)]
     again.clock.sleep(40 * 86400)
     assert "is there twice" in keeper_of(site, tmp_path / "keeper").only().stopped
     report = new.rebuild()
-    told = [one.detail for one in report.suspicions if one.kind == "newer"]
+    told = [suspicion.detail for suspicion in report.suspicions if suspicion.kind == "newer"]
     assert [pack for pack in both if any(pack in detail for detail in told)] == both
     assert report.is_partial
     other = Bare(tmp_path / "the other", site.vault, site)
@@ -220,11 +232,17 @@ def test_the_line_decides_a_fork(site: Site, new: Bare, tmp_path: Path) -> None:
 
 
 def test_a_pack_kept_back_is_named(site: Site, new: Bare) -> None:
-    data = [one for one in list_now(site.vault).archives if one.label and one.label.kind is PackKind.DATA]
+    data = [
+        archive
+        for archive in list_now(site.vault).archives
+        if archive.label and archive.label.kind is PackKind.DATA
+    ]
     remove(site, data[0].archive_id)
     site.clock.sleep(7200)
     report = new.rebuild()
-    assert [(one.kind, one.archive_id) for one in report.suspicions] == [("withheld", data[0].archive_id)]
+    assert [(suspicion.kind, suspicion.archive_id) for suspicion in report.suspicions] == [
+        ("withheld", data[0].archive_id)
+    ]
     assert report.is_partial
     assert report.unconfirmed == 0
     assert (data[0].archive_id, "lost") in {(row[8], row[3]) for row in rows(new.folder)["data"]}

@@ -97,7 +97,7 @@ def freeze_catalogs(client: Any, emulator: RunningEmulator, site: Site, into: st
     )
     emulator.advance(3 * DAY)
     found = client.list_objects_v2(Bucket=bucket, Prefix="a/meta/")["Contents"]
-    assert {one["StorageClass"] for one in found} == {into}
+    assert {catalog["StorageClass"] for catalog in found} == {into}
 
 
 def bucket_of(site: Site) -> str:
@@ -224,12 +224,12 @@ def test_an_uncovered_pack_that_is_damaged_is_named(
     made: Any, client: Any, source: Path, tmp_path: Path, place: float
 ) -> None:
     site = made(client, "GLACIER_IR")
-    before = {one.archive_id for one in list_now(site.vault).archives}
+    before = {archive.archive_id for archive in list_now(site.vault).archives}
     add_a_night(site, source)
     archive_id = next(
-        one.archive_id
-        for one in list_now(site.vault).archives
-        if one.label and one.label.kind is PackKind.DATA and one.archive_id not in before
+        archive.archive_id
+        for archive in list_now(site.vault).archives
+        if archive.label and archive.label.kind is PackKind.DATA and archive.archive_id not in before
     )
     key = {"Bucket": bucket_of(site), "Key": f"a/{archive_id}"}
     data = bytearray(client.get_object(**key)["Body"].read())
@@ -237,7 +237,9 @@ def test_an_uncovered_pack_that_is_damaged_is_named(
     client.put_object(**key, Body=bytes(data), StorageClass="GLACIER_IR")
     asked = Asked(client, key["Bucket"])
     report = bare(tmp_path, site).act(Wish(deep=True))
-    assert [(one.kind, one.archive_id) for one in report.suspicions] == [("not-covered", archive_id)]
+    assert [(suspicion.kind, suspicion.archive_id) for suspicion in report.suspicions] == [
+        ("not-covered", archive_id)
+    ]
     assert report.recovered_packs == 1
     assert asked["GetObject"] > 0
 

@@ -33,7 +33,7 @@ def test_both_jobs_row_by_row(pair: tuple[Site, Site], tmp_path: Path) -> None:
 
 def test_both_lines_and_no_list(pair: tuple[Site, Site], tmp_path: Path) -> None:
     new = bare(tmp_path, pair[0])
-    report = new.rebuild(Wish(lines=[line_of(one) for one in pair]))
+    report = new.rebuild(Wish(lines=[line_of(site) for site in pair]))
     assert all(job.line_met for job in report.jobs)
     assert rows(new.folder)["entries"] == rows(pair[0].folder)["entries"]
     assert rows(new.folder)["chunks"] == rows(pair[0].folder)["chunks"]
@@ -48,5 +48,5 @@ def test_one_job_has_all_that_it_needs(pair: tuple[Site, Site], tmp_path: Path) 
     assert (tmp_path / "out" / "own").read_text() == "own"
     assert (tmp_path / "out" / "copy of large").stat().st_size > 1000
     with site.inventory.reading() as tx:
-        assert {one.job for one in snapshots.list_snapshots(tx)} == {"zweiter"}
+        assert {snapshot.job for snapshot in snapshots.list_snapshots(tx)} == {"zweiter"}
     site.close()

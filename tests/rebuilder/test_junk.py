@@ -134,7 +134,7 @@ def test_an_honest_large_catalog_comes_down(site: Site, tmp_path: Path) -> None:
         (folder / os.urandom(110).hex()).touch()
     site = replace(site, most_deltas=1)
     site.backup()
-    assert max(one.size for one in catalogs(site).values()) > MIB
+    assert max(archive.size for archive in catalogs(site).values()) > MIB
     found = rebuilt(site, tmp_path)
     assert found.kinds == []
     assert found.snapshots == rows(site.folder)["snapshots"]

@@ -78,10 +78,10 @@ def catalog(
 ) -> ListedArchive:
     """A catalog in the vault."""
     return next(
-        one
-        for one in list_now(site.vault).archives
-        if one.label and (one.label.number, one.label.generation) == (number, generation)
-        if among is None or one.archive_id in among
+        archive
+        for archive in list_now(site.vault).archives
+        if archive.label and (archive.label.number, archive.label.generation) == (number, generation)
+        if among is None or archive.archive_id in among
     )
 
 
@@ -109,7 +109,7 @@ def make_newer(site: Site, number: int, signer: Signer | None = OURS, **which: A
 
 
 def suspicions(report: object) -> list[tuple[str, str]]:
-    return [(one.kind, one.detail) for one in report.suspicions]  # type: ignore[attr-defined]
+    return [(suspicion.kind, suspicion.detail) for suspicion in report.suspicions]  # type: ignore[attr-defined]
 
 
 def test_a_newer_delta_stops_a_rebuild(site: Site, new: Bare) -> None:
@@ -178,9 +178,9 @@ def test_a_header_of_another_layout_is_named_alone(site: Site, new: Bare) -> Non
 
 
 def test_nothing_but_another_layout(site: Site, new: Bare) -> None:
-    for one in list_now(site.vault).archives:
-        if one.label is not None and one.label.generation is not None:
-            rewrite(site.folder.parent / "vault", one.archive_id, 8, b"\x02\x00", None)
+    for archive in list_now(site.vault).archives:
+        if archive.label is not None and archive.label.generation is not None:
+            rewrite(site.folder.parent / "vault", archive.archive_id, 8, b"\x02\x00", None)
     with pytest.raises(NewerFormatError, match="3 catalogs that were written by a newer nightvault"):
         new.rebuild()
 
@@ -205,7 +205,11 @@ def test_a_line_of_before_gives_its_state(site: Site, new: Bare) -> None:
 def test_jobs_that_are_not_wanted_do_not_matter(site: Site, new: Bare) -> None:
     other = site.with_job(name="other")
     other.backup()
-    numbers = {one.label.job_id for one in list_now(site.vault).archives if one.label and one.label.job_id}
+    numbers = {
+        archive.label.job_id
+        for archive in list_now(site.vault).archives
+        if archive.label and archive.label.job_id
+    }
     assert len(numbers) == 2
     make_newer(site, 3)
     report = new.rebuild(Wish(jobs=frozenset({"other"})))
@@ -219,7 +223,7 @@ def test_jobs_that_are_not_wanted_do_not_matter(site: Site, new: Bare) -> None:
 
 def test_a_job_whose_name_cannot_be_read(site: Site, new: Bare) -> None:
     """It may be the wanted one, unless all that are wanted were found."""
-    first = {one.archive_id for one in list_now(site.vault).archives}
+    first = {archive.archive_id for archive in list_now(site.vault).archives}
     site.with_job(name="other").backup()
     for number, kind in ((1, Generation.FULL), (2, Generation.DELTA)):
         make_newer(site, number, generation=kind, among=first)
@@ -270,8 +274,8 @@ def test_the_command_says_it_in_one_sentence(tmp_path: Path) -> None:
     with forging(later):
         words = ["--config", str(server.config), "backup", "main"]
         assert CliRunner().invoke(main, words, obj=CliAt(server.clock)).exit_code == 0
-    before = sorted(one.name for one in server.state.iterdir())
+    before = sorted(path.name for path in server.state.iterdir())
     result = server.run("rebuild", "--set-aside", "--key", server.key_file)
     assert result.exit_code == 1
     assert NEWER in " ".join(result.stderr.split())
-    assert sorted(one.name for one in server.state.iterdir() if "rebuild" not in one.name) == before
+    assert sorted(path.name for path in server.state.iterdir() if "rebuild" not in path.name) == before

@@ -58,9 +58,9 @@ def catalogs_of(site: Site) -> dict[tuple[int, str], Archive]:
     with site.inventory.reading() as tx:
         found = archives.list_archives(tx, site.inventory.id)
     return {
-        (one.label.number, one.label.generation.name.lower()): one
-        for one in found
-        if one.label.generation is not None and one.label.inventory_id == site.inventory.id
+        (archive.label.number, archive.label.generation.name.lower()): archive
+        for archive in found
+        if archive.label.generation is not None and archive.label.inventory_id == site.inventory.id
     }
 
 
@@ -74,9 +74,9 @@ def prune_catalogs(site: Site) -> list[int]:
     known = catalogs_of(site)
     fulls = sorted(number for number, generation in known if generation == "full")
     old = [number for number, _ in known if number < fulls[-2]]
-    for key, one in known.items():
+    for key, archive in known.items():
         if key[0] in old:
-            remove(site, one)
+            remove(site, archive)
     return sorted(old)
 
 
@@ -109,9 +109,9 @@ def test_an_older_state_is_refused_all_the_same(old: Site, place: Place, tmp_pat
     before = set(catalogs_of(old))
     nights(old, "b")
     line = line_of(old)
-    for key, one in catalogs_of(old).items():
+    for key, archive in catalogs_of(old).items():
         if key not in before:
-            remove(old, one)
+            remove(old, archive)
     place.pass_hours()
     new = bare(tmp_path, old)
     with pytest.raises(OlderStateError, match=f"catalog {line.number} "):
@@ -128,8 +128,8 @@ def successor(site: Site, tmp_path: Path, name: str) -> Site:
 
 
 def remove_all(site: Site) -> None:
-    for one in catalogs_of(site).values():
-        remove(site, one)
+    for archive in catalogs_of(site).values():
+        remove(site, archive)
 
 
 def test_a_line_of_before_a_rebuild(old: Site, place: Place, tmp_path: Path) -> None:
@@ -203,5 +203,5 @@ def test_only_the_newest_generation_is_asked_for(
     monkeypatch.setattr(old.vault, "request_retrieval", counting)
     rebuild(bare(tmp_path, old), place, line)
     assert line.full is not None
-    wanted = {one.archive_id for (number, _), one in catalogs_of(old).items() if number >= newest}
+    wanted = {archive.archive_id for (number, _), archive in catalogs_of(old).items() if number >= newest}
     assert asked == wanted | {line.delta.archive_id, line.full.archive_id}

@@ -249,7 +249,7 @@ def test_a_label_with_a_high_number_hides_no_ancestor(shared: SharedVault) -> No
         store(shared.vault, b"no catalog", ArchiveLabel(*place))
     shared.pass_time()
     report, _ = rebuilt(shared, heir, "again")
-    assert sorted(one.name for one in report.jobs) == ["job", "second"]
+    assert sorted(job.name for job in report.jobs) == ["job", "second"]
 
 
 @pytest.mark.slow
@@ -268,7 +268,7 @@ def test_junk_under_this_servers_name_ends_in_a_cold_vault(shared: SharedVault) 
         acts += 1
         assert acts < 10
         shared.wait()
-    assert [one.number for one in report.jobs] == [line_of(first).number]
+    assert [job.number for job in report.jobs] == [line_of(first).number]
 
 
 @pytest.mark.parametrize("shared", ["directory"], indirect=True)

@@ -78,7 +78,7 @@ def test_it_goes_on_backing_up(site: Site, tmp_path: Path, source: Path) -> None
     report = again.backup()
     assert report.bytes_new < 1000, "nothing that the vault has is sent again"
     trees[again.snapshot().number] = snapshot_of(source)
-    known = [one.archive_id for one in list_now(site.vault).archives]
+    known = [archive.archive_id for archive in list_now(site.vault).archives]
     assert len(known) == len(set(known))
     # And the server that was rebuilt is lost as well.
     third = Bare(tmp_path / "third", site.vault, site, new_id=INVENTORY_ID)
@@ -88,7 +88,7 @@ def test_it_goes_on_backing_up(site: Site, tmp_path: Path, source: Path) -> None
     for snapshot in last.snapshots():
         last.restore(snapshot.id, tmp_path / "third out" / snapshot.id)
         assert_same_tree(trees[snapshot.number], tmp_path / "third out" / snapshot.id)
-    assert {one.number for one in last.snapshots()} == set(trees)
+    assert {snapshot.number for snapshot in last.snapshots()} == set(trees)
     again.close()
     last.close()
 

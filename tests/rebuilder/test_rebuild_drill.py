@@ -84,7 +84,9 @@ def test_it_is_for_its_owner_alone(drilling: Drilling) -> None:
 
     class Looking(Silent):
         def start(self, *words: Any, **more: Any) -> None:
-            seen.extend(os.stat(one).st_mode & 0o77 for one in (drilling.folder, drilling.folder / "scratch"))
+            seen.extend(
+                os.stat(path).st_mode & 0o77 for path in (drilling.folder, drilling.folder / "scratch")
+            )
             seen.extend(path.stat().st_mode & 0o77 for path in (drilling.folder / "scratch").iterdir())
             super().start(*words, **more)
 
@@ -106,7 +108,7 @@ def test_differences_are_named_by_kind(drilling: Drilling) -> None:
     report = drilling.step()
     assert not report.are_same
     assert report.comparison is not None
-    found = {(one.table, one.kind): one for one in report.comparison.differences}
+    found = {(difference.table, difference.kind): difference for difference in report.comparison.differences}
     assert set(found) == {("entries", "mode"), ("snapshots", "only in the rebuilt one")}
     modes = found["entries", "mode"]
     assert modes.count > len(modes.examples) == 5
@@ -121,8 +123,8 @@ def test_what_a_backup_records_a_moment_later_is_none(
 
     def in_use(*statements: str) -> None:
         with closing(sqlite3.connect(site.folder / "inventory.sqlite")) as database, database:
-            for one in statements:
-                database.execute(one)
+            for statement in statements:
+                database.execute(statement)
 
     def sleep(seconds: float) -> None:
         slept.append(seconds)
@@ -147,7 +149,9 @@ def test_what_the_vault_lost_is_a_difference(drilling: Drilling) -> None:
     drilling.site.clock.sleep(60)
     report = drilling.step()
     assert report.comparison is not None
-    assert [(one.table, one.kind) for one in report.comparison.differences] == [("catalogs", MISSING)]
+    assert [(difference.table, difference.kind) for difference in report.comparison.differences] == [
+        ("catalogs", MISSING)
+    ]
 
 
 @pytest.mark.parametrize(

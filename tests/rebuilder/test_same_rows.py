@@ -26,9 +26,9 @@ from tests.support.catalogs import catalogs, remove
 from tests.support.rebuilding import bare
 
 DAY = timedelta(days=1)
-CARRIED = {one.table: one for one in PAIRINGS}
+CARRIED = {pairing.table: pairing for pairing in PAIRINGS}
 A_DIRECTORY = "SELECT min(number) AS number FROM entries WHERE kind = 2 AND removed_in IS NULL"
-UNKNOWN = {name for one in UNKNOWABLE for name in one.what}
+UNKNOWN = {name for unknowable in UNKNOWABLE for name in unknowable.what}
 
 
 @pytest.fixture
@@ -85,14 +85,14 @@ def test_a_catalog_that_the_vault_holds_twice_is_no_difference(
             f"UPDATE archives SET archive_id = 'the other one'{spoils} WHERE number = ({newest})"
         )
     found = compared(lived, file)
-    explained = [one.count for one in found.explained if one.kind == "archive_id"]
+    explained = [difference.count for difference in found.explained if difference.kind == "archive_id"]
     assert (found.are_same, explained) == ((False, []) if bytes_too else (True, [1]))
 
 
 def test_all_that_catalogs_carry_is_the_same(lived: Site, tmp_path: Path) -> None:
     found = compared(lived, rebuilt(lived, tmp_path))
     assert found.differences == []
-    assert [one.why for one in found.explained] in ([], [UNNAMED])
+    assert [difference.why for difference in found.explained] in ([], [UNNAMED])
     assert set(found.rows) == set(CARRIED)
     assert all(found.rows.values()), f"nothing was compared: {found.rows}"
 
@@ -135,7 +135,7 @@ def test_a_change_of_any_column_is_a_difference(lived: Site, tmp_path: Path) -> 
             change = "'lost'"
         with closing(sqlite3.connect(file)) as database, database:
             where = "is_mount = 1" if table.name == "hints" else "1"
-            keys = ", ".join(f'"{one.name}"' for one in table.primary_key)
+            keys = ", ".join(f'"{column.name}"' for column in table.primary_key)
             sql = f"""UPDATE "{table.name}" SET "{name}" = {change} WHERE ({keys}) IN
                       (SELECT {keys} FROM "{table.name}" WHERE {where} LIMIT 1)"""
             assert database.execute(sql).rowcount == 1
@@ -150,9 +150,9 @@ def empty(kind: str) -> str:
 
 def test_a_row_that_one_side_lacks_is_a_difference(lived: Site, tmp_path: Path) -> None:
     file, used = rebuilt(lived, tmp_path), lived.folder / "inventory.sqlite"
-    copies = {one: tmp_path / f"copy of {number}" for number, one in enumerate((file, used))}
-    for one, copy in copies.items():
-        with closing(sqlite3.connect(one)) as source, closing(sqlite3.connect(copy)) as target:
+    copies = {path: tmp_path / f"copy of {number}" for number, path in enumerate((file, used))}
+    for path, copy in copies.items():
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
             source.backup(target)
             target.execute("PRAGMA journal_mode=DELETE")
     whole = {copy: copy.read_bytes() for copy in copies.values()}
@@ -164,12 +164,12 @@ def test_a_row_that_one_side_lacks_is_a_difference(lived: Site, tmp_path: Path) 
         found = compare(str(copies[file]), str(copies[used]), lived.vault.name, shown_until=until)
         assert not found.are_same
         if name not in {"vaults", "domains", "archives"}:  # of which others are missed
-            assert (name, kind) in {(one.table, one.kind) for one in found.differences}
+            assert (name, kind) in {(difference.table, difference.kind) for difference in found.differences}
 
 
 def remove_a_row(file: Path, name: str) -> None:
     where = "is_mount = 1" if name == "hints" else "1"
-    keys = ", ".join(f'"{one.name}"' for one in METADATA.tables[name].primary_key)
+    keys = ", ".join(f'"{column.name}"' for column in METADATA.tables[name].primary_key)
     sql = f"""DELETE FROM "{name}" WHERE ({keys}) IN
               (SELECT {keys} FROM "{name}" WHERE {where} ORDER BY 1 DESC LIMIT 1)"""
     with closing(sqlite3.connect(file)) as database, database:
@@ -187,12 +187,14 @@ def test_what_came_after_the_rebuilt_state_is_left_out(lived: Site, tmp_path: Pa
     lived.amend(records.ForgottenRecord([2, 3], micros(lived.clock.now())))
     found = compared(lived, file, listed)
     assert found.differences == []
-    assert [one.count for one in found.explained if one.kind == "forgotten_at"] == [2]
-    assert {one.why for one in found.explained if one.table == "snapshots"} == {SINCE}
+    assert [difference.count for difference in found.explained if difference.kind == "forgotten_at"] == [2]
+    assert {difference.why for difference in found.explained if difference.table == "snapshots"} == {SINCE}
     lived.amend(records.DroppedRecord([1, 2]))
     found = compared(lived, file, listed)
     assert found.differences == []
-    assert {"snapshots", "entries"} <= {one.table for one in found.explained if one.why == SINCE}
+    assert {"snapshots", "entries"} <= {
+        difference.table for difference in found.explained if difference.why == SINCE
+    }
     with closing(sqlite3.connect(file)) as database, database:
         database.execute("UPDATE entries SET mode = mode + 1 WHERE name = ?", (b"third night",))
     (one,) = compared(lived, file, listed).differences

@@ -95,5 +95,5 @@ def test_an_absurd_one_is_left_out_alone(site: Site, tmp_path: Path) -> None:
         store_full(site)
     new = bare(tmp_path, site)
     report = new.rebuild()
-    assert [one.kind for one in report.suspicions] == ["out-of-range"]
+    assert [suspicion.kind for suspicion in report.suspicions] == ["out-of-range"]
     assert report.jobs[0].snapshots == 4

@@ -59,15 +59,15 @@ class Bench:
 
 def columns_of(entries: Sequence[RestoreEntry], chunks: Sequence[bytes]) -> NewFiles:
     """Small files one after the other in a buffer, as they are handed out."""
-    paths = sorted({one.directory for one in entries})
-    ends = [*accumulate(one.size for one in entries)]
+    paths = sorted({entry.directory for entry in entries})
+    ends = [*accumulate(entry.size for entry in entries)]
     return NewFiles(
         paths,
-        [paths.index(one.directory) for one in entries],
-        [one.name for one in entries],
-        [one.mode for one in entries],
-        [(one.owner.uid, one.owner.gid) for one in entries],
-        [one.mtime_ns for one in entries],
+        [paths.index(entry.directory) for entry in entries],
+        [entry.name for entry in entries],
+        [entry.mode for entry in entries],
+        [(entry.owner.uid, entry.owner.gid) for entry in entries],
+        [entry.mtime_ns for entry in entries],
         [0, *ends[:-1]],
         ends,
         chunks,

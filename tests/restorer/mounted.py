@@ -235,7 +235,7 @@ def unmounted_since(case: Case) -> dict[str, Any]:
     plant(case.source / "stray")
     disk = case.source / "disk"
     elsewhere = case.plan(target=case.folder, path=os.fsencode(disk)).left_alone
-    assert not [one for one in elsewhere if "mount point" in one], "only in place"
+    assert not [text for text in elsewhere if "mount point" in text], "only in place"
     beside = Choice(paths=(os.fsencode(case.source / "top"),))
     assert not case.plan(beside).left_alone, "only where something is written"
     below = case.plan(target=disk, path=os.fsencode(disk))
@@ -277,8 +277,8 @@ def told_of_nesting(case: Case) -> dict[str, Any]:
     for name, more in (("plain", {}), ("excluded", {"exclude": ["in side"]})):
         config = config_of(document | {"job": [job | more]}, "nv.toml")
         warnings = own_in_sources(config, config.jobs[0], list(map(str, places.values())))
-        told[name] = [one.partition(" `")[0] for one in warnings]
-    return {name: [one.replace(f"{case.folder}/", "") for one in some] for name, some in told.items()}
+        told[name] = [warning.partition(" `")[0] for warning in warnings]
+    return {name: [text.replace(f"{case.folder}/", "") for text in some] for name, some in told.items()}
 
 
 CASES: dict[str, Callable[[Case], dict[str, Any]]] = {

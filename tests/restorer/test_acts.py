@@ -231,11 +231,11 @@ def test_a_file_that_the_target_cannot_hold_is_reported_and_the_rest_goes_on(
 def test_an_archive_that_is_lost_between_plan_and_request(full: Site, source: Path, out: Path) -> None:
     world = full.restore_world
     plan = plan_restore(full.snapshot(), os.fsencode(source), world)
-    assert plan.retrieved == sum(one.extent.length for one in plan.ranges) > 0
+    assert plan.retrieved == sum(part.extent.length for part in plan.ranges) > 0
     restore = begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, keys=lambda: [full.key])
     sql(full, "UPDATE archives SET archive_id = NULL, state = 'lost' WHERE number = 1")
     known = advance(restore, world)
-    assert [one.state for one in known if one.archive == 1] == ["failed"]
+    assert [retrieval.state for retrieval in known if retrieval.archive == 1] == ["failed"]
     report = deliver(restore, known, world)
     assert {os.path.basename(problem.path) for problem in report.problems} == users_of(full, "archive = 1")
 

@@ -51,7 +51,7 @@ def ignore_case(monkeypatch: pytest.MonkeyPatch) -> None:
         if directory is None or os.fspath(name) in {"", b"", ".", b"."}:
             return name
         names = os.listdir(f"/proc/self/fd/{directory}")  # which may be open for its path alone
-        found = [one for one in names if folded(one) == folded(name)]
+        found = [other for other in names if folded(other) == folded(name)]
         return type(name)(os.fsencode(found[0])) if found and isinstance(name, bytes) else name
 
     def of_one(function: Callable[..., Any]) -> Callable[..., Any]:

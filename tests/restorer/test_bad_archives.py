@@ -202,11 +202,13 @@ def out(tmp_path: Path) -> Path:
 
 def assert_spoilt(rig: Rig, report: RestoreReport, spoilt: set[bytes], out: Path, why: str) -> None:
     """These files are named with that reason, the others are there."""
-    assert {os.path.basename(one.path) for one in report.problems} == spoilt
-    assert all(why in one.detail for one in report.problems), report.problems
+    assert {os.path.basename(problem.path) for problem in report.problems} == spoilt
+    assert all(why in problem.detail for problem in report.problems), report.problems
     assert report.outcome is (Outcome.PARTIAL if spoilt else Outcome.DONE)
     seen = snapshot_of(rig.source)
-    assert_same_tree({name: one for name, one in seen.items() if os.path.basename(name) not in spoilt}, out)
+    assert_same_tree(
+        {name: entry for name, entry in seen.items() if os.path.basename(name) not in spoilt}, out
+    )
     assert leftovers(out) == []
 
 
@@ -398,7 +400,7 @@ def test_what_became_whole_again_is_asked_for_anew(rig: Rig, out: Path) -> None:
     rig.site.vault.delete_archives({ArchiveId(archive_id): None})
     begun = rig.begin(out)
     known = advance(begun, rig.site.restore_world)
-    assert [one.state for one in known if one.archive == archive] == ["failed"]
+    assert [retrieval.state for retrieval in known if retrieval.archive == archive] == ["failed"]
     rig.put(archive_id, data)
     assert_spoilt(rig, rig.go_on(begun), set(), out, "")
 
@@ -415,7 +417,7 @@ def test_the_daemon_asks_once_more_when_all_else_came(rig: Rig, out: Path) -> No
     rig.put(archive_id, data)
     rig.pass_hours()
     known = advance(begun, world)
-    assert [one.state for one in known if one.archive == archive] != ["failed"]
+    assert [retrieval.state for retrieval in known if retrieval.archive == archive] != ["failed"]
     rig.pass_hours()
     assert_spoilt(rig, deliver(begun, advance(begun, world), world), set(), out, "")
 
@@ -424,8 +426,10 @@ def test_a_retrieval_that_fails_time_and_again_is_not_paid_for_ever(rig: Rig, ou
     class Failing(FaultyVault):
         def retrieval_statuses(self, ids: Any) -> Any:
             return {
-                one: RetrievalStatus(RetrievalState.FAILED, "out of order") if one in bad else status
-                for one, status in super().retrieval_statuses(ids).items()
+                retrieval_id: RetrievalStatus(RetrievalState.FAILED, "out of order")
+                if retrieval_id in bad
+                else status
+                for retrieval_id, status in super().retrieval_statuses(ids).items()
             }
 
         def request_retrieval(self, archive_id: ArchiveId, *rest: Any) -> RetrievalId:
@@ -451,9 +455,9 @@ def test_a_tar_lacks_what_cannot_be_had_and_a_file_breaks_off(rig: Rig) -> None:
     data = io.BytesIO()
     report = dumped(rig, os.fsencode(rig.source), "tar", data)
     assert report.outcome is Outcome.PARTIAL
-    assert {os.path.basename(one.path) for one in report.problems} == spoilt
-    assert all("gone from the vault" in one.detail for one in report.problems)
-    assert [archive_id in one for one in report.warnings] == [True]
+    assert {os.path.basename(problem.path) for problem in report.problems} == spoilt
+    assert all("gone from the vault" in problem.detail for problem in report.problems)
+    assert [archive_id in warning for warning in report.warnings] == [True]
     with tarfile.open(fileobj=io.BytesIO(data.getvalue())) as tar:
         names = {os.fsencode(os.path.basename(name)) for name in tar.getnames()}
     assert not names & spoilt

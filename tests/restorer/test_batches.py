@@ -70,15 +70,17 @@ def test_each_file_once_and_few_in_a_batch(
         keys = [*range(key, min(FILES, key + count))]
         key += count + step
         sharing.add(keys, [0] * len(keys), [size] * len(keys), [b""] * len(keys))
-        wanted += [(b"%d" % one, size) for one in keys]
+        wanted += [(b"%d" % number, size) for number in keys]
         total += size * len(keys)
     assert sharing.end() == total
-    sizes = [[end - start for start, end in zip(one.starts, one.ends, strict=True)] for one in writer.made]
-    names = [name for one in writer.made for name in one.names]
+    sizes = [
+        [end - start for start, end in zip(files.starts, files.ends, strict=True)] for files in writer.made
+    ]
+    names = [name for files in writer.made for name in files.names]
     assert [*zip(names, [size for some in sizes for size in some], strict=True)] == wanted
-    for one, some in zip(writer.made, sizes, strict=True):
-        assert 1 <= len(one.names) <= MOST_FILES
-        assert len(set(one.paths)) <= MOST_DIRECTORIES
+    for files, some in zip(writer.made, sizes, strict=True):
+        assert 1 <= len(files.names) <= MOST_FILES
+        assert len(set(files.paths)) <= MOST_DIRECTORIES
         assert sum(some[:-1]) < LARGEST
 
 
@@ -88,4 +90,4 @@ def test_batches_are_large_where_many_files_follow_each_other() -> None:
         sharing.begin(memoryview(b""))
         sharing.add(range(count), [0] * count, [45] * count, [b""] * count)
         sharing.end()
-        assert max(len(one.names) for one in writer.made) == most
+        assert max(len(files.names) for files in writer.made) == most

@@ -60,7 +60,7 @@ def test_what_came_after_the_question_is_not_removed(full: Site, source: Path, o
     (out / "later").write_text("x")
     report = finish(full, restore)
     assert report.removed == 1
-    assert [os.fsdecode(one.path) for one in report.problems] == ["sub/old"]
+    assert [os.fsdecode(problem.path) for problem in report.problems] == ["sub/old"]
     assert (out / "later").exists()
     assert sorted(path.name for path in (out / "sub" / "old").iterdir()) == ["later"]
 
@@ -84,7 +84,7 @@ def test_what_was_unchanged_is_not_retrieved_and_stays_so_in_later_sittings(
     (out / "sub" / "deep" / "small-7").unlink()
     restore = begin(full, out, Choice(overwrite=Overwrite.IF_CHANGED))
     known = advance(restore, full.restore_world)
-    assert sum(one.extent.length for one in known) < 2 * MIB
+    assert sum(retrieval.extent.length for retrieval in known) < 2 * MIB
     (out / "large").write_bytes(b"changed after the look: it was agreed that it stays")
     report = finish(full, restore)
     assert (report.problems, report.files) == ((), 1)
@@ -106,7 +106,7 @@ def test_never_replaces_what_appears_while_it_waits(full: Site, out: Path, what:
         place.mkdir()
     before = os.lstat(place)
     report = finish(full, restore)
-    assert [one.path for one in report.problems] == [b"large"]
+    assert [problem.path for problem in report.problems] == [b"large"]
     assert os.lstat(place).st_ino == before.st_ino
     assert not [name for name in os.listdir(out) if name.startswith(".nightvault-")]
 
@@ -162,7 +162,9 @@ def test_reading_back_finds_what_a_bad_disk_did(
 
     monkeypatch.setattr(Target, "syncing", syncing_and_spoiling)
     report = finish(full, begin(full, out, Choice(verify=True)))
-    assert [(one.path, "read back" in one.detail) for one in report.problems] == [(b"large", True)]
+    assert [(problem.path, "read back" in problem.detail) for problem in report.problems] == [
+        (b"large", True)
+    ]
     assert report.verified == report.files - 3 - 1  # two symlinks and a FIFO have no content
     assert proof_of(full).opened < frames_of_data(full), "of its frames nothing counts"
 

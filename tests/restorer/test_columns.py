@@ -24,8 +24,8 @@ def row(name: bytes, **values: object) -> EntryRow:
 
 def entries(*rows: tuple[bytes, EntryRow]) -> Entries:
     made = Entries(OWNERS)
-    for directory, one in rows:
-        made.add(directory, one)
+    for directory, entry in rows:
+        made.add(directory, entry)
     return made
 
 
@@ -60,7 +60,7 @@ def test_a_damaged_row_leaves_nothing_behind(damage: dict[str, object]) -> None:
     with pytest.raises((FormatError, LookupError, TypeError, ValueError)):
         made.add(b"d", row(b"x", **damage))
     made.add(b"d", row(b"b"))
-    assert [one.path for one in made] == [b"a", b"d/b"]
+    assert [entry.path for entry in made] == [b"a", b"d/b"]
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=8), st.data())

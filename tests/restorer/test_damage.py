@@ -128,7 +128,7 @@ def test_a_pack_that_a_stranger_signed_is_not_opened(full: Site, source: Path, o
     spoiled = users_of(full, "archive = 1")
     plan = plan_restore(full.snapshot(), os.fsencode(source), full.restore_world)
     assert 1 in plan.lost
-    assert 1 not in {one.archive for one in plan.ranges}
+    assert 1 not in {part.archive for part in plan.ranges}
     report = full.restore("latest", out)
     assert {os.path.basename(problem.path) for problem in report.problems} == spoiled
     assert all("signed by another signer" in problem.detail for problem in report.problems)

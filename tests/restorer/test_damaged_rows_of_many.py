@@ -44,7 +44,7 @@ def test_an_owner_that_is_none_costs_its_entries_alone(
     site.backup()
     sql(site, f"UPDATE owners SET {column} = ?", value)
     report = site.restore("latest", out)
-    assert {(one.path, one.kind) for one in report.problems} == {(b"file", ProblemKind.DAMAGED)}
+    assert {(problem.path, problem.kind) for problem in report.problems} == {(b"file", ProblemKind.DAMAGED)}
     assert [path for path in out.rglob("*") if path.is_file()] == []
 
 
@@ -54,9 +54,9 @@ def test_only_what_is_damaged_is_missing(many: Site, source: Path, out: Path, da
     for name in damaged:
         sql(many, DAMAGES[damage], os.fsencode(name))
     report = many.restore("latest", out)
-    told = sorted(os.fsdecode(os.path.basename(one.path)) for one in report.problems)
+    told = sorted(os.fsdecode(os.path.basename(problem.path)) for problem in report.problems)
     assert told == damaged
-    assert {one.kind for one in report.problems} == {ProblemKind.DAMAGED}
+    assert {problem.kind for problem in report.problems} == {ProblemKind.DAMAGED}
     there = {path.name: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     assert there == {path.name: path.read_bytes() for path in source.iterdir() if path.name not in damaged}
     assert leftovers(out) == []

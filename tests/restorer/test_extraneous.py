@@ -272,7 +272,7 @@ def test_devices_count_unless_the_target_has_another_number_after_a_reboot(
 ) -> None:
     plan, world = planned(site, shared, EXCLUDING), site.restore_world
     numbers = [identity for identity in plan.confirmed.identities() if identity is not None]
-    moved = [number for one in numbers for number in (one.device + 1, *one[1:])]
+    moved = [number for identity in numbers for number in (identity.device + 1, *identity[1:])]
     plan = replace(plan, confirmed=replace(plan.confirmed, inodes=pack_u64(moved)))
     with way_to(str(shared)) as way:
         place, handle = place_of(way.handle, way.path), way.open()

@@ -180,7 +180,7 @@ def test_large_chunks_are_compared_with_their_ids(site: Site, source: Path, out:
     site.backup()
     sql(site, "UPDATE chunks SET offset = offset + 1 WHERE length > 300000")
     report = site.restore("latest", out)
-    assert [(one.path, one.detail) for one in report.problems] == [
+    assert [(problem.path, problem.detail) for problem in report.problems] == [
         (b"large", "a chunk does not match its id; not restored")
     ]
     assert [path.name for path in out.iterdir()] == ["small"]

@@ -88,11 +88,11 @@ def test_files_in_a_row_are_taken_together(full: Site, source: Path, monkeypatch
 def test_a_broken_row_among_many(full: Site, source: Path, text: str, values: tuple[object, ...]) -> None:
     vary(source)
     full.backup()
-    sql(full, text, *(b"row-15" if one == b"large" else one for one in values))
+    sql(full, text, *(b"row-15" if value == b"large" else value for value in values))
     expected = planned(full, ROW_BY_ROW)
     assert planned(full) == expected
     if "substr" not in text:  # the order of one chunk cannot be wrong
-        assert [one.path for one in expected["problems"]] == [b"sub/deep/row-15"]
+        assert [problem.path for problem in expected["problems"]] == [b"sub/deep/row-15"]
 
 
 @pytest.mark.parametrize("name", [b"..", b"", b"a/b", b"a\0b"])
@@ -113,7 +113,9 @@ def test_a_restore_by_a_plan_in_files(full: Site, source: Path, out: Path) -> No
     assert report.outcome is Outcome.DONE
     assert_same_tree(snapshot_of(source), out)
     assert leftovers(out) == []
-    assert [one.name for one in (full.folder / "restores").iterdir() if not one.name.endswith(".lock")] == []
+    assert [
+        path.name for path in (full.folder / "restores").iterdir() if not path.name.endswith(".lock")
+    ] == []
 
 
 def test_stopped_again_and_again_it_comes_to_the_same(full: Site, source: Path, out: Path) -> None:

@@ -50,7 +50,7 @@ def new(maker: MakerProcess, contents: dict[bytes, bytes], *, mode: int = 0o640)
         RestoreEntry(b"folder", name, EntryKind.FILE, mode, owner, MTIME, len(content), None)
         for name, content in contents.items()
     ]
-    return columns_of(entries, [chunk_id(KEY, one) if one else b"" for one in contents.values()])
+    return columns_of(entries, [chunk_id(KEY, content) if content else b"" for content in contents.values()])
 
 
 def asked(maker: MakerProcess, folder: Lent, files: NewFiles) -> MadeFiles:

@@ -167,7 +167,7 @@ def test_without_its_acl_a_file_grants_no_more(bench: Bench, monkeypatch: pytest
     bench.file(b"b", b"content", mode=0o660, extra=Extra(xattrs=((ACCESS, acl(group=4)),)))
     bench.file(b"c", b"content", mode=0o660, extra=Extra(xattrs=((ACCESS, b"damaged"),)))
     assert [stat.S_IMODE((bench.place / name).stat().st_mode) for name in "abc"] == [0o600, 0o640, 0o600]
-    assert [(one.path, one.detail) for one in bench.problems] == [
+    assert [(problem.path, problem.detail) for problem in bench.problems] == [
         (b"a", "system.posix_acl_access: Operation not supported"),
         (b"b", "system.posix_acl_access: Operation not supported"),
         (b"c", "system.posix_acl_access: an ACL is damaged"),
@@ -190,7 +190,7 @@ def test_what_cannot_be_set_is_told_by_its_name(bench: Bench, monkeypatch: pytes
     refusing(monkeypatch, {b"trusted.one"}, errno.EPERM)
     extra = Extra(xattrs=((b"trusted.one", b"1"), (b"user.one", b"1")))
     bench.file(b"a", b"content", extra=extra)
-    assert [one.detail for one in bench.problems] == ["trusted.one: Operation not permitted"]
+    assert [problem.detail for problem in bench.problems] == ["trusted.one: Operation not permitted"]
     assert os.listxattr(bench.place / "a") == ["user.one"]
 
 
@@ -243,7 +243,7 @@ def test_flags_that_are_refused_do_not_take_others_with_them(
     monkeypatch.setattr("backup.restorer.writer.metadata.write_flags", write)
     bench.file(b"a", b"content", extra=Extra(flags=0x40D0))
     assert flags_of(bench.place / "a") == 0xC0
-    assert [one.detail for one in bench.problems] == [
+    assert [problem.detail for problem in bench.problems] == [
         "flags: immutable, data journalling: Operation not permitted"
     ]
 
@@ -252,7 +252,7 @@ def test_a_file_system_without_flags(bench: Bench, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("backup.restorer.writer.metadata.read_flags", lambda _: None)
     bench.file(b"a", b"content", extra=Extra(flags=0x40))
     bench.file(b"b", b"content")
-    assert [(one.path, one.detail) for one in bench.problems] == [
+    assert [(problem.path, problem.detail) for problem in bench.problems] == [
         (b"a", "flags: no dump: the file system knows none")
     ]
 
@@ -263,7 +263,7 @@ def test_a_mode_that_the_system_changes_on_its_way_is_told(
     real = os.chmod
     monkeypatch.setattr(os, "chmod", lambda inode, mode: real(inode, mode & ~stat.S_ISGID))
     bench.file(b"a", b"content", mode=0o2755)
-    assert [one.detail for one in bench.problems] == ["mode: it is 0755 instead of 2755"]
+    assert [problem.detail for problem in bench.problems] == ["mode: it is 0755 instead of 2755"]
 
 
 @pytest.mark.parametrize("mtime_ns", [0, 1, -1, -(10**18), 4 * 10**18])
@@ -285,7 +285,7 @@ def test_a_name_that_means_another_file_after_the_rename_is_told(
 
     monkeypatch.setattr(os, "rename", rename)
     bench.file(b"a", b"content", extra=Extra(flags=0x40))
-    assert [one.detail for one in bench.problems] == ["not restored: something else took its place"]
+    assert [problem.detail for problem in bench.problems] == ["not restored: something else took its place"]
     assert bench.writer.files == 0
     assert flags_of(bench.place / "a") == 0
 
@@ -301,8 +301,8 @@ def test_what_an_earlier_sitting_was_lent_is_taken_away_again(bench: Bench) -> N
     os.removexattr(bench.place / "d", DEFAULT)
     writer = Writer(bench.target, bench.problems.append, "0123456789abcdef", resumes=True)
     assert writer.begun_before(1, old)
-    for key, one in ((0, wanted(b"d/new", size=7)), (1, old)):
-        assert key or writer.begin(key, one)
+    for key, entry in ((0, wanted(b"d/new", size=7)), (1, old)):
+        assert key or writer.begin(key, entry)
         assert writer.write(key, 0, memoryview(b"content"))
         writer.end(key)
     assert [os.listxattr(bench.place / "d" / name) for name in ("new", "old")] == [[], []]
@@ -318,8 +318,8 @@ def test_what_an_earlier_sitting_made_tells_nothing_of_what_is_new(bench: Bench)
     os.setxattr(bench.place / "d", DEFAULT, acl(Line(2, 7, STRANGER)))
     writer = Writer(bench.target, bench.problems.append, "0123456789abcdef", resumes=True)
     assert writer.begun_before(1, old)
-    for key, one in ((1, old), (0, wanted(b"d/new", size=7))):
-        assert key or writer.begin(key, one)
+    for key, entry in ((1, old), (0, wanted(b"d/new", size=7))):
+        assert key or writer.begin(key, entry)
         assert writer.write(key, 0, memoryview(b"content"))
         writer.end(key)
     assert [os.listxattr(bench.place / "d" / name) for name in ("new", "old")] == [[], []]

@@ -74,7 +74,7 @@ def test_what_nightvault_uses_stays_by_whichever_path_it_is_met(found: dict[str,
     assert "nv/inventory.sqlite" in excluded["files"]
     assert (excluded["removed"], excluded["problems"], excluded["left_alone"]) == (3, [], [])
     assert (saved["files"], saved["removed"], saved["problems"]) == (["nv/new", "top"], 0, [])
-    told = [one for one in saved["left_alone"] if "itself uses it" in one]
+    told = [text for text in saved["left_alone"] if "itself uses it" in text]
     assert told == ["source/nv is left as it is: nightvault itself uses it"]
 
 
@@ -103,6 +103,9 @@ def test_a_disk_that_is_not_mounted_now_is_told_and_nothing_is_removed_there(fou
     assert (
         f"source/disk {told} the file system around it, and --delete leaves it alone" in inner["left_alone"]
     )
-    assert not [one for one in inner["left_alone"] if one.startswith("source/here was")]
+    assert not [text for text in inner["left_alone"] if text.startswith("source/here was")]
     assert (outer["files"], outer["removed"]) == (["local", "top"], 0)
-    assert [one.partition(" was a")[0] for one in (*outer["left_alone"], outer["told"])] == ["above", "above"]
+    assert [text.partition(" was a")[0] for text in (*outer["left_alone"], outer["told"])] == [
+        "above",
+        "above",
+    ]

@@ -31,7 +31,7 @@ def keys() -> PackKeys:
 def test_each_comes_in_order(keys: PackKeys, threads: int) -> None:
     with Opener(threads) as opener:
         opened = opener.opened(OpenedArchive(PACK, keys), frames(5, keys))
-        came = [(row.number, one.result().data) for row, one in opened]
+        came = [(row.number, future.result().data) for row, future in opened]
     assert came == [(number, b"%d" % number * 100) for number in range(5)]
 
 
@@ -39,10 +39,10 @@ def test_what_does_not_open_harms_no_other(keys: PackKeys) -> None:
     (first, sealed), (second, _), (third, right) = frames(3, keys)
     some = [(first, b"x" + (sealed or b"")[1:]), (second, None), (third, right)]
     with Opener() as opener:
-        opened = [one for _, one in opener.opened(OpenedArchive(PACK, keys), some)]
-        for one, why in zip(opened, ("cannot be opened", "came back damaged"), strict=False):
+        opened = [future for _, future in opener.opened(OpenedArchive(PACK, keys), some)]
+        for future, why in zip(opened, ("cannot be opened", "came back damaged"), strict=False):
             with pytest.raises(IntegrityError, match=why):
-                one.result()
+                future.result()
         assert opened[2].result().data == b"2" * 100
 
 

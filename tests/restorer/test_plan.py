@@ -143,8 +143,8 @@ def test_no_choice_of_ranges_is_cheaper(mibs: int, short: int, cells: set[int], 
 
     need = sum(1 << cell for cell in wanted)
     cheapest = min(cost(chosen) for chosen in range(1 << mibs) if chosen & need == need)
-    assert sum(one.extent.length for one in planned) + len(planned) * gap == cheapest
-    assert sorted(row.number for one in planned for row in one.frames) == list(range(len(rows)))
+    assert sum(plan.extent.length for plan in planned) + len(planned) * gap == cheapest
+    assert sorted(row.number for plan in planned for row in plan.frames) == list(range(len(rows)))
 
 
 def test_a_frame_comes_once_where_ranges_overlap() -> None:
@@ -152,4 +152,4 @@ def test_a_frame_comes_once_where_ranges_overlap() -> None:
     plan = RangePlan(1, ByteRange(0, 4 * MIB), rows)
     asked = [(1, ByteRange(0, 2 * MIB)), (1, ByteRange(MIB, 4 * MIB)), (2, ByteRange(0, 4 * MIB))]
     laid = cover([plan], asked)
-    assert [[row.number for row in one.frames] for one in laid] == [[0, 1], [2, 3], []]
+    assert [[row.number for row in part.frames] for part in laid] == [[0, 1], [2, 3], []]

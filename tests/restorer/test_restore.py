@@ -191,7 +191,7 @@ def test_a_time_that_is_too_late_to_be_kept_is_named(
         pytest.skip("this file system has no such times")
     site.backup()
     report = site.restore("latest", out)
-    assert {os.path.basename(one.path) for one in report.problems} == {b"late", b"folder"}
-    assert all("after 2262-04-11" in one.detail for one in report.problems)
+    assert {os.path.basename(problem.path) for problem in report.problems} == {b"late", b"folder"}
+    assert all("after 2262-04-11" in problem.detail for problem in report.problems)
     assert report.outcome is Outcome.PARTIAL
     assert (out / "late").read_text() == "late"

@@ -42,7 +42,7 @@ def test_what_is_ready_comes_while_the_rest_waits(cold: Cold, out: Path) -> None
     assert stage(restore, cold.known(restore)) == "waiting"
     cold.pass_hours(5)
     known = advance(restore, cold.site.restore_world)
-    assert [one.state for one in known] == ["ready", "waiting"]
+    assert [retrieval.state for retrieval in known] == ["ready", "waiting"]
     assert (is_ready(known), is_partly_ready(known), stage(restore, known)) == (False, True, "partly ready")
     ready = known[0].until
     assert ready is not None
@@ -55,7 +55,7 @@ def test_what_is_ready_comes_while_the_rest_waits(cold: Cold, out: Path) -> None
     known = advance(restore, cold.site.restore_world)
     cold.pass_hours(5)
     known = advance(restore, cold.site.restore_world)
-    assert [one.state for one in known] == ["fetched", "ready"]
+    assert [retrieval.state for retrieval in known] == ["fetched", "ready"]
     report = deliver(restore, known, cold.site.restore_world)
     assert (report.outcome, report.files) == (Outcome.DONE, 4)
     assert_same_tree(cold.source, out)
@@ -66,7 +66,7 @@ def test_a_round_is_no_more_than_comes_down_in_time(cold: Cold, out: Path) -> No
     restore = cold.begin(out)
     rounds = 0
     while not is_ready(known := advance(restore, world)):
-        assert [one.state for one in known].count(RetrievalStage.WAITING) <= 1
+        assert [retrieval.state for retrieval in known].count(RetrievalStage.WAITING) <= 1
         if is_partly_ready(known):
             deliver(restore, known, world)
             continue

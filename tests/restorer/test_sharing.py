@@ -317,7 +317,9 @@ def test_problems_and_damage_are_told_once_and_the_same(
         assert leftovers(out) == []
     assert sum(made)
     assert told[0] == told[1] == told[2]
-    spoilt = {os.path.basename(one.path) for one in report.problems if one.kind is ProblemKind.DAMAGED}
+    spoilt = {
+        os.path.basename(problem.path) for problem in report.problems if problem.kind is ProblemKind.DAMAGED
+    }
     assert spoilt == users
     shared, alone = (snapshot_of(tmp_path / f"out-{makers}") for makers in (3, 0))
     assert {path: seen for path, seen in shared.items() if seen.kind != stat.S_IFDIR} == {
@@ -362,7 +364,7 @@ def test_an_interrupted_restore_leaves_nobody_at_work(
         patch.setattr(MakerProcess, "ask", interrupted)
         with pytest.raises(KeyboardInterrupt):
             many.restore("latest", out)
-    assert {one.returncode for one in processes} == {0}
+    assert {process.returncode for process in processes} == {0}
     assert leftovers(out) == []
     assert many.restore("latest", out).problems == ()
     assert_same_tree(source, out)
@@ -421,7 +423,7 @@ def test_what_fails_within_a_batch_is_not_taken_for_done(
             return answer and self._less(answer)
 
         def _less(self, answer: MadeFiles) -> MadeFiles:
-            return MadeFiles(answer.made[:2], [one for one in answer.troubles if one[0] < 2])
+            return MadeFiles(answer.made[:2], [trouble for trouble in answer.troubles if trouble[0] < 2])
 
     with monkeypatch.context() as patch:
         patch.setattr(FileMaker, "make", make)

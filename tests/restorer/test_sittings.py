@@ -194,5 +194,5 @@ def test_a_request_that_is_refused_among_others_leaves_those_recorded(several: S
     with pytest.raises(DeniedError):
         begun(site, out)
     restore, known = begun(several, out)
-    assert {one.state for one in known} == {"ready"}
+    assert {retrieval.state for retrieval in known} == {"ready"}
     assert deliver(restore, known, several.restore_world).outcome is Outcome.DONE

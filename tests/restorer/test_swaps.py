@@ -134,6 +134,7 @@ def look(handle: int) -> tuple[object, tuple[int, int, int]]:
     """All that is in a directory, wherever it is now, and whose it is; nothing of it may be of ours."""
     found = os.fstat(handle)
     seen = {
-        path: one._replace(linked=b"") for path, one in snapshot_of(b"/proc/self/fd/%d/." % handle).items()
+        path: entry._replace(linked=b"")
+        for path, entry in snapshot_of(b"/proc/self/fd/%d/." % handle).items()
     }
     return seen, (found.st_mode, found.st_uid, found.st_gid)

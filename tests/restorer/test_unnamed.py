@@ -80,7 +80,7 @@ def test_a_time_that_is_not_the_file_s_own_is_told_in_the_other_way(
 ) -> None:
     assert make(bench, b"d/a", b"content", mtime_ns=FURTHEST_NS) == Made.WHOLE
     assert linked == []
-    assert ["after 2262-04-11" in one.detail for one in bench.problems] == [True]
+    assert ["after 2262-04-11" in problem.detail for problem in bench.problems] == [True]
     make(bench, b"d/b", b"content")
     assert linked == [b"b"]
 
@@ -185,7 +185,7 @@ def test_a_cut_leaves_the_whole_file_or_none(
             with pytest.raises(_CutError):
                 make(bench, name, b"content")
         found = place.parent / os.fsdecode(name)
-        assert [one for one in os.listdir(place) if one.startswith(".")] == []
+        assert [file for file in os.listdir(place) if file.startswith(".")] == []
         if found.exists():
             status = found.stat()
             assert found.read_bytes() == b"content"
@@ -198,9 +198,9 @@ def test_nobody_ever_sees_half_a_file(bench: Bench) -> None:
 
     def look() -> None:
         while not is_over.is_set():
-            for one in os.scandir(place):
-                if one.name != "first":
-                    found = one.stat()
+            for entry in os.scandir(place):
+                if entry.name != "first":
+                    found = entry.stat()
                     seen.add((found.st_size, stat.S_IMODE(found.st_mode), found.st_mtime_ns))
 
     looker = threading.Thread(target=look)

@@ -56,8 +56,8 @@ def test_a_place_that_cannot_be_true_is_not_there(damage: dict[str, object]) -> 
 @given(st.lists(st.integers(0, 300)), st.integers(1, 5))
 def test_each_number_once_in_order(numbers: list[int], batch: int) -> None:
     some = list(NumberSet(array("I", numbers)).rising(batch))
-    assert [number for one in some for number in one] == sorted(set(numbers))
-    assert all(len(one) <= batch for one in some)
+    assert [number for batch_numbers in some for number in batch_numbers] == sorted(set(numbers))
+    assert all(len(batch_numbers) <= batch for batch_numbers in some)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=30))
@@ -68,10 +68,10 @@ def test_a_frame_has_its_positions(frames: list[tuple[int, int]]) -> None:
     positions = FramePositions(locations)
     for archive in range(5):
         assert list(positions.frames_of(archive)) == sorted(
-            {frame for one, frame in frames if one == archive}
+            {frame for position, frame in frames if position == archive}
         )
         for frame in range(5):
-            here = [at for at, one in enumerate(frames) if one == (archive, frame)]
+            here = [at for at, row in enumerate(frames) if row == (archive, frame)]
             assert list(positions.of(archive, frame)) == here
 
 
@@ -186,13 +186,14 @@ ranges = st.lists(st.builds(range, st.integers(1, 200), st.integers(1, 250)), ma
 def test_chunks_are_found_in_any_order(numbers: set[int], wanted: list[int]) -> None:
     """Of long runs of numbers, of one, and of numbers of which few follow each other."""
     locations = ChunkLocations(
-        ChunkLocation(one, b"%032d" % one, one % 3, one % 5, one, one * 7) for one in sorted(numbers)
+        ChunkLocation(number, b"%032d" % number, number % 3, number % 5, number, number * 7)
+        for number in sorted(numbers)
     )
     assert found_of(locations, array("I", wanted)) == [
-        packed(one) if one in numbers else (0, b"") for one in wanted
+        packed(number) if number in numbers else (0, b"") for number in wanted
     ]
     if numbers >= set(wanted):
-        assert [*locations.positions(array("I", wanted))] == [locations.position(one) for one in wanted]
+        assert [*locations.positions(array("I", wanted))] == [locations.position(number) for number in wanted]
     else:
         with pytest.raises(KeyError):
             locations.positions(array("I", wanted))
@@ -201,16 +202,17 @@ def test_chunks_are_found_in_any_order(numbers: set[int], wanted: list[int]) -> 
 @given(st.sets(st.integers(1, 60)), st.integers(0, 70))
 def test_a_chunk_is_found_whatever_numbers_are_left_out(numbers: set[int], wanted: int) -> None:
     locations = ChunkLocations(
-        ChunkLocation(one, b"%032d" % one, one % 3, one % 5, one, one * 7) for one in sorted(numbers)
+        ChunkLocation(number, b"%032d" % number, number % 3, number % 5, number, number * 7)
+        for number in sorted(numbers)
     )
     asked = array("I", [wanted, *sorted(numbers)])
     found = found_of(locations, asked)
-    assert found[1:] == [packed(one) for one in sorted(numbers)]
+    assert found[1:] == [packed(number) for number in sorted(numbers)]
     if wanted in numbers:
         assert locations.numbers[locations.position(wanted)] == wanted
         assert locations[wanted].number == wanted
         assert found[0] == packed(wanted)
-        assert list(locations.positions(asked)) == [locations.position(one) for one in asked]
+        assert list(locations.positions(asked)) == [locations.position(number) for number in asked]
     else:
         assert found[0] == (0, b"")
         for look in (locations.position, lambda number: locations.positions(array("I", [number]))):

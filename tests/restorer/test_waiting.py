@@ -29,9 +29,9 @@ def out(tmp_path: Path) -> Path:
 def test_asked_for_then_waited_for_then_delivered(cold: Cold, out: Path) -> None:
     restore = cold.begin(out)
     assert cold.jobs() == []
-    assert [one.state for one in cold.known(restore)] == ["planned"] * 2
+    assert [retrieval.state for retrieval in cold.known(restore)] == ["planned"] * 2
     known = advance(restore, cold.site.restore_world)
-    assert [one.state for one in known] == ["waiting"] * 2
+    assert [retrieval.state for retrieval in known] == ["waiting"] * 2
     assert waiting_report(restore, known).waiting == 2
     assert not out.exists()
     with pytest.raises(RetrievalNotReadyError, match="still waits"):
@@ -53,9 +53,9 @@ def test_asked_for_then_waited_for_then_delivered(cold: Cold, out: Path) -> None
 def test_only_the_ranges_that_are_needed_are_asked_for(cold: Cold, out: Path) -> None:
     with cold.site.inventory.reading() as tx:
         sizes = {
-            one.archive_id: one.size
-            for one in list_archives(tx, cold.site.inventory.id)
-            if one.label.kind is PackKind.DATA
+            archive.archive_id: archive.size
+            for archive in list_archives(tx, cold.site.inventory.id)
+            if archive.label.kind is PackKind.DATA
         }
     restore = cold.begin(out, "c-third")
     advance(restore, cold.site.restore_world)
@@ -99,13 +99,13 @@ def test_an_output_that_expired_is_asked_for_again_alone(cold: Cold, out: Path) 
     with pytest.raises(DeniedError):
         advance(restore, cold.site.restore_world)
     vault.assert_all_met()
-    assert [one.state for one in cold.known(restore)] == ["waiting", "planned"]
+    assert [retrieval.state for retrieval in cold.known(restore)] == ["waiting", "planned"]
     cold.pass_hours(20)
     known = advance(restore, cold.site.restore_world)
-    assert [one.state for one in known] == ["ready", "waiting"]
+    assert [retrieval.state for retrieval in known] == ["ready", "waiting"]
     cold.pass_hours(10)  # the first output is gone by now, the second is there
     known = advance(restore, cold.site.restore_world)
-    assert [one.state for one in known] == ["waiting", "ready"]
+    assert [retrieval.state for retrieval in known] == ["waiting", "ready"]
     assert vault.calls["request_retrieval"] == 4
     cold.pass_hours(5)
     known = advance(restore, cold.site.restore_world)
@@ -125,7 +125,7 @@ def test_an_output_that_expires_while_it_is_fetched(cold: Cold, out: Path) -> No
     assert "same command again" in caught.value.advice
     assert snapshot_of(out) == {}
     known = advance(restore, cold.site.restore_world)
-    assert [one.state for one in known] == ["waiting"] * 2
+    assert [retrieval.state for retrieval in known] == ["waiting"] * 2
     cold.pass_hours(5)
     known = advance(restore, cold.site.restore_world)
     assert deliver(restore, known, cold.site.restore_world).outcome is Outcome.DONE
@@ -145,10 +145,10 @@ def test_a_lost_answer_is_not_asked_for_twice(cold: Cold, out: Path, fault: dict
     restore = cold.begin(out)
     cold.emulator.set_faults([{"operation": "InitiateJob", **fault}])
     known = advance(restore, cold.site.restore_world)
-    assert [one.state for one in known] == ["waiting"] * 2
+    assert [retrieval.state for retrieval in known] == ["waiting"] * 2
     assert [planned["met"] for planned in cold.emulator.faults()] == [fault.get("count", 1)]
     jobs = {job["JobId"] for job in cold.jobs()}
-    assert jobs == {one.retrieval_id for one in known}
+    assert jobs == {retrieval.retrieval_id for retrieval in known}
 
 
 def test_an_answer_that_was_lost_with_the_process_is_found_again(cold: Cold, out: Path) -> None:
@@ -156,11 +156,11 @@ def test_an_answer_that_was_lost_with_the_process_is_found_again(cold: Cold, out
     cold.behind(Fault("request_retrieval", PowerCut(), after=True))
     with pytest.raises(PowerCut):
         advance(restore, cold.site.restore_world)
-    assert [one.state for one in cold.known(restore)] == ["planned"] * 2
+    assert [retrieval.state for retrieval in cold.known(restore)] == ["planned"] * 2
     assert len(cold.jobs()) == 1
     cold.behind()
     known = advance(restore, cold.site.restore_world)
-    assert {job["JobId"] for job in cold.jobs()} == {one.retrieval_id for one in known}
+    assert {job["JobId"] for job in cold.jobs()} == {retrieval.retrieval_id for retrieval in known}
     assert len(known) == 2
 
 
@@ -228,7 +228,7 @@ def test_an_archive_that_was_deleted_before_it_was_ready(cold: Cold, out: Path) 
     cold.vault.delete_archives({archive_id: None})
     cold.pass_hours(5)
     known = advance(restore, cold.site.restore_world)  # the job failed; asking again is refused
-    assert [one.state for one in known] == ["ready", "failed"]
+    assert [retrieval.state for retrieval in known] == ["ready", "failed"]
     assert is_ready(known)
     report = deliver(restore, known, cold.site.restore_world)
     assert [(problem.path, problem.kind) for problem in report.problems] == [(b"other", ProblemKind.DAMAGED)]

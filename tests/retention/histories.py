@@ -91,4 +91,6 @@ POLICIES = st.builds(
 
 def kept(policy: Policy, candidates: Sequence[Candidate], zone: ZoneInfo, now: datetime = LATER) -> set[int]:
     """The numbers of the snapshots that stay."""
-    return {one.number for one in decide(policy, candidates, now=now, zone=zone) if one.is_kept}
+    return {
+        decision.number for decision in decide(policy, candidates, now=now, zone=zone) if decision.is_kept
+    }

@@ -128,13 +128,19 @@ class Restic(Struct, frozen=True):
         (self.folder / "data" / "file").write_text("saved")
         self._run("init")
         with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda one: self._backup(*one), [(p, s) for p in histories for s in p.snapshots]))
+            list(
+                pool.map(
+                    lambda backup: self._backup(*backup), [(p, s) for p in histories for s in p.snapshots]
+                )
+            )
 
     def kept(self, policy: Policy) -> dict[str, set[datetime]]:
         """The dates of the snapshots that it would keep, by host."""
         told = self._run("forget", "--dry-run", "--json", "--group-by", "host", *arguments(policy))
         return {
-            group["host"]: {datetime.fromisoformat(one["time"]).astimezone(UTC) for one in group["keep"]}
+            group["host"]: {
+                datetime.fromisoformat(snapshot["time"]).astimezone(UTC) for snapshot in group["keep"]
+            }
             for group in json.loads(told)
         }
 
@@ -205,7 +211,7 @@ def ask_all(folder: Path, most: int) -> Iterator[tuple[Policy, Past, str]]:
 
 def digits(past: Past, kept: set[datetime]) -> str:
     """Which snapshots of a history are kept: a digit for each."""
-    return "".join("1" if one.started_at in kept else "0" for one in past.snapshots)
+    return "".join("1" if candidate.started_at in kept else "0" for candidate in past.snapshots)
 
 
 def write_answers(path: Path) -> None:
@@ -228,7 +234,7 @@ def read_answers(path: Path = ANSWERS) -> Iterator[tuple[Policy, Past, str]]:
     for zone in ZONES:
         for policy in policies(zone):
             told = answers[zone][" ".join(arguments(policy))]
-            yield from ((policy, past, one) for past, one in zip(pasts(zone), told, strict=True))
+            yield from ((policy, past, answer) for past, answer in zip(pasts(zone), told, strict=True))
 
 
 if __name__ == "__main__":

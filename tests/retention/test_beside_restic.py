@@ -22,7 +22,7 @@ NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
 def ours(policy: Policy, past: Past) -> str:
     numbers = kept(policy, past.snapshots, ZoneInfo(past.zone), NOW)
-    return "".join("1" if one.number in numbers else "0" for one in past.snapshots)
+    return "".join("1" if candidate.number in numbers else "0" for candidate in past.snapshots)
 
 
 def test_what_restic_answered_to_more_than_500_policies_and_histories() -> None:

@@ -25,10 +25,10 @@ def test_in_doubt_is_what_some_longest_chain_lacks(hours: list[int]) -> None:
         set(chosen)
         for size in range(len(dates) + 1)
         for chosen in combinations(range(len(dates)), size)
-        if all(dates[one] <= dates[two] + STEP for one, two in pairwise(chosen))
+        if all(dates[place] <= dates[two] + STEP for place, two in pairwise(chosen))
     ]
     longest = max(map(len, chains))
-    in_all = set(range(len(dates))).intersection(*(one for one in chains if len(one) == longest))
+    in_all = set(range(len(dates))).intersection(*(chain for chain in chains if len(chain) == longest))
     assert in_doubt(dates) == set(range(len(dates))) - in_all
 
 

@@ -35,15 +35,17 @@ def test_the_end_is_the_night_that_forgets_it(nights: int, last: int, weekly: in
         return
     candidates = past(nights)
     found = ends_of(policy, NIGHTLY, candidates, now=NOW, zone=ZONE, horizon=60 * DAY)
-    played: dict[int, datetime | None] = dict.fromkeys((one.number for one in candidates), None)
+    played: dict[int, datetime | None] = dict.fromkeys((candidate.number for candidate in candidates), None)
     staying, at = list(candidates), datetime(2026, 3, 2, 2, 30, tzinfo=ZONE)
     for number in range(nights + 1, nights + 60):
         staying.append(Candidate(number, at))
-        kept = {one.number for one in decide(policy, staying, now=at, zone=ZONE) if one.is_kept}
-        for gone in (one.number for one in staying if one.number not in kept):
+        kept = {
+            decision.number for decision in decide(policy, staying, now=at, zone=ZONE) if decision.is_kept
+        }
+        for gone in (candidate.number for candidate in staying if candidate.number not in kept):
             if gone in played:
                 played[gone] = at
-        staying = [one for one in staying if one.number in kept]
+        staying = [candidate for candidate in staying if candidate.number in kept]
         at += DAY
     assert found == played
 

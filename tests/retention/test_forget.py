@@ -36,14 +36,14 @@ some_numbers = st.sets(st.integers(1, 12))
 
 def assert_sound(plan: ForgetPlan, every: Sequence[Candidate], read: set[int]) -> None:
     """What holds of every plan, whatever was asked for."""
-    stays, goes = {one.number for one in plan.stays}, {one.number for one in plan.goes}
-    assert stays | goes == {one.number for one in every}
+    stays, goes = {decision.number for decision in plan.stays}, {decision.number for decision in plan.goes}
+    assert stays | goes == {candidate.number for candidate in every}
     assert not stays & goes
     assert stays
-    if any(one.is_whole for one in every):
-        assert any(one.is_whole for one in every if one.number in stays)
-    assert not goes & (read | {one.number for one in every if one.is_pinned})
-    assert all(one.reasons for one in (*plan.stays, *plan.goes))
+    if any(candidate.is_whole for candidate in every):
+        assert any(candidate.is_whole for candidate in every if candidate.number in stays)
+    assert not goes & (read | {candidate.number for candidate in every if candidate.is_pinned})
+    assert all(decision.reasons for decision in (*plan.stays, *plan.goes))
     assert plan.numbers == sorted(goes)
 
 
@@ -55,9 +55,9 @@ def test_a_policy_forgets_no_more_than_it_says(
     plan = plan_forget(every, decisions, read_by_restores=read)
     assert_sound(plan, every, read)
     assert not plan.refused
-    kept = {one.number: one.reasons for one in decisions if one.is_kept}
-    assert {one.number: one.reasons for one in plan.stays if one.number in kept} == kept
-    assert {one.number for one in plan.stays} - kept.keys() <= read
+    kept = {decision.number: decision.reasons for decision in decisions if decision.is_kept}
+    assert {decision.number: decision.reasons for decision in plan.stays if decision.number in kept} == kept
+    assert {decision.number for decision in plan.stays} - kept.keys() <= read
 
 
 @given(every=histories(), read=some_numbers, forgets=some_numbers)
@@ -65,7 +65,7 @@ def test_decisions_that_keep_nothing_are_overruled(
     every: list[Candidate], read: set[int], forgets: set[int]
 ) -> None:
     """Whoever decided: the plan alone is safe."""
-    decisions = [Decision(one.number, one.number not in forgets, ("why",)) for one in every]
+    decisions = [Decision(candidate.number, candidate.number not in forgets, ("why",)) for candidate in every]
     assert_sound(plan_forget(every, decisions, read_by_restores=read), every, read)
 
 
@@ -73,10 +73,10 @@ def test_decisions_that_keep_nothing_are_overruled(
 def test_what_is_named_goes_or_is_refused(every: list[Candidate], read: set[int], chosen: set[int]) -> None:
     plan = plan_chosen(every, chosen, read_by_restores=read)
     assert_sound(plan, every, read)
-    named = chosen & {one.number for one in every}
-    refused = {one.number for one in plan.refused}
+    named = chosen & {candidate.number for candidate in every}
+    refused = {snapshot.number for snapshot in plan.refused}
     assert set(plan.numbers) | refused == named
-    pinned = {one.number for one in every if one.is_pinned}
+    pinned = {candidate.number for candidate in every if candidate.is_pinned}
     assert len(refused - read - pinned) <= 1  # the last whole one
 
 
@@ -86,17 +86,19 @@ def candidates(*whole: bool) -> list[Candidate]:
 
 def test_the_last_whole_one_is_refused_and_not_the_newest() -> None:
     plan = plan_chosen(candidates(True, True, False), {1, 2})
-    assert [(one.number, one.reason) for one in plan.refused] == [(2, "it is the job's last whole snapshot")]
+    assert [(snapshot.number, snapshot.reason) for snapshot in plan.refused] == [
+        (2, "it is the job's last whole snapshot")
+    ]
     assert plan.numbers == [1]
 
 
 def test_the_last_of_partial_ones_is_refused() -> None:
     plan = plan_chosen(candidates(False, False), {1, 2})
-    assert [(one.number, one.reason) for one in plan.refused] == [(2, "it is the job's last")]
+    assert [(snapshot.number, snapshot.reason) for snapshot in plan.refused] == [(2, "it is the job's last")]
 
 
 def test_each_refusal_says_why() -> None:
     every = [Candidate(1, NOW, is_pinned=True), *candidates(True, True, True)[1:]]
     plan = plan_chosen(every, {1, 2}, read_by_restores={2})
-    assert [one.reason for one in plan.refused] == ["it is pinned", "an open restore reads it"]
+    assert [snapshot.reason for snapshot in plan.refused] == ["it is pinned", "an open restore reads it"]
     assert not plan.goes

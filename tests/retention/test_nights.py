@@ -46,7 +46,7 @@ def pace(runs: list[BackupRun], today: int) -> tuple[Amount, Amount] | None:
 
 def test_a_night_is_all_backups_of_a_job_that_began_on_one_day() -> None:
     found = nights(run(1, 30), run(1, 12, None), run(1, 7, job="db"), run(0, 5), run(1, 1, None, made=False))
-    assert [(one.job, one.day.day, one.backups) for one in found] == [
+    assert [(night.job, night.day.day, night.backups) for night in found] == [
         ("db", 2, 1),
         ("web", 1, 1),
         ("web", 2, 2),
@@ -71,7 +71,7 @@ def test_unusual_nights_are_marked_by_bytes_and_by_files() -> None:
         32 * MIB + 1000,
     )
     assert night.unusual_files is None
-    assert not any(one.unusual_bytes or one.unusual_files for one in before)
+    assert not any(earlier.unusual_bytes or earlier.unusual_files for earlier in before)
     *_, night = nights(*quiet, run(10, 32 * MIB, 90_000))
     assert night.unusual_bytes is None
     assert night.unusual_files is not None
@@ -83,7 +83,7 @@ def test_nights_of_other_jobs_and_failed_ones_say_nothing_of_what_is_usual() -> 
     others = [run(day, job="db") for day in range(9)]
     failed = [run(day, made=False) for day in range(6, 9)]
     found = nights(*quiet, *others, *failed, run(9, 9000 * MIB))
-    assert not any(one.unusual_bytes for one in found), "there are six nights of this job"
+    assert not any(judged.unusual_bytes for judged in found), "there are six nights of this job"
     unknown = [run(day, files=None) for day in range(6, 20)]
     *_, night = nights(*quiet, *unknown, run(20, 9000 * MIB, 10**6))
     assert night.unusual_bytes

@@ -30,7 +30,7 @@ def told(
 ) -> list[tuple[str, ...]]:
     """The reasons of each snapshot, in the order of numbers; those of forgotten ones begin with "-"."""
     decisions = decide(policy, snapshots, now=now, zone=zone)
-    return [one.reasons if one.is_kept else ("-", *one.reasons) for one in decisions]
+    return [decision.reasons if decision.is_kept else ("-", *decision.reasons) for decision in decisions]
 
 
 # Counts.
@@ -260,7 +260,10 @@ def test_a_pinned_snapshot_with_a_wrong_date_has_both_reasons() -> None:
 
 def part(snapshots: list[Candidate], *numbers: int) -> list[Candidate]:
     """The same, and those of these numbers are partial."""
-    return [Candidate(one.number, one.started_at, one.number not in numbers, one.tags) for one in snapshots]
+    return [
+        Candidate(candidate.number, candidate.started_at, candidate.number not in numbers, candidate.tags)
+        for candidate in snapshots
+    ]
 
 
 def test_a_partial_snapshot_stands_for_a_day_only_without_a_whole_one() -> None:

@@ -29,7 +29,7 @@ def _policy(rules: dict[str, Any]) -> Policy:
 
 def _staying(policy: Policy, snapshots: list[Candidate], zone: ZoneInfo, now: datetime) -> list[Candidate]:
     numbers = kept(policy, snapshots, zone, now)
-    return [one for one in snapshots if one.number in numbers]
+    return [candidate for candidate in snapshots if candidate.number in numbers]
 
 
 def _week(local: datetime) -> object:
@@ -56,7 +56,7 @@ def test_the_order_in_which_snapshots_are_given_is_nothing(
     chance.shuffle(mixed_up)
     decisions = decide(policy, snapshots, now=LATER, zone=zone)
     assert decide(policy, mixed_up, now=LATER, zone=zone) == decisions
-    assert [one.number for one in decisions] == sorted(one.number for one in snapshots)
+    assert [decision.number for decision in decisions] == sorted(candidate.number for candidate in snapshots)
 
 
 @pytest.mark.parametrize("rule", PERIODS)
@@ -69,12 +69,14 @@ def test_at_least_as_many_periods_are_kept_as_are_counted(
     staying = kept(_policy({rule: count}), snapshots, zone)
 
     def periods(among: list[Candidate]) -> list[object]:
-        return list(dict.fromkeys(PERIODS[rule](one.started_at.astimezone(zone)) for one in among))
+        return list(
+            dict.fromkeys(PERIODS[rule](candidate.started_at.astimezone(zone)) for candidate in among)
+        )
 
     there = periods(list(reversed(snapshots)))
-    covered = periods([one for one in reversed(snapshots) if one.number in staying])
+    covered = periods([candidate for candidate in reversed(snapshots) if candidate.number in staying])
     if rule == "last":
-        assert staying == {one.number for one in snapshots[-count:]}
+        assert staying == {candidate.number for candidate in snapshots[-count:]}
         return
     assert covered[:count] == there[:count]
     oldest = 1 if len(there) < count else 0
@@ -89,10 +91,10 @@ def test_of_each_day_the_newest_whole_snapshot_stands_for_it(
 ) -> None:
     staying = kept(replace(policy, daily=ALL), snapshots, zone)
     by_day: dict[date, list[Candidate]] = {}
-    for one in snapshots:
-        by_day.setdefault(one.started_at.astimezone(zone).date(), []).append(one)
+    for candidate in snapshots:
+        by_day.setdefault(candidate.started_at.astimezone(zone).date(), []).append(candidate)
     for one_day in by_day.values():
-        standing = [one for one in one_day if one.is_whole] or one_day
+        standing = [candidate for candidate in one_day if candidate.is_whole] or one_day
         assert standing[-1].number in staying
 
 
@@ -112,7 +114,9 @@ def test_a_nightly_run_at_any_hour_never_loses_a_day(
         now = wall.astimezone(UTC)
         staying.append(Candidate(number, now))
         staying = _staying(policy, staying, zone, now)
-        assert {one.number for one in staying} >= set(range(max(0, number - count + 1), number + 1))
+        assert {candidate.number for candidate in staying} >= set(
+            range(max(0, number - count + 1), number + 1)
+        )
 
 
 @given(
@@ -132,14 +136,16 @@ def test_a_snapshot_with_a_wrong_date_changes_nothing_for_the_others(
     now = dates[-1] + ago
     wrong = Candidate(10 * (place + 1) + 5, dates[place] + off)
     skipped = [
-        one
-        for one in snapshots
-        if (one.number < wrong.number and one.started_at > wrong.started_at + timedelta(days=1))
-        or (one.number > wrong.number and one.started_at < wrong.started_at - timedelta(days=1))
+        candidate
+        for candidate in snapshots
+        if (candidate.number < wrong.number and candidate.started_at > wrong.started_at + timedelta(days=1))
+        or (candidate.number > wrong.number and candidate.started_at < wrong.started_at - timedelta(days=1))
     ]
     assume(wrong.started_at > now + timedelta(minutes=5) or len(skipped) >= 2)
     before = decide(policy, snapshots, now=now, zone=zone)
-    after = {one.number: one for one in decide(policy, [*snapshots, wrong], now=now, zone=zone)}
+    after = {
+        decision.number: decision for decision in decide(policy, [*snapshots, wrong], now=now, zone=zone)
+    }
     told = after.pop(wrong.number)
     assert tuple(after.values()) == before
     assert (told.is_kept, told.is_misdated) == (True, True)
@@ -161,7 +167,7 @@ def test_years_with_a_clock_that_jumps_lose_no_night(seed: int) -> None:
             mixed_up.append(Candidate(2 * night + 1, now + off))
             wrong += 1
         right, mixed_up = (_staying(policy, snapshots, zone, now) for snapshots in (right, mixed_up))
-        assert {one.number for one in right} <= {one.number for one in mixed_up}
+        assert {candidate.number for candidate in right} <= {candidate.number for candidate in mixed_up}
     assert wrong >= 5
 
 
@@ -198,7 +204,7 @@ def test_a_second_time_nothing_more_is_forgotten(
     policy: Policy, snapshots: list[Candidate], zone: ZoneInfo
 ) -> None:
     first = kept(policy, snapshots, zone)
-    assert kept(policy, [one for one in snapshots if one.number in first], zone) == first
+    assert kept(policy, [candidate for candidate in snapshots if candidate.number in first], zone) == first
 
 
 @settings(max_examples=40)
@@ -206,13 +212,13 @@ def test_a_second_time_nothing_more_is_forgotten(
 def test_each_decision_has_its_reasons_and_the_last_whole_snapshot_stays(
     policy: Policy, snapshots: list[Candidate], zone: ZoneInfo
 ) -> None:
-    decisions = {one.number: one for one in decide(policy, snapshots, now=LATER, zone=zone)}
-    for one in snapshots:
-        decision = decisions[one.number]
+    decisions = {snapshot.number: snapshot for snapshot in decide(policy, snapshots, now=LATER, zone=zone)}
+    for candidate in snapshots:
+        decision = decisions[candidate.number]
         assert decision.is_kept or len(decision.reasons) == len(policy.rules())
         assert all(decision.reasons)
-        assert not one.is_pinned or (decision.is_kept and "pinned" in decision.reasons)
-    whole_ones = [one.number for one in snapshots if one.is_whole]
+        assert not candidate.is_pinned or (decision.is_kept and "pinned" in decision.reasons)
+    whole_ones = [candidate.number for candidate in snapshots if candidate.is_whole]
     assert all(decisions[number].is_kept for number in [*whole_ones[-1:], snapshots[-1].number])
 
 
@@ -221,8 +227,8 @@ def test_each_decision_has_its_reasons_and_the_last_whole_snapshot_stays(
 def test_pins_change_nothing_for_the_others(
     policy: Policy, snapshots: list[Candidate], zone: ZoneInfo
 ) -> None:
-    without = [replace(one, is_pinned=False) for one in snapshots]
-    pinned = {one.number for one in snapshots if one.is_pinned}
+    without = [replace(candidate, is_pinned=False) for candidate in snapshots]
+    pinned = {candidate.number for candidate in snapshots if candidate.is_pinned}
     assert kept(policy, snapshots, zone) == kept(policy, without, zone) | pinned
 
 
@@ -231,7 +237,7 @@ def test_pins_change_nothing_for_the_others(
 def test_partial_snapshots_push_out_no_whole_one_of_the_last(
     snapshots: list[Candidate], count: int, zone: ZoneInfo
 ) -> None:
-    whole_ones = [one for one in snapshots if one.is_whole]
+    whole_ones = [candidate for candidate in snapshots if candidate.is_whole]
     for policy in (Policy(last=count), Policy(within=Span(days=count))):
         staying = kept(policy, snapshots, zone)
         assert not whole_ones or staying >= kept(policy, whole_ones, zone)

@@ -45,7 +45,7 @@ def pruned(draw: st.DrawFn, number: int) -> PrunedArchive:
 def cases(draw: st.DrawFn) -> tuple[list[PrunedArchive], set[int], PruneRules]:
     """Archives, those that are needed, and rules."""
     archives = [draw(pruned(number)) for number in range(draw(st.integers(0, 8)))]
-    needed = {one.number for one in archives if draw(st.integers(0, 2)) == 0}
+    needed = {archive.number for archive in archives if draw(st.integers(0, 2)) == 0}
     rules = PruneRules(
         grace=draw(st.integers(0, 4)) * DAY,
         listed_before=draw(days),
@@ -66,7 +66,7 @@ def plan(case: tuple[list[PrunedArchive], set[int], PruneRules], now: datetime =
 
 
 def numbers(archives: tuple[PrunedArchive, ...]) -> set[int]:
-    return {one.number for one in archives}
+    return {archive.number for archive in archives}
 
 
 @given(cases())
@@ -75,12 +75,13 @@ def test_what_is_needed_neither_goes_nor_is_condemned(
 ) -> None:
     archives, needed, _ = case
     found = plan(case)
-    decided = {one.number for one in archives if one.is_decided}
+    decided = {archive.number for archive in archives if archive.is_decided}
     assert numbers(found.delete) & needed <= decided
     assert not numbers(found.condemn) & needed
     assert (
         numbers(found.take_up)
-        == {one.number for one in archives if one.number in needed and one.is_condemned} - decided
+        == {archive.number for archive in archives if archive.number in needed and archive.is_condemned}
+        - decided
     )
     assert numbers(found.take_up) <= needed
 
@@ -90,31 +91,31 @@ def test_each_archive_has_one_fate(case: tuple[list[PrunedArchive], set[int], Pr
     """Of what nothing needs: condemned now, deleted, or waiting; only an open run's is left alone."""
     archives, needed, _ = case
     found = plan(case)
-    fates = [found.condemn, found.take_up, found.delete, tuple(one.archive for one in found.waiting)]
-    every = [one.number for fate in fates for one in fate]
+    fates = [found.condemn, found.take_up, found.delete, tuple(archive.archive for archive in found.waiting)]
+    every = [archive.number for fate in fates for archive in fate]
     assert len(every) == len(set(every))
-    for one in archives:
-        if one.number not in needed and one.number not in every:
-            assert one.run_is_open
-            assert not one.is_condemned
+    for archive in archives:
+        if archive.number not in needed and archive.number not in every:
+            assert archive.run_is_open
+            assert not archive.is_condemned
 
 
 @given(cases())
 def test_nothing_goes_before_its_day(case: tuple[list[PrunedArchive], set[int], PruneRules]) -> None:
     _, _, rules = case
     found = plan(case)
-    paid = {one.archive.number for one in found.early}
-    for one in found.delete:
+    paid = {archive.archive.number for archive in found.early}
+    for archive in found.delete:
         assert rules.may_delete
-        assert one.retry_at is None or one.retry_at <= NOW
-        if one.is_decided:
+        assert archive.retry_at is None or archive.retry_at <= NOW
+        if archive.is_decided:
             continue
-        assert one.is_condemned
-        assert one.condemned_at is not None
-        assert one.told_at is not None
-        assert max(one.condemned_at, one.told_at) + rules.grace <= NOW
-        assert one.told_at < rules.listed_before
-        assert one.free_at <= NOW or one.number in paid
+        assert archive.is_condemned
+        assert archive.condemned_at is not None
+        assert archive.told_at is not None
+        assert max(archive.condemned_at, archive.told_at) + rules.grace <= NOW
+        assert archive.told_at < rules.listed_before
+        assert archive.free_at <= NOW or archive.number in paid
 
 
 @given(cases())
@@ -122,11 +123,11 @@ def test_no_more_is_paid_than_may_be(case: tuple[list[PrunedArchive], set[int], 
     archives, needed, rules = case
     found = plan(case)
     assert found.fee <= rules.max_fee
-    assert found.fee == sum((fee(one.archive, NOW) or Decimal(0) for one in found.early), Decimal(0))
+    assert found.fee == sum((fee(archive.archive, NOW) or Decimal(0) for archive in found.early), Decimal(0))
     free = plan((archives, needed, replace(rules, max_fee=Decimal(0))))
     assert free.fee == 0
-    assert numbers(found.delete) - numbers(free.delete) == {one.archive.number for one in found.early}
-    assert {one.why for one in found.early} <= {Why.DURATION}
+    assert numbers(found.delete) - numbers(free.delete) == {archive.archive.number for archive in found.early}
+    assert {archive.why for archive in found.early} <= {Why.DURATION}
 
 
 @given(cases(), st.integers(0, 200))
@@ -146,12 +147,12 @@ def test_what_may_go_today_may_go_later(
 @given(cases())
 def test_what_is_needed_besides_keeps_more(case: tuple[list[PrunedArchive], set[int], PruneRules]) -> None:
     archives, needed, rules = case
-    decided = {one.number for one in archives if one.is_decided}
-    all_needed = plan((archives, {one.number for one in archives}, rules))
+    decided = {archive.number for archive in archives if archive.is_decided}
+    all_needed = plan((archives, {archive.number for archive in archives}, rules))
     assert not all_needed.condemn
     assert numbers(all_needed.delete) <= decided
-    for one in archives:
-        more = plan((archives, {*needed, one.number}, replace(rules, max_fee=Decimal(0))))
+    for archive in archives:
+        more = plan((archives, {*needed, archive.number}, replace(rules, max_fee=Decimal(0))))
         assert numbers(more.delete) <= numbers(
             plan((archives, needed, replace(rules, max_fee=Decimal(0)))).delete
         )
@@ -161,14 +162,14 @@ def test_what_is_needed_besides_keeps_more(case: tuple[list[PrunedArchive], set[
 def test_a_day_that_is_told_is_the_day(case: tuple[list[PrunedArchive], set[int], PruneRules]) -> None:
     """What waits for a day goes on that day, unless something else comes up then."""
     archives, needed, rules = case
-    for one in plan(case).waiting:
-        assert one.until is None or one.until > NOW
-        if one.until is not None and one.why is not Why.CATALOGS:
-            late = replace(rules, listed_before=one.until + DAY, max_fee=Decimal(0))
-            then = plan((archives, needed, late), one.until)
+    for archive in plan(case).waiting:
+        assert archive.until is None or archive.until > NOW
+        if archive.until is not None and archive.why is not Why.CATALOGS:
+            late = replace(rules, listed_before=archive.until + DAY, max_fee=Decimal(0))
+            then = plan((archives, needed, late), archive.until)
             others = {two.archive.number: two for two in then.waiting}
-            if one.archive.number in others:
-                assert others[one.archive.number].why is not one.why
+            if archive.archive.number in others:
+                assert others[archive.archive.number].why is not archive.why
 
 
 @given(cases())
@@ -176,18 +177,21 @@ def test_everything_dead_goes_at_last(case: tuple[list[PrunedArchive], set[int],
     """As long as somebody condemns, tells, lists and deletes."""
     archives, needed, rules = case
     now = NOW
-    left = {one.number: one for one in archives}
+    left = {archive.number: archive for archive in archives}
     for _ in range(5):
         now += 150 * DAY
         may = replace(rules, listed_before=now, may_delete=True)
         found = plan_prune(left.values(), needed, may, now=now, fee=fee)
-        for one in found.delete:
-            del left[one.number]
-        told = [*found.condemn, *(one.archive for one in found.waiting if one.why is Why.CATALOGS)]
-        for one in told:
-            left[one.number] = replace(one, is_condemned=True, condemned_at=now, told_at=now)
-        for one in found.take_up:
-            left[one.number] = replace(one, is_condemned=False, condemned_at=None, told_at=None)
+        for archive in found.delete:
+            del left[archive.number]
+        told = [
+            *found.condemn,
+            *(archive.archive for archive in found.waiting if archive.why is Why.CATALOGS),
+        ]
+        for archive in told:
+            left[archive.number] = replace(archive, is_condemned=True, condemned_at=now, told_at=now)
+        for archive in found.take_up:
+            left[archive.number] = replace(archive, is_condemned=False, condemned_at=None, told_at=None)
     assert left.keys() <= needed
     assert plan_prune(left.values(), needed, may, now=now, fee=fee).is_empty
 
@@ -205,7 +209,9 @@ def test_the_list_must_be_newer_than_what_condemned() -> None:
     for listed, goes in ((then - DAY, False), (then, False), (then + HOUR, True)):
         found = plan(([condemned(1)], set(), PruneRules(GRACE, listed)))
         assert bool(found.delete) == goes
-        assert [(one.why, one.until) for one in found.waiting] == ([] if goes else [(Why.LISTING, None)])
+        assert [(archive.why, archive.until) for archive in found.waiting] == (
+            [] if goes else [(Why.LISTING, None)]
+        )
 
 
 def test_a_list_that_shows_the_catalogs_is_expected_within_four_days() -> None:
@@ -228,7 +234,7 @@ def test_fees_add_up_to_what_may_be_paid() -> None:
     archives = [condemned(1, size=100, free_in=9), condemned(2, size=10, free_in=9), condemned(3, free_in=2)]
     for most, goes in ((0, []), (1, []), (2, [3]), (91, [3]), (92, [2, 3]), (900, [2, 3]), (992, [1, 2, 3])):
         found = plan((archives, set(), PruneRules(GRACE, NOW, Decimal(most))))
-        assert [one.number for one in found.delete] == goes, most
+        assert [archive.number for archive in found.delete] == goes, most
 
 
 # A walk: backups, forgetting, undoing, pruning, cuts and refusals in any order.
@@ -274,7 +280,7 @@ class Walk:
     def back_up(self, how: int) -> None:
         """On what may be built upon, and something new; of an open run, too."""
         job = how % 2
-        usable = [number for number, one in self.archives.items() if not one.told and not one.is_decided]
+        usable = [number for number, kept in self.archives.items() if not kept.told and not kept.is_decided]
         chosen = {number for place, number in enumerate(usable) if how >> (place % 7 + 1) & 1}
         if how % 3:
             chosen.add(self._store(job, is_open=False))
@@ -301,7 +307,9 @@ class Walk:
         """Unless something of it was decided upon."""
         if self.snapshots:
             job, archives, _ = self.snapshots[how % len(self.snapshots)]
-            if all(one in self.archives and not self.archives[one].is_decided for one in archives):
+            if all(
+                archive in self.archives and not self.archives[archive].is_decided for archive in archives
+            ):
                 self.snapshots[how % len(self.snapshots)] = job, archives, False
 
     def list(self, _how: int) -> None:
@@ -315,20 +323,20 @@ class Walk:
         needed = set[int]().union(*(archives for _, archives, gone in self.snapshots if not gone))
         rules = PruneRules(GRACE, self.listed_before)
         found = plan_prune(map(self._seen, self.archives), needed, rules, now=self.now, fee=fee)
-        first = {one.number: not self.archives[one.number].is_decided for one in found.delete}
-        for one in found.delete:
-            self.archives[one.number].is_decided = True
-        for place, one in enumerate(found.delete):
+        first = {archive.number: not self.archives[archive.number].is_decided for archive in found.delete}
+        for archive in found.delete:
+            self.archives[archive.number].is_decided = True
+        for place, archive in enumerate(found.delete):
             if how >> place % 4 & 1:  # cut off before it was asked
                 return
-            self._delete(one.number, is_first=first[one.number], answer_is_lost=bool(how & 16))
-        unsaid = [one.archive for one in found.waiting if one.why is Why.CATALOGS]
+            self._delete(archive.number, is_first=first[archive.number], answer_is_lost=bool(how & 16))
+        unsaid = [archive.archive for archive in found.waiting if archive.why is Why.CATALOGS]
         for job in (0, 1):
-            for one in (*found.condemn, *unsaid):
-                if job in self.archives[one.number].jobs:
-                    self.archives[one.number].told.setdefault(job, self.now)
-            for one in found.take_up:
-                self.archives[one.number].told.pop(job, None)
+            for archive in (*found.condemn, *unsaid):
+                if job in self.archives[archive.number].jobs:
+                    self.archives[archive.number].told.setdefault(job, self.now)
+            for archive in found.take_up:
+                self.archives[archive.number].told.pop(job, None)
             if how & 32:  # cut off between the catalogs of two jobs
                 return
 

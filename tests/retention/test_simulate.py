@@ -39,17 +39,22 @@ def test_a_simulation_is_what_the_policy_decides_each_night(policy: Policy, text
     for night, at in enumerate(found.nights):
         staying.append(Candidate(night, at))
         decisions = decide(policy, staying, now=at, zone=BERLIN)
-        staying = [one for one, told in zip(staying, decisions, strict=True) if told.is_kept]
-        assert found.kept_after(night) == [one.number for one in staying]
-    again = {one.number: one.reasons for one in decide(policy, staying, now=found.nights[-1], zone=BERLIN)}
-    assert {one.night: one.reasons for one in found.at_the_end.kept if one.reasons} == {
+        staying = [candidate for candidate, told in zip(staying, decisions, strict=True) if told.is_kept]
+        assert found.kept_after(night) == [candidate.number for candidate in staying]
+    again = {
+        decision.number: decision.reasons
+        for decision in decide(policy, staying, now=found.nights[-1], zone=BERLIN)
+    }
+    assert {stay.night: stay.reasons for stay in found.at_the_end.kept if stay.reasons} == {
         number: reasons for number, reasons in again.items() if "always kept" not in reasons[0]
     }
 
 
 def test_looks_are_at_the_ends_of_months(year: Simulation) -> None:
     nights = [year.local(look.night) for look in year.looks]
-    assert [(one.month, (one + timedelta(days=1)).day) for one in nights] == [(n, 1) for n in range(1, 13)]
+    assert [(night.month, (night + timedelta(days=1)).day) for night in nights] == [
+        (n, 1) for n in range(1, 13)
+    ]
     for look in year.looks:
         assert [stay.night for stay in look.kept] == year.kept_after(look.night)
 
@@ -68,7 +73,7 @@ def test_looks_of_many_years_are_further_apart() -> None:
     found = simulated(Policy(yearly=ALL), "0 0 1 * *", years=25)
     assert len(found.nights) == 299
     assert len(found.looks) <= 37
-    assert [found.local(one.night).month for one in found.at_the_end.kept].count(12) == 25
+    assert [found.local(stay.night).month for stay in found.at_the_end.kept].count(12) == 25
 
 
 def test_what_cannot_be_simulated_is_refused() -> None:
@@ -103,7 +108,9 @@ def test_the_picture_says_what_it_shows_and_needs_no_script(year: Simulation) ->
     drawn = picture(year)
     root = ET.fromstring(drawn)
     assert root.attrib["role"] == "img"
-    named = {one.attrib["id"]: one.text for one in root if one.tag in (f"{SVG}title", f"{SVG}desc")}
+    named = {
+        element.attrib["id"]: element.text for element in root if element.tag in (f"{SVG}title", f"{SVG}desc")
+    }
     assert set(root.attrib["aria-labelledby"].split()) == set(named)
     assert named["title"] == 'Kept of "daily at 02:30": all within 30 days, 8 weekly, 12 monthly, 3 yearly'
     assert f"At the end {len(year.at_the_end.kept)} of 365 are kept" in str(named["description"])
@@ -114,7 +121,7 @@ def test_the_picture_says_what_it_shows_and_needs_no_script(year: Simulation) ->
 
 def test_every_kept_night_is_in_the_picture(year: Simulation) -> None:
     """As the hints of the marks have it: those of a run say how many nights it is."""
-    hints = [str(one.text) for one in ET.fromstring(picture(year)).iter(f"{SVG}title")][1:]
+    hints = [str(element.text) for element in ET.fromstring(picture(year)).iter(f"{SVG}title")][1:]
     nights = sum(int(match[1]) if (match := re.match(r"(\d+) nights, ", hint)) else 1 for hint in hints)
     assert nights == sum(len(look.kept) for look in year.looks)
 

@@ -69,7 +69,7 @@ def test_a_month_of_a_bucket_has_two_classes() -> None:
     rows = Rows([stored(1000 * GB, 131_072), stored(10 * GB, kind=CATALOG)])
     found = summed(rows, terms(DEEP, STANDARD), TODAY)
     deep = 1004 * Decimal("0.00099") + Decimal("0.023")
-    assert [(one.name, one.month) for one in found.classes] == [(DEEP, deep), (STANDARD, Decimal("0.23"))]
+    assert [(cost.name, cost.month) for cost in found.classes] == [(DEEP, deep), (STANDARD, Decimal("0.23"))]
     assert found.month == deep + Decimal("0.23")
     assert found.classes[0].overhead == 5 * GB
 
@@ -180,17 +180,17 @@ rows_of_archives = st.lists(
 @given(rows_of_archives)
 def test_every_archive_is_of_one_age_one_month_and_one_job(rows: list[Stored]) -> None:
     found = summed(Rows(rows), terms(DEEP, STANDARD), TODAY)
-    total = Amount(sum(one.archives for one in rows), sum(one.bytes for one in rows))
+    total = Amount(sum(row.archives for row in rows), sum(row.bytes for row in rows))
     assert found.all == total
-    assert sum((one.held for one in found.ages), Amount()) == total
-    assert [one.least for one in found.ages] == list(AGE_STEPS)
+    assert sum((age.held for age in found.ages), Amount()) == total
+    assert [age.least for age in found.ages] == list(AGE_STEPS)
     months = months_of(rows)
-    assert sum((held for one in months for held in one.held.values()), Amount()) == total
-    assert [one.month for one in months] == sorted(one.month for one in months)
+    assert sum((held for month in months for held in month.held.values()), Amount()) == total
+    assert [month.month for month in months] == sorted(month.month for month in months)
     parts = [summed(Rows(rows).of(COLD, job), terms(DEEP, STANDARD), TODAY) for job in (WEB, DB, None)]
-    assert sum((one.all for one in parts), Amount()) == total
-    assert sum((one.month or 0 for one in parts), Decimal(0)) == pytest.approx(found.month)
-    running = sum((one.minimum.running for one in found.ages), Amount())
+    assert sum((summary.all for summary in parts), Amount()) == total
+    assert sum((summary.month or 0 for summary in parts), Decimal(0)) == pytest.approx(found.month)
+    running = sum((age.minimum.running for age in found.ages), Amount())
     assert running == found.minimum.running
 
 
@@ -198,13 +198,13 @@ def test_every_archive_is_of_one_age_one_month_and_one_job(rows: list[Stored]) -
 def test_money_as_another_arithmetic_has_it(rows: list[Stored]) -> None:
     """In floating point, archive by archive."""
     month = early = 0.0
-    for one in rows:
-        if one.kind is CATALOG:
-            month += one.bytes / 2**30 * 0.023
+    for row in rows:
+        if row.kind is CATALOG:
+            month += row.bytes / 2**30 * 0.023
             continue
-        billed = (one.bytes + one.archives * 32768) / 2**30 * 0.00099
-        month += billed + one.archives * 8192 / 2**30 * 0.023
-        age = min(max((TODAY - one.day).days - 1, 0), 180)
+        billed = (row.bytes + row.archives * 32768) / 2**30 * 0.00099
+        month += billed + row.archives * 8192 / 2**30 * 0.023
+        age = min(max((TODAY - row.day).days - 1, 0), 180)
         early += billed * (180 - age) / 30
     found = summed(Rows(rows), terms(DEEP, STANDARD), TODAY)
     assert float(found.month or 0) == pytest.approx(month)
@@ -218,7 +218,7 @@ def test_rows_are_chosen_by_vault_and_job() -> None:
         [Contents(other, WEB, 1, 1)],
     )
     assert rows.parts == [(COLD, None), (COLD, DB), (COLD, WEB), (other, WEB)]
-    assert [one.bytes for one in rows.of(COLD).stored] == [1, 2, 4]
-    assert [one.bytes for one in rows.of(COLD, None).stored] == [4]
+    assert [row.bytes for row in rows.of(COLD).stored] == [1, 2, 4]
+    assert [row.bytes for row in rows.of(COLD, None).stored] == [4]
     assert rows.only(None, DB).parts == [(COLD, DB)]
     assert rows.only(other, None).parts == [(other, WEB)]

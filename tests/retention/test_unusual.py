@@ -65,7 +65,7 @@ def test_a_difference_below_the_floor_is_never_unusual(change: float, earlier: l
 
 @given(numbers, enough, st.integers(0, 20).map(lambda power: 2.0**power))
 def test_the_unit_is_no_matter(value: float, earlier: list[float], unit: float) -> None:
-    scaled = judge(value * unit, [one * unit for one in earlier], floor=FLOOR * unit)
+    scaled = judge(value * unit, [value_before * unit for value_before in earlier], floor=FLOOR * unit)
     plain = judge(value, earlier, floor=FLOOR)
     near_the_bound = found(value * 0.999, earlier) != found(value * 1.001, earlier)
     if not near_the_bound:
@@ -110,7 +110,7 @@ def test_each_night_is_judged_by_those_before_it(values: list[float]) -> None:
 @given(enough, st.lists(st.floats(1e16, 1e30), max_size=2))
 def test_two_odd_nights_hide_no_third(earlier: list[float], odd: list[float]) -> None:
     """Whatever the two were: the MAD does not move with them as long as they are few."""
-    steady = [1000.0 + one % 100 for one in earlier]
+    steady = [1000.0 + value_before % 100 for value_before in earlier]
     assert found(1e6, steady + odd[: len(steady) // 8]) is Direction.MORE
 
 
@@ -147,7 +147,7 @@ def test_weeks_are_usual_and_what_is_far_beyond_them_is_not() -> None:
 def test_what_goes_on_is_told_three_times() -> None:
     """A night on which everything changes, and those after it: told, and then known."""
     values = [200.0] * 20 + [50_000.0] * 5
-    told = [one is not None for one in judge_all(values, floor=FLOOR)]
+    told = [verdict is not None for verdict in judge_all(values, floor=FLOOR)]
     assert told == [False] * 20 + [True] * 3 + [False] * 2
 
 
@@ -163,8 +163,8 @@ figures = st.builds(Figures, st.integers(0, 10**7), st.integers(0, 10**13), st.i
 def test_each_figure_is_judged_by_itself(night: Figures, before: list[Figures]) -> None:
     odd = judge_figures(night, before)
     last = before[-NIGHTS:]
-    assert odd.get(Figure.FILES) == judge(night.files, [one.files for one in last], floor=FILES_FLOOR)
-    assert odd.get(Figure.BYTES) == judge(night.uploaded, [one.uploaded for one in last], floor=BYTES_FLOOR)
+    assert odd.get(Figure.FILES) == judge(night.files, [past.files for past in last], floor=FILES_FLOOR)
+    assert odd.get(Figure.BYTES) == judge(night.uploaded, [past.uploaded for past in last], floor=BYTES_FLOOR)
     if night.new < BYTES_FLOOR:
         assert Figure.RATIO not in odd, "too little to say anything of its compression"
 
@@ -175,7 +175,7 @@ def test_each_figure_is_judged_by_itself(night: Figures, before: list[Figures]) 
 def test_files_that_were_encrypted_show(mib: int, usual: float, scatter: list[float]) -> None:
     """As many files as ever, and of the same size: but new data cannot be compressed any more."""
     size = max(mib * 2**20, BYTES_FLOOR)
-    before = [Figures(100, round(size * usual * one), size) for one in scatter]
+    before = [Figures(100, round(size * usual * factor), size) for factor in scatter]
     odd = judge_figures(Figures(100, size, size), before)
     assert odd[Figure.RATIO].direction is Direction.MORE
     assert judge_figures(Figures(100, round(size * usual), size), before) == {}

@@ -99,26 +99,30 @@ class Archives:
 
     def needed(self) -> frozenset[str]:
         """The archives from which a restore of what is kept would read."""
-        states = {name: one.state for name, one in self._data().items()}
-        if any(self._states.get(name, one) is not one and one is STORED for name, one in states.items()):
+        states = {name: archive.state for name, archive in self._data().items()}
+        if any(
+            self._states.get(name, state) is not state and state is STORED for name, state in states.items()
+        ):
             self.forget_needs()  # it is read there again
         self._states = states
         with closing(opened(self.machine.config)) as inventory:
             found = _kept(self.machine, inventory)
             context = _context(self.machine, inventory)
-            for one in found:
+            for snapshot in found:
                 # Of a stored archive a restore reads for as long as it is that.
-                if any(states.get(name) is not STORED for name in self._needs.get(one.id, ["nothing"])):
-                    plan = plan_restore(one, b"/", context)
+                if any(states.get(name) is not STORED for name in self._needs.get(snapshot.id, ["nothing"])):
+                    plan = plan_restore(snapshot, b"/", context)
                     ids = (archive.archive_id for archive in plan.archives.values())
-                    self._needs[one.id] = frozenset(str(name) for name in ids if name)
-        return frozenset().union(*(self._needs[one.id] for one in found))
+                    self._needs[snapshot.id] = frozenset(str(name) for name in ids if name)
+        return frozenset().union(*(self._needs[snapshot.id] for snapshot in found))
 
     def _data(self) -> dict[str, Archive]:
         with closing(opened(self.machine.config)) as inventory, inventory.reading() as tx:
             every = archives.list_archives(tx, inventory.id, vault=VaultName(self.machine.vault))
         return {
-            str(one.archive_id): one for one in every if one.label.kind is PackKind.DATA and one.archive_id
+            str(archive.archive_id): archive
+            for archive in every
+            if archive.label.kind is PackKind.DATA and archive.archive_id
         }
 
     def held(self) -> set[str]:
@@ -131,7 +135,7 @@ class Archives:
         machine = self.machine
         if machine.kind == "directory":
             vault = make_vault(machine.config, machine.vault, Purpose.RESTORE, machine.clock)
-            return {str(one.archive_id) for one in list_now(vault).archives}
+            return {str(archive.archive_id) for archive in list_now(vault).archives}
         ask = {
             "glacier": "SELECT archive_id FROM archives WHERE deleted_ms IS NULL",
             "s3": "SELECT CAST(key AS TEXT) FROM objects",
@@ -199,7 +203,7 @@ class Money:
         self.foretold["storage"] += self._month * _months(self._since, now)
         with closing(opened(config)) as inventory, inventory.reading() as tx:
             every = [*queries.uploads(tx, self._since), *self._marks(tx, inventory)]
-            uploads = [one for one in every if self._is_counted(one.kind)]
+            uploads = [row for row in every if self._is_counted(row.kind)]
             rows = Rows([*queries.stored(tx), *queries.unknown(tx)], uploads=uploads).of(vault)
         terms = terms_of(config, price_table(config), config.vault(vault))
         summary = summed(rows, terms, now.date())
@@ -241,12 +245,12 @@ class Money:
             plan, price = plan_restore(one, b"/", context), price_of(machine.config, settings)
             assert price is not None
             told = quotes(plan, price, kind_of(settings), context.vault.traits, copy_days=days)
-        quote = next(one for one in told if one.tier is settings.tier)
+        quote = next(quote for quote in told if quote.tier is settings.tier)
         new = load_of(
-            {number: one.size for number, one in plan.archives.items()},
-            [one for one in quote.ranges if not self._is_readable(one)],
+            {number: archive.size for number, archive in plan.archives.items()},
+            [part for part in quote.ranges if not self._is_readable(part)],
         )
-        self.outputs |= {(one.archive, one.extent.start, one.extent.end) for one in quote.ranges}
+        self.outputs |= {(part.archive, part.extent.start, part.extent.end) for part in quote.ranges}
         load = replace(quote.load, requests=new.requests, retrieved=new.retrieved)
         bill = price.retrieving(load, quote.tier, copy_days=days)
         assert bill is not None

@@ -40,7 +40,7 @@ class Times(Struct, frozen=True):
             if day.weekday() in self.weekdays and day.day in self.days and day.month in self.months:
                 found.append(self._first_minute(day, here))
             day += DAY
-        return [one for one in found if begin <= one < end]
+        return [when for when in found if begin <= when < end]
 
     def _first_minute(self, day: date, here: ZoneInfo) -> datetime:
         moment = datetime.combine(day, self.at, here).astimezone(UTC) - timedelta(hours=2)
@@ -75,10 +75,10 @@ def counted(
     """
     edges = [*due, end]
     here: list[list[datetime]] = [[] for _ in due]
-    for one in done:
-        index = bisect_right(edges, one) - 1
+    for when in done:
+        index = bisect_right(edges, when) - 1
         if 0 <= index < len(due):
-            here[index].append(one)
+            here[index].append(when)
     lost, doubled, impossible = [], [], 0
     for number, begin in enumerate(due):
         could = not any(a <= begin and edges[number + 1] <= b for a, b in away)

@@ -108,7 +108,7 @@ def lose_an_archive(story: Story) -> None:
 def _newest_archive(story: Story) -> Archive:
     with closing(opened(story.machine.config)) as inventory, inventory.reading() as tx:
         every = archives.list_archives(tx, inventory.id, vault=VaultName(story.machine.vault))
-    return [one for one in every if one.label.kind is PackKind.DATA][-1]
+    return [archive for archive in every if archive.label.kind is PackKind.DATA][-1]
 
 
 def _delete(story: Story, name: str) -> None:

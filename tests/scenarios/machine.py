@@ -258,7 +258,7 @@ class Machine:
         waits = any(line.waits_for or line.row.state is TaskState.FAILED for line in lines)
         soon = now + (SOON if waits else 4 * DAY)
         known += [line.paused_until for line in lines if line.paused_until]
-        later = [one for one in known if one > now]
+        later = [time for time in known if time > now]
         moment = min([soon, *later])
         return datetime.fromtimestamp(-(-moment.timestamp() // 60) * 60, UTC)  # ticks are on full minutes
 

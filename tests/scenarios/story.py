@@ -123,8 +123,8 @@ class Story:
     def snapshots(self) -> list[str]:
         """The ids of all kept snapshots, oldest first."""
         return [
-            one["id"]
-            for one in json.loads(self.machine.run("--json", "snapshots", "--job", self.machine.job))
+            snapshot["id"]
+            for snapshot in json.loads(self.machine.run("--json", "snapshots", "--job", self.machine.job))
         ]
 
     def back_up_by_hand(self, *words: str) -> None:
@@ -135,7 +135,11 @@ class Story:
 
     def bring_back(self) -> None:
         """The newest snapshot that was not hurt takes the place of what is there."""
-        newest = [one for one in self.snapshots() if one in self.trees and not _is_hurt(self.trees[one])][-1]
+        newest = [
+            snapshot
+            for snapshot in self.snapshots()
+            if snapshot in self.trees and not _is_hurt(self.trees[snapshot])
+        ][-1]
         target = self.folder / "brought back"
         self.restore(newest, target)
         self._settle()
@@ -206,7 +210,7 @@ class Story:
         """The runs that are remembered though a prune was due since they were older than is kept."""
         before = self.machine.clock.now() - DEFAULT_KEEP_RUNS - A_PRUNE
         with closing(opened(self.machine.config)) as inventory, inventory.reading() as tx:
-            return sum(one.started_at < before for one in list_runs(tx, limit=100_000))
+            return sum(run.started_at < before for run in list_runs(tx, limit=100_000))
 
     def restore(self, name: str, target: Path, *words: str) -> None:
         """Begin a restore, of which is known what it will cost."""
@@ -250,7 +254,7 @@ class Story:
         """The runs of a task against its times."""
         times: Times = self.machine.times[kind]
         due = times.between(START, self.machine.clock.now())
-        done = [one.began for one in self.machine.runs if one.kind is kind and one.state is TaskState.DONE]
+        done = [run.began for run in self.machine.runs if run.kind is kind and run.state is TaskState.DONE]
         away = [*self.machine.away, *(self.machine.paused if kind is TaskKind.BACKUP else [])]
         return counted(due, self.machine.clock.now(), done, away, self.machine.gone)
 
@@ -259,7 +263,7 @@ class Story:
         m, archives, money = self.machine, self.archives, self.money
         money.settle()
         archives.held()
-        drills = [one.report for one in m.runs if one.kind is TaskKind.DRILL and one.state is TaskState.DONE]
+        drills = [run.report for run in m.runs if run.kind is TaskKind.DRILL and run.state is TaskState.DONE]
         parts = sorted({*money.foretold, *money.charged} - {"early deletion"})
         runs = {kind.value: self.runs_of(kind) for kind in m.times}
         told = {
@@ -271,11 +275,11 @@ class Story:
             "years": len(self.sizes) // 4,
             "nights": (m.clock.now() - START).days,
             "runs": {
-                name: {"due": one.due, "done": one.done, "away": one.impossible} for name, one in runs.items()
+                name: {"due": run.due, "done": run.done, "away": run.impossible} for name, run in runs.items()
             },
             "by_hand": self.by_hand,
             "archives": {"made": len(archives.seen), "deleted": archives.deleted, "lost": self.lost},
-            "refused": sum(_refused(one.report) for one in m.runs if one.kind is TaskKind.PRUNE),
+            "refused": sum(_refused(run.report) for run in m.runs if run.kind is TaskKind.PRUNE),
             "money": self.first_year or told,
             "money_of_all": told,
             "beside": {whose: f"{amount:.6f}" for whose, amount in money.beside.items()},
@@ -284,12 +288,12 @@ class Story:
             "restores": {"snapshots": self.proven, "files": self.restored_files},
             "rebuilt": self.rebuilt,
             "certificates": self.identity.asked if self.identity else 0,
-            "drills": {"done": len(drills), "bytes": sum(one.read.bytes for one in drills if one.read)},
+            "drills": {"done": len(drills), "bytes": sum(drill.read.bytes for drill in drills if drill.read)},
         }
 
 
 def _refused(report: Any) -> int:
-    return sum(one.archives for one in getattr(report, "refused", ()))
+    return sum(group.archives for group in getattr(report, "refused", ()))
 
 
 def tree_of_file(path: Path) -> str:

@@ -80,8 +80,8 @@ def assert_holds(story: Story, result: Mapping[str, Any]) -> None:
         assert max(sizes) <= most, f"the inventory of quarters {first} to {end} grows: {sizes}"
     assert max(result["old_runs"]) <= MOST_OLD_RUNS, f"old runs are remembered: {result['old_runs']}"
     assert not story.money.beside[NOBODY], "something was charged that nobody asked for"
-    every = [("money", *one) for one in result["money"].items()]
-    every += [("money_of_all", *one) for one in result["money_of_all"].items()]
+    every = [("money", *picture) for picture in result["money"].items()]
+    every += [("money_of_all", *picture) for picture in result["money_of_all"].items()]
     for key, part, money in every:
         foretold, charged = Decimal(money["foretold"]), Decimal(money["charged"])
         # A quote counts eight days of a copy; it lies for seven, less the twelve hours until it is made.

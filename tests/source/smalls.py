@@ -27,11 +27,11 @@ class FileToRead(NamedTuple):
 def columns_of(wanted: Sequence[FileToRead]) -> tuple[array[int], StatusColumns]:
     """The same files as a request has them."""
     files = StatusColumns.new()
-    files.names.extend(one.name for one in wanted)
+    files.names.extend(file.name for file in wanted)
     columns = files.inodes, files.sizes, files.mtimes, files.ctimes
-    for column, values in zip(columns, zip(*(one.seen for one in wanted), strict=True), strict=True):
+    for column, values in zip(columns, zip(*(file.seen for file in wanted), strict=True), strict=True):
         column.extend(values)
-    return array("H", [one.directory for one in wanted]), files
+    return array("H", [file.directory for file in wanted]), files
 
 
 def ask(reader: ReaderProcess, directories: Sequence[int], wanted: Sequence[FileToRead]) -> None:
@@ -74,14 +74,14 @@ def told(
 
 def told_by(answer: ReadBatch, wanted: Sequence[FileToRead]) -> list[Told | None]:
     """The same of a process's answer."""
-    return told(answer.read, answer.loose, answer.dense, [one.seen[1] for one in wanted])
+    return told(answer.read, answer.loose, answer.dense, [file.seen[1] for file in wanted])
 
 
 def read_here(directories: Sequence[int], wanted: Sequence[FileToRead]) -> list[Told | None]:
     """The same read by this process."""
-    room = memoryview(bytearray(buffer_size(sum(one.seen[1] for one in wanted))))
+    room = memoryview(bytearray(buffer_size(sum(file.seen[1] for file in wanted))))
     read = read_small(directories, wanted, room, chunk_key=CHUNK_KEY, content_key=CONTENT_KEY)
-    sizes = [one.seen[1] for one in wanted]
+    sizes = [file.seen[1] for file in wanted]
     loose, dense = (sum(sizes[place] for place in places) for places in (read.loose, read.dense))
     middle = len(room) // 2
     return told(read, room[:loose], room[middle : middle + dense], sizes)

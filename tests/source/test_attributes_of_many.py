@@ -67,7 +67,7 @@ def test_flags_that_cannot_be_had(handles: list[int], monkeypatch: pytest.Monkey
     monkeypatch.setattr(flags, "ioctl", refuse)
     assert attributes_of(handles)[3].xattrs == ((b"user.note", b"rare"),)
     assert attributes_of(handles) == as_each_has(handles)
-    assert all(one.trouble for one in attributes_of(handles).values()) == (error == errno.EIO)
+    assert all(handle.trouble for handle in attributes_of(handles).values()) == (error == errno.EIO)
 
 
 @pytest.mark.parametrize("error", [errno.EOPNOTSUPP, errno.EIO])

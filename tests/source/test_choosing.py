@@ -24,9 +24,9 @@ class Walked:
         self.left_out: list[LeftOut] = []
         self.directories = list(
             scan(
-                [os.fsencode(one) for one in sources],
+                [os.fsencode(path) for path in sources],
                 filters=filters or Filters(),
-                overrides={os.fsencode(path): one for path, one in (overrides or {}).items()},
+                overrides={os.fsencode(path): override for path, override in (overrides or {}).items()},
                 report=self.problems.append,
                 left_out=self.left_out.append,
             )
@@ -36,7 +36,9 @@ class Walked:
         return sorted(paths(self.directories, top))
 
     def why(self, top: Path) -> dict[str, Reason]:
-        return {os.path.relpath(os.fsdecode(one.path), top): one.reason for one in self.left_out}
+        return {
+            os.path.relpath(os.fsdecode(left_out.path), top): left_out.reason for left_out in self.left_out
+        }
 
 
 @pytest.fixture
@@ -72,7 +74,9 @@ def test_a_source_below_what_is_left_out_is_walked(tree: Path) -> None:
     walked = Walked(tree, tree / "a" / "cache", filters=Filters(["cache/", "a/"]))
     assert walked.seen(tree) == ["a", "a/cache", "a/cache/x", "b", "b/big"]
     leads_on = {
-        os.fsdecode(entry.name): entry.leads_on for one in walked.directories for entry in one.entries
+        os.fsdecode(entry.name): entry.leads_on
+        for directory in walked.directories
+        for entry in directory.entries
     }
     assert leads_on["a"]
     assert not leads_on["cache"]
@@ -101,9 +105,9 @@ def test_a_source_of_another_file_system_is_walked_and_its_mount_point_saved() -
         pytest.skip("nothing is mounted on /dev/shm here")
     walked = Walked(Path("/dev"), filters=Filters(one_file_system=True))
     assert LeftOut(b"/dev/shm", Reason.FILE_SYSTEM, walked.left_out[-1].detail).path in {
-        one.path for one in walked.left_out if one.reason is Reason.FILE_SYSTEM
+        left_out.path for left_out in walked.left_out if left_out.reason is Reason.FILE_SYSTEM
     }
-    seen = {one.path: {entry.name for entry in one.entries} for one in walked.directories}
+    seen = {directory.path: {entry.name for entry in directory.entries} for directory in walked.directories}
     assert b"shm" in seen[b"/dev"]
     assert seen[b"/dev/shm"] == set()
     both = Walked(Path("/dev"), Path("/dev/shm"), filters=Filters(one_file_system=True))

@@ -99,4 +99,4 @@ def test_runs_of_small_files(statuses: list[os.stat_result]) -> None:
     told = [are_small for are_small, run in runs for _ in run]
     assert [at for _, run in runs for at in run] == list(range(len(statuses)))
     assert told == [found.st_mode & 0o170000 == 0o100000 and is_small(found) for found in statuses]
-    assert all(one[0] != other[0] for one, other in pairwise(runs)), "runs are whole"
+    assert all(run[0] != other[0] for run, other in pairwise(runs)), "runs are whole"

@@ -86,8 +86,8 @@ LINES = st.builds(
 NAMES = ["a", "b", "ab", "a.b"]
 TREE = [
     *NAMES,
-    *(f"{one}/{two}" for one in NAMES for two in NAMES),
-    *(f"{one}/{two}/{three}" for one in NAMES[:2] for two in NAMES for three in NAMES),
+    *(f"{name}/{two}" for name in NAMES for two in NAMES),
+    *(f"{name}/{two}/{three}" for name in NAMES[:2] for two in NAMES for three in NAMES),
 ]
 FOLDERS = {path.rpartition("/")[0] for path in TREE} - {""}
 FILES = [path for path in TREE if path not in FOLDERS]

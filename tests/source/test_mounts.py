@@ -118,11 +118,11 @@ def test_a_disk_that_is_not_mounted_again_is_kept_and_let_go_when_told(server: S
     assert result.exit_code == 3
     (report,) = json.loads(result.stdout)
     disk = server.source / "disk"
-    assert [one["path"] for one in report["problems"]] == [str(disk)]
+    assert [problem["path"] for problem in report["problems"]] == [str(disk)]
     place = server.restore(server.folder / "out 2")
     assert (place / "disk" / "deeper" / "file").read_text() == "third\n"
     assert not (place / "disk" / "hidden").exists()
     told = server.run("backup", "main", "--disk-gone", str(disk))
     assert (told.exit_code, "--disk-gone" in told.stderr) == (0, False)
     place = server.restore(server.folder / "out 3")
-    assert [one.name for one in (place / "disk").iterdir()] == ["hidden"]
+    assert [path.name for path in (place / "disk").iterdir()] == ["hidden"]

@@ -203,7 +203,7 @@ def test_windows_leave_alone_what_is_looked_at(steps: list[tuple[int, int]]) -> 
         view[:4], view[-4:] = mark[: len(view[:4])], mark[-len(view[-4:]) :]
         held.append((view, bytes(view[:4]) + bytes(view[-4:])))
         del view
-        assert all(bytes(one[:4]) + bytes(one[-4:]) == was for one, was in held)
+        assert all(bytes(window[:4]) + bytes(window[-4:]) == was for window, was in held)
         held[gone : gone + 1] = []
 
 

@@ -75,8 +75,8 @@ def test_questions_are_answered_in_their_order(reader: ReaderProcess, tmp_path: 
 def test_a_batch(reader: ReaderProcess, tmp_path: Path, folder: int, batch: str) -> None:
     wanted = files(tmp_path, [b""] * 5)
     if "unread" in batch:
-        for one in wanted:
-            os.unlink(one.name, dir_fd=folder)
+        for file in wanted:
+            os.unlink(file.name, dir_fd=folder)
     ask(reader, [folder], wanted)
     after = files(tmp_path, [b"after"], 5)
     ask(reader, [folder], after)

@@ -26,7 +26,9 @@ def walk(
 ) -> tuple[list[ScannedDirectory], list[Problem]]:
     """All directories and problems of a walk to its end."""
     problems: list[Problem] = []
-    found = scan([os.fsencode(one) for one in sources], filters=filters or Filters(), report=problems.append)
+    found = scan(
+        [os.fsencode(source) for source in sources], filters=filters or Filters(), report=problems.append
+    )
     return list(found), problems
 
 
@@ -47,7 +49,9 @@ def handles_towards(place: str) -> list[str]:
     for number in os.listdir("/proc/self/fd"):
         with suppress(FileNotFoundError):  # the handle that listed them
             held.append(os.readlink(f"/proc/self/fd/{number}"))
-    inside = [one for one in held if one.startswith("/") and (place.startswith(one) or one.startswith(place))]
+    inside = [
+        path for path in held if path.startswith("/") and (place.startswith(path) or path.startswith(place))
+    ]
     return sorted(filter(os.path.isdir, inside))
 
 
@@ -57,7 +61,11 @@ class TestOrder:
             (source / name).mkdir(parents=True)
         directories, problems = walk(source)
         assert problems == []
-        seen = [os.fsdecode(one.path) for one in directories if os.fsdecode(one.path).startswith(str(source))]
+        seen = [
+            os.fsdecode(directory.path)
+            for directory in directories
+            if os.fsdecode(directory.path).startswith(str(source))
+        ]
         assert seen == [str(source / name) for name in ("", "a", "a/y", "a-", "a-/z", "b", "b/x", "c")]
         assert paths(directories, source) == ["a", "a-", "b", "c", "a/y", "a-/z", "b/x"]
 
@@ -66,9 +74,14 @@ class TestOrder:
         (source / "wanted" / "file").touch()
         (source / "beside").touch()
         directories, _ = walk(source / "wanted")
-        assert [one.path for one in directories[:2]] == [b"/", b"/" + os.fsencode(source.parts[1])]
-        assert all(len(one.entries) == 1 for one in directories[:-1])
-        assert [entry.leads_on for one in directories[:-1] for entry in one.entries][:-1].count(False) == 0
+        assert [directory.path for directory in directories[:2]] == [
+            b"/",
+            b"/" + os.fsencode(source.parts[1]),
+        ]
+        assert all(len(directory.entries) == 1 for directory in directories[:-1])
+        assert [entry.leads_on for directory in directories[:-1] for entry in directory.entries][:-1].count(
+            False
+        ) == 0
         assert directories[-2].entries[0].leads_on is False, "the source itself is the job's"
         assert paths(directories, source) == ["wanted", "wanted/file"]
 
@@ -226,7 +239,7 @@ class TestWhatIsLeftOut:
         one = Filters(one_file_system=True)
         directories, problems = walk(source, filters=one)
         assert paths(directories, source) == ["mount", "plain", "plain/file"]
-        shown = {one.path: one for one in directories}
+        shown = {directory.path: directory for directory in directories}
         assert list(shown[os.fsencode(source / "mount")].entries) == [], "so that what was below is let go"
         found = paths(walk(source, source / "mount" / "inner", filters=one)[0], source)
         assert found == ["mount", "plain", "mount/inner", "mount/inner/file", "plain/file"]
@@ -255,7 +268,9 @@ class TestWhatCannotBeSeen:
         (source / "here").mkdir()
         directories, problems = walk(source / "here", source / "gone" / "deeper")
         assert details(problems) == {"gone": ProblemKind.UNREADABLE}
-        assert {one.path: one.unread for one in directories}[os.fsencode(source)] == {b"gone"}
+        assert {directory.path: directory.unread for directory in directories}[os.fsencode(source)] == {
+            b"gone"
+        }
 
     def test_a_missing_source_below_another(self, source: Path) -> None:
         (source / "sub").mkdir()
@@ -293,7 +308,7 @@ class TestWhatCannotBeSeen:
 
         monkeypatch.setattr(os, "listdir", failing)
         directories, problems = walk(source)
-        assert [os.path.basename(one.path) for one in directories][-2:] == [b"source", b"good"]
+        assert [os.path.basename(directory.path) for directory in directories][-2:] == [b"source", b"good"]
         assert details(problems) == {"bad": ProblemKind.UNREADABLE}
 
     def test_a_file_that_goes_between_listing_and_looking_is_no_problem(

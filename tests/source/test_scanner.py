@@ -41,11 +41,11 @@ def as_values(directory: ScannedDirectory, sources: Sequence[bytes]) -> Piece:
 
     Of folders above the sources, in which other tests make theirs meanwhile, it has what does not change.
     """
-    is_within = any((directory.path + b"/").startswith(one + b"/") for one in sources)
+    is_within = any((directory.path + b"/").startswith(source + b"/") for source in sources)
     members = _OF_STATUS if is_within else _OF_FOLDER
     entries = [
-        (one.name, {name: getattr(one.stat, f"st_{name}") for name in members}, one.leads_on)
-        for one in directory.entries
+        (entry.name, {name: getattr(entry.stat, f"st_{name}") for name in members}, entry.leads_on)
+        for entry in directory.entries
     ]
     covered = (directory.after, directory.until, directory.unread)
     inside = set(os.listdir(directory.handle))
@@ -58,7 +58,7 @@ def here(sources: Sequence[Path], filters: Filters, overrides: dict[bytes, Filte
     told = Walked()
     wanted = list(map(os.fsencode, sources))
     found = scan(wanted, filters=filters, overrides=overrides, report=told.problems.append)
-    told.pieces += (as_values(one, wanted) for one in found)
+    told.pieces += (as_values(directory, wanted) for directory in found)
     return told
 
 
@@ -76,7 +76,7 @@ def beside(
         warn=told.warnings.append,
     )
     with closing(directories):
-        told.pieces += (as_values(one, wanted) for one in directories)
+        told.pieces += (as_values(directory, wanted) for directory in directories)
     return told
 
 
@@ -118,7 +118,7 @@ def test_it_finds_what_this_process_would(tree: Path, filters: Filters) -> None:
     expected, found = here(sources, filters, overrides), beside(sources, filters, overrides)
     assert found.pieces == expected.pieces
     assert found.problems == expected.problems
-    assert {os.path.basename(one.path) for one in found.problems} == {b"socket", b"gone"}
+    assert {os.path.basename(problem.path) for problem in found.problems} == {b"socket", b"gone"}
     assert found.warnings == []
 
 
@@ -142,7 +142,7 @@ def test_a_directory_of_many_names_comes_in_pieces(tmp_path: Path) -> None:
         (tmp_path / f"{number:06}").touch()
     expected, found = here([tmp_path], Filters()), beside([tmp_path], Filters())
     assert found.pieces == expected.pieces
-    assert len([one for one in found.pieces if one[0] == os.fsencode(tmp_path)]) > 2
+    assert len([piece for piece in found.pieces if piece[0] == os.fsencode(tmp_path)]) > 2
 
 
 @dataclass
@@ -156,10 +156,10 @@ class Mortal:
 
         class Dying(ScannerProcess):
             def directories(self, report: Any) -> Iterator[ScannedDirectory]:
-                for number, one in enumerate(super().directories(report)):
+                for number, directory in enumerate(super().directories(report)):
                     if number == lives:
                         raise WorkerGoneError("it was ended by signal 9")
-                    yield one
+                    yield directory
 
         return Dying(*some)
 
@@ -210,7 +210,7 @@ def test_it_dies_amid_a_directory_of_many_names(tmp_path: Path, monkeypatch: pyt
         for directory in directories:
             if directory.path != os.fsencode(top):
                 continue
-            names = [one.name for one in directory.entries]
+            names = [entry.name for entry in directory.entries]
             assert all(directory.after is None or name > directory.after for name in names)
             assert directory.until is None or names[-1] == directory.until
             met += names

@@ -248,11 +248,11 @@ def test_files_of_all_kinds_are_read_as_they_are(
     for number in changed:
         chance.choice(changes)(files[number][1])
     told = all_read(folders, wanted)
-    for number, ((_, path), one) in enumerate(zip(files, told, strict=True)):
+    for number, ((_, path), file) in enumerate(zip(files, told, strict=True)):
         if number in changed:
-            assert one is None
+            assert file is None
         else:
-            assert one == Told(path.read_bytes(), attributes_of(path))
+            assert file == Told(path.read_bytes(), attributes_of(path))
     for folder in folders:
         shutil.rmtree(folder)
 
@@ -312,7 +312,7 @@ def test_of_many_of_which_one_is_gone_no_handle_stays_open(tmp_path: Path) -> No
     before = len(os.listdir("/proc/self/fd"))
     told = all_read([tmp_path], wanted)
     assert len(os.listdir("/proc/self/fd")) == before
-    assert [place for place, one in enumerate(told) if one is None] == [30]
+    assert [place for place, content in enumerate(told) if content is None] == [30]
 
 
 def test_what_is_in_memory_is_read_together(
@@ -370,7 +370,7 @@ def test_attributes_that_cannot_be_had_are_for_the_long_way(
         return listed(handle)
 
     monkeypatch.setattr(os, "listxattr", refuse_one)
-    assert [one and one.data for one in all_read([tmp_path], wanted)] == [b"a", None, b"c"]
+    assert [content and content.data for content in all_read([tmp_path], wanted)] == [b"a", None, b"c"]
 
 
 def test_what_is_small(tmp_path: Path) -> None:

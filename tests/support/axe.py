@@ -39,8 +39,8 @@ def found_by_axe(chromium: Chrome, only: Sequence[str] = ()) -> dict[str, Any]:
 def serious(chromium: Chrome, only: Sequence[str] = ()) -> list[str]:
     """What is serious or critical on the page that is shown, as sentences."""
     return [
-        f"{one['id']}: {node['html'][:200]} {node['failureSummary'][:300]}"
-        for one in found_by_axe(chromium, only)["violations"]
-        if one["impact"] in SERIOUS
-        for node in one["nodes"]
+        f"{violation['id']}: {node['html'][:200]} {node['failureSummary'][:300]}"
+        for violation in found_by_axe(chromium, only)["violations"]
+        if violation["impact"] in SERIOUS
+        for node in violation["nodes"]
     ]

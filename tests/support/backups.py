@@ -79,7 +79,7 @@ def enrolled(
     public = keys.signer.public
     tags = {key.recipient.id: key.enrolment_tag(inventory_id, public) for key in by}
     signed = {key.recipient.id: enrol(key, inventory_id, public, ancestors) for key in by}
-    filled = slots([one.id for one in keys.recipients], tags, signed)
+    filled = slots([recipient.id for recipient in keys.recipients], tags, signed)
     vouching = tuple(enrolment_key(key) for key in by)
     return replace(keys, enrolments=filled, vouching=vouching, signature=next(iter(signed.values()), b""))
 

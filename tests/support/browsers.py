@@ -40,8 +40,8 @@ def browser(folder: Path, *, script: bool = True) -> Iterator[webdriver.Chrome]:
     wanted += ["--disable-extensions", "--disable-background-networking", f"--user-data-dir={folder}/profile"]
     if os.geteuid() == 0:
         wanted.append("--no-sandbox")
-    for one in wanted:
-        options.add_argument(one)
+    for option in wanted:
+        options.add_argument(option)
     if not script:
         options.add_experimental_option("prefs", {"profile.managed_default_content_settings.javascript": 2})
     made = webdriver.Chrome(

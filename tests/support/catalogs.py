@@ -14,9 +14,9 @@ from tests.support.wholeness import fill, list_now
 def catalogs(site: Site) -> dict[tuple[int, str], ListedArchive]:
     """The vault's catalogs by number and generation."""
     return {
-        (one.label.number, one.label.generation.name.lower()): one
-        for one in list_now(site.vault).archives
-        if one.label is not None and one.label.generation is not None
+        (archive.label.number, archive.label.generation.name.lower()): archive
+        for archive in list_now(site.vault).archives
+        if archive.label is not None and archive.label.generation is not None
     }
 
 
@@ -39,7 +39,7 @@ def spoil(site: Site, archive_id: ArchiveId, place: float = 0.5, *, honest: bool
 
 
 def kinds(report: object) -> list[str]:
-    return [one.kind for one in report.suspicions]  # type: ignore[attr-defined]
+    return [suspicion.kind for suspicion in report.suspicions]  # type: ignore[attr-defined]
 
 
 def add_a_night(site: Site, source: Path) -> int:

@@ -50,8 +50,8 @@ def check(site: Site, *, vault: Vault | None = None) -> CheckReport:
 def kinds(report: CheckReport) -> dict[str, int]:
     """How many findings of each kind."""
     found: dict[str, int] = {}
-    for one in report.findings:
-        found[one.kind] = found.get(one.kind, 0) + 1
+    for finding in report.findings:
+        found[finding.kind] = found.get(finding.kind, 0) + 1
     return found
 
 
@@ -97,7 +97,7 @@ def versions(site: Site, ids: Collection[str]) -> list[tuple[bytes, int, int | N
 
 def archive_file(vault: Path, archive_id: str) -> Path:
     """The file of an archive in a directory vault."""
-    (found,) = [one for one in vault.rglob(f"*{archive_id}*") if one.suffix != ".json"]
+    (found,) = [path for path in vault.rglob(f"*{archive_id}*") if path.suffix != ".json"]
     return found
 
 

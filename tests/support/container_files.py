@@ -36,7 +36,7 @@ def words_of(argument: str) -> list[str]:
 def copy_context(repository: Path, to: Path) -> None:
     """What `COPY . /src` copies: the checkout without what `.dockerignore` names."""
     ignored = (repository / ".dockerignore").read_text().split()
-    tops = [one for one in ignored if "/" not in one.rstrip("/")]
+    tops = [pattern for pattern in ignored if "/" not in pattern.rstrip("/")]
 
     def leave_out(folder: str, names: list[str]) -> list[str]:
         is_top = Path(folder) == repository
@@ -44,7 +44,7 @@ def copy_context(repository: Path, to: Path) -> None:
             name
             for name in names
             if name == "__pycache__"
-            or (is_top and any(fnmatch.fnmatch(name, one.rstrip("/")) for one in tops))
+            or (is_top and any(fnmatch.fnmatch(name, top.rstrip("/")) for top in tops))
         ]
 
     assert "**/__pycache__" in ignored

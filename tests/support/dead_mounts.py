@@ -54,7 +54,7 @@ def beside_dead_mount(path: Path, commands: Sequence[Sequence[str]]) -> list[Ans
     if done.returncode == _REFUSED or "unshare failed" in done.stderr:
         pytest.skip(f"nothing may be mounted here: {done.stderr}")
     assert done.returncode == 0, done.stderr
-    return [Answer(*one) for one in json.loads(done.stdout)]
+    return [Answer(*answer) for answer in json.loads(done.stdout)]
 
 
 @contextmanager

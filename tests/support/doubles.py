@@ -304,7 +304,7 @@ class Blindfolded(FaultyVault):
         self, inventory_id: InventoryId, known: Mapping[bytes, int]
     ) -> Sequence[ListedArchive]:
         every = self.vault.newest_catalogs(inventory_id, known)
-        return [one for one in every if one.archive_id in self._own]
+        return [archive for archive in every if archive.archive_id in self._own]
 
 
 class FaultyDisk(FaultyVault):

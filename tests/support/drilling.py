@@ -26,7 +26,7 @@ def free(_pieces: Sequence[Piece]) -> Decimal:
 
 def by_megabyte(pieces: Sequence[Piece]) -> Decimal:
     """A cent for each MiB that is begun, of each piece."""
-    return sum((Decimal(-(-one.asked.length // MIB)) / 100 for one in pieces), Decimal(0))
+    return sum((Decimal(-(-piece.asked.length // MIB)) / 100 for piece in pieces), Decimal(0))
 
 
 def drill_world(

@@ -180,11 +180,11 @@ def acl(chance: random.Random) -> bytes:
     """A sound ACL in the kernel's form."""
 
     def named(tag: int) -> list[tuple[int, int, int]]:
-        return [(tag, chance.randrange(8), one) for one in sorted(chance.sample(_IDS, chance.randrange(3)))]
+        return [(tag, chance.randrange(8), id_) for id_ in sorted(chance.sample(_IDS, chance.randrange(3)))]
 
     lines = [(0x01, chance.randrange(8), -1), *named(0x02), (0x04, chance.randrange(8), -1), *named(0x08)]
     lines += [(0x10, chance.randrange(8), -1), (0x20, chance.randrange(8), -1)]
-    packed = (struct.pack("<HHI", tag, rights, one % 2**32) for tag, rights, one in lines)
+    packed = (struct.pack("<HHI", tag, rights, line % 2**32) for tag, rights, line in lines)
     return struct.pack("<I", 2) + b"".join(packed)
 
 

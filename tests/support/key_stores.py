@@ -258,7 +258,7 @@ def tell_how_many_ran(terminalreporter: Any) -> None:
     counts = dict.fromkeys(("passed", "failed", "skipped"), 0)
     for outcome in counts:
         reports = terminalreporter.stats.get(outcome, [])
-        counts[outcome] = sum("key_store" in one.keywords for one in reports)
+        counts[outcome] = sum("key_store" in report.keywords for report in reports)
     if any(counts.values()):
         told = ", ".join(f"{number} {outcome}" for outcome, number in counts.items() if number)
         terminalreporter.write_line(f"real key stores (SoftHSM, swtpm): {told}")

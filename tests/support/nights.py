@@ -72,17 +72,17 @@ class Nights:
 
     def listed(self) -> set[str]:
         """The archives that the vault holds."""
-        return {one.archive_id for one in list_now(self.vault).archives}
+        return {archive.archive_id for archive in list_now(self.vault).archives}
 
     def states(self, kind: PackKind = PackKind.DATA) -> list[ArchiveState]:
         """Those of all archives that the inventory says are there."""
         with self.site.inventory.reading() as tx:
             every = archives.list_archives(tx, self.site.inventory.id)
-        return [one.state for one in every if one.label.kind is kind]
+        return [archive.state for archive in every if archive.label.kind is kind]
 
     def assert_kept(self) -> None:
         """Every kept snapshot restores as it was."""
-        for one in self.site.snapshots():
-            target = self.folder / "out" / f"{one.id} {len(os.listdir(self.folder))}"
-            self.site.restore(one.id, target)
-            assert_same_tree(self.trees[one.number], target)
+        for snapshot in self.site.snapshots():
+            target = self.folder / "out" / f"{snapshot.id} {len(os.listdir(self.folder))}"
+            self.site.restore(snapshot.id, target)
+            assert_same_tree(self.trees[snapshot.number], target)

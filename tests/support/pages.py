@@ -169,7 +169,7 @@ def running_page(
 
 def add_users(context: WebContext, now: datetime) -> None:
     """The two users that tests log in as."""
-    known = {one.name for one in context.accounts.users()}
+    known = {user.name for user in context.accounts.users()}
     for name, role in ((NAME, Role.OPERATOR), (VIEWER, Role.VIEWER)):
         if name not in known:
             context.accounts.add_user(name, role, _hashed(), now)

@@ -75,7 +75,7 @@ class Bare:
         """The rebuilt server, ready to restore and to back up."""
         inventory = open_inventory(self.url, lock_directory=str(self.folder))
         inventory_id, keys = self.kept[-1]
-        recipients = tuple(Recipient(one) for one in keys.recipients)
+        recipients = tuple(Recipient(recipient) for recipient in keys.recipients)
         server = Keys(keys.signer, keys.secret, recipients, ())
         server = enrolled(server, inventory_id, [self.key], keys.ancestors)
         return replace(

@@ -34,7 +34,9 @@ def main() -> None:
     site.close()
     told = {
         "outcome": str(report.outcome),
-        "problems": [(os.fsdecode(one.path), str(one.kind), one.detail) for one in report.problems],
+        "problems": [
+            (os.fsdecode(problem.path), str(problem.kind), problem.detail) for problem in report.problems
+        ],
         "files": report.files,
         "peak": peak(),
         "seconds": time.monotonic() - started,

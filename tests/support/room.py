@@ -297,7 +297,7 @@ class Room:
         """Say how much was held at most, what is wrong with that, and if asked for who holds much."""
         terminalreporter.write_line(f"temporary files: {_gb(self._watch.peak)} at most, in {self._folder}")
         if self._config.getoption("--room"):
-            for owner in sorted(self._sizes, key=lambda one: -self._sizes[one])[:SHOWN]:
+            for owner in sorted(self._sizes, key=lambda path: -self._sizes[path])[:SHOWN]:
                 terminalreporter.write_line(f"{self._sizes[owner] / 1000**2:10.1f} MB at the end of {owner}")
         for line in self._complaints():
             terminalreporter.write_line(line, red=True)

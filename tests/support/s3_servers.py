@@ -167,7 +167,7 @@ def tell_how_many_ran(terminalreporter: Any) -> None:
     """Say how many tests asked an S3 server that is not ours; `tests/conftest.py` hands it on."""
     for name in SERVERS:
         counts = {
-            outcome: sum(name in one.nodeid for one in terminalreporter.stats.get(outcome, []))
+            outcome: sum(name in stat.nodeid for stat in terminalreporter.stats.get(outcome, []))
             for outcome in ("passed", "failed", "skipped")
         }
         if any(counts.values()):

@@ -80,7 +80,7 @@ def state_of(emulator: RunningEmulator) -> Mapping[str, Any]:
     """All that is in the account, without ids and dates."""
     anywhere, iam = admin_client(emulator, "rolesanywhere"), admin_client(emulator, "iam")
     anchors = anywhere.list_trust_anchors()["trustAnchors"]
-    arns = {one["trustAnchorArn"]: "ANCHOR" for one in anchors}
+    arns = {anchor["trustAnchorArn"]: "ANCHOR" for anchor in anchors}
     roles = {}
     for role in iam.list_roles()["Roles"]:
         name = role["RoleName"]
@@ -97,8 +97,8 @@ def state_of(emulator: RunningEmulator) -> Mapping[str, Any]:
             },
         }
     return {
-        "anchors": [_plain(one, "trustAnchor") for one in anchors],
-        "profiles": [_plain(one, "profile") for one in anywhere.list_profiles()["profiles"]],
+        "anchors": [_plain(anchor, "trustAnchor") for anchor in anchors],
+        "profiles": [_plain(profile, "profile") for profile in anywhere.list_profiles()["profiles"]],
         "crls": len(anywhere.list_crls()["crls"]),
         "roles": roles,
         "buckets": _buckets(admin_client(emulator, "s3")),
@@ -113,13 +113,13 @@ def _plain(detail: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
 
 def _buckets(s3: Any) -> Mapping[str, Any]:
     return {
-        one["Name"]: {
-            "tags": _or_none(s3.get_bucket_tagging, "TagSet", one["Name"]),
-            "block": _or_none(s3.get_public_access_block, "PublicAccessBlockConfiguration", one["Name"]),
-            "policy": _or_none(s3.get_bucket_policy, "Policy", one["Name"]),
-            "lifecycle": _or_none(s3.get_bucket_lifecycle_configuration, "Rules", one["Name"]),
+        bucket["Name"]: {
+            "tags": _or_none(s3.get_bucket_tagging, "TagSet", bucket["Name"]),
+            "block": _or_none(s3.get_public_access_block, "PublicAccessBlockConfiguration", bucket["Name"]),
+            "policy": _or_none(s3.get_bucket_policy, "Policy", bucket["Name"]),
+            "lifecycle": _or_none(s3.get_bucket_lifecycle_configuration, "Rules", bucket["Name"]),
         }
-        for one in s3.list_buckets()["Buckets"]
+        for bucket in s3.list_buckets()["Buckets"]
     }
 
 
@@ -132,8 +132,8 @@ def _or_none(ask: Any, member: str, bucket: str) -> Any:
 
 def _vaults(glacier: Any) -> Mapping[str, Any]:
     return {
-        one["VaultName"]: glacier.list_tags_for_vault(vaultName=one["VaultName"])["Tags"]
-        for one in glacier.list_vaults()["VaultList"]
+        vault["VaultName"]: glacier.list_tags_for_vault(vaultName=vault["VaultName"])["Tags"]
+        for vault in glacier.list_vaults()["VaultList"]
     }
 
 

@@ -201,7 +201,9 @@ def forge(thief: Site, victim: Site | RecoveryLine, forgery: Forgery) -> Archive
     if place.generation is Generation.DELTA:  # it takes away what was there
         words = [DroppedRecord(list(range(1, 100))), CondemnedRecord(list(forgery.condemned), 1)]
     named = [
-        record for number, one in enumerate(forgery.named, 1000) for record in _named(one, number, thief)
+        record
+        for number, archive in enumerate(forgery.named, 1000)
+        for record in _named(archive, number, thief)
     ]
 
     def relabel(label: ArchiveLabel) -> ArchiveLabel:
@@ -237,7 +239,7 @@ def store_forged(
     with thief.inventory.reading() as tx:
         honest = list(_honest(thief, tx))
     if place.generation is Generation.DELTA:
-        honest = [one for one in honest if isinstance(one, Start | SnapshotRecord)]
+        honest = [record for record in honest if isinstance(record, Start | SnapshotRecord)]
     writer.add(_forged(honest, start, words, named))
     pack, file_name = writer.finish()
     path = thief.spool / file_name
@@ -250,7 +252,11 @@ def _pack_of(thief: Site, line: RecoveryLine) -> PackId:
     """The pack id of the line's delta, by its label, where that is seen at once."""
     if not thief.vault.traits.lists_at_once:
         return PackId(bytes(16))
-    found = (one.label for one in list_now(thief.vault).archives if one.archive_id == line.delta.archive_id)
+    found = (
+        archive.label
+        for archive in list_now(thief.vault).archives
+        if archive.archive_id == line.delta.archive_id
+    )
     return next((label.pack_id for label in found if label is not None), PackId(bytes(16)))
 
 

@@ -42,7 +42,7 @@ class Ward:
 
     def found(self) -> set[str]:
         """The kinds of what it finds."""
-        return {one.check for one in self.findings()}
+        return {finding.check for finding in self.findings()}
 
     def record_backup(self, **report: Any) -> int:
         """A backup of `main` that ended well, with that report; the number of its run."""

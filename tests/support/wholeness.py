@@ -55,10 +55,12 @@ def assert_stored(site: Site, listing: Listing) -> None:
     with site.inventory.reading() as tx:
         recorded = archives.list_archives(tx, site.inventory.id)
     assert {archive.state for archive in recorded} <= {ArchiveState.STORED}
-    stored = {one.archive_id: (one.size, one.label) for one in recorded}
-    assert stored == {one.archive_id: (one.size, one.label) for one in listing.archives}
-    told = {one.archive_id: one.tree_hash for one in listing.archives if one.tree_hash is not None}
-    hashes = {one.archive_id: one.tree_hash for one in recorded if one.archive_id in told}
+    stored = {archive.archive_id: (archive.size, archive.label) for archive in recorded}
+    assert stored == {archive.archive_id: (archive.size, archive.label) for archive in listing.archives}
+    told = {
+        archive.archive_id: archive.tree_hash for archive in listing.archives if archive.tree_hash is not None
+    }
+    hashes = {archive.archive_id: archive.tree_hash for archive in recorded if archive.archive_id in told}
     assert hashes == told
 
 

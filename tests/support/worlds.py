@@ -93,7 +93,7 @@ def running_world(directory: Path) -> Iterator[World]:
         for name in ("ours", "foreign")
     ]
     root = write(str(directory / "root.pem"), vectors()["root"])
-    paths = [*(one.certificate_path for one in authorities), root]
+    paths = [*(authority.certificate_path for authority in authorities), root]
     trust = trust_policy(SETUP)
     anyone = trust_policy(replace(SETUP, trust_anchor_arn=f"{ANCHORS}/*", common_name=None, unit=None))
     accounts = write_accounts(
@@ -141,7 +141,9 @@ def running_world(directory: Path) -> Iterator[World]:
 
 def _together(policies: Mapping[str, Document], *names: str) -> Document:
     """The statements of several policies in one."""
-    statements = [one for name in names for one in cast("list[object]", policies[name]["Statement"])]
+    statements = [
+        statement for name in names for statement in cast("list[object]", policies[name]["Statement"])
+    ]
     return {"Version": "2012-10-17", "Statement": statements}  # older versions know no variables
 
 

@@ -57,7 +57,7 @@ class Shelf(FaultyVault):
         return self.taken
 
     def retrieval_statuses(self, ids):  # type: ignore[no-untyped-def]
-        return {one: self.statuses[one] for one in ids}
+        return {id_: self.statuses[id_] for id_ in ids}
 
 
 class Memory:
@@ -79,10 +79,10 @@ class Memory:
         return self.granted
 
     def answered(self, answers: Sequence[RetrievalAnswer[str]]) -> None:
-        self.answers = {one.record: one for one in answers}
+        self.answers = {answer.record: answer for answer in answers}
 
     def settled(self) -> set[str]:
-        return {name for name, one in self.answers.items() if one.retrieval_id or one.refused}
+        return {name for name, answer in self.answers.items() if answer.retrieval_id or answer.refused}
 
 
 def want(name: str) -> Wanted[str]:
@@ -116,7 +116,7 @@ def test_an_archive_that_is_gone_does_not_keep_the_others(disk: DirectoryVault, 
     vault, store = Shelf(disk, a=ArchiveMissingError("gone")), Memory()
     assert ask(WANTED, store, desk_of(vault, clock)).short is None
     assert store.settled() == {"a", "b", "c"}
-    assert [one.record for one in store.answers.values() if one.refused] == ["a"]
+    assert [answer.record for answer in store.answers.values() if answer.refused] == ["a"]
 
 
 @pytest.mark.parametrize("granted", [False, True])
@@ -169,7 +169,7 @@ def test_what_follows_from_the_vault_s_word(
     vault.statuses[job] = RetrievalStatus(state, "its own word")
     store.waiting = [Pending("a", job, clock.now() - timedelta(minutes=age), failures)]
     look(store, desk_of(vault, clock, notes))
-    assert [one.verdict for one in store.last] == [verdict]
+    assert [seen.verdict for seen in store.last] == [verdict]
     assert bool(notes) == (verdict is Verdict.AGAIN)
 
 

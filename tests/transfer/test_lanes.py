@@ -175,7 +175,7 @@ def test_a_closed_gate_sends_away_those_who_wait() -> None:
     with ThreadPoolExecutor(4) as threads, gate.passing(MIB):
         waiting = [threads.submit(enter) for _ in range(4)]
         gate.close()
-        assert all(isinstance(one.exception(60), CancelledError) for one in waiting)
+        assert all(isinstance(future.exception(60), CancelledError) for future in waiting)
 
 
 def test_a_clock_that_stands_still_decides_nothing() -> None:

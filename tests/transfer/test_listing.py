@@ -57,7 +57,7 @@ def test_asked_for_once_and_kept(site: Site, source: Path, clock: ManualClock, c
     kept = newest_kept(site.inventory, cold)
     assert kept is not None
     with site.inventory.reading() as tx:
-        ours = {one.archive_id for one in archives.list_archives(tx, site.inventory.id)}
+        ours = {archive.archive_id for archive in archives.list_archives(tx, site.inventory.id)}
     assert {line.archive_id for line in kept[1]} == ours
     assert continue_listing(site.inventory, cold, clock) is True
     assert cold.calls["fetch_listing"] == 1

@@ -199,8 +199,8 @@ class TestSubmit:
         cut = FaultyVault(yard.vault, Fault("put_part", PowerCut("now")))
         with pytest.raises(PowerCut):
             yard.send(MIB, cut)
-        assert [one.upload_id for one in yard.pending()] == [
-            one.upload_id for one in yard.vault.list_uploads()
+        assert [upload.upload_id for upload in yard.pending()] == [
+            upload.upload_id for upload in yard.vault.list_uploads()
         ]
 
     def test_no_more_packs_at_once_than_agreed(self, yard: Yard) -> None:
@@ -384,7 +384,7 @@ class TestResume:
         assert len(yard.vault.list_uploads()) == 1, "the first one a vault aborts itself"
         assert os.listdir(yard.spool) == []
         assert any(
-            "something else lies there; its files are read again" in one for one in yard.progress.notes
+            "something else lies there; its files are read again" in note for note in yard.progress.notes
         )
         with yard.uploader(vault) as uploader:
             yard.submit(uploader, 2 * MIB, seed=1)
@@ -451,7 +451,7 @@ class TestResume:
         self.leave_behind(yard, Fault("begin_upload", PowerCut("now"), after=True))
         yard.resume()
         yard.assert_stored(1)
-        assert [one.upload_id for one in yard.vault.list_uploads()] == [theirs]
+        assert [upload.upload_id for upload in yard.vault.list_uploads()] == [theirs]
 
     def test_nothing_pending_asks_the_vault_nothing(self, yard: Yard) -> None:
         quiet = FaultyVault(yard.vault)

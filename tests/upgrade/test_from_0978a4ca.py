@@ -110,7 +110,7 @@ def test_each_server_is_opened_and_is_well(shared: Shared, name: str) -> None:
     else:
         _check_is_well(server)
     server.run("check", "--read-data", "100%", *server.keys())
-    assert all(one["enrolled"] for one in server.document("key", "status")["recipients"])
+    assert all(recipient["enrolled"] for recipient in server.document("key", "status")["recipients"])
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -200,7 +200,11 @@ def test_a_keeper_plans_and_deletes_nothing_that_is_needed(shared: Shared) -> No
 
 def _stopped(report: dict[str, list[dict[str, str]]]) -> dict[str, str]:
     """The servers for which a keeper deletes nothing, by their newest inventory, and why."""
-    return {one["inventory"]: one["stopped"] for one in report["inventories"] if one["stopped"]}
+    return {
+        inventory["inventory"]: inventory["stopped"]
+        for inventory in report["inventories"]
+        if inventory["stopped"]
+    }
 
 
 def test_a_keeper_is_stopped_by_the_lost_catalog_while_its_floor_is_older(shared: Shared) -> None:
@@ -267,7 +271,7 @@ def test_an_older_inventory_is_rebuilt_and_says_that_there_are_newer_catalogs(sh
     machine = shared.bare()
     words = ("--inventory", expected().before, *machine.keys())
     made = machine.document("rebuild", *words, allowed=(3,))
-    heirs = [one["detail"] for one in made["suspicions"] if one["kind"] == "heir"]
+    heirs = [suspicion["detail"] for suspicion in made["suspicions"] if suspicion["kind"] == "heir"]
     assert len(heirs) == 1
     assert _newest("web") in heirs[0]
     for job in JOBS["web"]:

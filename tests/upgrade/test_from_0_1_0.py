@@ -49,7 +49,7 @@ def _check_all_snapshots(site: Installed, job: str) -> None:
 def test_every_snapshot_of_0_1_0_is_listed_and_restored(site: Installed, vault: str) -> None:
     job = VAULTS[vault]
     listed = site.document("snapshots", "--job", job)
-    assert [one["id"] for one in listed] == expected()["ids"][job]
+    assert [snapshot["id"] for snapshot in listed] == expected()["ids"][job]
     _check_all_snapshots(site, job)
 
 
@@ -72,7 +72,7 @@ def test_an_inventory_of_0_1_0_goes_on_is_checked_and_rebuilt_from_every_vault(s
     _check_laws(site)
     for vault, job in VAULTS.items():
         site.run("rebuild", "--vault", vault, "--set-aside", "--key", str(site.key), "--wait", allowed=(0, 3))
-        listed = [one["id"] for one in site.document("snapshots", "--job", job)]
+        listed = [snapshot["id"] for snapshot in site.document("snapshots", "--job", job)]
         assert listed[:SNAPSHOTS] == expected()["ids"][job]
         assert len(listed) == SNAPSHOTS + 1
         _check_all_snapshots(site, job)
@@ -88,12 +88,12 @@ def _check_what_is_known(site: Installed, vault: str) -> None:
     """The list shows all but the archive that was lost, and whose one file is needed still."""
     site.emulator.make_inventories()
     found = site.document("check", "--vault", vault, "--wait", allowed=(1,))
-    assert {one["kind"] for one in found["findings"]} == {"lost"}, found
+    assert {finding["kind"] for finding in found["findings"]} == {"lost"}, found
 
 
 def _check_laws(site: Installed) -> None:
     found = site.document("check", "--inventory", allowed=(0, 1))
-    assert "law" not in {one["kind"] for one in found["findings"]}, found
+    assert "law" not in {finding["kind"] for finding in found["findings"]}, found
 
 
 def test_what_the_changelog_says_of_an_upgrade_from_0_1_0(site: Installed) -> None:

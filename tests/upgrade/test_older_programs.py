@@ -57,7 +57,7 @@ def site(world: World, tmp_path: Path) -> World:
 
 def _kinds(server: SharingServer, *, code: int = 0) -> set[str]:
     """The kinds of what a check finds."""
-    return {one["kind"] for one in server.document("check", allowed=(code,))["findings"]}
+    return {finding["kind"] for finding in server.document("check", allowed=(code,))["findings"]}
 
 
 def test_the_vault_has_what_came_with_the_third_round(world: World) -> None:
@@ -65,7 +65,7 @@ def test_the_vault_has_what_came_with_the_third_round(world: World) -> None:
     inventory, recipient = bytes.fromhex(world.ids["H"]), recovery_key(world.folder, KEY).recipient.id
     packs = (world.folder / "vault" / "archives").glob("??/" + "[0-9a-f]" * 32)
     headers = [parse_header(path.read_bytes()).fields for path in packs]
-    catalogs = [one.catalog for one in headers if one.inventory_id == inventory and one.catalog]
+    catalogs = [header.catalog for header in headers if header.inventory_id == inventory and header.catalog]
     assert catalogs
     for catalog in catalogs:
         assert catalog.options & CatalogOption.SIGNED_CONTENT
@@ -128,7 +128,7 @@ def _forget(site: World, heir: SharingServer) -> str:
     heir.run("forget", forgotten.id)
     heir.run("prune")
     site.night(heir)
-    assert [one for one in heir.document("archives") if one["state"] == "condemned"]
+    assert [archive for archive in heir.document("archives") if archive["state"] == "condemned"]
     return forgotten.id
 
 
@@ -186,7 +186,7 @@ def _plan(keeper: SharingServer, site: World, *, code: int = 0) -> dict[str, Any
 
 def _stopped(plan: Mapping[str, Any]) -> dict[str, bool]:
     """Each server for which a keeper would delete, by its newest inventory, and whether it is stopped."""
-    return {one["inventory"]: bool(one["stopped"]) for one in plan["inventories"]}
+    return {inventory["inventory"]: bool(inventory["stopped"]) for inventory in plan["inventories"]}
 
 
 def test_an_image_of_0978a4ca_from_before_a_rebuild_of_today_wakes_up(site: World) -> None:
@@ -215,7 +215,7 @@ def test_an_image_of_0978a4ca_from_before_a_rebuild_of_today_wakes_up(site: Worl
 
 def _the_heir_goes_on(site: World, heir: SharingServer) -> None:
     found = heir.document("check")["findings"]
-    assert [one for one in found if "another machine worked with a copy" in one["detail"]]
+    assert [finding for finding in found if "another machine worked with a copy" in finding["detail"]]
     said = heir.told("prune")
     assert said[0] == 1
     site.night(heir)
@@ -294,11 +294,13 @@ def test_in_a_bucket_a_mark_is_foreign_to_earlier_programs(
 
 def _foreign(server: SharingServer) -> set[str]:
     """What a check calls foreign. It is well: what others stored is no fault."""
-    return {one["what"] for one in server.document("check")["findings"] if one["kind"] == "foreign"}
+    return {
+        finding["what"] for finding in server.document("check")["findings"] if finding["kind"] == "foreign"
+    }
 
 
 def _names(s3: Any, bucket: str, prefix: str = "") -> list[str]:
-    return [one["Key"] for one in s3.list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]]
+    return [stored["Key"] for stored in s3.list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]]
 
 
 def _in_bucket(folder: Path, programs: Mapping[str, Path], url: str, bucket: str) -> World:

@@ -387,7 +387,7 @@ def test_a_listing_names_every_archive(rig: Rig) -> None:
     if rig.lists_tree_hashes:
         assert listed == stored
     else:
-        assert {one: (*seen[:2], None) for one, seen in stored.items()} == listed
+        assert {archive_id: (*seen[:2], None) for archive_id, seen in stored.items()} == listed
     assert listing.as_of.utcoffset() == UTC.utcoffset(None)
     assert all(each.created_at.tzinfo for each in listing.archives)
 

@@ -84,7 +84,7 @@ def test_what_is_deleted_is_gone_and_nothing_else(rig: Rig) -> None:
 
 def test_what_never_was_is_no_refusal_and_hinders_nothing(rig: Rig) -> None:
     there = store(rig.vault, b"abc")
-    ids = [ArchiveId(one) for one in ("0" * 32, "a" * 138, "..", "-x", KEYS[0])]
+    ids = [ArchiveId(key) for key in ("0" * 32, "a" * 138, "..", "-x", KEYS[0])]
     assert rig.vault.delete_archives(dict.fromkeys([*ids, there])) == {}
     assert not is_there(rig.vault, there)
     assert rig.vault.delete_archives({}) == {}
@@ -226,7 +226,7 @@ def test_a_lock_for_ever_is_read_once(glacier: GlacierVault, client: Any) -> Non
     for reads in (3, 1):  # it may change until it is complete
         with counted(client) as counts:
             refusals = glacier.delete_archives(dict.fromkeys(ids))
-        assert {one.detail for one in refusals.values()} == {
+        assert {refused.detail for refused in refusals.values()} == {
             "the vault's lock forbids it until it is 7 days old"
         }
         assert counts == {"DeleteArchive": 3, "GetVaultLock": reads}
@@ -285,7 +285,7 @@ def test_what_s3_deleted_before_an_error_stays_deleted(
             bucket.delete_archives(dict.fromkeys(ids))
     finally:
         emulator.set_faults([])
-    left = {one.archive_id for one in bucket.fetch_listing(bucket.request_listing("t")).archives}
+    left = {archive.archive_id for archive in bucket.fetch_listing(bucket.request_listing("t")).archives}
     assert left == (set() if "after" in fault else {there[1]})
     assert bucket.delete_archives(dict.fromkeys(ids)) == {}
 
@@ -510,4 +510,4 @@ def test_servers_that_are_not_ours_refuse_what_object_lock_keeps(
         kept: Refusal("object lock keeps it (COMPLIANCE)", until),
         held: Refusal("it is under a legal hold"),
     }
-    assert {one["Key"] for one in client.list_objects_v2(Bucket="locked")["Contents"]} == {kept, held}
+    assert {stored["Key"] for stored in client.list_objects_v2(Bucket="locked")["Contents"]} == {kept, held}

@@ -184,7 +184,7 @@ def test_without_a_sound_marker_archives_are_read_and_nothing_is_written(
         path.write_text(marker)
     before = sorted(os.listdir(path.parent))
     assert directory.state().exists
-    assert [one.archive_id for one in list_now(directory).archives] == [archive_id]
+    assert [archive.archive_id for archive in list_now(directory).archives] == [archive_id]
     retrieval_id = directory.request_retrieval(archive_id, None, Tier.BULK, "t")
     assert directory.fetch(retrieval_id, ByteRange(0, 3)).data == b"abc"
     calls: list[Callable[[], object]] = [

@@ -67,7 +67,7 @@ def test_an_identity_is_no_archive(rig: Rig) -> None:
     rig.make_listable()
     listing_id = rig.vault.request_listing("t")
     rig.make_ready()
-    assert [one.archive_id for one in rig.vault.fetch_listing(listing_id).archives] == [archive_id]
+    assert [archive.archive_id for archive in rig.vault.fetch_listing(listing_id).archives] == [archive_id]
     assert not rig.vault.newest_catalogs(OURS, {})
     assert not rig.vault.list_uploads()
 
@@ -85,11 +85,11 @@ def test_the_newest_catalogs_are_those_of_one_inventory(rig: Rig) -> None:
     keep(rig, catalog(JOBS[0], 9, inventory=OTHERS))
     keep(rig, some_label())
     rig.vault.add_identity(OURS, TOKEN)
-    found = {one.archive_id: one for one in rig.vault.newest_catalogs(OURS, {})}
+    found = {archive.archive_id: archive for archive in rig.vault.newest_catalogs(OURS, {})}
     assert set(found) == (ours if rig.vault.traits.lists_at_once else set())
-    for one in found.values():
-        assert one.label is not None
-        assert one.created_at.tzinfo
+    for archive in found.values():
+        assert archive.label is not None
+        assert archive.created_at.tzinfo
 
 
 def test_none_that_is_as_new_as_what_is_known_is_left_out(rig: Rig) -> None:
@@ -99,7 +99,7 @@ def test_none_that_is_as_new_as_what_is_known_is_left_out(rig: Rig) -> None:
     for number in (1, 2, 6):
         keep(rig, catalog(JOBS[0], number))
     unknown = keep(rig, catalog(b"n" * 16, 1))
-    found = {one.archive_id for one in rig.vault.newest_catalogs(OURS, dict.fromkeys(JOBS, 7))}
+    found = {archive.archive_id for archive in rig.vault.newest_catalogs(OURS, dict.fromkeys(JOBS, 7))}
     assert newer | {unknown} <= found
 
 
@@ -138,7 +138,7 @@ def test_old_catalogs_are_not_listed_page_by_page(bucket: S3Vault, pages: list[d
             store(bucket, b"x", catalog(job, number))
     bucket.add_identity(OURS, TOKEN)
     found = bucket.newest_catalogs(OURS, dict.fromkeys(JOBS, 30))
-    newest = [one for one in found if one.label and one.label.number == 30]
+    newest = [archive for archive in found if archive.label and archive.label.number == 30]
     assert len(newest) == len(JOBS)
     assert len(pages) <= 1 + len(JOBS), "of 23 pages"
     assert {page["Prefix"] for page in pages} == {f"p/meta/{OURS.hex()}/"}, "nothing of the data is listed"
@@ -146,7 +146,7 @@ def test_old_catalogs_are_not_listed_page_by_page(bucket: S3Vault, pages: list[d
 
 def test_all_pages_of_an_unknown_job_are_seen(bucket: S3Vault, pages: list[dict[str, Any]]) -> None:
     stored = {store(bucket, b"x", catalog(JOBS[1], number)) for number in range(1, 12)}
-    assert {one.archive_id for one in bucket.newest_catalogs(OURS, {JOBS[0]: 3})} == stored
+    assert {archive.archive_id for archive in bucket.newest_catalogs(OURS, {JOBS[0]: 3})} == stored
     assert len(pages) == 3
 
 
@@ -166,8 +166,8 @@ def test_something_else_below_such_a_key_is_listed_as_what_it_is(bucket: S3Vault
         emulated_s3.put_object(Bucket=name, Key=key, Body=body)
     assert bucket.identities(OURS) == []
     listed = bucket.fetch_listing(bucket.request_listing("t")).archives
-    assert {one.archive_id for one in listed} == {key.removeprefix("p/") for key in keys}
-    assert {one.label for one in listed} == {None}
+    assert {archive.archive_id for archive in listed} == {key.removeprefix("p/") for key in keys}
+    assert {archive.label for archive in listed} == {None}
 
 
 def test_the_right_to_delete_archives_does_not_delete_an_identity(bucket: S3Vault) -> None:

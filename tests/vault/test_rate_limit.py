@@ -61,7 +61,7 @@ def simulated(turns: Turns, idle: Sequence[float], seconds: float) -> list[Passe
         heapq.heappush(asking, (at + timedelta(seconds=idle[thread] + 1e-6), thread))
         if len(passed) > 600:  # enough seen of high limits
             break
-    return sorted(passed, key=lambda one: one.at)
+    return sorted(passed, key=lambda piece: piece.at)
 
 
 def allowed(before: int, after: int, start: datetime, end: datetime) -> float:
@@ -91,7 +91,7 @@ def test_no_stretch_of_time_sees_more_than_its_limits_allow(
 ) -> None:
     passed = simulated(Turns(at_eight(before, after)), idle, 20)
     extra = slice_of(before) + slice_of(after) + LATE.total_seconds() * max(before, after)
-    sums = [0, *itertools.accumulate(one.size for one in passed)]
+    sums = [0, *itertools.accumulate(piece.size for piece in passed)]
     for first in range(0, len(passed), max(1, len(passed) // 20)):
         for last in range(first, len(passed)):
             size = sums[last + 1] - sums[first]
@@ -102,7 +102,7 @@ def test_no_stretch_of_time_sees_more_than_its_limits_allow(
 @given(LIMITS, LIMITS, st.integers(1, 6))
 def test_threads_that_are_always_ready_get_all_that_is_allowed(before: int, after: int, threads: int) -> None:
     passed = simulated(Turns(at_eight(before, after)), [0.0] * threads, 20)
-    size = sum(one.size for one in passed)
+    size = sum(piece.size for piece in passed)
     possible = allowed(before, after, passed[0].at, passed[-1].at)
     assert size >= possible - threads * SLICE - 0.3 * max(before, after)  # a slice of the slower limit is due
 
@@ -112,8 +112,8 @@ def test_threads_that_are_always_ready_get_all_that_is_allowed(before: int, afte
 def test_nobody_starves(limit: int, threads: int) -> None:
     passed = simulated(Turns(Timetable([Window(0, 0, limit)], UTC)), [0.0] * threads, 5)
     got = [0] * threads
-    for one in passed:
-        got[one.thread] += one.size
+    for piece in passed:
+        got[piece.thread] += piece.size
         assert max(got) - min(got) <= 2 * SLICE
 
 

@@ -225,7 +225,10 @@ def test_each_kind_goes_into_its_class() -> None:
     vault.begin_upload(CATALOG, 8 * MIB)
     vault.begin_upload(some_label(), 8 * MIB)
     classes = [request.headers["x-amz-storage-class"] for _, request in s3.sent]
-    assert [str(one, "ascii") if isinstance(one, bytes) else one for one in classes] == [
+    assert [
+        str(storage_class, "ascii") if isinstance(storage_class, bytes) else storage_class
+        for storage_class in classes
+    ] == [
         "STANDARD_IA",
         "GLACIER",
     ]
@@ -301,7 +304,7 @@ def test_states_of_many_are_read_from_few_lists() -> None:
     s3 = ScriptedS3(ListObjectsV2=[page(list(ids[:30]), more=True), page(list(ids[30:49]), more=False)])
     statuses = s3.vault(storage_class="GLACIER").retrieval_statuses(ids)
     assert s3.operations() == ["ListObjectsV2", "ListObjectsV2"]
-    assert [statuses[one].state for one in ids[:49]] == [RetrievalState.WAITING] * 49
+    assert [statuses[retrieval_id].state for retrieval_id in ids[:49]] == [RetrievalState.WAITING] * 49
     assert statuses[ids[49]].state is RetrievalState.EXPIRED  # it is not there
     asked = s3.sent[1][1]
     assert "optional-object-attributes" in str(asked.headers).lower()
@@ -542,7 +545,7 @@ def test_each_request_but_create_names_the_account_that_must_own_the_bucket(owne
     )
     told = asked_of(s3, owner=owner)
     assert {operation for operation, _ in told} >= {"CreateBucket", "PutObject", "DeleteObjects", "ListParts"}
-    assert [one for one in told if one[1] != owner] == ([("CreateBucket", None)] if owner else [])
+    assert [request for request in told if request[1] != owner] == ([("CreateBucket", None)] if owner else [])
 
 
 @pytest.mark.parametrize(

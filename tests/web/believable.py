@@ -175,7 +175,7 @@ def the_overview(name: str, *, well: bool) -> overview.Overview:
             )
         ],
         [] if well else [restore],
-        [] if well else [one.live for one in jobs if one.live],
+        [] if well else [card.live for card in jobs if card.live],
         CertificateStatus(NOW - 20 * DAY, NOW + (70 if well else 9) * DAY),
         Decimal("0.63"),
         "USD",

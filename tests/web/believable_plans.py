@@ -16,10 +16,10 @@ def the_money(name: str) -> archives.MoneyPage:
     jobs = [name, "mail", "db", "etc"]
     months = [
         archives.MonthLine(
-            f"2026-{month:02d}", VAULT, JobName(one), 9, (month + 3 * place) * 10**9, Decimal("0.01") * month
+            f"2026-{month:02d}", VAULT, JobName(job), 9, (month + 3 * place) * 10**9, Decimal("0.01") * month
         )
         for month in range(1, 12)
-        for place, one in enumerate(jobs)
+        for place, job in enumerate(jobs)
     ]
     vault = archives.VaultMoney(
         VAULT,
@@ -44,9 +44,9 @@ def the_money(name: str) -> archives.MoneyPage:
     )
     by_job = [
         archives.JobMoney(
-            VAULT, JobName(one), 300, 130 * 10**9, Decimal("0.16"), Decimal("0.2"), 214, 9 * 10**11, 6.9, 1.4
+            VAULT, JobName(job), 300, 130 * 10**9, Decimal("0.16"), Decimal("0.2"), 214, 9 * 10**11, 6.9, 1.4
         )
-        for one in jobs
+        for job in jobs
     ]
     check = archives.CheckLine(
         VAULT, NOW - 3 * DAY, NOW - 9 * DAY, NOW - 200 * DAY, 12, 1_204, [], NOW - 40 * DAY
@@ -64,8 +64,8 @@ def the_money(name: str) -> archives.MoneyPage:
         months,
         [check],
         [
-            archives.ProvenLine(JobName(one), 130 * 10**9, NOW - 9 * DAY, 0.37, NOW - 40 * DAY, 0.004)
-            for one in jobs
+            archives.ProvenLine(JobName(job), 130 * 10**9, NOW - 9 * DAY, 0.37, NOW - 40 * DAY, 0.004)
+            for job in jobs
         ],
         [
             _drill(9, "weekly", Outcome.FAILED),
@@ -104,11 +104,11 @@ def the_schedule(name: str) -> schedule.SchedulePage:
                     schedule.Due(
                         NOW.replace(hour=2 + k, minute=0) + DAY * n,
                         "backup",
-                        one,
-                        one,
-                        one == "etc" and n < 3,
+                        job,
+                        job,
+                        job == "etc" and n < 3,
                     )
-                    for k, one in enumerate((name, "mail", "db", "etc"))
+                    for k, job in enumerate((name, "mail", "db", "etc"))
                 ),
                 *(
                     [schedule.Due(NOW + DAY * n, "check", "deep", "check of deep", False)]
@@ -122,9 +122,9 @@ def the_schedule(name: str) -> schedule.SchedulePage:
     ]
     tasks = [
         schedule.ScheduledTask(
-            "backup", one, f"backup of {one}", VAULT, "02:00", NOW + HOUR * 16, "done", True
+            "backup", job, f"backup of {job}", VAULT, "02:00", NOW + HOUR * 16, "done", True
         )
-        for one in (name, "mail", "etc")
+        for job in (name, "mail", "etc")
     ]
     tasks.append(
         schedule.ScheduledTask("check", "deep", "check of deep", VAULT, "weekly", NOW + DAY, "new", False)

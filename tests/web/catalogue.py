@@ -28,7 +28,7 @@ def of_templates() -> Iterator[tuple[str, int, Text]]:
         assert made.loader
         source, _file, _fresh = made.loader.get_source(made, name)
         for line, function, found in extract_from_ast(made.parse(source), ("_", "count_")):
-            strings = [one for one in found if one is not None] if isinstance(found, tuple) else [found]
+            strings = [part for part in found if part is not None] if isinstance(found, tuple) else [found]
             assert strings, f"{name}:{line}: a text must be written where it is used"
             text = str(strings[0]), str(strings[-1])
             yield f"templates/{name}", line, text[0] if function == "_" else text
@@ -41,7 +41,9 @@ def of_code() -> Iterator[tuple[str, int, Text]]:
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args):
                 continue
             strings = [
-                one.value for one in node.args if isinstance(one, ast.Constant) and isinstance(one.value, str)
+                argument.value
+                for argument in node.args
+                if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
             ]
             where = str(path.relative_to(WEB))
             if node.func.attr == "say" and strings:

@@ -59,16 +59,16 @@ class Document(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         """Text belongs to all that is open."""
-        for one in self._open:
-            one.text += data
+        for element in self._open:
+            element.text += data
 
     def all(self, tag: str) -> list[Element]:
         """The elements of that name."""
-        return [one for one in self.elements if one.tag == tag]
+        return [element for element in self.elements if element.tag == tag]
 
     def with_id(self, name: str) -> Element:
         """The element of that id."""
-        return next(one for one in self.elements if one.attributes.get("id") == name)
+        return next(element for element in self.elements if element.attributes.get("id") == name)
 
 
 def read(html: str) -> Document:
@@ -76,24 +76,24 @@ def read(html: str) -> Document:
     found = Document()
     found.feed(html)
     found.close()
-    found.faults += [f"<{one.tag}> is not closed" for one in found._open]
+    found.faults += [f"<{element.tag}> is not closed" for element in found._open]
     found.faults += list(_faults(found))
     assert not found.faults, "\n".join(found.faults)
     return found
 
 
 def _faults(found: Document) -> list[str]:
-    ids = [one.attributes["id"] for one in found.elements if "id" in one.attributes]
-    faults = [f"the id {one} is there {ids.count(one)} times" for one in set(ids) if ids.count(one) > 1]
-    labelled = {one.attributes.get("for") for one in found.all("label")}
-    for one in found.elements:
-        seen = one.tag in NAMED and one.attributes.get("type") not in {"hidden", "submit"}
-        if seen and one.attributes.get("id") not in labelled and not one.attributes.get("aria-label"):
-            faults.append(f"a field without a label: {one.attributes}")
+    ids = [element.attributes["id"] for element in found.elements if "id" in element.attributes]
+    faults = [f"the id {id_} is there {ids.count(id_)} times" for id_ in set(ids) if ids.count(id_) > 1]
+    labelled = {element.attributes.get("for") for element in found.all("label")}
+    for element in found.elements:
+        seen = element.tag in NAMED and element.attributes.get("type") not in {"hidden", "submit"}
+        if seen and element.attributes.get("id") not in labelled and not element.attributes.get("aria-label"):
+            faults.append(f"a field without a label: {element.attributes}")
         for name in ("aria-labelledby", "aria-describedby", "for"):
-            given = one.attributes.get(name)
+            given = element.attributes.get(name)
             if given and not set(given.split()) <= set(ids):
-                faults.append(f"<{one.tag} {name}={given}> names nothing")
+                faults.append(f"<{element.tag} {name}={given}> names nothing")
     return faults + _page_faults(found)
 
 
@@ -101,9 +101,9 @@ def _page_faults(found: Document) -> list[str]:
     if not found.all("html"):
         return []
     faults = [] if len(found.all("h1")) == 1 else [f"{len(found.all('h1'))} h1 on the page"]
-    levels = [int(one.tag[1]) for one in found.elements if one.tag in {"h1", "h2", "h3", "h4"}]
+    levels = [int(element.tag[1]) for element in found.elements if element.tag in {"h1", "h2", "h3", "h4"}]
     if any(after > before + 1 for before, after in pairwise(levels)):
         faults.append(f"a level of headings is left out: {levels}")
-    if not all(one.text.strip() for one in found.all("title")):
+    if not all(element.text.strip() for element in found.all("title")):
         faults.append("an empty title")
     return faults

@@ -73,8 +73,8 @@ def all_pages(name: str = "www") -> dict[str, Shown]:
         for n, change in enumerate([*nights.Change, *nights.Change], 1)
     ]
     newest = [
-        SimpleNamespace(name=one, newest_snapshot=newer.id, last_good=NOW, files=9, bytes=10**9, snapshots=30)
-        for one in (name, "mail")
+        SimpleNamespace(name=job, newest_snapshot=newer.id, last_good=NOW, files=9, bytes=10**9, snapshots=30)
+        for job in (name, "mail")
     ]
     hit = browse.Hit(
         JobName("www"), names.Name(folder + b"/x"), names.Kind.FILE, 4_000, NOW, newer.id, NOW, True, 3
@@ -166,8 +166,8 @@ def all_pages(name: str = "www") -> dict[str, Shown]:
             "browse",
             {
                 "it": the_quote(name),
-                "tier_word": lambda one: tier_word(one, ENGLISH),
-                "hours": lambda one: hours(one, ENGLISH),
+                "tier_word": lambda tier: tier_word(tier, ENGLISH),
+                "hours": lambda tier: hours(tier, ENGLISH),
             },
         ),
         "archives": Shown(

@@ -35,9 +35,16 @@ def test_a_strip_has_a_mark_for_each_night_and_names_stay_text(
     drawn = parsed(strip([Night(mark, text) for mark, text in nights], label))
     groups = drawn.findall(f"{SVG}g")
     assert len(groups) == len(nights)
-    assert [one.find(f"{SVG}rect").get("class") for one in groups] == [f"m-{mark}" for mark, _ in told]  # type: ignore[union-attr]
-    assert [one.findtext(f"{SVG}title") for one in groups] == [text for _, text in told]
-    assert {one.tag.removeprefix(SVG) for one in drawn.iter()} <= {"svg", "g", "title", "rect", "path"}
+    classes = [element.find(f"{SVG}rect").get("class") for element in groups]  # type: ignore[union-attr]
+    assert classes == [f"m-{mark}" for mark, _ in told]
+    assert [element.findtext(f"{SVG}title") for element in groups] == [text for _, text in told]
+    assert {element.tag.removeprefix(SVG) for element in drawn.iter()} <= {
+        "svg",
+        "g",
+        "title",
+        "rect",
+        "path",
+    }
 
 
 def test_each_mark_has_a_shape_of_its_own() -> None:
@@ -47,7 +54,9 @@ def test_each_mark_has_a_shape_of_its_own() -> None:
         assert group is not None
         shapes.add(
             tuple(
-                (one.tag, one.get("height"), one.get("d")) for one in group if one.get("fill-opacity") is None
+                (element.tag, element.get("height"), element.get("d"))
+                for element in group
+                if element.get("fill-opacity") is None
             )
         )
     assert len(shapes) == len(NightSign)
@@ -55,7 +64,7 @@ def test_each_mark_has_a_shape_of_its_own() -> None:
 
 @given(st.lists(st.lists(st.tuples(st.floats(0, 2e9), VALUES), max_size=12), max_size=8), NAMES)
 def test_curves_stay_in_their_frame(points: list[list[tuple[float, float]]], label: str) -> None:
-    made = curves([Series(str(number), sorted(one)) for number, one in enumerate(points)], label)
+    made = curves([Series(str(number), sorted(points_of)) for number, points_of in enumerate(points)], label)
     drawn = parsed(made.drawing)
     for path in drawn.iter(f"{SVG}path"):
         for x, y in re.findall(r"(-?[\d.]+) (-?[\d.]+)", path.get("d") or ""):
@@ -66,7 +75,10 @@ def test_curves_stay_in_their_frame(points: list[list[tuple[float, float]]], lab
 
 def test_time_is_drawn_true() -> None:
     made = curves([Series("job", [(0.0, 10.0), (25.0, 20.0), (100.0, 0.0)])], "size")
-    way = next(one for one in parsed(made.drawing) if "curve" in (one.get("class") or "")).get("d") or ""
+    way = (
+        next(element for element in parsed(made.drawing) if "curve" in (element.get("class") or "")).get("d")
+        or ""
+    )
     assert made.top == 20
     assert re.findall(r"[ML]([\d.]+) ([\d.]+)", way) == [
         ("0.0", "80.0"),
@@ -87,15 +99,18 @@ def test_bars_are_as_high_as_their_values(row: list[list[float]]) -> None:
     top = max([1.0, *(sum(parts) for parts in row)])
     drawn = parsed(bars([Bar(tuple(parts), "told") for parts in row], top, "cost"))
     for group, parts in zip(drawn.findall(f"{SVG}g"), row, strict=True):
-        heights = [float(one.get("height") or 0) for one in group.findall(f"{SVG}rect")]
+        heights = [float(element.get("height") or 0) for element in group.findall(f"{SVG}rect")]
         assert abs(sum(heights) - HEIGHT * sum(parts) / top) < 0.1
-        assert all(float(one.get("y") or 0) >= -0.1 for one in group.findall(f"{SVG}rect"))
+        assert all(float(element.get("y") or 0) >= -0.1 for element in group.findall(f"{SVG}rect"))
 
 
 def test_a_share_is_at_most_the_whole() -> None:
-    widths = [one.get("width") for one in parsed(share(3, 2, "dead")).findall(f"{SVG}rect")]
+    widths = [element.get("width") for element in parsed(share(3, 2, "dead")).findall(f"{SVG}rect")]
     assert widths == ["100", "100"]
-    assert [one.get("width") for one in parsed(share(1, 0, "dead")).findall(f"{SVG}rect")] == ["100", "0"]
+    assert [element.get("width") for element in parsed(share(1, 0, "dead")).findall(f"{SVG}rect")] == [
+        "100",
+        "0",
+    ]
 
 
 def test_a_night_is_as_wide_as_the_others() -> None:

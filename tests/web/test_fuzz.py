@@ -93,7 +93,7 @@ class Asked:
             told.append(message)
 
         await self.app(scope, receive, send)
-        said = b"".join(one.get("body", b"") for one in told[1:])
+        said = b"".join(message.get("body", b"") for message in told[1:])
         return told[0]["status"], said
 
 
@@ -114,7 +114,11 @@ def asked(one_backup: Server) -> Iterator[Asked]:
 @settings(max_examples=250)
 @given(data=st.data())
 def test_whatever_is_asked_there_is_an_answer(asked: Asked, data: st.DataObject) -> None:
-    routes = [one for one in asked.app.routes if isinstance(one, Route) and one.path not in OWN | {"/logout"}]
+    routes = [
+        known_route
+        for known_route in asked.app.routes
+        if isinstance(known_route, Route) and known_route.path not in OWN | {"/logout"}
+    ]
     route = data.draw(st.sampled_from(routes))
     method = data.draw(st.sampled_from(sorted(route.methods or {"GET"})))
     path = re.sub(r"\{[^}]*\}", lambda _: data.draw(VALUES).replace("\r", "").replace("\n", ""), route.path)

@@ -117,7 +117,9 @@ def look_around(chromium: Chrome) -> None:
     assert chromium.find_element(By.TAG_NAME, "h1").text == "Not all is well"
     assert "newest night of main went wrong" in text(chromium)
     press(chromium, "Runs")
-    rows = [one for one in chromium.find_elements(By.CSS_SELECTOR, "tbody tr") if "failed" in one.text]
+    rows = [
+        element for element in chromium.find_elements(By.CSS_SELECTOR, "tbody tr") if "failed" in element.text
+    ]
     assert len(rows) == 1
     rows[0].find_element(By.TAG_NAME, "a").click()
     assert "source" in text(chromium)
@@ -181,7 +183,7 @@ def test_from_login_to_a_command_that_restores(place: Place, chromium: Chrome, t
     assert copied(chromium) == command
     assert restored(place, command, tmp_path) == "a crane, two quays"
     log: list[dict[str, str]] = chromium.get_log("browser")  # type: ignore[no-untyped-call]
-    assert not [one for one in log if "Content Security" in one["message"]]
+    assert not [entry for entry in log if "Content Security" in entry["message"]]
 
 
 def test_all_of_it_without_javascript(
@@ -190,7 +192,9 @@ def test_all_of_it_without_javascript(
     with browser(tmp_path_factory.mktemp("b"), script=False) as chromium:
         log_in(chromium, place.page)
         assert not [
-            one for one in chromium.find_elements(By.CSS_SELECTOR, "[data-copy]") if one.is_displayed()
+            element
+            for element in chromium.find_elements(By.CSS_SELECTOR, "[data-copy]")
+            if element.is_displayed()
         ]
         look_around(chromium)
         open_source(chromium, place.server.source)
@@ -249,7 +253,9 @@ def test_all_of_it_by_tab_and_enter_alone(place: Place, chromium: Chrome, tmp_pa
     tab_to(chromium, "Runs")
     keys(chromium, Keys.ENTER)
     arrives(chromium, "/runs")
-    failed = next(one for one in chromium.find_elements(By.CSS_SELECTOR, "tbody tr") if "failed" in one.text)
+    failed = next(
+        element for element in chromium.find_elements(By.CSS_SELECTOR, "tbody tr") if "failed" in element.text
+    )
     tab_to(chromium, failed.find_element(By.TAG_NAME, "a").text)
     keys(chromium, Keys.ENTER)
     arrives(chromium, "/runs/")

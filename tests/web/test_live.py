@@ -74,9 +74,9 @@ def news(sock: socket.socket) -> Iterator[dict[str, Any]]:
 
 def until(told: Iterator[dict[str, Any]], wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """The first news that is so."""
-    for count, one in enumerate(told):
-        if wanted(one):
-            return one
+    for count, event in enumerate(told):
+        if wanted(event):
+            return event
         assert count < 200
     raise AssertionError("the stream ended")
 
@@ -107,7 +107,7 @@ def test_a_stream_tells_how_far_a_task_is_and_when_it_ended(web_page: Page, told
         told.state = "idle"
         third = next(found)
         assert third["running"] == []
-        assert len({one["seen"] for one in (first, second, third)}) == 2
+        assert len({event["seen"] for event in (first, second, third)}) == 2
         assert f'data-seen="{third["seen"]}"' in client.get("/").text
 
 
@@ -147,7 +147,7 @@ def test_a_stream_of_a_real_daemon_tells_of_a_run_that_was_asked_for_here(one_ba
                 before = next(found)
                 assert not before["away"]
                 assert client.post("/schedule/run", {"job": "main"}).status == 303
-                after = until(found, lambda one: bool(one["seen"] != before["seen"]))
+                after = until(found, lambda event: bool(event["seen"] != before["seen"]))
                 assert not after["away"]
                 daemon.wait_for("job main: done")
         daemon.stop()

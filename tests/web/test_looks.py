@@ -70,11 +70,11 @@ def test_axe_finds_nothing_serious(chromium: Chrome, tmp_path: Path) -> None:
     for key, html in pages():
         set_screen(chromium, 1200, 800)
         shown(chromium, tmp_path, html)
-        found += [f"{key}: {one}" for one in serious(chromium)]
+        found += [f"{key}: {violation}" for violation in serious(chromium)]
         set_screen(chromium, 1200, 800, scheme="dark")
-        found += [f"{key}, dark: {one}" for one in serious(chromium, COLOURS)]
+        found += [f"{key}, dark: {colour}" for colour in serious(chromium, COLOURS)]
         set_screen(chromium, 320, 800)
-        found += [f"{key}, narrow: {one}" for one in serious(chromium, PLACES)]
+        found += [f"{key}, narrow: {place}" for place in serious(chromium, PLACES)]
     assert not found, "\n".join(found)
 
 
@@ -88,7 +88,7 @@ def test_axe_tries_all_its_rules(chromium: Chrome, tmp_path: Path) -> None:
 def test_axe_would_find_something(chromium: Chrome, tmp_path: Path) -> None:
     html = dict(pages())["quote"].replace("</main>", "<img src='x'><a href='/'></a></main>")
     shown(chromium, tmp_path, html)
-    assert {one.partition(":")[0] for one in serious(chromium)} >= {"image-alt", "link-name"}
+    assert {violation.partition(":")[0] for violation in serious(chromium)} >= {"image-alt", "link-name"}
 
 
 def test_what_has_the_focus_is_seen(chromium: Chrome, tmp_path: Path) -> None:

@@ -27,8 +27,8 @@ PAGES = {**all_pages(), **strangers()}
 @cache
 def read_all(name: str) -> dict[str, Document]:
     """All pages with that name in them."""
-    found = {key: read(html_of(one)) for key, one in all_pages(name).items()}
-    return found | {key: read(html_of(one, known=False)) for key, one in strangers(name).items()}
+    found = {key: read(html_of(page)) for key, page in all_pages(name).items()}
+    return found | {key: read(html_of(page, known=False)) for key, page in strangers(name).items()}
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -38,10 +38,12 @@ def test_a_page_is_well_formed_and_labelled(name: str) -> None:
     assert page.all("html")[0].attributes["lang"] == "en"
     assert page.with_id("main").tag == "main"
     assert page.all("a")[0].attributes["href"] == "#main"
-    assert all(one.attributes.get("scope") for one in page.all("th"))
-    assert all(one.attributes.get("datetime") for one in page.all("time"))
+    assert all(element.attributes.get("scope") for element in page.all("th"))
+    assert all(element.attributes.get("datetime") for element in page.all("time"))
     current = [
-        one.attributes["href"] for one in page.all("a") if one.attributes.get("aria-current") == "page"
+        element.attributes["href"]
+        for element in page.all("a")
+        if element.attributes.get("aria-current") == "page"
     ]
     assert len(current) >= bool(PAGES[name].here)
 
@@ -49,9 +51,9 @@ def test_a_page_is_well_formed_and_labelled(name: str) -> None:
 @pytest.mark.parametrize("name", PAGES)
 def test_a_foreign_name_is_text_and_nothing_else(name: str) -> None:
     plain, hostile = read_all("www")[name], read_all(HOSTILE)[name]
-    assert [one.tag for one in hostile.elements] == [one.tag for one in plain.elements]
-    assert [sorted(one.attributes) for one in hostile.elements] == [
-        sorted(one.attributes) for one in plain.elements
+    assert [element.tag for element in hostile.elements] == [element.tag for element in plain.elements]
+    assert [sorted(element.attributes) for element in hostile.elements] == [
+        sorted(element.attributes) for element in plain.elements
     ]
 
 
@@ -63,12 +65,16 @@ def test_a_foreign_name_is_text_and_nothing_else(name: str) -> None:
 def test_no_name_changes_what_a_page_is_made_of(name: str) -> None:
     plain, foreign = read_all("www"), read_all(name)
     for key, page in foreign.items():
-        assert [one.tag for one in page.elements] == [one.tag for one in plain[key].elements], key
+        assert [element.tag for element in page.elements] == [
+            element.tag for element in plain[key].elements
+        ], key
         addresses = [
-            one.attributes.get(kind) or "" for one in page.elements for kind in ("href", "src", "action")
+            element.attributes.get(kind) or ""
+            for element in page.elements
+            for kind in ("href", "src", "action")
         ]
-        assert all(re.match(r"(/(?!/)[\x21-\x7e]*|#[a-z]+)?$", one) for one in addresses), key
-        shown = " ".join(one.text for one in page.elements)
+        assert all(re.match(r"(/(?!/)[\x21-\x7e]*|#[a-z]+)?$", address) for address in addresses), key
+        shown = " ".join(element.text for element in page.elements)
         assert not any(letter in shown for letter in "\u202e\u2066\u200b\x1b\udcff"), key
 
 
@@ -88,19 +94,21 @@ def test_stale_data_say_so_and_offer_nothing_to_start() -> None:
 def actions(html: str) -> set[str | None]:
     """Where the forms of a page lead that change something."""
     return {
-        one.attributes["action"] for one in read(html).all("form") if one.attributes.get("method") == "post"
+        element.attributes["action"]
+        for element in read(html).all("form")
+        if element.attributes.get("method") == "post"
     }
 
 
 def test_reassurance_comes_first() -> None:
-    well, bad = (read(html_of(PAGES[one])) for one in ("overview", "overview-bad"))
-    assert [one.text for one in well.all("h1")] == ["All is well"]
-    assert [one.text for one in bad.all("h1")] == ["Not all is well"]
+    well, bad = (read(html_of(PAGES[name])) for name in ("overview", "overview-bad"))
+    assert [element.text for element in well.all("h1")] == ["All is well"]
+    assert [element.text for element in bad.all("h1")] == ["Not all is well"]
     assert "3 of 4 jobs have a good backup in time." in bad.with_id("main").text
     assert "Each of the 4 jobs has a good backup in time." in well.with_id("main").text
-    headings = [one.text for one in bad.all("h2")]
+    headings = [element.text for element in bad.all("h2")]
     assert headings.index("What to look at") < headings.index("Jobs")
-    assert "nightvault backup db" in [one.text for one in bad.all("code")]
+    assert "nightvault backup db" in [element.text for element in bad.all("code")]
 
 
 def test_the_script_is_small_and_each_file_is_sent() -> None:
@@ -111,6 +119,6 @@ def test_the_script_is_small_and_each_file_is_sent() -> None:
 
 
 def test_the_script_refers_to_what_templates_have() -> None:
-    everything = "".join(html_of(one) for one in PAGES.values())
+    everything = "".join(html_of(page) for page in PAGES.values())
     for name in set(re.findall(r"\[data-([a-z-]+)", contents("page.js").decode())):
         assert f"data-{name}" in everything, name

@@ -24,13 +24,15 @@ def test_drills_and_what_they_proved_are_listed(tmp_path: Path) -> None:
         server.done("drill", "run", "weekly")
         server.done("drill", "run", "weekly", "--key", server.key_file)
         document = read(client.get("/archives").text)
-    rows = [re.sub(r"\s+", " ", one.text) for one in document.all("tr") if "weekly" in one.text]
+    rows = [re.sub(r"\s+", " ", element.text) for element in document.all("tr") if "weekly" in element.text]
     assert len(rows) == 2
     opened, read_back = rows
     assert "opened" in opened
     assert "2 files" in opened
     assert "read back" in read_back
     assert re.search(r"\d archives?", read_back)
-    assert all("done" in one for one in rows)
-    (proven,) = [one.text for one in document.all("tr") if "main" in one.text and "%" in one.text]
+    assert all("done" in row for row in rows)
+    (proven,) = [
+        element.text for element in document.all("tr") if "main" in element.text and "%" in element.text
+    ]
     assert "never" not in proven

@@ -54,21 +54,21 @@ def page_of(client: Client, path: str, status: int = 200) -> Document:
 
 def links(document: Document, begin: str) -> list[str]:
     """The addresses of links that begin so, in order."""
-    found = [one.attributes.get("href") or "" for one in document.all("a")]
-    return [one for one in found if one.startswith(begin)]
+    found = [element.attributes.get("href") or "" for element in document.all("a")]
+    return [link for link in found if link.startswith(begin)]
 
 
 def test_every_page_of_the_navigation_answers(ada: Client) -> None:
     where = dict.fromkeys(links(page_of(ada, "/"), "/"))
     assert {"/archives", "/schedule", "/runs", "/nights", "/browse", "/search"} <= where.keys()
-    for one in dict.fromkeys(address.partition("#")[0] for address in where):
-        assert page_of(ada, one).all("h1")
+    for where_to in dict.fromkeys(address.partition("#")[0] for address in where):
+        assert page_of(ada, where_to).all("h1")
 
 
 def test_a_price_and_a_command_for_what_is_chosen(ada: Client) -> None:
     folder = page_of(ada, links(page_of(ada, "/browse"), "/browse?")[0])
     quote = page_of(ada, links(folder, "/quote?")[0])
-    assert any(one.text.startswith("nightvault restore ") for one in quote.all("code"))
+    assert any(element.text.startswith("nightvault restore ") for element in quote.all("code"))
     snapshot = links(page_of(ada, "/browse"), "/browse?")[0].replace("/browse", "/quote")
     missing = page_of(ada, f"{snapshot}&path={quote_from_bytes(b'/none')}&pick=%252Fnor%2525this")
     assert "The snapshot does not have" in missing.with_id("main").text
@@ -91,7 +91,7 @@ def test_forgotten_snapshots_are_behind_a_switch(server: Server, ada: Client) ->
     server.done("forget", oldest)
     hidden = page_of(ada, "/nights?job=main")
     assert links(hidden, "/browse?") == shown[:-1]
-    (switch,) = [one for one in links(hidden, "/nights?") if "forgotten" in one]
+    (switch,) = [link for link in links(hidden, "/nights?") if "forgotten" in link]
     assert links(page_of(ada, switch), "/browse?") == shown
     server.done("forget", "--undo", oldest)
 
@@ -104,13 +104,13 @@ def test_each_concern_leads_to_what_it_means(ada: Client) -> None:
     assert all((REPOSITORY / page).is_file() for page in pages)
     overview = links(page_of(ada, "/"), "/help#")
     assert overview
-    assert {one.partition("#")[2] for one in overview} <= set(Topic)
+    assert {link.partition("#")[2] for link in overview} <= set(Topic)
 
 
 def test_a_viewer_is_offered_nothing_to_start(served: Page) -> None:
     viewer = served.login("vi")
     offered = page_of(viewer, "/schedule").all("form")
-    assert {one.attributes.get("action") for one in offered if "method" in one.attributes} <= {
+    assert {element.attributes.get("action") for element in offered if "method" in element.attributes} <= {
         "/logout",
         None,
     }
@@ -121,7 +121,7 @@ def test_from_a_night_to_what_it_changed_and_back_to_a_version(ada: Client) -> N
     newest = links(nights, "/browse?")[0]
     changes = page_of(ada, newest.replace("/browse?snapshot=", "/changes?newer="))
     assert "changed" in changes.with_id("main").text
-    version = next(one for one in links(changes, "/versions?") if one.endswith("plan.txt"))
+    version = next(link for link in links(changes, "/versions?") if link.endswith("plan.txt"))
     versions = page_of(ada, version)
     assert len(versions.all("tbody")[0].text.split("2026-")) > 2
     assert "11 B" in versions.with_id("main").text
@@ -130,17 +130,19 @@ def test_from_a_night_to_what_it_changed_and_back_to_a_version(ada: Client) -> N
 def test_a_name_that_is_no_text_can_be_followed_everywhere(ada: Client) -> None:
     root = links(page_of(ada, "/browse"), "/browse?")[0]
     shown = page_of(ada, root)
-    while not any("docs" in one for one in links(shown, "/browse?")):
+    while not any("docs" in link for link in links(shown, "/browse?")):
         shown = page_of(ada, links(shown, "/browse?")[-1])
-    docs = next(one for one in links(shown, "/browse?") if "docs" in one)
+    docs = next(link for link in links(shown, "/browse?") if "docs" in link)
     folder = page_of(ada, docs)
     assert "\\xff<b>&\"'\\u202egnp\\x0a%41+ .txt" in folder.with_id("main").text
-    where = next(one for one in links(folder, "/versions?") if "%FF" in one)
+    where = next(link for link in links(folder, "/versions?") if "%FF" in link)
     assert "\\xff<b>" in page_of(ada, where).all("h1")[0].text
     picks = [
-        one.attributes["value"] or "" for one in folder.all("input") if one.attributes.get("name") == "pick"
+        element.attributes["value"] or ""
+        for element in folder.all("input")
+        if element.attributes.get("name") == "pick"
     ]
-    assert any("%FF" in one for one in picks)
+    assert any("%FF" in link for link in picks)
 
 
 @pytest.mark.parametrize(

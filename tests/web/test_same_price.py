@@ -65,12 +65,12 @@ def test_the_page_asks_for_what_the_command_asks_for(
     paths = [str(server.source / name) for name in names]
     config = load_config(str(server.config))
     with closing(opened(config)) as inventory, inventory.reading() as tx:
-        newest = max(list_snapshots(tx), key=lambda one: one.number)
+        newest = max(list_snapshots(tx), key=lambda snapshot: snapshot.number)
         page = quote(tx, config, datetime.now(UTC), newest.id, [os.fsencode(path) for path in paths])
     assert len(page.tiers) >= 2
     target = tmp_path / "back"
     told = server.json("restore", f"{page.snapshot.id}:/", *paths, "--target", target, "--dry-run")
     assert (page.files, page.bytes) == (told["files"], told["bytes"])
-    assert [shown(one) for one in page.tiers] == [figures(one) for one in told["quotes"]]
+    assert [shown(tier) for tier in page.tiers] == [figures(told_quote) for told_quote in told["quotes"]]
     assert str(page.prices_of) == told["prices"]["date"]
     assert (page.currency, page.missing) == (told["currency"], [])

@@ -17,8 +17,8 @@ def test_the_catalogue_is_what_templates_and_code_say() -> None:
 def test_a_place_of_a_text_has_a_name_and_no_other_percent_sign_stands_alone() -> None:
     texts = [text for _, _, text in [*catalogue.of_templates(), *catalogue.of_code()]]
     for text in texts:
-        for one in [text] if isinstance(text, str) else text:
-            assert re.sub(r"%\([a-z_]+\)s|%%", "", one).count("%") == 0, one
+        for string in [text] if isinstance(text, str) else text:
+            assert re.sub(r"%\([a-z_]+\)s|%%", "", string).count("%") == 0, string
 
 
 def test_what_fills_a_text_is_neither_markup_nor_reorders_it() -> None:

@@ -14,12 +14,13 @@ def test_the_pages_unit_is_there_where_the_page_is(one_backup: Server, tmp_path:
     without = load_config(str(one_backup.config))
     places = Places(program="/opt/nv/bin/nightvault", config="/srv/c.toml", state="/srv/state")
     assert "nightvault-web.service" not in {
-        one.name for one in planned(without, UnitKind.DAEMON, places, str(tmp_path))
+        unit.name for unit in planned(without, UnitKind.DAEMON, places, str(tmp_path))
     }
     other = tmp_path / "config.toml"
     other.write_text("[web]\n" + one_backup.config.read_text())
     units = {
-        one.name: one.text for one in planned(load_config(str(other)), UnitKind.DAEMON, places, str(tmp_path))
+        unit.name: unit.text
+        for unit in planned(load_config(str(other)), UnitKind.DAEMON, places, str(tmp_path))
     }
     assert "ExecStart=/opt/nv/bin/nightvault web\n" in units["nightvault-web.service"]
     assert "LoadCredential=config.toml:/srv/state/page.toml\n" in units["nightvault-web.service"]

@@ -22,7 +22,7 @@ def after(*outcomes: NightOutcome, level: Level | None = None) -> Overview:
     """A good day, but for the newest nights of one job."""
     well = the_overview("www", well=True)
     first, *others = well.hosts[0].jobs
-    nights = [NightCell(date(2026, 11, 1 + n), one) for n, one in enumerate(outcomes)]
+    nights = [NightCell(date(2026, 11, 1 + n), outcome) for n, outcome in enumerate(outcomes)]
     jobs = [replace(first, nights=nights), *others]
     return replace(well, level=level, hosts=[HostCard("web1", None, jobs)])
 

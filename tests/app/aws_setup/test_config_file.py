@@ -68,7 +68,7 @@ def test_the_old_one_is_kept_beside_it(tmp_path: Path) -> None:
     copy = replace_config(str(path), "old", "new", now)
     assert copy == f"{path}.20260301T020304"
     assert (Path(copy).read_text(), path.read_text()) == ("old", "new")
-    assert {one.stat().st_mode & 0o777 for one in (path, Path(copy))} == {0o640}
+    assert {file.stat().st_mode & 0o777 for file in (path, Path(copy))} == {0o640}
 
 
 NOW = datetime(2026, 3, 1, 2, 3, 4, tzinfo=UTC)
@@ -95,7 +95,7 @@ def test_every_way_to_write_it(text: str) -> None:
     """The text says what it said, and the new keys; its lines end as they did."""
     changed = with_values(text, "cold", NEW, ANYWHERE)
     wanted = tomllib.loads(text)
-    next(one for one in wanted["vault"] if one["name"] == "cold").update(NEW)
+    next(table for table in wanted["vault"] if table["name"] == "cold").update(NEW)
     wanted.setdefault("roles_anywhere", {}).update(ANYWHERE)
     assert tomllib.loads(changed) == wanted
     assert set(text.splitlines()) - set(changed.splitlines()) <= {text.splitlines()[0]}
@@ -123,7 +123,7 @@ def test_two_changes_in_a_second_keep_both_old_ones(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text("1")
     copies = [replace_config(str(path), str(n), str(n + 1), NOW) for n in (1, 2)]
-    assert [Path(str(one)).read_text() for one in copies] == ["1", "2"]
+    assert [Path(str(copy)).read_text() for copy in copies] == ["1", "2"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
@@ -133,8 +133,8 @@ def test_the_owner_stays(tmp_path: Path) -> None:
     path.write_text("old")
     os.chown(path, 1234, 2345)
     copy = replace_config(str(path), "old", "new", NOW)
-    for one in (path, Path(str(copy))):
-        assert (one.stat().st_uid, one.stat().st_gid) == (1234, 2345)
+    for file in (path, Path(str(copy))):
+        assert (file.stat().st_uid, file.stat().st_gid) == (1234, 2345)
 
 
 def test_no_place_for_them_is_told_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,7 +144,9 @@ class Account:
         elif operation == "update_assume_role_policy":
             roles[name] = replace(roles[name], trust=json.loads(given["PolicyDocument"]))
         else:
-            policies = {key: one for key, one in roles[name].policies.items() if key != given["PolicyName"]}
+            policies = {
+                key: policy for key, policy in roles[name].policies.items() if key != given["PolicyName"]
+            }
             if operation == "put_role_policy":
                 policies[given["PolicyName"]] = json.loads(given["PolicyDocument"])
             roles[name] = replace(roles[name], policies=policies)

@@ -17,7 +17,7 @@ def test_a_month_and_a_restore_are_as_the_table_has_them() -> None:
     """A TB in GLACIER_IR: no overhead, no wait; storing, retrieving, egress and requests of 64 MiB packs."""
     found = estimate("eu-central-1", "s3:GLACIER_IR", 1024 * GB)
     assert found is not None
-    prices = {(one.region, one.kind): one for one in builtin_table().prices}
+    prices = {(known.region, known.kind): known for known in builtin_table().prices}
     price = prices["eu-central-1", "s3:GLACIER_IR"]
     assert found.month == 1024 * price.storage
     (restore,) = found.restores
@@ -27,14 +27,16 @@ def test_a_month_and_a_restore_are_as_the_table_has_them() -> None:
     assert found.days == 90
 
 
-@pytest.mark.parametrize("kind", ["glacier", *(f"s3:{one}" for one in CLASSES)])
+@pytest.mark.parametrize("kind", ["glacier", *(f"s3:{storage_class}" for storage_class in CLASSES)])
 def test_more_costs_more_and_the_cheapest_is_the_cheapest(kind: str) -> None:
     small, large = estimate("eu-central-1", kind, GB), estimate("eu-central-1", kind, 900 * GB)
     assert small is not None
     assert large is not None
     assert small.month < large.month
-    assert all(one.cost < other.cost for one, other in zip(small.restores, large.restores, strict=True))
-    assert large.cheapest.cost == min(one.cost for one in large.restores)
+    assert all(
+        restore.cost < other.cost for restore, other in zip(small.restores, large.restores, strict=True)
+    )
+    assert large.cheapest.cost == min(restore.cost for restore in large.restores)
     assert large.quickest.hours[1] <= large.cheapest.hours[1]
 
 

@@ -30,7 +30,7 @@ def test_some_groups_are_asked_for_and_right_only_as_they_are(number: int) -> No
     asked = asked_groups(Random(number))
     assert len(set(asked)) == ASKED
     assert set(asked) <= set(range(1, 15))
-    right = [groups_of(KEY)[one - 1] for one in asked]
+    right = [groups_of(KEY)[place - 1] for place in asked]
     assert wrong_groups(KEY, asked, " ".join(right)) == []
     assert wrong_groups(KEY, asked, "-".join(right).lower().replace("0", "o").replace("1", "l")) == []
     assert wrong_groups(KEY, asked, " ".join(reversed(right))) != []

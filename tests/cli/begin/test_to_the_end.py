@@ -104,8 +104,8 @@ def test_a_file_of_answers_does_the_same_and_the_doctor_has_no_news(server: Serv
     assert server.json("config", "check")["warnings"] == made["warnings"] == []
     assert len(server.json("snapshots")) == 1
     found = server.json("doctor", exit_code=1)["findings"]
-    assert {one["check"] for one in found} <= {one["check"] for one in made["findings"]}
-    assert "recovery-lines" in {one["check"] for one in found}
+    assert {finding["check"] for finding in found} <= {finding["check"] for finding in made["findings"]}
+    assert "recovery-lines" in {finding["check"] for finding in found}
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_begin_alone_makes_a_first_cold_backup_by_certificate(
     assert "# Where archives go." in server.config.read_text()
     assert "would read" in told.stdout
     assert server.json("config", "check")["warnings"] == []
-    assert [one["kind"] for one in server.json("runs")] == ["backup"]
+    assert [run["kind"] for run in server.json("runs")] == ["backup"]
     printed = " ".join(told.stderr.replace("\\\n", "").split())
     assert f"drill run one-file --key {server.key_file} Give the same command again 12 hours later" in printed
     words = ("drill", "run", "one-file", "--key", server.key_file)
@@ -188,7 +188,7 @@ def test_a_person_sets_aws_up_on_a_terminal(server: Server, emulator: RunningEmu
     assert "would read" in terminal.text
     assert terminal.end_with("no") == 0, terminal.text
     assert "Give the same command again 12 hours later" in terminal.text
-    assert [one["kind"] for one in server.json("runs")] == ["backup"]
+    assert [run["kind"] for run in server.json("runs")] == ["backup"]
 
 
 def test_without_a_terminal_it_says_what_it_needs(server: Server) -> None:

@@ -111,7 +111,7 @@ class Typist(Scripted):
     def ask(self, prompt: str) -> str:
         """The line for this question."""
         self.prompt(prompt)
-        (name,) = [one.name for one in COURSE if prompt.partition(" [")[0] == one.title]
+        (name,) = [question.name for question in COURSE if prompt.partition(" [")[0] == question.title]
         self.asked.append(name)
         waiting = self._first.get(name, [])
         return waiting.pop(0) if waiting else self._texts.get(name, "")
@@ -126,10 +126,10 @@ def test_going_away_at_any_question_leaves_the_walk(way: str, folder: Path) -> N
     names, _ = asked_on(way, folder)
     texts = typed_for(WAYS[way], folder)
     for place, name in enumerate(names):
-        screen = Scripted([texts.get(one, "") for one in names[:place]])
+        screen = Scripted([texts.get(asked, "") for asked in names[:place]])
         with pytest.raises(LeftError):
             walk_of(screen, folder).run()
-        (title,) = [one.title for one in COURSE if one.name == name]
+        (title,) = [question.title for question in COURSE if question.name == name]
         assert screen.prompts[-1].startswith(title)
 
 
@@ -174,7 +174,9 @@ def test_one_can_go_back_from_each_question_and_finds_ones_answer(way: str, fold
     there_and_back = [name for pair in pairwise(names) for name in (pair[1], *pair)]
     assert screen.asked == [names[0], names[0], *there_and_back]
     for name in names[1:-1]:
-        prompts = [prompt for one, prompt in zip(screen.asked, screen.prompts, strict=True) if one == name]
+        prompts = [
+            prompt for asked, prompt in zip(screen.asked, screen.prompts, strict=True) if asked == name
+        ]
         assert prompts[-1].endswith(f"[{typed[name]}] (as before)") if typed.get(name) else "[" in prompts[-1]
     assert "this is the first question" in screen.shown.getvalue()
 

@@ -133,8 +133,8 @@ def test_the_doctor_has_nothing_to_add(tmp_path: Path, chosen: dict[str, Any]) -
     (server.source / "ibdata1").touch()
     told = server.json("begin", "--answers", write_answers(server, chosen))
     found = server.json("doctor", "--offline", exit_code=1)["findings"]
-    assert {one["check"] for one in found} <= {one["check"] for one in told["findings"]}
-    assert {"database", "recovery-lines"} <= {one["check"] for one in found}
+    assert {finding["check"] for finding in found} <= {finding["check"] for finding in told["findings"]}
+    assert {"database", "recovery-lines"} <= {finding["check"] for finding in found}
 
 
 def test_a_service_that_does_not_answer_keeps_nobody_waiting(
@@ -164,4 +164,4 @@ def test_where_the_current_directory_was_removed_nothing_is_missed(
     (tmp_path / "gone").rmdir()
     chosen = {"where": "disk", "path": "vault"}
     told = server.json("begin", "--dry-run", "--answers", write_answers(server, chosen))
-    assert "recovery-key" in {one["check"] for one in told["findings"]}
+    assert "recovery-key" in {finding["check"] for finding in told["findings"]}

@@ -80,7 +80,7 @@ def ask_for_archive(talker: Talker, vault: str, *events: str, topic: str | None 
 def messages(emulator: RunningEmulator, vault: str) -> list[dict[str, Any]]:
     """The admin's list, of one vault."""
     found = emulator._admin("messages")["messages"]
-    return [one for one in found if one["message"]["VaultARN"] == arn_of(vault)]
+    return [message for message in found if message["message"]["VaultARN"] == arn_of(vault)]
 
 
 def wait_until(happened: Callable[[], bool]) -> None:
@@ -99,8 +99,8 @@ def test_who_gets_a_message(own: RunningEmulator) -> None:
     assert messages(own, both) == []
     own.advance(4 * HOURS)
     found = messages(own, both)
-    assert [one["topic"] for one in found] == [TOPIC, OWN]
-    assert {(one["state"], one["tries"]) for one in found} == {("waiting", 0)}
+    assert [message["topic"] for message in found] == [TOPIC, OWN]
+    assert {(message["state"], message["tries"]) for message in found} == {("waiting", 0)}
     described = talker.ask("GET", f"/-/vaults/{both}/jobs/{job}").json
     assert found[0]["message"] == found[1]["message"] == described
     assert described["StatusCode"] == "Succeeded"
@@ -113,7 +113,7 @@ def test_an_inventory_is_told_too(own: RunningEmulator) -> None:
     own.make_inventories()
     talker.ask("POST", f"/-/vaults/{vault}/jobs", json.dumps({"Type": "inventory-retrieval"}).encode())
     own.advance(5 * HOURS)
-    assert [one["message"]["Action"] for one in messages(own, vault)] == ["InventoryRetrieval"]
+    assert [message["message"]["Action"] for message in messages(own, vault)] == ["InventoryRetrieval"]
 
 
 def test_delivered_as_sns_does_and_tried_again(own: RunningEmulator) -> None:

@@ -61,7 +61,7 @@ def test_managed_policies_are_attached_and_keep_a_role(iam: Any) -> None:
     pages = iam.get_paginator("list_attached_role_policies").paginate(
         RoleName="more", PaginationConfig={"PageSize": 1}
     )
-    assert [one["PolicyArn"] for page in pages for one in page["AttachedPolicies"]] == arns
+    assert [policy["PolicyArn"] for page in pages for policy in page["AttachedPolicies"]] == arns
     with pytest.raises(iam.exceptions.DeleteConflictException):
         iam.delete_role(RoleName="more")
     for unknown in (iam.attach_role_policy, iam.detach_role_policy):
@@ -194,7 +194,7 @@ def test_debians_aws_cli(emulator: RunningEmulator, tmp_path: Path) -> None:
     named = ("--name", "cli", "--role-arns", f"arn:aws:iam::{ACCOUNT_ID}:role/cli")
     profile = aws("rolesanywhere", "create-profile", *named, "--enabled")["profile"]
     listed = aws("rolesanywhere", "list-profiles")["profiles"]
-    assert profile["profileId"] in [one["profileId"] for one in listed]
+    assert profile["profileId"] in [known["profileId"] for known in listed]
     aws("rolesanywhere", "delete-profile", "--profile-id", profile["profileId"])
     aws("iam", "delete-role-policy", "--role-name", "cli", *policy)
     aws("iam", "delete-role", "--role-name", "cli")

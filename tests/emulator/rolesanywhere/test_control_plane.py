@@ -44,14 +44,14 @@ def test_nothing_tells_a_repeated_request_from_a_first_one(aws: Any) -> None:
     assert made[0]["trustAnchorArn"] != made[1]["trustAnchorArn"]
     assert not made[0]["enabled"], "not enabled unless it is asked for"
     assert made[0]["trustAnchorArn"] == f"{ARN}:trust-anchor/{made[0]['trustAnchorId']}"
-    assert {one["event"] for one in made[0]["notificationSettings"]} == {
+    assert {setting["event"] for setting in made[0]["notificationSettings"]} == {
         "CA_CERTIFICATE_EXPIRY",
         "END_ENTITY_CERTIFICATE_EXPIRY",
     }
     tags = aws.list_tags_for_resource(resourceArn=made[1]["trustAnchorArn"])["tags"]
     assert tags == MINE
-    for one in made:
-        aws.delete_trust_anchor(trustAnchorId=one["trustAnchorId"])
+    for anchor in made:
+        aws.delete_trust_anchor(trustAnchorId=anchor["trustAnchorId"])
     with pytest.raises(ClientError) as gone:
         aws.get_trust_anchor(trustAnchorId=made[0]["trustAnchorId"])
     assert code_and_message(gone)[0] == "ResourceNotFoundException"
@@ -68,10 +68,10 @@ def test_an_anchor_is_changed_in_place(aws: Any) -> None:
     assert aws.enable_trust_anchor(trustAnchorId=number)["trustAnchor"]["enabled"] is True
     told = {"enabled": True, "event": "CA_CERTIFICATE_EXPIRY", "threshold": 90}
     put = aws.put_notification_settings(trustAnchorId=number, notificationSettings=[told])["trustAnchor"]
-    assert {one["threshold"] for one in put["notificationSettings"]} == {45, 90}
+    assert {setting["threshold"] for setting in put["notificationSettings"]} == {45, 90}
     keys = [{"event": "CA_CERTIFICATE_EXPIRY"}]
     reset = aws.reset_notification_settings(trustAnchorId=number, notificationSettingKeys=keys)["trustAnchor"]
-    assert {one["threshold"] for one in reset["notificationSettings"]} == {45}
+    assert {setting["threshold"] for setting in reset["notificationSettings"]} == {45}
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,12 @@ def test_anchors_that_are_refused(aws: Any, source: dict[str, Any], words: str) 
 def test_profiles_are_listed_in_pages_changed_and_mapped(aws: Any) -> None:
     made = [aws.create_profile(name=f"p{n}", roleArns=[ROLE])["profile"] for n in range(3)]
     listed = [
-        one for page in aws.get_paginator("list_profiles").paginate(pageSize=2) for one in page["profiles"]
+        profile
+        for page in aws.get_paginator("list_profiles").paginate(pageSize=2)
+        for profile in page["profiles"]
     ]
-    assert [one["profileId"] for one in made] == [
-        one["profileId"] for one in listed if one["name"] in ("p0", "p1", "p2")
+    assert [profile["profileId"] for profile in made] == [
+        profile["profileId"] for profile in listed if profile["name"] in ("p0", "p1", "p2")
     ]
     number = made[0]["profileId"]
     changed = aws.update_profile(profileId=number, durationSeconds=900, roleArns=[])["profile"]
@@ -111,12 +113,12 @@ def test_profiles_are_listed_in_pages_changed_and_mapped(aws: Any) -> None:
     ]["attributeMappings"]
     assert {"certificateField": "x509Subject", "mappingRules": rules} in mapped
     left = aws.delete_attribute_mapping(profileId=number, certificateField="x509Subject")["profile"]
-    assert {one["certificateField"] for one in left["attributeMappings"]} == {"x509Issuer", "x509SAN"}
+    assert {mapping["certificateField"] for mapping in left["attributeMappings"]} == {"x509Issuer", "x509SAN"}
     aws.tag_resource(resourceArn=made[1]["profileArn"], tags=MINE)
     aws.untag_resource(resourceArn=made[1]["profileArn"], tagKeys=["nightvault:setup"])
     assert aws.list_tags_for_resource(resourceArn=made[1]["profileArn"])["tags"] == []
-    for one in made:
-        aws.delete_profile(profileId=one["profileId"])
+    for profile in made:
+        aws.delete_profile(profileId=profile["profileId"])
 
 
 def _create_session(emulator: RunningEmulator, leaf: Holder, **arns: str) -> dict[str, Any]:
@@ -211,7 +213,7 @@ def test_a_session_policy_limits_and_a_subject_is_seen(
     root.delete_bucket(Bucket="shared")
     assert "because no session policy allows the s3:PutObject action" in code_and_message(denial)[1]
     subjects = aws.list_subjects()["subjects"]
-    seen = next(one for one in subjects if one["x509Subject"] == "CN=host-1")
+    seen = next(subject for subject in subjects if subject["x509Subject"] == "CN=host-1")
     assert aws.get_subject(subjectId=seen["subjectId"])["subject"]["enabled"] is True
 
 
@@ -230,17 +232,17 @@ def test_a_subject_tells_of_its_certificates(
     subjects = aws.list_subjects()["subjects"]
     assert b"lastSeenAt" in bodies[0]
     assert b"x509CertificateData" not in bodies[0], "a list tells nothing of certificates"
-    number = next(one["subjectId"] for one in subjects if one["x509Subject"] == "CN=host-1")
+    number = next(listed["subjectId"] for listed in subjects if listed["x509Subject"] == "CN=host-1")
     subject = aws.get_subject(subjectId=number)["subject"]
     told = subject["credentials"]
     pem = [leaf.certificate.public_bytes(Encoding.PEM).decode() for leaf in (first, second)]
-    assert [one["x509CertificateData"] for one in told][:2] == pem
-    assert [one["serialNumber"] for one in told][:2] == [
+    assert [credential["x509CertificateData"] for credential in told][:2] == pem
+    assert [credential["serialNumber"] for credential in told][:2] == [
         str(leaf.certificate.serial_number) for leaf in (first, second)
     ]
-    assert [one["failed"] for one in told][:2] == [True, False]
-    assert len({one["serialNumber"] for one in told}) == len(told), "each once"
-    assert str(stranger.certificate.serial_number) not in {one["serialNumber"] for one in told}
+    assert [credential["failed"] for credential in told][:2] == [True, False]
+    assert len({credential["serialNumber"] for credential in told}) == len(told), "each once"
+    assert str(stranger.certificate.serial_number) not in {credential["serialNumber"] for credential in told}
     assert told[0]["issuer"] == first.certificate.issuer.rfc4514_string()
     assert told[0]["seenAt"] == subject["lastSeenAt"] >= told[1]["seenAt"]
 

@@ -126,7 +126,7 @@ def test_conditions_of_a_copy_by_date(
     upload = s3.create_multipart_upload(Bucket=bucket, Key="copy")["UploadId"] if is_part else ""
     headers = {
         "x-amz-copy-source": f"/{bucket}/k",
-        **{SOURCE + name: one for name, one in conditions.items()},
+        **{SOURCE + name: condition for name, condition in conditions.items()},
     }
     query = f"partNumber=1&uploadId={upload}" if is_part else ""
     assert raw.ask("PUT", f"/{bucket}/copy", headers=headers, query=query).status == status
@@ -320,7 +320,7 @@ def test_tokens_that_were_never_given(s3: Any, bucket: str) -> None:
         s3.put_object(Bucket=bucket, Key=key, Body=b"")
     given = s3.list_objects_v2(Bucket=bucket, MaxKeys=1)["NextContinuationToken"]
     follows = s3.list_objects_v2(Bucket=bucket, ContinuationToken=given)["Contents"]
-    assert [one["Key"] for one in follows] == ["b"]
+    assert [follow["Key"] for follow in follows] == ["b"]
     of_buckets = s3.list_buckets(MaxBuckets=1)["ContinuationToken"]
     assert s3.list_buckets(MaxBuckets=1, ContinuationToken=of_buckets)["Buckets"]
     made_up = ["nonsense", "aWrongToken2", base64.b64encode(b"a").decode(), "=", of_buckets]
@@ -335,6 +335,6 @@ def test_buckets_of_a_region(s3: Any, emulator: RunningEmulator) -> None:
     east = new_bucket_name()
     client(emulator.s3_url, region="us-east-1").create_bucket(Bucket=east)
     west = new_bucket(s3)
-    names = {one["Name"] for one in s3.list_buckets(BucketRegion="us-east-1")["Buckets"]}
+    names = {bucket["Name"] for bucket in s3.list_buckets(BucketRegion="us-east-1")["Buckets"]}
     assert east in names
     assert west not in names

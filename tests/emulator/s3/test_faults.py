@@ -99,10 +99,10 @@ def test_single_keys_of_a_deletion_fail(s3: Any, bucket: str, emulator: RunningE
     emulator.set_faults([{**fault, "after": after}])
     objects = [{"Key": key} for key in ("b", "a/1", "a/2")]
     answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": objects})
-    assert [one["Key"] for one in answer["Deleted"]] == ["b", "a/2"]
-    assert [(one["Key"], one["Code"]) for one in answer["Errors"]] == [("a/1", "SlowDown")]
+    assert [deleted["Key"] for deleted in answer["Deleted"]] == ["b", "a/2"]
+    assert [(error["Key"], error["Code"]) for error in answer["Errors"]] == [("a/1", "SlowDown")]
     left = s3.list_objects_v2(Bucket=bucket).get("Contents", ())
-    assert [one["Key"] for one in left] == ([] if after else ["a/1"])
+    assert [error["Key"] for error in left] == ([] if after else ["a/1"])
     assert emulator.faults()[0]["met"] == 1
 
 

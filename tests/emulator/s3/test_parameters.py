@@ -155,7 +155,7 @@ BODIES: Mapping[str, str] = {
     "UploadPart": "some bytes",
 }
 KEY, COPY = "dir/ a", "copy"
-SERVED = [one for one in OPERATIONS if getattr(one.serve, "__name__", "") != "not_here"]
+SERVED = [operation for operation in OPERATIONS if getattr(operation.serve, "__name__", "") != "not_here"]
 
 
 @cache
@@ -234,7 +234,7 @@ class Place(Struct, frozen=True):
         )
         for name in (self.name, f"{self.name}-new"):
             looks += [self.raw.ask("GET", f"/{name}", query=f"{setting}=") for setting in settings]
-        return tuple(self._plain(one) for one in (reply, *looks))
+        return tuple(self._plain(look) for look in (reply, *looks))
 
     def _plain(self, reply: Reply) -> object:
         own = (
@@ -288,7 +288,7 @@ def _document(raw: S3Talker, path: str, kind: str, body: str) -> None:
     assert raw.ask("PUT", path, body.encode(), digest, query=f"{kind}=").status == 200
 
 
-@pytest.mark.parametrize("operation", [one.name for one in SERVED])
+@pytest.mark.parametrize("operation", [operation.name for operation in SERVED])
 def test_every_parameter_is_done_or_refused(raw: S3Talker, operation: str) -> None:
     found, one = list(parameters_of(operation)), next(each for each in SERVED if each.name == operation)
     reads = one.method in ("GET", "HEAD")

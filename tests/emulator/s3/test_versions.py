@@ -83,9 +83,9 @@ def test_each_version_stays(s3: Any, kept: str) -> None:
     assert len(set(versions)) == 3
     assert again["VersionId"] == completed["VersionId"]
     assert copied["CopySourceVersionId"] == first
-    assert [read(s3, kept, VersionId=one) for one in versions] == [b"one", b"one", b"three"]
+    assert [read(s3, kept, VersionId=version) for version in versions] == [b"one", b"one", b"three"]
     assert read(s3, kept) == b"three"
-    heads = [s3.head_object(Bucket=kept, Key=KEY, VersionId=one) for one in versions]
+    heads = [s3.head_object(Bucket=kept, Key=KEY, VersionId=version) for version in versions]
     assert [head["VersionId"] for head in heads] == versions
     assert s3.head_object(Bucket=kept, Key=KEY)["VersionId"] == versions[-1]
     assert (
@@ -130,8 +130,8 @@ def test_many_at_once(s3: Any, kept: str) -> None:
     """DeleteObjects says of each which version went, or which marker came."""
     version = put(s3, kept, b"one")
     done = s3.delete_objects(Bucket=kept, Delete={"Objects": [{"Key": KEY}, {"Key": "none"}]})["Deleted"]
-    assert [one["DeleteMarker"] for one in done] == [True, True]
-    markers = [{"Key": one["Key"], "VersionId": one["DeleteMarkerVersionId"]} for one in done]
+    assert [deleted["DeleteMarker"] for deleted in done] == [True, True]
+    markers = [{"Key": deleted["Key"], "VersionId": deleted["DeleteMarkerVersionId"]} for deleted in done]
     named = [
         *markers,
         {"Key": KEY, "VersionId": version},
@@ -139,9 +139,11 @@ def test_many_at_once(s3: Any, kept: str) -> None:
         {"Key": KEY, "VersionId": "?"},
     ]
     done = s3.delete_objects(Bucket=kept, Delete={"Objects": named})
-    assert [one["VersionId"] for one in done["Deleted"]] == [one["VersionId"] for one in named[:4]]
-    assert [one.get("DeleteMarker", False) for one in done["Deleted"]] == [True, True, False, False]
-    assert [(one["Code"], one["VersionId"]) for one in done["Errors"]] == [("InvalidArgument", "?")]
+    assert [deleted["VersionId"] for deleted in done["Deleted"]] == [
+        named_version["VersionId"] for named_version in named[:4]
+    ]
+    assert [deleted.get("DeleteMarker", False) for deleted in done["Deleted"]] == [True, True, False, False]
+    assert [(error["Code"], error["VersionId"]) for error in done["Errors"]] == [("InvalidArgument", "?")]
     assert not s3.list_object_versions(Bucket=kept).keys() & {"Versions", "DeleteMarkers"}
 
 
@@ -163,12 +165,15 @@ def test_suspended_versioning_writes_the_version_null(s3: Any, kept: str) -> Non
     s3.put_object(Bucket=kept, Key=KEY, Body=b"three")
     assert s3.head_object(Bucket=kept, Key=KEY)["VersionId"] == "null"
     listed = s3.list_object_versions(Bucket=kept)["Versions"]
-    assert [(one["VersionId"], one["IsLatest"]) for one in listed] == [("null", True), (first, False)]
+    assert [(version["VersionId"], version["IsLatest"]) for version in listed] == [
+        ("null", True),
+        (first, False),
+    ]
     marker = s3.delete_object(Bucket=kept, Key=KEY)
     assert (marker["DeleteMarker"], marker["VersionId"]) == (True, "null")
     listed = s3.list_object_versions(Bucket=kept)
-    assert [one["VersionId"] for one in listed["Versions"]] == [first]
-    assert [one["IsLatest"] for one in listed["DeleteMarkers"]] == [True]
+    assert [version["VersionId"] for version in listed["Versions"]] == [first]
+    assert [deletion["IsLatest"] for deletion in listed["DeleteMarkers"]] == [True]
 
 
 def test_an_object_from_before_versioning_is_null(s3: Any, bucket: str) -> None:
@@ -218,7 +223,9 @@ def test_every_version_is_billed_until_it_is_deleted(own: RunningEmulator) -> No
 
 
 def _byte_months(own: RunningEmulator, bucket: str) -> Decimal:
-    lines = [line for one in own.bill()["bill"] if one["name"] == bucket for line in one["lines"]]
+    lines = [
+        line for position in own.bill()["bill"] if position["name"] == bucket for line in position["lines"]
+    ]
     return sum((Decimal(line["quantity"]) for line in lines if line["item"] == "storage"), Decimal(0)) * 2**30
 
 
@@ -232,13 +239,13 @@ def test_what_expires_is_hidden(own: RunningEmulator) -> None:
     s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [rule]})
     own.advance(10 * DAY)
     listed = s3.list_object_versions(Bucket=bucket)
-    assert [one["VersionId"] for one in listed["Versions"]] == versions[::-1]
+    assert [version["VersionId"] for version in listed["Versions"]] == versions[::-1]
     assert len(listed["DeleteMarkers"]) == 1
     moving: dict[str, Any] = {"ID": "x", "Status": "Enabled", "Filter": {"ObjectSizeGreaterThan": 0}}
     moving["Transitions"] = [{"Days": 1, "StorageClass": "GLACIER"}]
     s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [moving]})
     own.advance(10 * DAY)
-    classes = {one["StorageClass"] for one in s3.list_object_versions(Bucket=bucket)["Versions"]}
+    classes = {version["StorageClass"] for version in s3.list_object_versions(Bucket=bucket)["Versions"]}
     assert classes == {"STANDARD"}
 
 
@@ -267,10 +274,10 @@ def test_any_history_is_listed_and_read(s3: Any, steps: list[tuple[str, str, int
         elif what == "put":
             body = str(number).encode()
             version = s3.put_object(Bucket=bucket, Key=key, Body=body).get("VersionId", "null")
-            model[key] = [(version, body), *(one for one in kept if one[0] != version)]
+            model[key] = [(version, body), *(older for older in kept if older[0] != version)]
         elif what == "delete":
             version = s3.delete_object(Bucket=bucket, Key=key).get("VersionId", "null")
-            rest = [one for one in kept if one[0] != version]
+            rest = [older for older in kept if older[0] != version]
             model[key] = [(version, None), *rest] if status else rest
         elif kept:
             version, _ = kept.pop(which % len(kept))
@@ -279,24 +286,30 @@ def test_any_history_is_listed_and_read(s3: Any, steps: list[tuple[str, str, int
 
 
 def _same(s3: Any, bucket: str, model: dict[str, list[tuple[str, bytes | None]]], size: int) -> None:
-    wanted = [(key, *one, one is versions[0]) for key, versions in sorted(model.items()) for one in versions]
+    wanted = [
+        (key, *version, version is versions[0])
+        for key, versions in sorted(model.items())
+        for version in versions
+    ]
     pages = list(
         s3.get_paginator("list_object_versions").paginate(Bucket=bucket, PaginationConfig={"PageSize": size})
     )
-    found = [one for page in pages for one in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))]
+    found = [
+        version for page in pages for version in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
+    ]
     assert all(len(page.get("Versions", ())) + len(page.get("DeleteMarkers", ())) <= size for page in pages)
-    assert {(one["Key"], one["VersionId"], one["IsLatest"]) for one in found} == {
+    assert {(version["Key"], version["VersionId"], version["IsLatest"]) for version in found} == {
         (key, version, latest) for key, version, _, latest in wanted
     }
     assert len(found) == len(wanted)
     for kind, is_marker in (("Versions", False), ("DeleteMarkers", True)):
-        ordered = [(one["Key"], one["VersionId"]) for page in pages for one in page.get(kind, ())]
+        ordered = [(version["Key"], version["VersionId"]) for page in pages for version in page.get(kind, ())]
         assert ordered == [(key, version) for key, version, body, _ in wanted if (body is None) is is_marker]
     for key, version, body, _ in wanted:
         if body is not None:
             got = s3.get_object(Bucket=bucket, Key=key, VersionId=version)
             assert got["Body"].read() == body
-    plain = [one["Key"] for one in s3.list_objects_v2(Bucket=bucket).get("Contents", ())]
+    plain = [listed["Key"] for listed in s3.list_objects_v2(Bucket=bucket).get("Contents", ())]
     assert plain == sorted(key for key, versions in model.items() if versions and versions[0][1] is not None)
 
 
@@ -309,8 +322,8 @@ def test_pages_go_on_behind_what_was_deleted_meanwhile(s3: Any, kept: str) -> No
     markers: dict[str, str] = {}
     while True:
         page = s3.list_object_versions(Bucket=kept, MaxKeys=1, **markers)
-        for one in page["Versions"]:
-            s3.delete_object(Bucket=kept, Key=KEY, VersionId=one["VersionId"])
+        for version in page["Versions"]:
+            s3.delete_object(Bucket=kept, Key=KEY, VersionId=version["VersionId"])
         if not page["IsTruncated"]:
             break
         markers = {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page["NextVersionIdMarker"]}

@@ -31,7 +31,7 @@ def violations(
         yield from violations(value, components[schema["$ref"].rpartition("/")[2]], components, at)
         return
     if "anyOf" in schema:
-        if all(list(violations(value, one, components, at)) for one in schema["anyOf"]):
+        if all(list(violations(value, alternative, components, at)) for alternative in schema["anyOf"]):
             yield f"{at}: {value!r} is none of {schema['anyOf']}"
         return
     kinds = schema.get("type", [])
@@ -63,9 +63,9 @@ def _of_list(value: list[Any], schema: dict[str, Any], components: dict[str, Any
     if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)):
         yield f"{at}: {len(value)} items"
     firsts = schema.get("prefixItems", [])
-    for place, one in enumerate(value):
+    for place, element in enumerate(value):
         wanted = firsts[place] if place < len(firsts) else schema.get("items", {})
-        yield from violations(one, wanted, components, f"{at}[{place}]")
+        yield from violations(element, wanted, components, f"{at}[{place}]")
 
 
 def _of_object(

@@ -57,11 +57,11 @@ def test_the_document_is_equal_to_the_routes() -> None:
     assert set(ASKED) == {path for path, method in told if method == "GET"}
     for path, of in openapi()["paths"].items():
         for operation in of.values():
-            named = [one["name"] for one in operation["parameters"] if one["in"] == "path"]
+            named = [parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "path"]
             assert named == re.findall(r"\{([a-z]+)\}", path)
 
 
-@pytest.mark.parametrize(("path", "asked"), [(path, one) for path, some in ASKED.items() for one in some])
+@pytest.mark.parametrize(("path", "asked"), [(path, query) for path, some in ASKED.items() for query in some])
 def test_real_answers_are_as_the_document_says(client: Client, path: str, asked: str) -> None:
     answer = client.get(asked)
     assert answer.status == 200, answer.text
@@ -119,7 +119,7 @@ def test_no_parameter_makes_a_fault(client: Client, value: bytes) -> None:
         for method, operation in of.items():
             if method != "get":
                 continue
-            names = [one["name"] for one in operation["parameters"] if one["in"] == "query"]
+            names = [parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "query"]
             whole = path.format(number=10, job="web", snapshot=MIDDLE)
             targets = [f"{whole}?{name}={sent}" for name in names]
             if "{" in path:

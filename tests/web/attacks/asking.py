@@ -23,7 +23,7 @@ class Daemon:
     @property
     def done(self) -> list[object]:
         """What it was asked to change."""
-        return [one["do"] for one in self.asked if one["do"] != "status"]
+        return [request["do"] for request in self.asked if request["do"] != "status"]
 
 
 RUN = {"job": "main"}

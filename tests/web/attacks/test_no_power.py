@@ -54,10 +54,10 @@ def test_08_no_setting_hook_or_command_can_be_changed(
     for path in ACTING:
         assert client.post(path, HOSTILE | RUN | {"hours": "1"}).status == 303
     assert daemon.done == ["run", "pause", "resume"]
-    for one in daemon.asked:
-        if one["do"] != "status":
-            assert set(one) == OFFERED[str(one["do"])]
-            assert one["job"] == "main"
+    for request in daemon.asked:
+        if request["do"] != "status":
+            assert set(request) == OFFERED[str(request["do"])]
+            assert request["job"] == "main"
     assert one_backup.config.read_bytes() == before
 
 
@@ -193,7 +193,7 @@ def test_18_no_click_begins_a_restore_or_spends_anything(
         for path in (price, "/quote", "/restore", "/api/v1/quote", "/api/v1/restores", "/schedule/restore"):
             answer = client.send(method, path, headers=FORM | OWN, body=urlencode(HOSTILE).encode())
             assert answer.status in {401, 404, 405}, (method, path)
-    assert {one["do"] for one in daemon.asked} <= {"status"}
+    assert {request["do"] for request in daemon.asked} <= {"status"}
     url = f"sqlite:///{one_backup.state}/inventory.sqlite"
     inventory = open_inventory(url, lock_directory=str(one_backup.state))
     with closing(inventory), inventory.reading() as tx:
@@ -203,4 +203,4 @@ def test_18_no_click_begins_a_restore_or_spends_anything(
 
 def links(html: str) -> list[str]:
     """The addresses of folders on a page."""
-    return [unescape(one) for one in re.findall(r'href="(/browse\?snapshot=[^"]+)"', html)]
+    return [unescape(link) for link in re.findall(r'href="(/browse\?snapshot=[^"]+)"', html)]

@@ -163,7 +163,7 @@ def test_14_few_logins_are_looked_at_at_once(web_page: Page) -> None:
     """Each takes a tenth of a second and 32 MiB."""
     with ThreadPoolExecutor(24) as threads:
         fields = [{"name": f"n{number}", "password": "a wrong one"} for number in range(24)]
-        statuses = list(threads.map(lambda one: web_page.stranger().post("/login", one).status, fields))
+        statuses = list(threads.map(lambda form: web_page.stranger().post("/login", form).status, fields))
     assert set(statuses) <= {403, 429, 503}
     assert statuses.count(503) >= 1
     assert statuses.count(403) >= 1
@@ -175,7 +175,7 @@ def test_14_a_user_has_twenty_sessions(web_page: Page) -> None:
     for _ in range(25):
         clock.sleep(1)
         opened.append(accounts.open_session(NAME, clock.now()))
-    known = [accounts.user_of_session(one, clock.now()) is not None for one in opened]
+    known = [accounts.user_of_session(session, clock.now()) is not None for session in opened]
     assert known == [False] * 5 + [True] * 20
 
 

@@ -68,5 +68,5 @@ def ask(
         await layer(scope, receive, send)
 
     asyncio.run(asked())
-    body = b"".join(one.get("body", b"") for one in told[1:])
+    body = b"".join(message.get("body", b"") for message in told[1:])
     return Answer(told[0]["status"], Headers(raw=told[0]["headers"]), body, below.scope)

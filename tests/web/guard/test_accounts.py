@@ -106,7 +106,7 @@ def test_sessions_are_bounded_and_the_oldest_make_room(accounts: Accounts, path:
     mine = [accounts.open_session("ada", NOW + n * SECOND) for n in range(21)]
     at = NOW + 30 * SECOND
     assert accounts.user_of_session(mine[0], at) is None
-    assert all(accounts.user_of_session(one, at) for one in [*mine[1:], old])
+    assert all(accounts.user_of_session(session, at) for session in [*mine[1:], old])
     later = micros(NOW + HOUR - SECOND)
     with sqlite3.connect(path) as db:
         rows = [(b"%d" % n, "vi", later, later, later) for n in range(1000)]
@@ -200,7 +200,7 @@ def test_the_log_keeps_its_newest_lines(accounts: Accounts, path: Path) -> None:
     accounts.note("a" * 100, "b" * 300, NOW)
     newest, *_ = accounts.deeds()
     assert (len(newest.who), len(newest.what)) == (64, 200)
-    assert "first" not in {one.what for one in accounts.deeds(100)}
+    assert "first" not in {deed.what for deed in accounts.deeds(100)}
 
 
 @pytest.mark.parametrize(
@@ -234,11 +234,11 @@ def test_cookies_are_for_this_host_and_no_script() -> None:
         set_cookie(answer, SESSION, "s", has_tls=tls)
         set_cookie(answer, BROWSER, "b", has_tls=tls)
         remove_cookie(answer, SESSION, has_tls=tls)
-        for one in answer.headers.getlist("set-cookie"):
-            assert one.startswith("__Host-nightvault" if tls else "nightvault")
-            assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(one.split("; "))
-            assert ("Secure" in one.split("; ")) == tls
-            assert "Domain" not in one
+        for header in answer.headers.getlist("set-cookie"):
+            assert header.startswith("__Host-nightvault" if tls else "nightvault")
+            assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(header.split("; "))
+            assert ("Secure" in header.split("; ")) == tls
+            assert "Domain" not in header
 
 
 class Trying:
@@ -257,7 +257,7 @@ def test_logins_are_noted_and_names_of_nobody_are_not(accounts: Accounts) -> Non
     assert trying().session
     assert not trying("wrong").session
     assert not trying("wrong", "a password typed as a name").session
-    assert [(one.who, one.what) for one in accounts.deeds()] == [
+    assert [(deed.who, deed.what) for deed in accounts.deeds()] == [
         ("somebody", "failed to log in"),
         ("ada", "failed to log in"),
         ("ada", "logged in"),

@@ -59,7 +59,9 @@ def test_a_page_costs_no_more_than_it_may(tx: Transaction, config: Config, now: 
         make(tx, config, now)
     finally:
         driver.set_trace_callback(None)
-    asked = [one for one in statements if one.lstrip().upper().startswith(("SELECT", "WITH"))]
+    asked = [
+        statement for statement in statements if statement.lstrip().upper().startswith(("SELECT", "WITH"))
+    ]
     assert len(asked) <= most_statements, "\n\n".join(asked)
     assert min(_cpu(make, tx, config, now) for _ in range(3)) <= most_seconds
 

@@ -28,12 +28,12 @@ MIDDLE = snapshot_id(1, SNAPSHOTS // 2)
 def test_a_directory_page_by_page_is_the_whole_directory(
     tx: Transaction, config: Config, now: datetime
 ) -> None:
-    wanted = [one.name for one in entries.entries_in(tx, 1, HUGE, SNAPSHOTS // 2)]
+    wanted = [row.name for row in entries.entries_in(tx, 1, HUGE, SNAPSHOTS // 2)]
     found: list[bytes] = []
     after = None
     while True:
         page = browsing.directory(tx, config, now, MIDDLE, HUGE, after=after)
-        found += [one.name.raw for one in page.entries]
+        found += [entry.name.raw for entry in page.entries]
         assert page.is_first == (after is None)
         after = page.next_after
         if after is None or len(found) > 2_000:
@@ -94,19 +94,19 @@ def test_a_cursor_that_nobody_gave(tx: Transaction, config: Config, now: datetim
 
 def test_search_finds_parts_of_names_in_any_case(tx: Transaction) -> None:
     page = searching.search(tx, "rEPORT-0000010")
-    assert {one.path.raw.rpartition(b"/")[2] for one in page.hits} == {
+    assert {hit.path.raw.rpartition(b"/")[2] for hit in page.hits} == {
         b"Report-00000100.pdf",
         b"Report-00000104.pdf",
         b"Report-00000108.pdf",
     }
-    assert all(one.last == snapshot_id(1, SNAPSHOTS) and not one.is_gone for one in page.hits)
+    assert all(hit.last == snapshot_id(1, SNAPSHOTS) and not hit.is_gone for hit in page.hits)
     assert page.next_after is None
     assert searching.search(tx, "").hits == []
 
 
 def test_search_takes_wildcards_and_folders(tx: Transaction) -> None:
     one_folder = searching.search(tx, "data/00001/*")
-    assert {one.path.raw.rpartition(b"/")[0] for one in one_folder.hits} == {b"/srv/data/00001"}
+    assert {hit.path.raw.rpartition(b"/")[0] for hit in one_folder.hits} == {b"/srv/data/00001"}
     assert searching.search(tx, "?hop.dump").hits[0].path.raw == b"/db/shop.dump"
     assert searching.search(tx, "?hop.dump", job="web").hits == []
     assert searching.search(tx, "100%").hits == []
@@ -122,7 +122,7 @@ def test_search_goes_on_where_it_ended(tx: Transaction) -> None:
     after = None
     for _ in range(5):
         page = searching.search(tx, ".pdf", after=after)
-        found += [one.path.raw for one in page.hits]
+        found += [hit.path.raw for hit in page.hits]
         after = page.next_after
         assert after is not None
     assert len(set(found)) == len(found) == 250
@@ -130,11 +130,11 @@ def test_search_goes_on_where_it_ended(tx: Transaction) -> None:
 
 def test_versions_newest_first_with_what_differs(tx: Transaction, config: Config, now: datetime) -> None:
     page = versions.versions_of_path(tx, config, now, "web", HUGE + b"/Report-00000000.pdf")
-    assert [one.snapshots for one in page.versions] == [SNAPSHOTS - 1, 1]
-    assert [one.is_newest for one in page.versions] == [True, False]
+    assert [version.snapshots for version in page.versions] == [SNAPSHOTS - 1, 1]
+    assert [version.is_newest for version in page.versions] == [True, False]
     assert page.versions[0].what == ["content", "times"]
     assert page.versions[1].what == []
-    assert [sum(place.archives for place in one.places) for one in page.versions] == [1, 1]
+    assert [sum(place.archives for place in version.places) for version in page.versions] == [1, 1]
     assert not page.is_gone
     with pytest.raises(NotThereError):
         versions.versions_of_path(tx, config, now, "web", b"/none")
@@ -152,7 +152,8 @@ def test_changes_are_those_of_diff(tx: Transaction, older: int, newer: int) -> N
     while True:
         page = nights.changes(tx, snapshot_id(1, newer), older=snapshot_id(1, older), after=after)
         found += [
-            (one.path.raw, one.change is Change.ADDED, one.change is Change.REMOVED) for one in page.changes
+            (change.path.raw, change.change is Change.ADDED, change.change is Change.REMOVED)
+            for change in page.changes
         ]
         after = page.next_after
         if after is None:
@@ -164,7 +165,7 @@ def test_changes_are_those_of_diff(tx: Transaction, older: int, newer: int) -> N
 
 def test_changes_of_the_first_snapshot_are_all_it_has(tx: Transaction) -> None:
     page = nights.changes(tx, snapshot_id(1, 1), path=b"/srv/data/00002")
-    assert {one.change for one in page.changes} == {Change.ADDED}
+    assert {change.change for change in page.changes} == {Change.ADDED}
     assert len(page.changes) == 100
     assert page.older is None
     assert page.later == snapshot_id(1, 2)
@@ -180,13 +181,13 @@ def test_runs_page_by_page(tx: Transaction) -> None:
     before: int | None = None
     while True:
         page = run_pages.run_page(tx, job="web", before=before)
-        seen += [one.number for one in page.runs]
+        seen += [run.number for run in page.runs]
         before = page.next_before
         if before is None:
             break
     assert seen == list(range(SNAPSHOTS, 0, -1))
     partial = run_pages.run_page(tx, job="web", outcome="partial")
-    assert {one.problems for one in partial.runs} == {1}
+    assert {run.problems for run in partial.runs} == {1}
     for wrong in ({"kind": "x"}, {"outcome": "x"}, {"before": "-1"}, {"before": "1e9"}, {"before": "9" * 30}):
         with pytest.raises(BadParameterError):
             run_pages.run_page(tx, **wrong)
@@ -194,7 +195,7 @@ def test_runs_page_by_page(tx: Transaction) -> None:
 
 def test_a_run_with_its_problems_and_what_it_stored(tx: Transaction) -> None:
     run = run_pages.one_run(tx, "10")
-    assert [one.path.text for one in run.problems] == ["/srv/data/00010/locked"]
+    assert [problem.path.text for problem in run.problems] == ["/srv/data/00010/locked"]
     assert run.snapshot is not None
     assert run.snapshot.id == snapshot_id(1, 10)
     assert run.previous_snapshot == snapshot_id(1, 9)
@@ -229,8 +230,10 @@ def test_browsing_begins_beside_a_source_that_is_a_file(
 def test_nights_without_what_is_forgotten_page_by_page(tx: Transaction) -> None:
     job = get_snapshot(tx, MIDDLE).job
     every, kept = (list(nights_of(tx, job, forgotten=also)) for also in (True, False))
-    assert [one for one in every if one.forgotten_at is None] == kept
-    assert nights.snapshot_page(tx, job).has_forgotten == any(one.forgotten_at for one in every[:100])
+    assert [snapshot for snapshot in every if snapshot.forgotten_at is None] == kept
+    assert nights.snapshot_page(tx, job).has_forgotten == any(
+        snapshot.forgotten_at for snapshot in every[:100]
+    )
 
 
 def nights_of(tx: Transaction, job: str, *, forgotten: bool) -> Iterator[SnapshotLine]:

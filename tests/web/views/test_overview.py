@@ -53,18 +53,18 @@ def test_the_problems_are_those_of_status(tx: Transaction, config: Config, now: 
     wanted = read_status(config, now)
     assert found.problems == wanted.concerns
     assert found.level is wanted.worst
-    assert [job.name for host in found.hosts for job in host.jobs] == sorted(one.name for one in wanted.jobs)
+    assert [job.name for host in found.hosts for job in host.jobs] == sorted(job.name for job in wanted.jobs)
     assert found.month == wanted.vaults[0].month
-    assert all(one.command for one in found.problems)
+    assert all(concern.command for concern in found.problems)
 
 
 def test_a_daemon_that_answers_runs(tx: Transaction, config: Config, now: datetime) -> None:
     away = overview(tx, config, now, None)
-    assert any("daemon" in one.text for one in away.problems)
+    assert any("daemon" in concern.text for concern in away.problems)
     assert away.as_of is None
     told = daemon_status(ANSWER)
     found = overview(tx, config, now, told)
-    assert not any("daemon" in one.text for one in found.problems)
+    assert not any("daemon" in concern.text for concern in found.problems)
     assert found.as_of == datetime(2026, 11, 26, 3, tzinfo=UTC)
     live = _job(found, "web").live
     assert live is not None
@@ -79,9 +79,9 @@ def test_an_answer_that_cannot_be_understood_is_none(answer: dict[str, object] |
 def test_thirty_nights_with_their_outcomes(tx: Transaction, config: Config, now: datetime) -> None:
     web = _job(overview(tx, config, now, None), "web")
     assert len(web.nights) == 30
-    assert [one.day for one in web.nights] == sorted(one.day for one in web.nights)
+    assert [night.day for night in web.nights] == sorted(night.day for night in web.nights)
     assert web.nights[-1].run == SNAPSHOTS
-    outcomes = [str(one.outcome) for one in web.nights]
+    outcomes = [str(night.outcome) for night in web.nights]
     assert set(outcomes) == {"done", "partial"}
     assert outcomes.count("partial") == 3
     assert web.last_outcome is NightOutcome.PARTIAL
@@ -94,15 +94,15 @@ def test_a_night_that_was_missed_is_missed_only_once_it_is_over(
     tx: Transaction, config: Config, now: datetime
 ) -> None:
     job = config.jobs[0]
-    rows = [one for one in run_pages.backups_since(tx, micros(now - timedelta(days=60))) if one.job == "web"]
-    some = [one for one in rows if one.number not in {SNAPSHOTS, SNAPSHOTS - 3}]
-    outcomes = [one.outcome for one in strip(job, some, now, UTC)]
+    rows = [run for run in run_pages.backups_since(tx, micros(now - timedelta(days=60))) if run.job == "web"]
+    some = [run for run in rows if run.number not in {SNAPSHOTS, SNAPSHOTS - 3}]
+    outcomes = [night.outcome for night in strip(job, some, now, UTC)]
     assert outcomes[-1] is NightOutcome.MISSED, "due at one, it is six"
     assert outcomes[-4] is NightOutcome.MISSED
     early = now.replace(hour=0, minute=30)
     assert strip(job, some, early, UTC)[-1].outcome is NightOutcome.NONE
-    assert {one.outcome for one in strip(None, (), now, UTC)} == {NightOutcome.NONE}
-    assert {one.outcome for one in strip(job, (), now, UTC)} == {NightOutcome.NONE}, "a new job"
+    assert {night.outcome for night in strip(None, (), now, UTC)} == {NightOutcome.NONE}
+    assert {night.outcome for night in strip(job, (), now, UTC)} == {NightOutcome.NONE}, "a new job"
 
 
 def test_the_last_backup_of_a_night_decides_if_it_is_good() -> None:
@@ -115,7 +115,7 @@ def test_the_last_backup_of_a_night_decides_if_it_is_good() -> None:
         _row(5, "failed", began + timedelta(days=1, hours=2)),
     ]
     cells = strip(None, rows, began + timedelta(days=1, hours=5), UTC)[-2:]
-    assert [(one.day, str(one.outcome), one.run, one.runs) for one in cells] == [
+    assert [(night.day, str(night.outcome), night.run, night.runs) for night in cells] == [
         (date(2026, 11, 25), "done", 2, 2),
         (date(2026, 11, 26), "failed", 5, 3),
     ]
@@ -128,7 +128,7 @@ def test_an_unusual_night_says_why() -> None:
         replace_row(rows[-1], number=40, files_read=900_000, started_at=micros(began + timedelta(days=40)))
     )
     cells = strip(None, rows, began + timedelta(days=40, hours=3), UTC)
-    assert [bool(one.unusual) for one in cells] == [False] * 29 + [True]
+    assert [bool(night.unusual) for night in cells] == [False] * 29 + [True]
     assert cells[-1].unusual[0].startswith("unusual: 900,000 files")
 
 

@@ -50,7 +50,9 @@ def test_a_hostile_name_is_one_word_for_a_shell(path: bytes) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(
-    st.lists(st.binary(min_size=1, max_size=40).filter(lambda one: b"\0" not in one), min_size=1, max_size=20)
+    st.lists(
+        st.binary(min_size=1, max_size=40).filter(lambda path: b"\0" not in path), min_size=1, max_size=20
+    )
 )
 def test_any_bytes_come_through_a_shell(words: list[bytes]) -> None:
     shown = " ".join(map(quoted, words))
@@ -65,7 +67,7 @@ def test_several_paths_keep_their_way_from_the_root() -> None:
 
 def test_each_tier_has_its_price_and_command(tx: Transaction, config: Config, now: datetime) -> None:
     page = quoting.quote(tx, config, now, MIDDLE, [b"/srv/data/00001", b"/srv/none"])
-    assert [one.tier for one in page.tiers] == [Tier.STANDARD, Tier.BULK]
+    assert [tier.tier for tier in page.tiers] == [Tier.STANDARD, Tier.BULK]
     standard, bulk = page.tiers
     assert standard.retrieval is not None
     assert bulk.retrieval is not None
@@ -73,7 +75,7 @@ def test_each_tier_has_its_price_and_command(tx: Transaction, config: Config, no
     assert standard.total is not None
     assert abs(standard.total - _parts(standard)) < Decimal("0.01")
     assert page.files == 100
-    assert [one.text for one in page.missing] == ["/srv/none"]
+    assert [name.text for name in page.missing] == ["/srv/none"]
     assert words_of(bulk.command)[-1] == b"bulk"
     assert not page.is_free
     assert page.prices_of is not None
@@ -96,7 +98,7 @@ def test_a_file_alone_and_one_below_another(tx: Transaction, config: Config, now
     name = HUGE + b"/Report-00000000.pdf"
     assert quoting.quote(tx, config, now, MIDDLE, [name]).files == 1
     both = quoting.quote(tx, config, now, MIDDLE, [b"/srv/data/00001", b"/srv/data/00001/x"])
-    assert [one.raw for one in both.paths] == [b"/srv/data/00001"]
+    assert [path.raw for path in both.paths] == [b"/srv/data/00001"]
 
 
 def test_too_much_is_not_counted(
@@ -119,10 +121,10 @@ def test_paths_that_cannot_be_chosen(
 def test_money_adds_up(tx: Transaction, config: Config, now: datetime) -> None:
     page = money.money(tx, config, now)
     (vault,) = page.vaults
-    assert page.month == vault.month == sum(one.month or 0 for one in vault.classes)
-    assert vault.bytes == sum(one.bytes for one in page.jobs) == sum(one.bytes for one in page.months)
-    assert vault.dead_archives == sum(one.archives for one in vault.free_on)
-    assert {one.vault for one in page.checks} == {"cold"}
+    assert page.month == vault.month == sum(storage_class.month or 0 for storage_class in vault.classes)
+    assert vault.bytes == sum(job.bytes for job in page.jobs) == sum(month.bytes for month in page.months)
+    assert vault.dead_archives == sum(group.archives for group in vault.free_on)
+    assert {check.vault for check in page.checks} == {"cold"}
     assert page.checks[0].unverified_archives == page.checks[0].archives
 
 
@@ -152,11 +154,11 @@ def test_two_weeks_of_what_is_due_each_minute(tx: Transaction, config: Config, n
 def test_two_weeks_of_each_schedule(tx: Transaction, config: Config, now: datetime) -> None:
     page = calendar.schedule(tx, config, now, None)
     assert len(page.days) == 14
-    assert [one.is_today for one in page.days] == [True] + [False] * 13
+    assert [day.is_today for day in page.days] == [True] + [False] * 13
     nightly = [[due for due in day.dues if due.name == "web"] for day in page.days]
-    assert [len(one) for one in nightly[1:]] == [1] * 13
+    assert [len(night) for night in nightly[1:]] == [1] * 13
     often = [sum(due.count for due in day.dues if due.name == "db") for day in page.days[1:]]
     assert set(often) == {4}
     assert all(due.at >= now for day in page.days for due in day.dues)
-    assert [one.can_run for one in page.tasks] == [True, True]
-    assert "new" not in {one.last for one in page.tasks}, "what was backed up by hand is told, too"
+    assert [task.can_run for task in page.tasks] == [True, True]
+    assert "new" not in {task.last for task in page.tasks}, "what was backed up by hand is told, too"
