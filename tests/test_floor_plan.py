@@ -7,6 +7,7 @@ import ast
 import pkgutil
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -146,6 +147,61 @@ def test_a_file_is_a_few_screens_and_a_function_is_one() -> None:
 
 
 CLASS_NAME = re.compile(rb"^ *class _*(\w+)", re.MULTILINE)
+
+
+PURE = (
+    *("format", "retention", "cost", "schedule.py", "memory.py", "lineage.py", "restorer/ranges.py"),
+    *("credentials/signer.py", "driller/sample.py", "driller/money.py", "app/tasks/times.py"),
+)
+"""Packages and modules of bytes and values alone: docs/architecture.md, "Style"."""
+
+
+TOUCHES_THE_WORLD = {
+    *(
+        "asyncio",
+        "concurrent",
+        "fcntl",
+        "http",
+        "io",
+        "multiprocessing",
+        "os",
+        "pathlib",
+        "random",
+        "resource",
+    ),
+    *("secrets", "select", "shutil", "signal", "socket", "subprocess", "tempfile", "threading", "time"),
+}
+"""Modules of Python that know of clocks, disks, networks, chance, processes or threads."""
+
+
+def worldly(tree: ast.AST) -> Iterator[str]:
+    """The imports and calls by which a module touches the world."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names if name.name.split(".")[0] in TOUCHES_THE_WORLD)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in TOUCHES_THE_WORLD:
+            yield f"{node.module}"
+        elif isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if called == "open" or called.rpartition(".")[2] in {"now", "utcnow", "today", "urandom"}:
+                yield f"{called}()"
+
+
+def test_pure_modules_touch_neither_clock_nor_disk_nor_network_nor_chance() -> None:
+    package = REPOSITORY / "backup"
+    files = {file for name in PURE for file in [package / name, *(package / name).rglob("*.py")]}
+    found = {
+        f"{file.relative_to(package)}: {name}"
+        for file in files
+        if file.suffix == ".py"
+        for name in worldly(ast.parse(file.read_bytes()))
+    }
+    assert found == set()
+
+
+def test_the_test_of_pure_modules_sees_what_is_none() -> None:
+    code = "import os.path\nfrom time import sleep\nimport datetime\ndatetime.datetime.now()\nopen('a')\n"
+    assert list(worldly(ast.parse(code))) == ["os.path", "time", "datetime.datetime.now()", "open()"]
 
 
 NAMED_FILE = re.compile(r"`([\w/]+\.py)(?::\w+)?`")
