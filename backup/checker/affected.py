@@ -17,7 +17,7 @@ MOST_PATHS = 20
 def find_affected(tx: Transaction, lost: LostChunks) -> Affected:
     """Every version of a file that needs a lost chunk, counted by snapshot; live paths first.
 
-    What forgotten snapshots alone hold is not among them: no prune could ever make an end of such a loss.
+    Versions that only forgotten snapshots hold are left out: no prune could ever end such a finding.
     """
     if not lost.archives:
         return Affected()

@@ -2,9 +2,10 @@
 
     ask for a list → it comes → compare, mark what is lost or found again → adopt orphans → what is affected
 
-A list says nothing of an archive that is newer than it: where it is made at once, of one that was stored
-since it was asked for; else clocks decide, which differ. That the vault cannot be reached is an error, never
-a finding. Of another vault than before it is told what it lacks, and nothing is marked.
+A list says nothing about archives newer than itself. Where the vault makes a list at once, these are the
+archives stored since the request; elsewhere times decide, by clocks that may differ. A vault that cannot be
+reached is an error, never a finding. If another vault is there than before, the report says what it lacks,
+and nothing is marked.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from backup.transfer.succession import OLDER, accept_made_up, advice_on, look_fo
 
 
 def find_unnamed(tx: Transaction, vault: VaultName) -> Iterator[CheckFinding]:
-    """A finding for each such job of the vault. Cheap as long as nothing is lost or damaged."""
+    """A finding for each job whose catalogs do not name all it needs. Cheap if nothing is lost or damaged."""
     if not spoiled_archives(tx, vault):
         return
     for job in runs.list_jobs(tx, vault):
@@ -110,7 +111,7 @@ class _ListComparison:
         self.is_other = meeting.is_other
 
     def report(self) -> CheckReport:
-        """Compare, and record what follows from it."""
+        """Compare the inventory with the list, and record the result."""
         inventory, vault = self._context.inventory, self._context.vault.name
         with inventory.writing() as tx:
             self.is_other = self.is_other or self._shows_nothing(tx)

@@ -19,12 +19,12 @@ from backup.transfer.succession import NOBODY, Successors
 
 
 class CheckContext(Struct, frozen=True):
-    """All that a check of a vault works with.
+    """Everything that a check of a vault uses.
 
-    `keys` may be empty: then frames are compared, not opened. No more than `round_bytes` are asked for and
-    not yet read at a time, so that nothing expires unread. Archives are read in slices of `slice_size` bytes,
-    which are fetched in pieces of `piece`. `may_ask_again` decides on what was asked for and is gone: whether
-    it is asked for, and paid, once more.
+    `keys` may be empty: then frames are compared, not opened. At most `round_bytes` are requested and not yet
+    read at any time, so that nothing expires unread. Archives are read in slices of `slice_size` bytes, which
+    are fetched in pieces of `piece`. `may_ask_again` decides whether a retrieval whose output has expired is
+    requested, and paid for, again.
     """
 
     inventory: Inventory
@@ -45,5 +45,5 @@ class CheckContext(Struct, frozen=True):
 
     @property
     def patience(self) -> RetryPolicy:
-        """For what is asked of the vault."""
+        """The retry policy for requests to the vault."""
         return self.retry_limit.patience(self.clock, self.progress)

@@ -42,7 +42,7 @@ _OF_USE = {*SOUND, ArchiveState.CONDEMNED, *_SPOILED}
 
 
 def check_whole(inventory: Inventory, clock: Clock, progress: Progress) -> CheckReport:
-    """Pages, indexes and references of a database, and nothing of what its rows mean; records nothing."""
+    """Check pages, indexes and references of a database, not what its rows mean; records nothing."""
     began = clock.now()
     with phase(progress, "Checking the file"), inventory.reading() as tx:
         found = list(database_faults(tx))
@@ -53,7 +53,7 @@ def check_whole(inventory: Inventory, clock: Clock, progress: Progress) -> Check
 def check_invariants(
     inventory: Inventory, content_key: bytes, clock: Clock, progress: Progress
 ) -> CheckReport:
-    """All of them, in one view of the inventory, recorded as a run unless the database itself is damaged."""
+    """Check all invariants in one view of the inventory; recorded as a run unless the database is damaged."""
     began = clock.now()
     with phase(progress, "Checking the inventory", counts="version"), inventory.reading() as tx:
         found = list(database_faults(tx))
@@ -124,7 +124,7 @@ class _ContentPass:
         self.entries = self.chunks = 0
 
     def check(self) -> None:
-        """Go through all of them."""
+        """Check all invariants."""
         batch: list[tuple[ContentRow, list[int]]] = []
         numbers = 0
         for row in entries.content_rows(self._tx):

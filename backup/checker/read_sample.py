@@ -4,8 +4,8 @@
     begin    record them as a run
     go on    ask for what was not asked for yet, read what is ready; at last, say what is affected
 
-Each step may be cut anywhere and run again: a request is noted before it is sent, a piece when it was read.
-What cannot be read now is asked for again, and never taken for missing.
+Each step may be interrupted anywhere and run again: a request is recorded before it is sent, a piece once it
+was read. What cannot be read now is asked for again, and never taken for missing.
 """
 
 from __future__ import annotations
@@ -137,8 +137,8 @@ def give_up(run: int, context: CheckContext) -> None:
 def go_on(run: int, context: CheckContext, summary: Summary = CheckReport.summary) -> CheckReport:
     """One step: "waiting" until all was read, then "done". `LockedError` if another process reads one.
 
-    `summary` makes what is kept with the run. `OtherVaultError` where another vault stands: what that one
-    lacks was not lost.
+    `summary` makes the summary that is kept with the run. `OtherVaultError` if another vault is there: what
+    that one lacks is not lost.
     """
     with context.inventory.locked("check"):
         require_same(context.inventory, context.vault, context.patience)
@@ -170,7 +170,7 @@ class _Reader:
         self._keys: dict[int, PackKeys | None] = {}
 
     def step(self) -> CheckReport:
-        """Look, ask, read; again while the vault is quick."""
+        """Look what is ready, request more, and read; repeated as long as the vault delivers at once."""
         while True:
             ready = self._look_for_ready()
             asked = self._ask()

@@ -1,4 +1,4 @@
-"""The pieces of one check as a store of requests: what of them is asked for, what an answer says of them."""
+"""The `RetrievalStore` of a check: the pieces to request, and what the vault's answers mean for them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ReadingStore:
             self.archives: Mapping[int, Archive] = archives.get_archives(tx, numbers, context.inventory.id)
 
     def known(self) -> list[Reading]:
-        """All, as they are recorded now."""
+        """All pieces, as they are recorded now."""
         with self._context.inventory.reading() as tx:
             return readings.readings_of(tx, self._run)
 
@@ -42,7 +42,7 @@ class ReadingStore:
         ]
 
     def seen(self, seen: Sequence[Seen[Reading]]) -> None:
-        """Plan anew what is gone; what the vault failed twice is not read."""
+        """Plan pieces again whose output is gone; those that the vault failed at twice are not read."""
         for answer in seen:
             failed: Result | None = None
             if answer.status.state is RetrievalState.FAILED:
@@ -53,7 +53,7 @@ class ReadingStore:
                 self.again(answer.record, failed)
 
     def again(self, reading: Reading, failed: Result | None = None) -> None:
-        """Its output is gone: it is asked for again, if that may cost once more."""
+        """Request a piece again whose output is gone, if paying for it once more is allowed."""
         with self._context.inventory.writing() as tx:
             may = self._context.may_ask_again(tx, reading)
             if may:
@@ -69,7 +69,7 @@ class ReadingStore:
         return any(reading.retrieval_id for reading in self.known())
 
     def wanted(self, planned: Sequence[Reading]) -> list[Wanted[Reading]]:
-        """Each with its archive; one that was cut short is a finding, and not asked for otherwise."""
+        """The pieces to request, each with its archive; if that was cut short, this is a finding."""
         return [
             Wanted(
                 reading,
@@ -85,7 +85,7 @@ class ReadingStore:
         ]
 
     def answered(self, answers: Sequence[RetrievalAnswer[Reading]]) -> None:
-        """Record what was granted, and what the refusal of one archive says of it."""
+        """Record granted requests, and the result for a piece whose archive was refused."""
         for answer in answers:
             if answer.refused is not None:
                 self.keep(answer.record, self._refused(answer.record, answer.refused))
@@ -105,7 +105,7 @@ class ReadingStore:
         return Result(frames=len(bad), bad=bad, note=str(error))
 
     def keep(self, reading: Reading, result: Result) -> None:
-        """Record what was found, and what the archive is worth from now on, at once."""
+        """Record the result for a piece and the new state of its archive, in one transaction."""
         with self._context.inventory.writing() as tx:
             readings.was_read(tx, reading, result, self._context.clock.now())
             if result.is_missing:

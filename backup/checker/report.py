@@ -1,4 +1,4 @@
-"""The report of a check: findings by kind, what is affected, and what was not looked at."""
+"""The report of a check: findings by kind, what is affected, and what was not checked."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class CheckFinding(Struct, frozen=True):
     (not the one that was stored into), newer-catalog (the inventory is an old copy), not-its-own (a catalog
     of one of its jobs, or a mark, by an inventory that nothing proves to be this server's); unread (cannot be
     read now), sealed (no key given opens it); found-again, confirmed, adopted; orphan, duplicate,
-    other-inventory, foreign (in the vault and not in our books).
+    other-inventory, foreign (in the vault, but not in the inventory).
     """
 
     kind: str
@@ -39,7 +39,7 @@ class CheckFinding(Struct, frozen=True):
 
     @property
     def is_grave(self) -> bool:
-        """Whether something that was stored cannot be had as it was."""
+        """Whether something that was stored cannot be restored as it was."""
         return self.kind in GRAVE
 
 
@@ -115,18 +115,18 @@ class CheckReport(Struct, frozen=True):
 
     @property
     def is_partial(self) -> bool:
-        """Whether some of what was to be looked at could not be."""
+        """Whether a part of the check could not be done."""
         return any(finding.kind in UNREAD for finding in self.findings)
 
     @property
     def outcome(self) -> Outcome:
-        """As a run ends."""
+        """The outcome of the run."""
         if self.is_grave:
             return Outcome.FAILED
         return Outcome.PARTIAL if self.is_partial else Outcome.DONE
 
     def document(self) -> dict[str, Any]:
-        """As JSON, but for the paths (bytes); the keys are part of the interface."""
+        """The report as JSON values, except that paths are bytes; the keys are part of the interface."""
         document: dict[str, Any] = parts_of(self)
         return document | {"outcome": str(self.outcome)}
 

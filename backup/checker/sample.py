@@ -1,7 +1,7 @@
 """Choose the pieces that a check reads next: never read ones, then those read longest ago; pure.
 
-An archive is cut into slices, so that a small sample of a large archive is a small request. What is chosen by
-the same word is in time everything: nothing is read twice before all was read once.
+An archive is cut into slices, so that a small sample of a large archive is a small request. Repeated samples
+cover everything in time: nothing is read twice before everything was read once.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Amount(Struct, frozen=True):
     size: int = 0
 
     def of(self, total: int) -> int:
-        """Bytes of it, rounded up."""
+        """The amount in bytes, of a `total`; rounded up."""
         return self.size if self.share is None else -int(-total * self.share // 1)
 
 
@@ -55,7 +55,7 @@ def slices_of(
 
 
 def choose(slices: Sequence[Slice], budget: int, lot: Mapping[int, float]) -> list[Slice]:
-    """Slices for so many bytes, at least one: first the never read, by archives' `lot`, then the oldest.
+    """Slices for `budget` bytes, at least one: first those never read, by archives' `lot`, then the oldest.
 
     Slices of one archive that were read at the same time stay together, as one request serves them.
     """
@@ -78,7 +78,7 @@ def choose(slices: Sequence[Slice], budget: int, lot: Mapping[int, float]) -> li
 
 
 def join(slices: Iterable[Slice]) -> list[Slice]:
-    """Neighbours made one, archive by archive."""
+    """The slices, with adjacent ones of an archive merged."""
     joined: list[Slice] = []
     for slice_ in sorted(slices, key=lambda slice_: (slice_.archive, slice_.start)):
         last = joined[-1] if joined else None

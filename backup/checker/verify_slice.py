@@ -1,4 +1,4 @@
-"""One piece of an archive brought down and proven: hashes, frames, and with a key what is in them."""
+"""Verifies one downloaded piece of an archive: hashes, frames, and with a key the chunks in them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CUT_SHORT = "the archive ends too soon"
 
 
 class Prover:
-    """Reads pieces, one after the other. For one thread."""
+    """Fetches and verifies pieces, one after the other; for one thread."""
 
     def __init__(self, inventory: Inventory, fetcher: Fetcher, chunk_key: bytes) -> None:
         self._inventory = inventory
@@ -32,7 +32,7 @@ class Prover:
         self._codec = FrameCodec()
 
     def prove(self, reading: Reading, archive: Archive, keys: PackKeys | None) -> Result:
-        """The result of reading a ready piece. The vault's errors come out, but for bytes that are gone."""
+        """Read a ready piece; returns the result. The vault's errors are raised, but for missing bytes."""
         with self._inventory.reading() as tx:
             wanted = frames_in(
                 Slice(reading.archive, reading.start, reading.end), packed.frame_rows(tx, archive.number)
@@ -104,7 +104,7 @@ def _by_frame(rows: Sequence[ChunkRow]) -> dict[int, list[ChunkRow]]:
 
 
 def pack_keys(header: bytes, keys: Sequence[RecoveryKey]) -> PackKeys | None:
-    """The keys of a pack by whichever recovery key opens it; None if none does. `NewerFormatError`."""
+    """The keys of a pack, by the first recovery key that opens it; None if none does. `NewerFormatError`."""
     for key in keys:
         try:
             parsed = parse_header(header)

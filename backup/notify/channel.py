@@ -18,17 +18,17 @@ URGENT = frozenset({MessageKind.FAILED, MessageKind.OVERDUE})
 
 
 class AwayError(UnreachableError):
-    """A receiver is away, or asks to come again later: its other messages wait, too."""
+    """A receiver cannot be reached, or asks for a later retry: its other messages wait, too."""
 
 
 class RefusedError(NightvaultError):
-    """A receiver, or what we know of it, will not have this message as it is."""
+    """A receiver refuses this message, or the channel cannot send it as it is configured."""
 
 
 def safely(send: Callable[[], str]) -> str:
-    """What a channel answers; an error that nobody foresaw as a refusal, without its text.
+    """Return a channel's answer; an unexpected error becomes a `RefusedError` without its text.
 
-    Such a text may hold what was to be sent, secrets included.
+    That text may hold what was to be sent, secrets included.
     """
     try:
         return send()
@@ -59,7 +59,7 @@ class Note(Struct, frozen=True):
 
 
 class Channel(Protocol):
-    """A way to a receiver. Safe to be used again and again; it keeps no connection."""
+    """A way to a receiver; it can be used repeatedly, and keeps no connection open."""
 
     @property
     def name(self) -> str:
@@ -77,15 +77,15 @@ class Channel(Protocol):
 
 @runtime_checkable
 class Pings(Channel, Protocol):
-    """A channel that is told of the start of runs, too."""
+    """A channel to which the start of a run is sent, too."""
 
     def start(self, run_id: str) -> str:
-        """Tell that a run has begun. Errors are those of `send`."""
+        """Send that a run has begun. Errors are those of `send`."""
         ...
 
 
 def message_id(inventory_id: bytes, key: str) -> str:
-    """A message's id for receivers, made of the inventory's: the same whenever it is sent again."""
+    """A message's id for receivers, made from the inventory's id; the same for every attempt."""
     return _uuid(inventory_id, key)
 
 

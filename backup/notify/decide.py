@@ -1,10 +1,10 @@
-"""What is worth a message, by what was told before, and in which hours none is sent; pure.
+"""Decides which messages are sent, by those sent before, and in which hours none is sent; pure.
 
-A state (a job's backups fail, a job is overdue, the certificate expires soon) is told of when it begins, when
-it gets worse, and then once on each day on which it is seen again. That a job's backups work again is told
-once; all other states end without a word. What fails and works by turns is told twice, and then once an hour,
-with a count. A run that somebody stopped, or that was cut off, tells nothing:
-the next one does, and if there is none the job is overdue.
+A message is sent when a state (a job's backups fail, a job is overdue, the certificate expires soon) begins,
+when it gets worse, and then once on each day on which it is seen again. One message says that a job's backups
+work again; all other states end without a message. For a job that fails and works by turns two messages are
+sent, and then one an hour, with a count. A run that was stopped or killed sends none: the next run does, and
+if there is no next one the job becomes overdue.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ _SORTS = ("read", "compared", "laws")  # of checks: none hides another's end
 class Consequences(Struct, frozen=True):
     """The consequences of a run or a concern: a message or none, a state to record, states that have ended.
 
-    `hour` is to be recorded, too: of the failures in it. `flapped`: the hour before, if it had many.
+    `hour` is to be recorded, too: it counts the failures within an hour. `flapped`: the hour before, if it
+    had many failures.
     """
 
     kind: MessageKind | None = None
@@ -60,7 +61,7 @@ def overdue_subject(job: str) -> str:
 
 
 def of_run(run: Run, told: Mapping[str, Condition], now: datetime, today: date) -> Consequences:
-    """What follows from a run that has ended; `today` is the local day."""
+    """The consequences of a run that has ended; `today` is the local day."""
     subject = subject_of(run)
     if run.kind in SILENT:
         return Consequences()
@@ -105,7 +106,7 @@ def of_state(
     *,
     level: int = 0,
 ) -> Consequences:
-    """What follows from a state that is seen now: a message if it is new, worse, or not told of today."""
+    """The consequences of a state seen now: a message if it is new, worse, or had no message today."""
     before = told.get(subject)
     if before is not None and before.told_on == today and level <= before.level:
         return Consequences()

@@ -1,4 +1,4 @@
-"""What a message says, as values, and as JSON, text and HTML; pure.
+"""The content of a message, as values, and as JSON, text and HTML; pure.
 
 Everything in a letter may come from names of files or answers of servers: text has escapes for what could
 hide or reorder it, and HTML is escaped on top of that.
@@ -23,7 +23,7 @@ _LONGEST_LINE = 2000
 class Letter(Struct, frozen=True):
     """A message: one line of title, facts with their labels, problems, remarks, and what to do.
 
-    `more_problems` are not listed; `command` shows more, or is what to do.
+    `more_problems` is the number of those not listed; `command` shows more, or is what to do.
     """
 
     title: str

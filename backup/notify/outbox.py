@@ -7,10 +7,11 @@ time.
 A receiver that is away is tried again after a minute, then more rarely, and its other messages wait with the
 first; one that refuses a message is tried again, too, since a wrong password can be put right, while the
 others go on. After thirty days a message is dropped, if its channel was tried a hundred times since. A ping
-tells of now, so it is dropped after six hours, and where a newer one of its job waits.
+is about the present, so it is dropped after six hours, or when a newer one of its job waits.
 
-A clock that is wrong for one look drops nothing: what is too old is dropped only if it was put off, or tried,
-shortly before by that clock; and what is put off for longer than anything is counts as due.
+A clock that is wrong for a moment drops no message: one that is too old is dropped only if it was postponed
+or tried shortly before by the same clock, and one that is postponed for longer than any rule allows counts as
+due.
 """
 
 from __future__ import annotations
@@ -67,8 +68,9 @@ def deliver(
 ) -> Flushed:
     """Send what is due, or with `only_due` False also what is held back until later, quiet hours included.
 
-    What waits for a channel that is gone goes to those that are `chosen` for its message, if they have not
-    got it: the channel may have another name now. Nothing is done while another process delivers.
+    A message for a channel that is not configured any more goes to the channels that are `chosen` for it,
+    unless they have it already: the channel may have been renamed. Nothing is done while another process
+    delivers.
     """
     try:
         with inventory.locked(LOCK):

@@ -72,7 +72,7 @@ def letter_of(run: Run, kind: MessageKind, at: LetterContext) -> Letter:
 
 
 def by_turns(letter: Letter, hour: Condition, at: LetterContext) -> Letter:
-    """The letter about a failure after an hour of many, which were not told."""
+    """The letter about a failure after an hour with many failures that were not reported."""
     count = counted(hour.level - MOST_FLAPS, "more failure")
     fact = f"{count} within the hour from {local_time(hour.since, at.zone)}, and it worked in between"
     return replace(letter, title=f"{letter.title}, by turns", facts=[*letter.facts, ("by turns", fact)])
@@ -140,7 +140,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def details_of(run: Run, vault: VaultName | None) -> Mapping[str, Any]:
-    """What a program wants to know of the run; keys of the JSON interface."""
+    """Details of the run for programs; the keys are part of the JSON interface."""
     return {
         "job": run.job,
         "vault": run.report.get("vault") or vault,

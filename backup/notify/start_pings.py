@@ -19,8 +19,8 @@ _log = logging.getLogger(__name__)
 class StartPings:
     """Sends the start of one run to the channels that take it; at its end waits for what is on its way.
 
-    So the ping of the run's end does not come before that of its start. What fails is logged, and not made up
-    for: it would be of no use later.
+    So the ping of the run's end does not come before that of its start. A ping that fails is logged and not
+    repeated: it would be of no use later.
     """
 
     def __init__(self, channels: Iterable[Channel], inventory_id: bytes, stop: Callable[[], bool]) -> None:
@@ -29,7 +29,7 @@ class StartPings:
         self._threads: list[Thread] = []
 
     def send(self, run: int) -> None:
-        """Tell that the run of this number has begun."""
+        """Send that the run of this number has begun."""
         of_run = run_id(self._inventory_id, run)
         self._threads += [
             Thread(target=_ping, args=(channel, of_run), name=f"ping {channel.name}", daemon=True)

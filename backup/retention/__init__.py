@@ -1,4 +1,4 @@
-"""Which snapshots of a job stay, and why; what they cost, and how that grows. Pure: no clock, disk or vault.
+"""Retention: which snapshots of a job are kept, and why; what they cost, and how that grows. Pure.
 
 `policy.py` decides, begin there: a `Policy` and the snapshots as `Candidate` values in, one `Decision` with
 its reasons for each out. `rules.py` has one class for each kind of rule, `periods.py` the hours, days,
@@ -8,9 +8,10 @@ whose dates cannot be right.
 `simulate.py` runs a policy over the nights of years to come, `picture.py` draws that, `table.py` prints it.
 
 `stats.py` sums up archives and money, with `nights.py` for growth and `ages.py` for minimum durations;
-`unusual.py` says which night is far from those before it.
+`unusual.py` finds nights whose numbers are far from those before.
 
-Invariant: what is not known for sure (a wrong date, a policy that keeps nothing) is never forgotten.
+Invariants: no clock, disk or vault is used here; where something is not certain (a wrong date, a policy that
+keeps nothing), no snapshot is forgotten.
 """
 
 from backup.retention.policy import ALL, Candidate, Decision, Policy, decide

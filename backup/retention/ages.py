@@ -1,7 +1,7 @@
 """How old stored bytes are, and the minimum duration that still runs for them; pure.
 
 An archive that was stored on day D, by UTC, is billed for the minimum duration of its class at least. The
-first day on all of which it can be deleted without paying for the rest is D + minimum + 1.
+first whole day on which it can be deleted without a fee is D + minimum + 1.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _Prices = Mapping[PackKind, "Price | None"]
 
 
 class Minimum(Struct, frozen=True):
-    """Archives whose minimum duration still runs.
+    """Archives whose minimum duration is not over yet.
 
-    The first of them is free to delete from `first` on, all from `last` on; deleting them today costs
-    `early`.
+    The first of them can be deleted without a fee from day `first` on, all of them from `last` on; deleting
+    all today costs `early`.
     """
 
     running: Amount
@@ -49,7 +49,7 @@ class Age(Struct, frozen=True):
 
 
 def ages_of(rows: Sequence[Stored], prices: _Prices, today: date) -> list[Age]:
-    """All classes of age, youngest first; what was stored after `today`, by a wrong clock, is new."""
+    """All classes of age, youngest first; an archive dated after `today` (by a wrong clock) counts as new."""
     ends = (*AGE_STEPS[1:], None)
     found: list[Age] = []
     for least, most in zip(AGE_STEPS, ends, strict=True):
@@ -64,12 +64,12 @@ def _age(row: Stored, today: date) -> int:
 
 
 def free_from(day: date, minimum_days: int) -> date:
-    """The first day on all of which an archive that was stored on `day` is free to delete."""
+    """The first whole day on which an archive stored on `day` can be deleted without a fee."""
     return day + timedelta(days=min(minimum_days + 1, (date.max - day).days)) if minimum_days else day
 
 
 def minimum_of(rows: Iterable[Stored], prices: _Prices, today: date) -> Minimum:
-    """What of these archives is not free to delete yet."""
+    """Those of the archives that cannot be deleted without a fee yet."""
     running, days, early = Amount(), list[date](), Decimal(0)
     for row in rows:
         price = prices.get(row.kind)

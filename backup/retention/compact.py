@@ -1,8 +1,8 @@
-"""Which archives are worth storing anew in part, so that they can be deleted as a whole; pure.
+"""Chooses archives to compact: their live chunks are stored again, so that they can be deleted; pure.
 
 An archive that is mostly dead but holds chunks of files that are on the server's disk today is billed for
-ever. Once those chunks are stored anew it can go, as soon as no kept snapshot needs anything else in it.
-Nothing is retrieved for that: the files are on the disk.
+ever. Once those chunks are stored again it can be deleted, as soon as no kept snapshot needs its other
+chunks. No retrieval is needed: the files are on the disk.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _REQUESTS = 3  # begin, parts, complete
 
 
 class Partly(Struct, frozen=True):
-    """An archive that is built upon and of which not everything is needed.
+    """A stored archive of which only a part is needed.
 
     `length` is that of all its chunks before compression, `live` of those that a file on the disk has now.
-    `needed_until`: when the last kept snapshot goes that needs something else in it; None: nobody knows.
+    `needed_until`: when the last kept snapshot that needs its other chunks is forgotten; None: not known.
     """
 
     number: int
@@ -38,12 +38,12 @@ class Partly(Struct, frozen=True):
 
     @property
     def stored_anew(self) -> int:
-        """The bytes that its live chunks will take elsewhere."""
+        """The bytes that its live chunks will take in a new archive."""
         return self.size * self.live // self.length if self.length else 0
 
 
 class Compaction(Struct, frozen=True):
-    """An archive to retire: what is stored anew, from when on the old one is gone, and what that saves.
+    """An archive to retire, when it can be deleted, and what that saves.
 
     `gain` in dollars over the horizon; None where no price is known: then `freed` bytes decide.
     """
@@ -54,7 +54,7 @@ class Compaction(Struct, frozen=True):
 
     @property
     def freed(self) -> int:
-        """The bytes that the vault holds less, in the end."""
+        """The bytes by which the vault shrinks in the end."""
         return self.archive.size - self.archive.stored_anew
 
 
@@ -70,7 +70,7 @@ class CompactRules(Struct, frozen=True):
 def plan_compact(
     archives: Iterable[Partly], rules: CompactRules, price: Price | None, *, now: datetime
 ) -> tuple[Compaction, ...]:
-    """The archives that gain more than they cost, the most first."""
+    """The archives whose compaction saves more than it costs, the largest saving first."""
     found: list[Compaction] = []
     for archive in archives:
         if archive.needed_until is None or not archive.live or archive.live >= archive.length:

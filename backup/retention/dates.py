@@ -22,7 +22,7 @@ STEP: Final = timedelta(days=1)
 
 
 def in_doubt(dates: Sequence[datetime]) -> frozenset[int]:
-    """The positions of dates against the order; `dates` in the order of the snapshots' numbers."""
+    """The positions of dates that contradict the order; `dates` are in the order of snapshot numbers."""
     if all(earlier <= later for earlier, later in pairwise(dates)):
         return frozenset()
     seconds = [date.timestamp() for date in dates]

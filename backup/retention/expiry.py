@@ -1,7 +1,7 @@
 """Until when a policy will keep each snapshot, if nights go on as the schedule says; pure.
 
 An estimate, good enough to decide whether keeping an old archive costs more than storing its live files anew:
-nights are taken as whole and untagged, and no more than one a day is looked at.
+every night is taken as whole and untagged, and only one snapshot a day is considered.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def ends_of(
     zone: ZoneInfo,
     horizon: timedelta,
 ) -> Mapping[int, datetime | None]:
-    """When each snapshot will be forgotten, by number; None: not before the horizon, or nobody knows.
+    """Return when each snapshot will be forgotten, by number; None: after the horizon, or not known.
 
     Without a policy or a schedule nothing is ever forgotten by itself.
     """

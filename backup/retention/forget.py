@@ -1,12 +1,13 @@
-"""What a `forget` of one job does: what stays, what goes, and what is refused, each with its reasons; pure.
+"""Plans a `forget` of one job: snapshots that are kept, forgotten or refused, each with its reasons; pure.
 
     plan = plan_forget(snapshots, decisions, read_by_restores={3})     # by the job's policy
     plan = plan_chosen(snapshots, chosen={4, 7}, read_by_restores={3})  # by name
 
 Whatever a policy or a user says, these stay: a snapshot that an open restore reads, one that is pinned, and
-the job's last whole snapshot (the newest at all if none is whole); all of them while the job waits for an
-answer to a source that lost nearly everything; and, of a policy, all of them while the job leaves out all
-of a source. A policy is overruled in silence but for the reason; what a user named is refused.
+the job's last whole snapshot (the newest one if none is whole); all of them while the job waits for an answer
+to a source that lost nearly everything; and, of a policy, all of them while the job leaves out all of a
+source. If a policy would forget such a snapshot, it is kept with that reason; if a user named it, it is
+refused.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ NOT_NAMED = "not named"
 
 
 class RefusedSnapshot(Struct, frozen=True):
-    """A snapshot that was named and is not forgotten, and why."""
+    """A snapshot that the user named and that is not forgotten, with the reason."""
 
     number: int
     reason: str
 
 
 class ForgetPlan(Struct, frozen=True):
-    """What stays and what goes of a job's snapshots, in the order of their numbers; what was refused."""
+    """A job's snapshots that are kept and forgotten, in the order of their numbers, and those refused."""
 
     stays: tuple[Decision, ...]
     goes: tuple[Decision, ...]
@@ -44,7 +45,7 @@ class ForgetPlan(Struct, frozen=True):
 
     @property
     def numbers(self) -> list[int]:
-        """The numbers of the snapshots that go."""
+        """The numbers of the snapshots to forget."""
         return [decision.number for decision in self.goes]
 
 
@@ -56,9 +57,9 @@ def plan_forget(
     waits: bool = False,
     leaves_out: bool = False,
 ) -> ForgetPlan:
-    """The plan for a policy's decisions on all of these snapshots, which are not forgotten yet.
+    """The plan by a policy's decisions on these snapshots, none of which is forgotten yet.
 
-    Nothing goes of a job that `waits` for an answer, or that `leaves_out` all of a source.
+    No snapshot is forgotten if the job `waits` for an answer, or excludes all of a source (`leaves_out`).
     """
     held = WAITS if waits else LEFT_OUT if leaves_out else ""
     every = {candidate.number: candidate for candidate in candidates}

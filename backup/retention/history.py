@@ -30,7 +30,7 @@ class Candidate(Struct, frozen=True):
 class Dated(Struct, frozen=True):
     """A candidate with its time in the job's time zone, and the periods in which it lies.
 
-    `periods` has the values of `Period` as keys: plain texts, which are looked up much faster than members.
+    `periods` has the values of `Period` as keys: plain strings are looked up much faster than enum members.
     """
 
     candidate: Candidate
@@ -65,7 +65,7 @@ class History(Struct, frozen=True, dict=True):
         return span.before(self.newest_first[self.newest].candidate.started_at, self.zone)
 
     def counting(self, period: Period, positions: Iterable[int]) -> list[int]:
-        """Those positions that count for a period: partial ones only where it has no whole one."""
+        """Those positions that count for a period: partial ones only if the period has no whole one."""
         if not self.has_partial:
             return list(positions)
         among, word = list(positions), period.value

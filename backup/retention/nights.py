@@ -1,7 +1,8 @@
-"""Nights: what a job's backups of one day added, which of them are unusual, and the pace; pure.
+"""Nights: what a job's backups of each day added, which nights are unusual, and the yearly growth; pure.
 
 The pace is what a year would add if it went on as in the last 30 days. A job's first night is left out, and
-so are nights that uploaded unusually much: they do not come again. It is not known before the second day.
+so are nights that uploaded unusually much: they are not expected again. The pace is not known before the
+second day.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ YEAR = 365
 
 
 class Amount(Struct, frozen=True):
-    """A number of archives, their bytes, and what these lack of the smallest size that some classes bill."""
+    """Archives, their bytes, and (`short`) what they lack of the minimum billable size of some classes."""
 
     archives: int = 0
     bytes: int = 0
@@ -37,7 +38,7 @@ class Amount(Struct, frozen=True):
         return Amount(self.archives + other.archives, self.bytes + other.bytes, self.short + other.short)
 
     def scaled(self, times: int, parts: int) -> Amount:
-        """So many times as much, divided by `parts`; rounded up."""
+        """The amount multiplied by `times` and divided by `parts`; rounded up."""
         figures = (self.archives, self.bytes, self.short)
         return Amount(*(-(-figure * times // parts) for figure in figures))
 
@@ -46,10 +47,10 @@ Amounts = Mapping[PackKind, Amount]
 
 
 class Night(Struct, frozen=True):
-    """What a job's backups that began on one day did.
+    """A job's backups of one day, by the day on which they began.
 
-    `backups` are those that made a snapshot, `files_read` the files that were new or changed (None: nobody
-    knows), `kept` what of the upload lies in the vault still.
+    `backups` counts those that made a snapshot, `files_read` the files that were new or changed (None: not
+    known); `kept` is the part of the upload that is still in the vault.
     """
 
     vault: VaultName
@@ -115,7 +116,7 @@ def _marked(nights: Sequence[Night]) -> list[Night]:
 
 
 def pace_of(nights: Sequence[Night], today: date) -> Amounts | None:
-    """What these jobs add in a year, by kind of pack; None if that is not known of any of them."""
+    """The amount that these jobs add in a year, by kind of pack; None if it is not known for any of them."""
     jobs = groupby(
         sorted(nights, key=lambda night: (night.vault, night.job)), lambda night: (night.vault, night.job)
     )

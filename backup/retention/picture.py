@@ -1,6 +1,6 @@
-"""Draws a simulation as SVG: a row for each look, and in it a mark for each night that is still there; pure.
+"""Draws a simulation as SVG: one row for each of its `looks`, with a mark for each night still kept; pure.
 
-Time runs down from look to look, and to the right from night to night. The picture has no script, fits
+Time runs downwards from row to row, and to the right from night to night. The picture has no script, fits
 light and dark pages, and says in its title and description what can be seen.
 """
 
@@ -46,7 +46,7 @@ class _Axis(Struct, frozen=True):
     last: float
 
     def place(self, moment: float) -> float:
-        """The distance from the left edge."""
+        """The distance of a night from the left edge."""
         span = self.last - self.first or 1.0
         return _LEFT + (moment - self.first) / span * (_RIGHT - 40 - _LEFT)
 

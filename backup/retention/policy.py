@@ -9,8 +9,8 @@ snapshot, and the newest. Pinned and tagged snapshots are counted as all others 
 with a kept tag.
 
 A partial snapshot stands for a period only if no whole one does. `keep_last` and `keep_within` have no
-periods: the first keeps as many whole ones besides, the second measures from the newest whole one. So a
-partial snapshot never pushes out a whole one of its period, of the last ones, or by its age.
+periods: the first keeps the same number of whole ones as well, the second measures from the newest whole one.
+So a partial snapshot never pushes out a whole one of its period, of the last ones, or by its age.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Policy(Struct, frozen=True):
         return self == Policy()
 
     def rules(self) -> list[Rule]:
-        """Its rules, in the order in which their reasons are told."""
+        """Its rules, in the order in which their reasons are listed."""
         found: list[Rule] = [Tagged(self.tags)] if self.tags else []
         found += [Within(self.within)] if self.within else []
         found += [Last(self.last)] if self.last else []
@@ -77,7 +77,7 @@ class Policy(Struct, frozen=True):
 
 
 class Decision(Struct, frozen=True):
-    """Whether a snapshot stays; `reasons` are of each rule that keeps it, or else of each that does not.
+    """Whether a snapshot is kept; `reasons`: one of each rule that keeps it, else one of each that does not.
 
     `is_misdated`: its date cannot be right, so it is kept and no rule counts it. Reports have to name it.
     """

@@ -1,10 +1,10 @@
-"""What a prune does with each archive, decided before anything is done; pure.
+"""Plans a prune: what is done with each archive, decided before anything is done; pure.
 
     plan = plan_prune(archives, needed, rules, now=now, fee=fee)
 
-An archive that nothing kept needs is condemned: nothing is stored against it from then on. When each job
-whose catalogs named it has a catalog that says so, a time of grace runs. After it, and once the vault's
-minimum duration is over, it is deleted. A fee that the user allows lifts the minimum duration alone.
+An archive that nothing kept needs is condemned: nothing is stored against it from then on. Once each job
+whose catalogs named it has stored a catalog that says so, the grace period begins. After it, and once the
+vault's minimum duration is over, it is deleted. A fee that the user allows lifts the minimum duration alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CLOCKS_DIFFER = timedelta(hours=1)  # a condemnation of later than that had a w
 
 
 class Why(StrEnum):
-    """What an archive that nothing needs waits for."""
+    """The reason why an archive that nothing needs is not deleted yet."""
 
     CATALOGS = "a catalog of each job that named it, which says that it is condemned"
     LISTING = "a list of the vault that is newer than these catalogs"
@@ -40,13 +40,13 @@ class Why(StrEnum):
 
 
 class PrunedArchive(Struct, frozen=True):
-    """An archive as a prune looks at it.
+    """An archive with everything that a prune decides by.
 
     `free_at`: when the vault's minimum duration is over. `condemned_at`: the time of the last condemnation,
-    None until a catalog of each job that named it says so; `told_at`: when the last of these was stored.
-    `is_decided`: its deletion was begun, and may have happened: it is not taken up any more, whatever the
-    vault answers. `run_is_open`: what it was stored for is not committed, and may be. `is_held`:
-    a job that named it waits for an answer.
+    None until a catalog of each job that named it says so; `told_at`: when the last of these catalogs was
+    stored. `is_decided`: its deletion was begun and may have happened: it is never built upon again, whatever
+    the vault answers. `run_is_open`: the run that stored it is not committed yet, and may still be.
+    `is_held`: a job that named it waits for an answer.
     """
 
     number: int
@@ -66,16 +66,16 @@ class PrunedArchive(Struct, frozen=True):
 
     @property
     def grace_begins(self) -> datetime | None:
-        """When the last job's catalog had said that it is condemned; None before that."""
+        """The start of the grace period: all its jobs' catalogs now condemn it. None before that."""
         if self.condemned_at is None or self.told_at is None:
             return None
         return max(self.condemned_at, self.told_at)
 
 
 class PruneRules(Struct, frozen=True):
-    """The rules of a prune: the time of grace, and the most that deleting early may cost.
+    """The rules of a prune: the grace period, and the most that deleting early may cost.
 
-    `listed_before`: catalogs stored before it are shown by the list that the prune goes by. Without
+    `listed_before`: the vault's list on which the prune relies shows all catalogs stored before then. Without
     `may_delete` nothing is deleted here.
     """
 
@@ -98,9 +98,9 @@ class Waiting(Struct, frozen=True):
 
 
 class PrunePlan(Struct, frozen=True):
-    """What a prune does: archives to condemn, to take up again, to delete, and those that wait.
+    """The plan of a prune: archives to condemn, to build upon again, to delete, and those that wait.
 
-    `early` are those among the deleted whose minimum duration is not over: their fees are paid.
+    `early` are those to be deleted before their minimum duration is over: their fees are paid.
     """
 
     condemn: tuple[PrunedArchive, ...]
@@ -111,7 +111,7 @@ class PrunePlan(Struct, frozen=True):
 
     @property
     def fee(self) -> Decimal:
-        """What deleting early costs altogether."""
+        """The sum of the fees for deleting early."""
         return sum((archive.fee or Decimal(0) for archive in self.early), Decimal(0))
 
     @property

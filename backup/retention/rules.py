@@ -29,7 +29,7 @@ Count = int | Literal[Unlimited.ALL]
 
 
 class Applied(Struct, frozen=True):
-    """What a rule makes of a history: why it keeps some, by position, and why not the others."""
+    """The result of a rule for a history: why it keeps snapshots, by position, and why not the others."""
 
     kept: Mapping[int, str]
     why_not: Callable[[int], str]
@@ -39,7 +39,7 @@ class Rule(Protocol):
     """A rule of a policy; as a text, it says what it keeps, such as "8 weekly"."""
 
     def apply(self, history: History) -> Applied:
-        """What this rule keeps of a history that is not empty."""
+        """Apply the rule to a history that is not empty."""
         ...
 
 

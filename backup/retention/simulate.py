@@ -1,7 +1,7 @@
 """Runs a policy over the nights of years to come: which of them it would keep, as time goes on; pure.
 
-Every night a snapshot is made and then the policy forgets, as a job with `forget = "after backup"` does.
-Nights are known by their place, from 0, in the order in which they come.
+Every night a snapshot is made and then the policy forgets, as a job with `forget = "after backup"` does. A
+night's number is its position in time, from 0.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MOST_LOOKS: Final = 37  # rows of a picture
 
 
 class Stay(Struct, frozen=True):
-    """A night that is kept; `rule` is the place of the first rule that keeps it among those of the policy."""
+    """A night that is kept; `rule` is the index, in the policy's rules, of the first rule that keeps it."""
 
     night: int
     rule: int | None
@@ -34,16 +34,17 @@ class Stay(Struct, frozen=True):
 
 
 class SimulatedNight(Struct, frozen=True):
-    """What is there after a night, once the policy has forgotten: oldest first."""
+    """The nights that are kept after a night, once the policy has been applied; oldest first."""
 
     night: int
     kept: tuple[Stay, ...]
 
 
 class Simulation(Struct, frozen=True):
-    """What becomes of each night; `forgotten_after` has the night after which it is forgotten, None if never.
+    """The result: `forgotten_after` has for each night the one after which it is forgotten, None if never.
 
-    `looks` are at the last nights of months (of every second, third … month over many years) and at the end.
+    `looks` show what is kept after the last night of each month (of every second, third … month over many
+    years) and at the end.
     """
 
     policy: Policy
@@ -59,7 +60,7 @@ class Simulation(Struct, frozen=True):
 
     @property
     def at_the_end(self) -> SimulatedNight:
-        """What is there after the last night."""
+        """The nights that are kept after the last one."""
         return self.looks[-1]
 
     def local(self, night: int) -> datetime:

@@ -40,7 +40,7 @@ class Span(Struct, frozen=True):
         """The moment in UTC that lies this far before another, at the same local time.
 
         A day that its month does not have becomes the month's last: one month before 31 March is 28 February.
-        Hours are hours that pass, whatever the clocks on the wall do.
+        Hours are elapsed hours, also across a change to or from summer time.
         """
         local = moment.astimezone(zone).replace(tzinfo=None)
         month = local.year * 12 + local.month - 1 - self.years * 12 - self.months

@@ -5,7 +5,7 @@
     summary.month, summary.month_in_a_year                       # Decimals; None without a price
 
 Rules, which docs/prices.md tells users: a month is 30 days at today's prices; in a year nothing will have
-been deleted; requests are those that the inventory can prove.
+been deleted; only requests that the inventory has recorded are counted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NOTHING = Decimal(0)
 
 
 class Terms(Struct, frozen=True):
-    """The terms of a vault: by kind of pack its class, and its price (None: free, or not known).
+    """A vault's storage class and price for each kind of pack (price None: free, or not known).
 
     `endpoint` is that of a vault which is not at AWS, whose prices are used nevertheless.
     """
@@ -55,7 +55,7 @@ class _Row(Protocol):
 
 
 class Rows(Struct, frozen=True):
-    """What the inventory told, of everything or of a part."""
+    """The inventory's rows for statistics: all of them, or those of one vault or job."""
 
     stored: Sequence[Stored] = ()
     snapshots: Sequence[Contents] = ()
@@ -67,11 +67,11 @@ class Rows(Struct, frozen=True):
     dead: Sequence[Stored] = ()
 
     def of(self, vault: VaultName, *jobs: JobName | None) -> Rows:
-        """Those of a vault; if jobs are named, of these alone (None: of archives that have no job)."""
+        """The rows of a vault; if jobs are named, only of these (None: of archives without a job)."""
         return self._where(lambda row: row.vault == vault and (not jobs or row.job in jobs))
 
     def only(self, vault: VaultName | None, job: JobName | None) -> Rows:
-        """Those of a vault and of a job; None: of all."""
+        """The rows of one vault and one job; None: of all."""
         return self._where(lambda row: vault in {None, row.vault} and job in {None, row.job})
 
     def _where(self, fits: Callable[[_Row], bool]) -> Rows:
@@ -88,7 +88,7 @@ class Rows(Struct, frozen=True):
 
     @property
     def parts(self) -> list[tuple[VaultName, JobName | None]]:
-        """Every vault and job that has something, in order."""
+        """Every pair of vault and job that has rows, in order."""
         rows: list[_Row] = [*self.stored, *self.snapshots, *self.nights]
         return sorted({(row.vault, row.job) for row in rows}, key=lambda pair: (pair[0], pair[1] or ""))
 
@@ -125,7 +125,7 @@ class Requests(Struct, frozen=True):
 
 
 class Summary(Struct, frozen=True):
-    """Everything about a vault, or about a job in it; `dead` are archives that nothing kept needs."""
+    """Everything about a vault, or about a job in it; `dead` are archives that no kept snapshot needs."""
 
     held: Amounts
     condemned: Amount
@@ -163,12 +163,12 @@ class Summary(Struct, frozen=True):
 
     @property
     def month(self) -> Decimal | None:
-        """What a month of storage costs now."""
+        """The cost of storage for one month, now."""
         return _sum(cost.month for cost in self.classes)
 
     @property
     def month_in_a_year(self) -> Decimal | None:
-        """What it will cost in a year at this pace; None without a pace."""
+        """The cost of storage for one month, a year from now at this pace; None without a pace."""
         return None if self.pace is None else _sum(cost.in_a_year for cost in self.classes)
 
 
@@ -275,7 +275,7 @@ def _retrieval_cost(terms: Terms, row: Retrieved) -> Decimal | None:
 
 
 class Month(Struct, frozen=True):
-    """What a job stored in a month (UTC) and is there still; `month` is such as 2026-11."""
+    """Archives that a job stored in one month (UTC) and that still exist; `month` is like 2026-11."""
 
     month: str
     vault: VaultName

@@ -1,4 +1,4 @@
-"""Prints a simulation for a terminal of 80 columns: a line for each look, and what stays in the end; pure."""
+"""Formats a simulation for a terminal of 80 columns: a line for each of its `looks`, and the result; pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CELLS: Final = 47
 
 
 def table(simulation: Simulation) -> str:
-    """The looks as lines: how many nights are kept, the oldest, and where they lie in the time simulated."""
+    """One line for each of `looks`: how many nights are kept, the oldest, and where they lie in time."""
     first, last = simulation.local(0), simulation.local(len(simulation.nights) - 1)
     ends = f"{first:%Y-%m-%d}{last:%Y-%m-%d}"
     lines = [

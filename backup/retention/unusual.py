@@ -1,4 +1,4 @@
-"""Whether a number of a night (bytes, files, compression) is far from those of the nights before it; pure.
+"""Detects unusual nights, by numbers (bytes, files, compression) far from those of the nights before; pure.
 
 The rule, with the numbers of up to `NIGHTS` earlier nights, of which there must be at least `LEAST_NIGHTS`:
 
@@ -68,7 +68,7 @@ class Figures(Struct, frozen=True):
 
     @property
     def ratio(self) -> float | None:
-        """The compressed part of the new data; None where there is too little of it to say."""
+        """The compressed part of the new data; None if there is too little new data to decide."""
         return self.uploaded / self.new if self.new >= BYTES_FLOOR else None
 
 
@@ -95,10 +95,10 @@ def judge_figures(night: Figures, earlier: Sequence[Figures]) -> dict[Figure, Un
 
 
 def judge(value: float, earlier: Sequence[float], *, floor: float, step: float = _STEP) -> Unusual | None:
-    """What is unusual about a night's number; `earlier` are those of the nights before it, oldest first.
+    """Compare a night's number with those of the nights before it (`earlier`, oldest first).
 
-    None if it is usual, or if there are too few nights to say. `floor` must be above 0; `step` is the
-    logarithm of the least factor.
+    Return what is unusual about it; None if it is usual, or if there are too few nights to decide. `floor`
+    must be above 0; `step` is the logarithm of the least factor.
     """
     if floor <= 0:
         raise ValueError("the floor must be above 0")

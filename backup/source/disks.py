@@ -1,7 +1,8 @@
-"""The file systems that are mounted at given places, by what tells one from every other.
+"""Identifies the file systems that are mounted at given paths.
 
-That is the UUID of a disk, the export of a server, the data set of a pool, and of each the folder in it that
-is mounted. Others (memory, overlays) have nothing that is the same after a reboot, and are not told apart.
+A file system is identified by the UUID of its disk, the export of its server or the data set of its pool, and
+by the folder in it that is mounted. Others (tmpfs, overlays) have no name that stays the same after a reboot,
+and cannot be told apart.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ def disks_at(paths: Collection[bytes], *, mounts: str = MOUNTS, by_uuid: str = B
 def before_it(known: str, now: str) -> str | None:
     """The name of the file system that was at a place before another one; None if it may be the same.
 
-    `known` is what was remembered of that place. A name that is gone says something, too: what had one was no
-    memory.
+    `known` is what was remembered of that place. A name that is missing now counts as well: a file system
+    that had a name was not a tmpfs.
     """
     for name in known.split("\n"):
         kinds = {_kind(name), _kind(now)}
@@ -62,9 +63,10 @@ def before_it(known: str, now: str) -> str | None:
 
 
 def remembered(known: str, now: str) -> str:
-    """Text on what is at a place now, and on what was there before, if nobody can tell whether it is another.
+    """The text to record: the file system there now, and the one before if it may be the same.
 
-    Names, each on a line, the newest first: a disk that comes after memory is compared with the disk before.
+    Names, each on a line, the newest first: a disk that follows a tmpfs is compared with the disk before
+    that.
     """
     names = known.split("\n")
     if _kind(now) != _NOTHING and before_it(known, now) is not None:

@@ -30,7 +30,7 @@ def stamp_clock() -> int:
 
 
 def is_fresh(found: os.stat_result, since: int, now: int) -> bool:
-    """Whether the timestamps reach up to `since` (ns), when the entry was looked at, or nearly, or beyond.
+    """Whether a timestamp is near or after `since` (ns), the time at which the entry was scanned.
 
     Those of more than a day after `now` are invented, or of a clock that was set back since: a change will
     not repeat them.
@@ -40,7 +40,7 @@ def is_fresh(found: os.stat_result, since: int, now: int) -> bool:
 
 
 def surely_old(since: int) -> int:
-    """The ns before which both timestamps are of an entry that is not `is_fresh`, on any file system."""
+    """The time (ns) such that an entry with both timestamps before it is not fresh, on any file system."""
     return since - max(_COARSE + _TICK, write_back_reach())
 
 
@@ -58,7 +58,7 @@ def write_back_reach() -> int:
 
 
 def reach_of(expire: int, interval: int) -> int:
-    """That time (ns) if what is dirty for `expire` is written back, looked for each `interval` (1/100 s)."""
+    """That time (ns) if pages dirty for `expire` are written back each `interval` (both in 1/100 s)."""
     return _WRITTEN_BACK + max(0, expire + interval - _USUAL_EXPIRY) * _SECOND // 100
 
 

@@ -1,4 +1,4 @@
-"""Patterns as in `.gitignore`, as if the file that holds them lay in `/`, matched once an entry.
+"""Patterns as in `.gitignore`, as if the file that holds them lay in `/`, matched once for each entry.
 
 pathspec parses the patterns; we join the results into two regular expressions, one for names and one for
 paths, so that an entry that no pattern matches costs next to nothing. Only an entry that one of them matches

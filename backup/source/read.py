@@ -58,7 +58,7 @@ def open_name(handle: int, name: bytes) -> int:
 
 
 def same_version(one: os.stat_result, other: os.stat_result) -> bool:
-    """Whether no write is visible between two looks at an open file."""
+    """Whether the status of an open file shows no write between two calls of `fstat`."""
     return (one.st_size, one.st_mtime_ns, one.st_ctime_ns) == (
         other.st_size,
         other.st_mtime_ns,
@@ -113,7 +113,7 @@ class Windows:
         return self._buffer[start : self._used]
 
     def close(self) -> None:
-        """Look no more at the last buffer."""
+        """Release the last buffer."""
         self._buffer = memoryview(b"")
         self._used = 0
 

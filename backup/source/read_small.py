@@ -1,7 +1,7 @@
-"""Reads small files whole, a batch at a time: the short way for most files of most trees.
+"""Reads small files whole, a batch at a time: the fast path for most files of most trees.
 
-A file that is not exactly what the scan saw (changed, sparse, unreadable, grown) is skipped: the caller
-reads it by the long way, which handles each such case.
+A file that is not exactly what the scan saw (changed, sparse, unreadable, grown) is skipped: the caller reads
+it by the slow path (`read`), which handles each such case.
 
 A file whose bytes the system holds in memory is read at once, and nothing more is asked. Many that it does
 not hold show a disk: from there on files are opened some time before they are read (`OpenedAhead`), and the
@@ -280,7 +280,7 @@ def _is_dense(data: memoryview) -> bool:
 
 
 class OpenedAhead:
-    """The handles of a batch, in order; for one thread."""
+    """The handles of a batch's files, opened ahead, in order; for one thread."""
 
     def __init__(self, directories: Sequence[int], files: Sequence[tuple[int, bytes, Any]]) -> None:
         """`files` begin with the number of their directory, and their name in it."""

@@ -1,4 +1,4 @@
-"""The sources of a job as real paths, each with its filters, and whether very much is below them.
+"""The sources of a job as real paths, each with its filters, and whether they hold very many entries.
 
 `are_many` counts names, by handles and never through a symlink.
 """

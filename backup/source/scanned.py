@@ -56,7 +56,7 @@ class StatusColumns(NamedTuple):
 
     @classmethod
     def new(cls) -> Self:
-        """No entries yet."""
+        """Columns without entries."""
         return cls([], *map(array, _TYPES))
 
     @classmethod

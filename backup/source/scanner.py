@@ -1,10 +1,10 @@
-"""A second process that scans, so that looking at the sources and comparing take one core each.
+"""Scans in a second process, so that scanning and comparing take one core each.
 
     for directory in scan_beside(sources, filters=..., overrides=..., report=..., warn=...):
         ...                                # as with `scan`, in the same order
 
 It sends each directory with its open handle, and its entries as columns; the socket's buffer bounds how far
-it is ahead. If it cannot be started or dies, that is told, and this process scans what is left.
+it is ahead. If it cannot be started or dies, there is a warning, and this process scans what is left.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def scan_beside(
     report: Report,
     warn: Warn,
 ) -> Generator[ScannedDirectory, None, None]:
-    """What `scan` yields, found by a second process; `warn` is told in a sentence if there is none."""
+    """Same as `scan`, by a second process; `warn` gets a sentence if that cannot be started or dies."""
     roots = roots_of(sources, filters, overrides)
     last: ScannedDirectory | None = None
     told: set[Problem] = set()

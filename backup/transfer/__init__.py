@@ -1,1 +1,1 @@
-"""Archives on their way up and down."""
+"""Uploads and downloads of archives, with retries, and the checks of a vault before a run writes to it."""

@@ -23,11 +23,11 @@ from backup.wording import counted
 def accept_catalogs(
     inventory: Inventory, vault: VaultName, packs: Sequence[str], who: str, now: datetime
 ) -> list[str]:
-    """Record a person's answers: each pack id, or its beginning, stands for all that its inventory asks now.
+    """Record a person's answers: a pack id, or its beginning, answers for all open catalogs of its inventory.
 
-    One of an ancestor's, or of what is labelled as this inventory's, stands for all such catalogs that the
-    newest list that was fetched shows: they are known from then on. Others' catalogs of this server's jobs
-    take no part, now and later. Returns a sentence for each. `UsageError`.
+    If it is a catalog of an ancestor, or one labelled as this inventory's, it answers for all such catalogs
+    in the newest list that was fetched: they are known from then on. Catalogs of this server's jobs by other
+    inventories are ignored, now and later. Returns a sentence for each. `UsageError`.
     """
     told: list[str] = []
     with inventory.writing() as tx:

@@ -1,7 +1,7 @@
-"""Concurrency of uploads: more parts at once while that is faster, fewer when vault or line are pressed.
+"""Concurrency of uploads: more parts at once while that is faster, fewer when vault or line are overloaded.
 
     lanes = Concurrency(now=3, most=8)
-    lanes = lanes.after(Look(sent=…, seconds=…, troubles=0))     # again and again
+    lanes = lanes.after(Throughput(sent=…, seconds=…, troubles=0))     # again and again
     lanes.now
 
 Hill climbing: one more is tried, and kept if bytes a second grew by a twentieth; else it is one less again,
@@ -29,7 +29,7 @@ LONGEST_WAIT: Final = 32
 
 
 class Throughput(Struct, frozen=True):
-    """The yield of a while in which every slot was used: bytes, seconds (more than 0), failed requests."""
+    """The throughput while every slot was used: bytes, seconds (more than 0), failed requests."""
 
     sent: int
     seconds: float
@@ -37,7 +37,7 @@ class Throughput(Struct, frozen=True):
 
 
 class Concurrency(Struct, frozen=True):
-    """`now` are used, between `least` and `most`; `rate` is what one less, or as many, brought before."""
+    """`now` slots are used, of `least` to `most`; `rate`: bytes a second before, with as many or one less."""
 
     now: int
     most: int
@@ -49,11 +49,11 @@ class Concurrency(Struct, frozen=True):
 
     @classmethod
     def fixed(cls, number: int) -> Concurrency:
-        """Always that many."""
+        """The same concurrency all the time."""
         return cls(number, number, number)
 
     def after(self, look: Throughput) -> Concurrency:
-        """The concurrency that is right after that."""
+        """The concurrency to use after this measurement."""
         if look.troubles:
             return self._pressed()
         rate = look.sent / look.seconds
@@ -75,7 +75,7 @@ class Concurrency(Struct, frozen=True):
 
 
 class Gate:
-    """Lets as many threads through at once as the lanes are, and looks how it goes. For any threads."""
+    """Lets as many threads send at once as there are slots, and measures the throughput. For any threads."""
 
     def __init__(self, lanes: Concurrency, clock: Clock) -> None:
         self._lanes = lanes
@@ -89,12 +89,12 @@ class Gate:
 
     @property
     def lanes(self) -> Concurrency:
-        """As they are now."""
+        """The present concurrency."""
         return self._lanes
 
     @contextmanager
     def passing(self, size: int) -> Iterator[None]:
-        """Wait for a lane, and have it while `size` bytes are sent. CancelledError once it is closed."""
+        """Wait for a slot, and hold it while `size` bytes are sent. CancelledError once it is closed."""
         with self._changed:
             self.waiting += 1
             self._changed.wait_for(lambda: self._is_closed or self._inside < self._lanes.now)
@@ -115,7 +115,7 @@ class Gate:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Let nobody through any more, nor those who wait: a run that ends early sends no more parts."""
+        """Let no thread through any more, nor those that wait: a run that ends early sends no more parts."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()

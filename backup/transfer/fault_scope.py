@@ -16,14 +16,15 @@ _OF_ONE = (ArchiveMissingError, ArchiveUnreadableError, IntegrityError)
 
 
 def is_of_one_archive(error: NightvaultError) -> bool:
-    """Whether an error says by its kind that another archive may well be had."""
+    """Whether the kind of an error says that it concerns one archive, and others may be readable."""
     return isinstance(error, _OF_ONE)
 
 
 def require_own_fault(error: NightvaultError, vault: Vault, patience: RetryPolicy) -> None:
-    """Return if the failure of a fetch is the archive's own; else raise it, or what the vault says of itself.
+    """Return if a failed fetch is the fault of the archive alone; else raise the error, or the vault's own.
 
-    The vault is asked whether it is there at all: of a disk that died nothing is the fault of one archive.
+    The vault is asked whether it is there at all: after a disk has failed, no error is the fault of one
+    archive.
     """
     if not is_of_one_archive(error) and type(error) is not VaultError:
         raise error

@@ -24,7 +24,7 @@ _MOST_APART = timedelta(minutes=5)
 
 
 class Meeting(Struct, frozen=True):
-    """The identity that a vault was known by, and what it shows now."""
+    """A vault's recorded identity, and the identities that it shows now."""
 
     known: VaultIdentity | None
     found: Sequence[VaultIdentity]
@@ -47,19 +47,19 @@ class Clocks(Struct, frozen=True):
         return self.there is not None and abs(self.there - self.here) > _MOST_APART
 
     def told(self, vault: VaultName) -> str:
-        """Both, in words."""
+        """Both times, in words."""
         shown = f"{self.there:%Y-%m-%d %H:%M:%S}" if self.there else "nothing"
         return f"this machine's clock says {self.here:%Y-%m-%d %H:%M:%S} UTC, vault {vault} says {shown} UTC"
 
 
 def compare_clocks(vault: Vault, clock: Clock, patience: RetryPolicy) -> Clocks:
-    """Both clocks; one request."""
+    """Read both clocks; one request."""
     there = patience.call(vault.state).at
     return Clocks(there, clock.now())
 
 
 def meet(inventory: Inventory, vault: Vault, patience: RetryPolicy) -> Meeting:
-    """Compare, and conclude nothing; one request. `VaultMissingError` if it is not there."""
+    """Return the recorded and the shown identity; one request. `VaultMissingError` if there is no vault."""
     with inventory.reading() as tx:
         known = identities.vault_identity(tx, vault.name)
     try:
@@ -88,16 +88,16 @@ def missing_vault(inventory: Inventory, vault: VaultName, location: str) -> Vaul
 
 
 def require_same(inventory: Inventory, vault: Vault, patience: RetryPolicy) -> None:
-    """`OtherVaultError` if it is another vault than before; one that is not known yet will do."""
+    """`OtherVaultError` if it is another vault than before; one whose identity is not recorded yet passes."""
     meeting = meet(inventory, vault, patience)
     if meeting.is_other:
         raise other_vault(meeting, vault)
 
 
 def recognise(inventory: Inventory, vault: Vault, patience: RetryPolicy) -> None:
-    """The same, and know it from now on: one that is not known yet must show what we have in it.
+    """As `require_same`, and record the identity; a vault without one must show our newest archive.
 
-    Where nothing was ever stored, whatever stands there will do.
+    If nothing was ever stored, any vault is accepted.
     """
     meeting = meet(inventory, vault, patience)
     if meeting.known is not None and not meeting.is_other:
@@ -114,7 +114,7 @@ def recognise(inventory: Inventory, vault: Vault, patience: RetryPolicy) -> None
 def adopt(
     inventory: Inventory, vault: Vault, patience: RetryPolicy, found: Sequence[VaultIdentity]
 ) -> VaultIdentity | None:
-    """Know the vault by what it shows, which is left there first where it shows nothing."""
+    """Record the identity that the vault shows; if it shows none, one is stored in it first."""
     if not found:
         token = os.urandom(16).hex()
         patience.call(lambda: vault.add_identity(inventory.id, token))
@@ -128,7 +128,7 @@ def adopt(
 
 
 def other_vault(meeting: Meeting, vault: Vault) -> OtherVaultError:
-    """The error that names both, and the way out."""
+    """The error that names both vaults, and says what to do."""
     where = ""
     with suppress(NightvaultError):
         where = f" ({vault.state().location})"

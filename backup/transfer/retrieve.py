@@ -1,4 +1,4 @@
-"""Bring ranges of archives down: fetched in pieces, ahead of their reader, verified frame by frame.
+"""Downloads ranges of archives: in pieces, ahead of their reader, verified frame by frame.
 
 What comes back is checked twice: by the vault's tree hash where it gives one, and by each frame's own digest.
 """
@@ -93,8 +93,8 @@ class Fetcher:
         """The sealed bytes of each wanted frame, verified by digest; None where they stay wrong.
 
         Pieces that hold no wanted frame are not fetched, unless `every` is given: it sees the bytes of all
-        pieces, in order, as they came. The vault's errors come out as they are; but if `given_up` is given,
-        one of this archive alone ends nothing: it is told of frames (None) that cannot be had, and why.
+        pieces, in order, as they came. The vault's errors are raised as they are. But if `given_up` is given,
+        an error of this archive alone is passed to it, with the frames that cannot be read (yielded as None).
         """
         held: deque[_FetchedPiece] = deque()
         passed = ready.extent.start

@@ -1,4 +1,4 @@
-"""Try again what may work the next time, with growing waits, and say so before anybody wonders."""
+"""Retries requests that may succeed later, with growing waits, and says so when it takes long."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class RetryPolicy(Struct, frozen=True):
     _told: _Told = field(default_factory=_Told)
 
     def call(self, action: Callable[[], T]) -> T:
-        """Run `action` until it works, or fails for good, or patience ends; then its own error comes out."""
+        """Run `action` until it succeeds, fails for good, or the limit is reached; then raise its error."""
         wait, attempt, began, told = self.first, 0, self.clock.now(), False
         while True:
             attempt += 1
@@ -96,13 +96,13 @@ class RetryPolicy(Struct, frozen=True):
 
 
 class RetryLimit(Struct, frozen=True):
-    """The time for which a vault is tried: `seconds` if somebody said so; once it `has_answered`, as ever."""
+    """How long a vault is tried: `seconds` if the user set it; once it `has_answered`, as usual."""
 
     seconds: float | None = None
     has_answered: bool = False
 
     def patience(self, clock: Clock, progress: Progress, *, attempts: int = 9) -> RetryPolicy:
-        """The patience for what is asked of the vault now."""
+        """The retry policy for requests to the vault now."""
         if self.has_answered:
             return RetryPolicy(clock, tell=progress.note)
         limit = FIRST_CONTACT if self.seconds is None else self.seconds

@@ -68,30 +68,30 @@ class Sent:
         self._new = 0
 
     def part(self, archive: int, offset: int, size: int) -> None:
-        """A part went up; from any thread."""
+        """Count a part that was sent; from any thread."""
         with self._lock:
             if (archive, offset) not in self._parts:
                 self._parts[archive, offset] = size
                 self._new += size
 
     def whole(self, archive: int, size: int) -> None:
-        """All of an archive is there: what was counted of it, and what was there before."""
+        """Count an archive that is complete: also the parts that were in the vault before."""
         with self._lock:
             mine = [key for key in self._parts if key[0] == archive]
             self._new += size - sum(self._parts.pop(key) for key in mine)
 
     def take(self) -> int:
-        """The bytes since the last time, to be told."""
+        """The bytes counted since the last call."""
         with self._lock:
             new, self._new = self._new, 0
         return new
 
     def tell(self) -> None:
-        """Pass on what is new; from the thread that keeps the records."""
+        """Report the new bytes as progress; from the thread that keeps the records."""
         self._progress.advance(uploaded=self.take())
 
     def wait_for(self, done: Future[Any]) -> None:
-        """Wait for an upload, and tell meanwhile how it gets on."""
+        """Wait for an upload, and report its progress meanwhile."""
         while not done.done():
             wait([done], timeout=_LOOK)
             self.tell()

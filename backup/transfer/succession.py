@@ -1,4 +1,4 @@
-"""Make sure, before a run writes, that the inventory is as new as the vault, and that nobody else goes on.
+"""Makes sure, before a run writes, that the inventory is as new as the vault, and that it has no heir.
 
 A server may have been restored from its own backup, or rebuilt elsewhere. What a recovery key vouches for
 stops the run before it writes. A hint that anybody who may store could have left only makes it careful: it
@@ -74,7 +74,7 @@ def require_vault(
     note: Callable[[str], None] | None = None,
     leaves_marks: bool = True,
 ) -> list[OpenStranger]:
-    """Learn before anything is written that the vault is away, denied, gone, another one, or ahead of us.
+    """Raise, before anything is written, if the vault is away, denied, missing, another one or newer than we.
 
     One whose identity is not known yet gets one, if it shows what the inventory has in it; a rebuilt
     inventory leaves its mark. One or two lists, or one DescribeVault. A backup, which stores them anew, marks
@@ -118,7 +118,7 @@ class Shown(Struct, frozen=True):
 
 
 def look(inventory: Inventory, vault: Vault, patience: RetryPolicy) -> Shown:
-    """What the vault shows now; where lists take hours, what the newest one that was fetched shows."""
+    """Return what the vault shows now; where lists take hours, what the newest fetched list shows."""
     if vault.traits.lists_at_once:
         with inventory.reading() as tx:
             begins = identities.chains_begin(tx)
@@ -136,7 +136,7 @@ def look(inventory: Inventory, vault: Vault, patience: RetryPolicy) -> Shown:
 
 
 class Ahead(Struct, frozen=True):
-    """A catalog of this inventory in the vault that it never wrote, though it is as new as its newest."""
+    """A catalog labelled as this inventory's that it never wrote, at least as new as its newest."""
 
     shown: ShownCatalog
     known: KnownCatalog | None  # the job's newest that the inventory knows
@@ -147,7 +147,7 @@ class Ahead(Struct, frozen=True):
         return self.shown.label
 
     def told(self) -> str:
-        """Both, with numbers and dates."""
+        """Both catalogs, with numbers and dates."""
         job = f"job {self.known.job}" if self.known else "a job that this inventory does not know"
         ours = (
             f"here the newest is catalog {self.known.number} of {self.known.submitted_at:%Y-%m-%d %H:%M} UTC"
@@ -214,7 +214,7 @@ def _may_be_by(by: Successors, vault: Vault, archive: ListedArchive, patience: R
 
 
 def accept_made_up(vault: VaultName, pack: bytes) -> str:
-    """The way out where somebody else stored what is labelled as this inventory's."""
+    """The advice for a catalog that is labelled as this inventory's and was stored by somebody else."""
     return (
         "If neither is so, another server that may store here made it up: look at that one; then "
         f"`nightvault prune --vault {vault} --accept {pack.hex()}`"
@@ -240,7 +240,7 @@ def _lose_missing(inventory: Inventory, vault: Vault, shown: Shown, note: Callab
 
 
 def heir_of(mark: HeirMark, vault: Vault) -> HeirError:
-    """The error of a proven heir, with the way to the newer side."""
+    """The error for a proven heir; the advice says how to go on with the newer inventory."""
     heir = mark.heir.hex()
     return HeirError(
         f"inventory {heir} was rebuilt from this one and goes on with its jobs in vault {vault.name}",
@@ -267,7 +267,7 @@ class Others(Struct, frozen=True):
 def look_for_others(
     tx: Transaction, inventory: Inventory, vault: Vault, lines: Iterable[ListedRow], by: Successors
 ) -> Others:
-    """Look for them among lines of the vault's list."""
+    """Look for heirs and strangers in lines of the vault's list."""
     descriptions = [line.description for line in lines]
     proven, found = heirs_by_marks(marks_in(descriptions), inventory.id, inventory.ancestors, by.vouching)
     labels, passed = (parse_description(text) for text in descriptions), strangers.passed_catalogs(tx)

@@ -1,4 +1,4 @@
-"""Bring packs to the vault part by part: recorded first, resumable, bounded, retried.
+"""Uploads packs to the vault part by part: recorded first, resumable, bounded, retried.
 
     with Uploader(...) as uploader:
         uploader.resume(pending)            # what a dead process left behind

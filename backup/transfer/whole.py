@@ -1,4 +1,4 @@
-"""Bring whole archives into files: fetched in pieces, each compared with the vault's hash where it gives one.
+"""Downloads whole archives to files: in pieces, each compared with the vault's hash where it gives one.
 
 A file has its name only once all its bytes are there and on the disk.
 """
@@ -44,7 +44,7 @@ def fetch_to_files(
     at_once: int = 3,
     tell: Callable[[str], None] | None = None,
 ) -> Iterator[tuple[WholeArchive, NightvaultError | None]]:
-    """Each as it is done, in order, with the error if it alone cannot be had; other errors come out."""
+    """Yield each archive once done, in order, with an error of its own if any; others are raised."""
     patience = RetryPolicy(clock, tell=tell)
 
     def fetch(archive: WholeArchive) -> NightvaultError | None:

@@ -1,4 +1,4 @@
-"""An end in total time for one delivery, also to a receiver that sends a byte now and then.
+"""A limit on the total time of one delivery, also for a receiver that sends a byte now and then.
 
     with Deadline(60.0) as deadline:
         deadline.watch(connection)      # a socket, as soon as it is connected
@@ -33,7 +33,7 @@ class Deadline:
         self.is_over = False
 
     def watch(self, connection: socket.socket) -> None:
-        """End this connection, too; by a descriptor of our own, as TLS takes the other one over."""
+        """Shut this connection down, too; by a duplicate descriptor, as TLS takes over the original."""
         mine = connection.dup()
         with self._lock:
             self._watched.append(mine)
@@ -41,7 +41,7 @@ class Deadline:
                 _shut(mine)
 
     def text(self) -> str:
-        """What happened, as the end of a sentence."""
+        """The reason for an error message: that the time is over."""
         return f"no whole answer within {self._seconds:g} s"
 
     def _end(self) -> None:

@@ -32,7 +32,7 @@ _COME_AGAIN = frozenset({408, 425, 429})
 
 
 class Address(Struct, frozen=True):
-    """Where a receiver is: an address in the config, or a secret one in a file; `environ` has credentials.
+    """A receiver's address: in the config, or secret in a file; `environ` leads to systemd's credentials.
 
     `ca_file`: a PEM file of authorities to trust instead of the system's.
     """
@@ -43,7 +43,7 @@ class Address(Struct, frozen=True):
     ca_file: str | None = None
 
     def read(self) -> Secret:
-        """The address. `ConfigError` for a secret one that is none."""
+        """The address. `ConfigError` if the file of a secret one does not hold a valid address."""
         if self.url is not None:
             return Secret(self.url)
         found = read_secret(self.url_file or "", self.environ)
@@ -55,7 +55,7 @@ class Address(Struct, frozen=True):
 
 
 class Login(Struct, frozen=True):
-    """How a receiver knows us: a token, or a user with a password, each secret in a file."""
+    """The credentials for a receiver: a token, or a user with a password; secrets are in files."""
 
     environ: Mapping[str, str]
     token_file: str | None = None
@@ -91,7 +91,8 @@ def post(
 ) -> str:
     """POST, and return the answer on one line. `AwayError`, `RefusedError`; secrets are in neither.
 
-    `tries` are made right after one another, of requests that may be repeated; all take at most `seconds`.
+    Up to `tries` attempts follow each other at once, for requests that may be repeated; together they take at
+    most `seconds`.
     """
     host, outer, deadline = urlsplit(url).netloc, sys.exception(), Deadline(seconds)
     about = {"User-Agent": f"nightvault/{__version__}"}
@@ -227,7 +228,7 @@ def _plain_pool(url: str, ca_file: str | None) -> urllib3.PoolManager:
 
 
 def tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """What is trusted: the system's authorities, or those of a file. `ConfigError`."""
+    """The TLS context: it trusts the system's authorities, or those of a file. `ConfigError`."""
     try:
         return ssl.create_default_context(cafile=ca_file)
     except (OSError, ValueError) as error:

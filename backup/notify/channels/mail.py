@@ -27,7 +27,7 @@ _POLICY = SMTP.clone(cte_type="7bit")  # every relay takes it
 
 
 class Mail(Struct, frozen=True):
-    """A mail server and whom it is to tell. Without TLS no password is sent, and only to this machine."""
+    """A mail server and the recipients. Without TLS it must be on this machine, and gets no password."""
 
     name: str
     host: str

@@ -1,4 +1,4 @@
-"""Pings as healthchecks takes them: the start of a backup, and how it ended, so that its silence tells.
+"""Pings for healthchecks: the start and the end of each backup, so that a missing ping raises an alarm.
 
 A suffix goes before the query, which is kept: /start, /fail or an exit code, /log for a run that neither
 succeeded nor failed; the bare address is a success. `rid` is the same for a run's start and end. The body is
@@ -36,7 +36,7 @@ class Ping(Struct, frozen=True):
         return self._ping(_suffix(note), note.run_id, text)
 
     def start(self, run_id: str) -> str:
-        """Tell that a run has begun. Errors are those of `send`."""
+        """Send that a run has begun. Errors are those of `send`."""
         return self._ping(START, run_id, "", START_SECONDS)
 
     def _ping(self, suffix: str, run_id: str | None, text: str, seconds: float | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Ask a vault for ranges of archives, each once, side by side: ten thousand must not take a day."""
+"""Ask a vault for ranges of archives, each once, concurrently: ten thousand must not take a day."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def ask(
 ) -> AskResult:
     """Ask for each, and record every answer; `short` if the vault cannot serve a tier just now.
 
-    `known` are the vault's open retrievals. What would refuse others, too (no permission, no network), is
-    raised after all answers are recorded. So is a refusal that does not say whose fault it is, as long as
-    this vault granted nothing to this store.
+    `known` are the vault's open retrievals. An error that would hit others, too (no permission, no network),
+    is raised after all answers are recorded. So is a refusal that may not be the archive's own fault, as long
+    as this vault granted nothing to this store.
     """
     answers = request_all(wanted, client, known or {})
     refusal = _refusal_of_all(answers, store)
@@ -63,8 +63,8 @@ def request_all(
 ) -> list[RetrievalAnswer[R]]:
     """Ask for each on worker threads; the answers in the order of `wanted`.
 
-    After the first that shows that others will fare alike (no capacity, no permission, no network), those
-    that were not begun are not sent.
+    After the first error that would hit the others, too (no capacity, no permission, no network), those that
+    were not begun are not sent.
     """
     if not wanted:
         return []

@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 
 class RetrievalClient(Struct, frozen=True):
-    """A vault and how it is asked: `askers` requests side by side, `note` gets sentences for a reader."""
+    """A vault and how it is asked: `askers` requests at once; `note` gets sentences for the user."""
 
     vault: Vault
     clock: Clock
@@ -48,7 +48,7 @@ class Wanted(Struct, Generic[R], frozen=True):
 
     @property
     def everything(self) -> ByteRange:
-        """All of the archive."""
+        """The range of the whole archive."""
         return ByteRange(0, self.size)
 
 
@@ -56,7 +56,7 @@ class RetrievalAnswer(Struct, Generic[R], frozen=True):
     """The vault's answer to one request: an id, or why there is none. All None: it was not sent.
 
     `asked` is the range that was granted. `refused` is this archive's own fault; `short` says that the tier
-    cannot be served now; with `error` others will fare alike.
+    cannot be served now; `error` would hit other requests, too.
     """
 
     record: R
@@ -77,7 +77,7 @@ class Pending(Struct, Generic[R], frozen=True):
 
 
 class Verdict(StrEnum):
-    """The next step for a request, by the state that the vault told."""
+    """The next step for a request, by the state that the vault reports."""
 
     WAITS = "waits"
     READY = "ready"
@@ -86,7 +86,7 @@ class Verdict(StrEnum):
 
 
 class Seen(Struct, Generic[R], frozen=True):
-    """A request as it was seen, and what follows."""
+    """A request with its state in the vault, and the next step."""
 
     record: R
     retrieval_id: RetrievalId
@@ -95,7 +95,7 @@ class Seen(Struct, Generic[R], frozen=True):
 
     @property
     def why(self) -> str:
-        """The vault's own word."""
+        """The reason in the vault's own words."""
         return self.status.message or "no reason given"
 
 
@@ -107,14 +107,14 @@ class AskResult(Struct, frozen=True):
 
 
 class RetrievalStore(Protocol[R]):
-    """Remembers requests: rows of the inventory, or a rebuild's journal. What it was told has lasted."""
+    """Keeps requests as rows of the inventory, or in a rebuild's journal; durably when a method returns."""
 
     def pending(self) -> Sequence[Pending[R]]:
-        """Those that the vault took, and whose outputs are wanted still."""
+        """The requests that the vault accepted, and whose outputs are still wanted."""
         ...
 
     def seen(self, seen: Sequence[Seen[R]]) -> None:
-        """Record how far they are: what is to be asked for `AGAIN` gets a new token."""
+        """Record the state of requests: one to be sent `AGAIN` gets a new token."""
         ...
 
     def has_granted(self) -> bool:
@@ -122,5 +122,5 @@ class RetrievalStore(Protocol[R]):
         ...
 
     def answered(self, answers: Sequence[RetrievalAnswer[R]]) -> None:
-        """Record what the vault said, before anything of it is raised."""
+        """Record the vault's answers, before any error among them is raised."""
         ...

@@ -1,4 +1,4 @@
-"""Archives of catalogs alone, or taken up again, are built upon once the vault's own list shows them."""
+"""Confirms archives known from catalogs alone, or undeleted, once the vault's own list shows them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The time for which a vault that does not know a request is not believed."""
+"""The time after a request for which a vault may not know it yet."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def may_be_unknown(
     *,
     within: timedelta = FRESH,
 ) -> bool:
-    """Whether a vault that calls it EXPIRED may just not know yet what it was asked for.
+    """Whether a vault that reports EXPIRED may only not know the new request yet.
 
     Glacier has been seen to answer 404 for a job right after it took it; to believe that is to pay twice, or
     to wait once more for hours. Only for a vault that waits: any other has it ready at once.

@@ -39,19 +39,19 @@ class ListingStore(Protocol):
         ...
 
     def plan(self, token: str, now: datetime) -> ListingRequest:
-        """Note a request that is about to be sent."""
+        """Record a request that is about to be sent."""
         ...
 
     def accepted(self, request: ListingRequest, listing_id: ListingId, now: datetime) -> ListingRequest:
-        """Note that the vault took it."""
+        """Record that the vault accepted the request."""
         ...
 
     def drop(self, request: ListingRequest) -> None:
-        """Forget it: the vault did not take it, or has no output of it."""
+        """Forget the request: the vault did not accept it, or has no output of it."""
         ...
 
     def keep(self, request: ListingRequest, listing: Listing) -> None:
-        """Keep what came."""
+        """Keep the list that was fetched."""
         ...
 
 
@@ -164,7 +164,7 @@ def request_listing(
 def continue_listing(
     inventory: Inventory, vault: Vault, clock: Clock, patience: RetryPolicy | None = None
 ) -> bool:
-    """Bring down the listing that is on its way, if it is ready; whether none is on its way any more.
+    """Fetch the listing that is on its way, if it is ready; returns whether none is on its way any more.
 
     `VaultError` if the vault could not make it, or keeps it no longer; it can be asked for again then.
     """
@@ -192,7 +192,7 @@ def see_to_listing(
     *,
     since: datetime | None = None,
 ) -> str:
-    """See to a list as new as any that can be had; what it waits for, empty once one is kept.
+    """Get the newest list that can be had; returns what it waits for, empty once a list is kept.
 
     With `since`, one that was asked for before then is not new enough, whatever its age.
     """

@@ -1,4 +1,4 @@
-"""See how far a vault is with what it was asked for, and decide what follows."""
+"""Reads the state of requests from a vault, and decides the next step for each."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ TIMES: Final = 2
 
 
 def look(store: RetrievalStore[R], client: RetrievalClient) -> Sequence[Seen[R]]:
-    """Record the vault's word on each request that it took, and give it.
+    """Record the state of each request that the vault accepted, and return it with the next step.
 
-    An output that is gone is asked for again; so is one that was never made, until the vault failed at it
-    `TIMES` times. That it does not know what it has just accepted is not believed.
+    An output that is gone is requested again; so is one that the vault failed to make, until it failed
+    `TIMES` times. A vault that says that it does not know a request it has just accepted is not believed.
     """
     pending = store.pending()
     if not pending:

@@ -1,4 +1,4 @@
-"""Choose what is asked for at a time, purely: what comes down while outputs live, and never nothing."""
+"""Chooses the requests of one round: what can be downloaded before outputs expire, at least one; pure."""
 
 from __future__ import annotations
 

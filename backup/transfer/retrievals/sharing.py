@@ -39,7 +39,7 @@ def asking_alone(inventory: Inventory, clock: Clock) -> Iterator[None]:
 
 
 def share(due: Sequence[Retrieval], inventory: Inventory, now: datetime) -> tuple[list[Retrieval], bool]:
-    """Record those that an output of any restore serves; the others, and whether there were any such."""
+    """Record retrievals that any restore's output serves; returns the others, and whether any was served."""
     with inventory.writing() as tx:
         alive = alive_retrievals(tx, (retrieval.archive for retrieval in due), now + LAST_HOUR)
         found: list[Retrieval] = []
