@@ -135,7 +135,7 @@ COMMANDS = {
 
 
 def leave_out_current_directory() -> None:
-    """Import nothing more from the current directory, unless this program lies there.
+    """Remove the current directory from the module search path, unless this program is in it.
 
     It is in the search path with `python -c`, and by an empty entry in `PYTHONPATH`. A module that a command
     imports late would otherwise be taken from the directory in which an admin happens to work.
@@ -150,7 +150,7 @@ def leave_out_current_directory() -> None:
 
 
 class Main(LazyGroup):
-    """The root group; the errors of every command become exit codes here and nowhere else."""
+    """The root group; only here are errors of commands turned into exit codes."""
 
     def main(
         self,
@@ -160,7 +160,7 @@ class Main(LazyGroup):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run the command named by the arguments, and exit with its code."""
+        """Run the command that the arguments name, and exit with its exit code."""
         gc.set_threshold(*GC_THRESHOLDS)
         if standalone_mode:
             # Else Python looks for cycles at its end, among all that was imported: a quarter of its time.

@@ -1,4 +1,4 @@
-"""Does what was shown: writes the config, then runs the commands as if they had been typed."""
+"""The last part of `begin`: writes the config that was shown, and runs the commands that were shown."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PRIVATE = 0o700
 
 
 def write_config(path: str, text: str) -> None:
-    """Make the config, which must not be there, and its directory. `ConfigError`."""
+    """Create the config file and its directory. The file must not exist yet. `ConfigError`."""
     try:
         os.makedirs(os.path.dirname(path), mode=_PRIVATE, exist_ok=True)
         create_durably(path, text.encode())
@@ -39,7 +39,7 @@ def write_config(path: str, text: str) -> None:
 
 
 def already_there(path: str) -> UsageError:
-    """The refusal to write over a config."""
+    """Return the error that refuses to overwrite an existing config."""
     return UsageError(
         f"there is a config already: {path}",
         advice="it is never written over. To go on with it: `nightvault init --key-file FILE` (again at "
@@ -50,7 +50,7 @@ def already_there(path: str) -> UsageError:
 
 @dataclass
 class Doer:
-    """Runs the commands one after the other; `screen` is None where nobody can be asked anything."""
+    """Runs the commands one after the other; `screen` is None without a terminal for questions."""
 
     cli: Cli
     root: click.Command
@@ -64,7 +64,7 @@ class Doer:
     worst: int = int(ExitCode.DONE)
 
     def run(self) -> bool:
-        """Run the commands that were shown; whether a backup was made."""
+        """Run the commands that were shown; return whether a backup was made."""
         made = False
         for words in self.commands:
             if words[0] == "drill":
@@ -82,7 +82,7 @@ class Doer:
 
     @property
     def has_key(self) -> bool:
-        """Whether `init` made the key: a server that has recipients already gets none."""
+        """Whether `init` made a recovery key: it makes none for a server that already has recipients."""
         return bool(self.answers.key_file) and os.path.exists(self.answers.key_file)
 
     def _call(self, words: tuple[str, ...]) -> int:
@@ -178,7 +178,7 @@ class Doer:
 
 
 def how_to_go_on(doer: Doer) -> str:
-    """A text on what is there and the commands left, where not all that follows the config was done."""
+    """Return the text for a `begin` that stopped: what was done, and the commands that are left to run."""
     config = doer.facts.place.config
     left = [words for words in doer.commands if words not in doer.finished]
     lines = [

@@ -1,4 +1,4 @@
-"""`begin` from its start to its end: who is asked, what is shown, what is done."""
+"""`nightvault begin` from start to end: asks the questions, shows the summary, carries it out."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _GO_ON = "Write it, and run these? (yes, no; < goes back) [yes]"
 
 
 def begin(cli: Cli, root: click.Command, answers_file: str | None, *, dry_run: bool) -> int:
-    """Ask or read, show, do; the exit code."""
+    """Ask the questions or read the answers, show the summary, carry it out; return the exit code."""
     path, is_usual = config_place(cli.config_path, os.environ)
     if os.path.lexists(answering(path)):
         raise already_there(path)
@@ -75,7 +75,10 @@ def _must_be_possible(path: str) -> None:
 
 
 def config_place(explicit: str | None, environ: Mapping[str, str]) -> tuple[str, bool]:
-    """The path of the config to be, and whether it is found there without being named; any that is there."""
+    """Return the path for the new config, and whether commands find it there without `--config`.
+
+    A config that exists at one of the usual paths comes first.
+    """
     named = explicit or environ.get("NIGHTVAULT_CONFIG")
     if named:
         return os.path.abspath(named), explicit is None
@@ -86,7 +89,7 @@ def config_place(explicit: str | None, environ: Mapping[str, str]) -> tuple[str,
 
 
 def facts_of(cli: Cli, path: str) -> Facts:
-    """The facts of this machine that questions depend on."""
+    """Return the facts about this machine that questions depend on."""
     home, is_root, places = os.path.expanduser("~"), os.geteuid() == 0, Places()
     state = os.path.join(os.path.dirname(path), "state")
     if path == SYSTEM_CONFIG:

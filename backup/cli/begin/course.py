@@ -30,7 +30,7 @@ NOTHING_YET: Final = Answers(keep=PROPOSED)
 
 
 def answers_in(path: str, course: Sequence[Question], first: Answers, facts: Facts) -> Answers:
-    """The answers of a file; a question that it does not name has its default. `UsageError` names the key."""
+    """Return the answers in a file; questions missing there get their default. `UsageError` names the key."""
     document = read_document(path)
     names = [question.name for question in course]
     for name in document:

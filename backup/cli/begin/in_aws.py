@@ -1,4 +1,4 @@
-"""The questions on a place in AWS, or in another S3: region, class with its price, certificate, set-up."""
+"""Questions about AWS or another S3 service: region, storage class with price, certificate, set-up."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _not_there(answers: Answers, _facts: Facts) -> str:
 
 
 def can_be_set_up(answers: Answers, facts: Facts) -> bool:
-    """Whether AWS could be set up from here: somebody's credentials are here, and the certificate is."""
+    """Whether AWS can be set up from this machine: it has AWS credentials and the certificate."""
     missing = is_missing(answers.certificate) or is_missing(answers.private_key)
     return answers.where.is_set_up and not missing and has_aws_keys(facts)
 

@@ -1,4 +1,4 @@
-"""The questions on where the recovery key goes, whom to tell, and whether to begin at once."""
+"""Questions about the recovery key's file, notifications, and whether to make the first backup now."""
 
 from __future__ import annotations
 

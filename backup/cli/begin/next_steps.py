@@ -1,4 +1,4 @@
-"""The commands that are left once `begin` has ended, in their order, and the machine of each."""
+"""The commands that are left to run after `begin`, in order, and the machine to run each on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHELL = "  "  # before a line that is typed; the others are headings and senten
 
 
 def next_steps(answers: Answers, facts: Facts, named: Sequence[str], *, backed_up: bool) -> Iterator[str]:
-    """The commands that follow, each below the machine that it is given on."""
+    """Yield the lines of the commands left to run, below the name of the machine to run them on."""
 
     def ours(*words: str) -> str:
         return folded(_SHELL, named, words)
@@ -53,9 +53,9 @@ def next_steps(answers: Answers, facts: Facts, named: Sequence[str], *, backed_u
 
 
 def cold_drill(answers: Answers, named: Sequence[str], *, failed: bool = False) -> Iterator[str]:
-    """The command of a drill; later and again, where the vault must be asked and paid.
+    """Yield the command of a drill; for a cold vault also when to run it again, and the limit of its cost.
 
-    One that `failed` has asked for nothing that comes later.
+    A drill that `failed` has requested no retrieval, so there is nothing to wait for.
     """
     yield folded(_SHELL, named, drill_words(answers))
     if answers.is_cold and not failed:
@@ -122,7 +122,7 @@ def _enrol(named: Sequence[str]) -> Iterator[str]:
 
 
 def take_away(answers: Answers) -> Iterator[str]:
-    """A sentence on the key that was made here, if one was."""
+    """Yield the advice to move the recovery key off this server, if it was made here."""
     if not answers.key_file:
         return
     files = " and ".join(filter(None, (answers.key_file, answers.sheet)))

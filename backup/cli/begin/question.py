@@ -1,4 +1,4 @@
-"""A question of `begin`, and the facts of this machine that it is asked with."""
+"""The class of a question of `begin`, and the facts about this machine that questions depend on."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ YES, NO = "yes", "no"
 
 @dataclass
 class Facts:
-    """This machine, as far as questions depend on it; sizes are measured when they are asked for.
+    """Facts about this machine that questions depend on; sizes are measured when first needed.
 
-    `has_key`: the state directory of a server that was here before knows its recovery key's public half.
+    `has_key`: a state directory exists already and has the recipient of a recovery key.
     """
 
     place: ConfigPaths
@@ -37,14 +37,14 @@ class Facts:
     places: Places = field(default_factory=Places)
 
     def measured(self, paths: Sequence[str]) -> list[Measured]:
-        """About how much is in each of the paths."""
+        """Return the approximate size of each path."""
         unknown = [path for path in paths if path not in self.sizes]
         if unknown:
             self.sizes |= {measured.path: measured for measured in measure(unknown, places=self.places)}
         return [self.sizes[path] for path in paths]
 
     def total(self, answers: Answers) -> tuple[int, bool]:
-        """About how many bytes are to be backed up, and whether all of them were counted."""
+        """Return the approximate bytes of all sources, and whether everything in them was counted."""
         found = self.measured(answers.sources)
         return sum(measured.bytes for measured in found), all(measured.is_whole for measured in found)
 
@@ -53,22 +53,22 @@ Words = Callable[[Answers, Facts], str]
 
 
 def nothing(_answers: Answers, _facts: Facts) -> str:
-    """No text."""
+    """Return an empty text."""
     return ""
 
 
 def always(_answers: Answers, _facts: Facts) -> bool:
-    """Whatever was answered."""
+    """Return True for all answers: the question is always asked."""
     return True
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question, by the name that it has in a file of answers.
+    """A question; `name` is its key in a file of answers.
 
-    `lead` is shown before it, `note` once it is answered. `read` makes the answer part of the answers, or
-    raises `UsageError`; then those `keys` of the config that follows must be without mistake. Where
-    `confirms`, another answer than the default is shown as the new default first.
+    `lead` is shown before the question, `note` after its answer. `read` adds the answer to the answers, or
+    raises `UsageError`; then `keys`, the settings that follow from it, must be valid in the config. With
+    `confirms`, an answer other than the default is first shown as the new default, for confirmation.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Question:
     confirms: bool = False
 
     def answered(self, answers: Answers, text: str, facts: Facts) -> Answers:
-        """The answers with this one. `UsageError` says what is wrong with it."""
+        """Return the answers with this one added. `UsageError` says what is wrong with it."""
         made = self.read(answers, text, facts)
         for sentence in _mistakes(made, facts.place, self.keys):
             raise UsageError(f"{text!r} {sentence}")
@@ -104,12 +104,12 @@ def _mistakes(answers: Answers, place: ConfigPaths, keys: tuple[str, ...]) -> li
 
 
 def config_from(answers: Answers, place: ConfigPaths) -> Config:
-    """The config that follows from answers. `ConfigError`."""
+    """Return the config that the answers result in. `ConfigError`."""
     return config_of(tomllib.loads(config_text(answers, place)), place.config)
 
 
 def one_of(text: str, choices: Sequence[str]) -> str:
-    """The choice that a text names, by its word, the beginning of one, or its number. `UsageError`."""
+    """Return the choice that a text names by its word, a unique prefix, or its number. `UsageError`."""
     words = text.strip().lower()
     if words.isdecimal() and 1 <= int(words) <= len(choices):
         return choices[int(words) - 1]
@@ -122,10 +122,10 @@ def one_of(text: str, choices: Sequence[str]) -> str:
 
 
 def yes_or_no(text: str) -> bool:
-    """Whether a text says yes. `UsageError`."""
+    """Whether a text is yes rather than no. `UsageError` if it is neither."""
     return one_of(text, (YES, NO)) == YES
 
 
 def is_none(text: str) -> bool:
-    """Whether a text says that there is none."""
+    """Whether a text is the answer "none"."""
     return text.strip().lower() == NONE

@@ -1,4 +1,4 @@
-"""A summary shown before anything is done: the config, the commands, what is doubtful."""
+"""The summary that `begin` shows before it does anything: the config, the commands, warnings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SECONDS = 10.0
 
 
 class Summary(Struct, frozen=True):
-    """The config's text, the commands that follow, warnings of `config check`, findings of the doctor."""
+    """The text of the config, the commands to run, warnings of `config check`, findings of `doctor`."""
 
     text: str
     commands: tuple[tuple[str, ...], ...]
@@ -36,9 +36,9 @@ class Summary(Struct, frozen=True):
 
 
 def summary_of(answers: Answers, facts: Facts, clock: Clock, *, asks: bool) -> Summary:
-    """The summary of answers; commands that ask do so only if somebody `asks`. `ConfigError`.
+    """Return the summary of the answers; without `asks`, commands get `--yes` and ask nothing. `ConfigError`.
 
-    Where a mount does not answer, there is no first backup: it could wait there, and nobody could end it.
+    If a mount does not answer, the first backup is left out: it could hang there, and could not be ended.
     """
     config, places = config_from(answers, facts.place), Places()
     if silent := silent_places(config, places):
@@ -76,7 +76,7 @@ def _of_bucket(answers: Answers, config: Config, clock: Clock) -> list[str]:
 
 
 def commands_of(answers: Answers, *, asks: bool) -> Iterator[tuple[str, ...]]:
-    """The commands that are run, in their order."""
+    """Yield the commands that are run, in order."""
     can_be_used = answers.authority is not None or not answers.where.is_set_up
     if answers.authority is not None:
         yield ("setup", "aws", "--apply", "--ca", answers.authority, *(() if asks else ("--yes",)))
@@ -88,13 +88,13 @@ def commands_of(answers: Answers, *, asks: bool) -> Iterator[tuple[str, ...]]:
 
 
 def drill_words(answers: Answers, *more: str) -> tuple[str, ...]:
-    """The command of a drill of one file; with the key, where it was made here."""
+    """Return the command of a drill of one file; with `--key` if the recovery key was made here."""
     key = ("--key", answers.key_file) if answers.key_file else ()
     return ("drill", "run", DRILL, *more, *key)
 
 
 def show(screen: Screen, made: Summary, facts: Facts, named: Sequence[str]) -> None:
-    """Show it, within the terminal's width; `named` are the words that name the config to a command."""
+    """Show the summary, wrapped to the terminal; `named` are the words `--config FILE`, or none."""
     screen.say(f"\n{facts.place.config} would be:\n")
     screen.say("\n".join(f"  {line}" if line else "" for line in made.text.rstrip().splitlines()))
     screen.say("\nThen these are run:\n")
@@ -114,12 +114,12 @@ def show(screen: Screen, made: Summary, facts: Facts, named: Sequence[str]) -> N
 
 
 def folded(begin: str, named: Sequence[str], words: Sequence[str]) -> str:
-    """A command of this program as it is typed; `named` are the words that name its config."""
+    """Return a `nightvault` command as it is typed; `named` are the words `--config FILE`, or none."""
     return typed(begin, ("nightvault", *named, *words))
 
 
 def typed(begin: str, words: Sequence[str]) -> str:
-    """A command as it is typed, in lines of a terminal that can be copied together."""
+    """Return a command as it is typed, wrapped with backslashes so that it can be copied into a shell."""
     widest = min(_WIDEST, shutil.get_terminal_size((_WIDEST + 4, 24)).columns - 4)
     lines, indent = [begin], " " * (len(begin) + 4)
     parts: list[str] = []

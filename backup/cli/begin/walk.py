@@ -1,4 +1,4 @@
-"""The terminal as `begin` uses it, and questions on it: Enter for a default, `?` for help, `<` to go back."""
+"""Asks the questions of `begin` on a terminal: Enter takes the default, `?` shows help, `<` goes back."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ _LONGEST = 400  # of a line that is shown: a recipient has 2,000 characters
 
 
 class LeftError(NightvaultError):
-    """Somebody went away in the middle: Ctrl-C, the end of the input, a signal."""
+    """The user left before the end: by Ctrl-C, the end of the input, or a signal."""
 
 
 class Screen:
-    """A person at a terminal. Questions go to standard error, where a bar is drawn, too."""
+    """The user's terminal. Questions are written to standard error, like progress bars."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
 
     @property
     def width(self) -> int:
-        """The cells of a line that may be used."""
+        """The usable width of a line, in cells."""
         return min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns) - 1
 
     def say(self, text: str = "") -> None:
-        """A text, each of its lines wrapped by itself, below the blanks that it begins with."""
+        """Write a text; each line is wrapped by itself and keeps its indentation."""
         for line in with_places(text).splitlines() or [""]:
             self._line(line)
 
@@ -61,7 +61,7 @@ class Screen:
         click.echo(plain, file=self._stream)
 
     def ask(self, prompt: str) -> str:
-        """A line that somebody types, without blanks around it. `LeftError` if nobody does any more."""
+        """Return the line that the user types, stripped of blanks. `LeftError` on Ctrl-C or end of input."""
         shown = printable(prompt)
         if len(shown) > self.width - _TYPED:  # so that there is room to type
             self.say(shown)
@@ -78,7 +78,7 @@ class Screen:
 
 
 class AnsweredQuestion(Struct, frozen=True):
-    """A question that was answered, with the answers before it."""
+    """A question that was answered, and the answers as they were before it, for going back."""
 
     question: Question
     before: Answers
@@ -86,7 +86,7 @@ class AnsweredQuestion(Struct, frozen=True):
 
 @dataclass(slots=True)
 class Walk:
-    """A person's way through the questions, and back."""
+    """The state of the questions: asks them in order, and goes back when the user types `<`."""
 
     screen: Screen
     facts: Facts
@@ -96,13 +96,13 @@ class Walk:
     typed: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> Answers:
-        """Ask everything that is still to be asked; the answers. `LeftError` if somebody goes away."""
+        """Ask all remaining questions; return the answers. `LeftError` if the user leaves."""
         if not self.done:
             self.screen.say(_HOW)
         return self._on()
 
     def back(self) -> Answers:
-        """Ask the last question again, and all after it."""
+        """Ask the last question again, and all that follow it."""
         self._undo()
         return self._on()
 

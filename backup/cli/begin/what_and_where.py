@@ -1,4 +1,4 @@
-"""The questions on what is backed up, and where to."""
+"""Questions about the sources and the vault."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PLACES = {
 
 
 def sized(measured: Measured) -> str:
-    """About how much there is, in words."""
+    """Return a measured size as text; "over …" if not everything was counted."""
     return size(measured.bytes) if measured.is_whole else f"over {size(measured.bytes)}"
 
 
@@ -78,7 +78,7 @@ def _likely(_answers: Answers, facts: Facts) -> str:
 
 
 def has_aws_keys(facts: Facts) -> bool:
-    """Whether boto3 would find somebody's credentials here, as far as that is known without asking AWS."""
+    """Whether boto3 would find AWS credentials on this machine, as far as can be told without asking AWS."""
     named = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE")
     files = (
         facts.environ.get("AWS_SHARED_CREDENTIALS_FILE") or os.path.join(facts.home, ".aws", "credentials"),
@@ -87,7 +87,7 @@ def has_aws_keys(facts: Facts) -> bool:
 
 
 def is_where(*kinds: Where) -> Callable[[Answers, Facts], bool]:
-    """A test of whether the vault is of one of these kinds."""
+    """Return a function that tests whether the vault is of one of these kinds."""
     return lambda answers, _facts: answers.where in kinds
 
 
@@ -106,7 +106,7 @@ def _path(answers: Answers, text: str, facts: Facts) -> Answers:
 
 
 def absolute(text: str) -> str:
-    """The path that somebody typed. `UsageError` for none."""
+    """Return a typed path with `~` expanded. `UsageError` if it is not absolute."""
     words = text.strip()
     path = os.path.expanduser(words)
     if not words or "\0" in words:
@@ -117,7 +117,7 @@ def absolute(text: str) -> str:
 
 
 def answering(path: str) -> str:
-    """The path. `UsageError` where a mount on the way to it does not answer."""
+    """Return the path unchanged. `UsageError` if a mount on the way to it does not answer."""
     if look_at(path).is_silent:
         raise UsageError(f"{path} does not answer: its mount may be dead; mount it again, or name another")
     return path
@@ -159,7 +159,7 @@ def _flag(name: str) -> Callable[[Answers, str, Facts], Answers]:
 
 
 def constant(text: str) -> Callable[[Answers, Facts], str]:
-    """A default that is always the same; "" for none."""
+    """Return a function that gives the same default for all answers; "" is no default."""
     return lambda _answers, _facts: text
 
 

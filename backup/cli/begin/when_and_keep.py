@@ -1,4 +1,4 @@
-"""The questions on when a backup is made, how long it is kept, and how often it is checked."""
+"""Questions about the schedule of backups, how long they are kept, and how often they are checked."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _value(name: str, words: str) -> str | int:
 
 
 def keep_words(rules: Mapping[str, str | int] | None) -> str:
-    """A policy as it is typed."""
+    """Return a policy as it is typed in an answer."""
     if rules is None:
         return ALL
     named = next((name for name, preset in PRESETS.items() if preset == rules), None)

@@ -1,1 +1,1 @@
-"""The commands of every day, such as `backup`, `status` and `daemon`, with the screens that only they use."""
+"""The commands of daily use, such as `backup`, `status` and `daemon`, and the screens that only they use."""

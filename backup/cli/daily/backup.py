@@ -338,6 +338,6 @@ def _backed_up_today(cli: Cli, config: Config, report: BackupReport) -> bool:
 
 
 def report_document(report: BackupReport) -> dict[str, Any]:
-    """A report as JSON."""
+    """Return the report of a backup as a JSON document."""
     problems = [problem_document(problem) | {"warning": problem.is_warning} for problem in report.problems]
     return report.document() | {"problems": problems}

@@ -1,4 +1,4 @@
-"""The dry run of a backup: the entries that it would add, read again or end."""
+"""The dry run of a backup: entries that are new, changed, or no longer there."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Listing:
     documents: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, change: Change) -> None:
-        """Count a change; show it if all are listed."""
+        """Count a changed entry; show it if entries are listed."""
         from backup.archiver.dryrun import ChangeKind
         from backup.cli.render.render import path_document, shown_path
 
@@ -40,7 +40,7 @@ class _Listing:
         )
 
     def leave_out(self, left_out: LeftOut) -> None:
-        """Show an entry that is left out, with the reason, if all are listed."""
+        """Show an excluded entry with the reason, if entries are listed."""
         from backup.cli.render.render import path_document, shown_path
 
         self._show(
@@ -61,7 +61,7 @@ class _Listing:
 
 
 def show_dry_run(cli: Cli, config: Config, job: BackupJob, *, listed: bool) -> dict[str, Any]:
-    """Show what a backup of the job would read, with `listed` each entry; returns the JSON document."""
+    """Show what a backup of the job would read, with `listed` each entry; return the JSON document."""
     from backup.app.base.opened import opened
     from backup.archiver.dryrun import ChangeKind, changes
     from backup.catalogs.context import require_a_source

@@ -1,4 +1,4 @@
-"""`nightvault cancel`: has the daemon end a run."""
+"""`nightvault cancel`: asks the daemon to end a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings in force for people and scripts."""
+"""The settings in force, as TOML for people and as JSON for scripts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MARK = 44  # the column of what is said of a value, where the value leaves room
 
 
 def documents(tables: Sequence[Table], origins: Collection[Origin]) -> list[dict[str, Any]]:
-    """The settings as JSON."""
+    """Return the settings as JSON documents."""
     return [
         {"key": f"{table.key}.{setting.name}", "value": setting.value, "from": str(setting.origin)}
         for table in tables
@@ -23,7 +23,7 @@ def documents(tables: Sequence[Table], origins: Collection[Origin]) -> list[dict
 
 
 def lines(path: str, tables: Sequence[Table], origins: Collection[Origin]) -> Iterator[str]:
-    """The settings as TOML."""
+    """Yield the settings as lines of TOML."""
     yield f"# the settings in force, from {path}"
     for table in tables:
         shown = [setting for setting in table.settings if setting.origin in origins]

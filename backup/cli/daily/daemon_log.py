@@ -1,4 +1,4 @@
-"""What the daemon logs of its runs: their reports, in some lines each."""
+"""Log lines of the daemon's runs: a few for each report."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ _log = logging.getLogger(__name__)
 
 
 class LogWatcher:
-    """A watcher that logs the report of each run."""
+    """A watcher that logs the report of every run."""
 
     def began(self, run: TaskRun) -> None:
-        """Do nothing: the daemon logs that itself."""
+        """Do nothing: the executor logs the beginning of a run itself."""
 
     def ended(self, run: TaskRun, end: TaskEnd) -> None:
-        """Log the report of a run that is done."""
+        """Log the report of a run that has ended."""
         tell = _TELL.get(run.task.kind)
         if tell is not None and end.report is not None and not end.waits_for:
             tell(end.report)
 
 
 def tell_backup(done: BackupDone) -> None:
-    """Log a backup, and what was forgotten after it."""
+    """Log a backup, and the snapshots that its job forgot after it."""
     tell(done.report)
     if done.forgot is not None:
         tell_forgotten(done.forgot)
 
 
 def tell_forgotten(forgot: Forgot) -> None:
-    """Log what a policy forgot; warnings after a backup are among those of its report."""
+    """Log the snapshots that a policy forgot; after a backup, warnings are in the backup's report already."""
     if not forgot.has_failed:
         count = render.counted(len(forgot.snapshots), "snapshot")
         _log.info("job %s: forgot %s by the policy", forgot.job, count)
 
 
 def tell(report: BackupReport) -> None:
-    """Log the report of a run: a line for each entry that could not be read, and one of figures."""
+    """Log the report of a backup: a line for each entry that could not be read, and a line of figures."""
     for problem in report.problems[:_MOST_SHOWN]:
         _log.warning(
             "job %s: %s: %s: %s", report.job, problem.kind, render.shown_path(problem.path), problem.detail
@@ -74,7 +74,7 @@ def tell(report: BackupReport) -> None:
 
 
 def tell_prune(report: PruneReport) -> None:
-    """Log the outcome of a prune: what was condemned, deleted, refused, and which snapshots are gone."""
+    """Log the outcome of a prune: archives condemned, deleted and refused, and snapshots that are gone."""
     if report.waits_for:
         return  # it is logged once that it waits
     of = f"prune of vault {report.vault}"
@@ -114,7 +114,7 @@ def tell_compaction(report: CompactReport) -> None:
 
 
 def tell_restore(restore_id: str, report: RestoreReport | NightvaultError) -> None:
-    """Log the outcome of work on an open restore."""
+    """Log the outcome of one session of an open restore."""
     if isinstance(report, NightvaultError):
         _log.error("restore %s: %s", restore_id, report)
         if report.advice:
@@ -138,7 +138,7 @@ def tell_restore(restore_id: str, report: RestoreReport | NightvaultError) -> No
 
 
 def tell_check(report: CheckReport) -> None:
-    """Log the outcome of a check: each finding that is grave, and a line of figures."""
+    """Log the outcome of a check: each grave finding, and a line of figures."""
     of = f"check of vault {report.vault}"
     for grave in [finding for finding in report.findings if finding.is_grave][:_MOST_SHOWN]:
         _log.error(
@@ -155,7 +155,7 @@ def tell_check(report: CheckReport) -> None:
 
 
 def tell_drill(report: DrillReport) -> None:
-    """Log the outcome of a drill: each finding, what to do, and a line of figures."""
+    """Log the outcome of a drill: each finding with advice, and a line of figures."""
     of = f"drill {report.name}"
     for finding in report.findings[:_MOST_SHOWN]:
         level = logging.ERROR if report.is_grave else logging.WARNING
@@ -173,7 +173,7 @@ def tell_drill(report: DrillReport) -> None:
 
 
 def tell_restores(done: RestoresDone) -> None:
-    """Log what became of open restores."""
+    """Log the outcome of each open restore that the task worked on."""
     for restore_id, report in done:
         tell_restore(restore_id, report)
 

@@ -1,4 +1,4 @@
-"""What the daemon tells of its tasks, added to a status that the inventory gave."""
+"""The state of the daemon's tasks, asked of the daemon and added to the status from the inventory."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _BEGINS_IN = 1.0  # seconds until a daemon that begins has its socket
 
 
 def with_tasks(status: Status, state_dir: str, clock: Clock) -> Status:
-    """The status with the daemon's tasks; as it is if no daemon runs.
+    """Return the status with the daemon's tasks; unchanged if no daemon runs.
 
-    One that gives no answer is silent, unless it has just begun: then it is asked again.
+    A daemon that does not answer is marked as silent; one that has just started is asked again first.
     """
     if status.daemon_runs is False:
         return status

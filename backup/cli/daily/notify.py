@@ -1,4 +1,4 @@
-"""`nightvault notify`: channels by which people are told, tried out; messages, and what became of them."""
+"""`nightvault notify`: tests the channels of [notify], and lists and sends messages."""
 
 from __future__ import annotations
 

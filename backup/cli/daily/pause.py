@@ -1,4 +1,4 @@
-"""`nightvault pause`: lets the schedules of a job rest until a time."""
+"""`nightvault pause`: pauses the schedules of a job until a given time."""
 
 from __future__ import annotations
 

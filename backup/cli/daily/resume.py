@@ -1,4 +1,4 @@
-"""`nightvault resume`: takes back a pause."""
+"""`nightvault resume`: ends the pause of a job."""
 
 from __future__ import annotations
 

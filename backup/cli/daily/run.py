@@ -1,4 +1,4 @@
-"""`nightvault run`: has the daemon back up a job now."""
+"""`nightvault run`: asks the daemon to back up a job now."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def _pin(snapshot: Snapshot, now: datetime) -> str | None:
 
 
 def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
-    """A snapshot as JSON."""
+    """Return a snapshot as a JSON document."""
     from backup.cli.render.render import path_document
 
     problems = [problem_document(problem) for problem in snapshot.problems]

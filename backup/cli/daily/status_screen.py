@@ -1,4 +1,4 @@
-"""A status as one screen of 80 columns: what is not well, the jobs, and a line for each other thing."""
+"""The status on a screen of 80 columns: concerns, jobs, and a line for each other subject."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _STYLES = {Level.CRITICAL: "bold red", Level.WARNING: "yellow"}
 
 
 def status_screen(status: Status) -> Group:
-    """All of it."""
+    """Return the whole screen of a status."""
     title = f"{headline(status)} ({local_time(status.now)})"
     parts: list[RenderableType] = [Text(title, style="" if status.is_well else "bold")]
     if status.concerns:
@@ -53,14 +53,14 @@ def status_screen(status: Status) -> Group:
 
 
 def overdue_screen(status: Status) -> Group:
-    """Only what is overdue, which are the concerns of this status."""
+    """Return the screen of `status --overdue`: its concerns are all about overdue tasks."""
     if status.is_well:
         return Group(Text("nothing is overdue"))
     return Group(_concerns(status))
 
 
 def headline(status: Status) -> str:
-    """The answer in a few words: all is well, or how many concerns there are."""
+    """Return the headline: all is well, or how many concerns there are."""
     if status.is_well:
         return "all is well so far" if any(_not_yet(status)) else "all is well"
     of_level = [sum(concern.level is level for concern in status.concerns) for level in Level]

@@ -1,4 +1,4 @@
-"""The lines of a status about the daemon's tasks: what runs and how far, what is queued, what waits."""
+"""The lines of a status about the daemon's tasks: running with progress, queued, waiting."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from backup.cli.render.render import duration, size
 
 
 def task_lines(status: Status) -> Iterator[tuple[str, str]]:
-    """A line for each task of a job or vault that does not rest; restores have lines of their own."""
+    """Return a line for each active task of a job or vault; restores have lines of their own."""
     tasks = [task for task in status.tasks or () if task.vault is not None]
     for task in tasks:
         if task.state == "running":

@@ -1,1 +1,1 @@
-"""The commands that keep house: checks, drills, forgetting, pruning, marks, locks, with their screens."""
+"""The maintenance commands: checks, drills, forget, prune, tags and pins, locks, with their screens."""

@@ -147,7 +147,7 @@ class _ReadOptions(Struct, frozen=True):
 
 
 def parse_amount(words: str) -> Amount:
-    """The amount meant by `1%`, `0.5%` or a size such as `5GiB`. `UsageError`."""
+    """Return the amount of data that a text such as `1%`, `0.5%` or `5GiB` stands for. `UsageError`."""
     from fractions import Fraction
 
     from backup.checker.sample import Amount

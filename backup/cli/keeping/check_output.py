@@ -17,12 +17,12 @@ _MOST_SHOWN = 20
 
 
 def show_check(cli: Cli, report: CheckReport) -> None:
-    """Tell the outcome of a check; ends the command with 1, 3 or 17 if it was not well or is not over."""
+    """Show the outcome of a check; exit with 1 or 3 if something is wrong, with 17 if it waits."""
     show_result(cli, check_result(cli, report))
 
 
 def check_result(cli: Cli, report: CheckReport) -> Result:
-    """The outcome of a check: 1, 3 or 17 if it was not well or is not over."""
+    """Return the outcome of a check; its exit code is 1 or 3 if something is wrong, 17 if it waits."""
     from backup.cli.render.render import path_document
 
     document = report.document()
@@ -112,7 +112,7 @@ _REPEATS = "the same command again"
 
 
 def next_steps(report: CheckReport) -> Iterator[str]:
-    """What to do about each kind of finding that wants something done, the most urgent first."""
+    """Yield the advice for each kind of finding that needs an action, the most urgent first."""
     kinds = {finding.kind for finding in report.findings}
     if "other-vault" in kinds:
         yield (

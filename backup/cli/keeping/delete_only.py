@@ -1,4 +1,4 @@
-"""`prune --delete-only`: deletes in place of servers, by a recovery key; its outcome told."""
+"""`prune --delete-only`: deletes in place of servers, with a recovery key, and shows the outcome."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ that you trust:
 
 
 class DeleteOnly(Struct, frozen=True):
-    """What the command line says."""
+    """The options of `prune --delete-only`, as given on the command line."""
 
     keys: Sequence[RecoveryKey]
     keep_within: str | None
@@ -42,7 +42,7 @@ class DeleteOnly(Struct, frozen=True):
 
 
 def delete_only(cli: Cli, wish: DeleteOnly, settings: VaultSettings, *, stays: bool) -> Result:
-    """Delete what servers condemned in a vault: 17 if that waits, 3 if somebody must look."""
+    """Delete the archives that servers condemned in a vault; exit code 17: it waits, 3: look into it."""
     from backup.app.base.clock import naming_emulator
     from backup.app.rebuilds.keeping import keeper_context
     from backup.pruner.keeper.keep import keep

@@ -1,4 +1,4 @@
-"""`nightvault doctor`: checks for what is easily forgotten, with the command that mends it."""
+"""`nightvault doctor`: finds mistakes of the set-up, and names the command that repairs each."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _MOST_SHOWN = 20
 
 
 def show_drill(cli: Cli, report: DrillReport) -> None:
-    """Tell the outcome of a drill; ends the command with 1, 3 or 17 if it was not well or is not over."""
+    """Show the outcome of a drill; exit with 1 or 3 if something is wrong, with 17 if it waits."""
     from backup.cli.render.render import path_document, printable
     from backup.inventory.records.runs import Outcome
 

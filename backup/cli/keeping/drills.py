@@ -1,4 +1,4 @@
-"""`nightvault drills`: the drills of the config, what they found, and what of each job was ever proven."""
+"""`nightvault drills`: the newest drills with their findings, and how much of each job was read back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`nightvault forget`: forget what policies do not keep, or snapshots by name; take forgotten ones back."""
+"""`nightvault forget`: forgets the snapshots that policies do not keep, or named ones; undoes that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `forget` tells: tables of what stays and what goes with the reasons, and documents for scripts."""
+"""The output of `forget`: tables of snapshots kept and forgotten with the reasons, and JSON documents."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ESTIMATE = "an estimate"
 
 
 def job_screen(plan: JobPlan) -> Iterator[RenderableType]:
-    """A job's heading, and a table of what stays and of what goes."""
+    """Return a job's heading, and the table of its snapshots kept and forgotten."""
     policy = f": keeps {plan.policy}" if plan.policy else ""
     yield printable(f"job {plan.job.name} in vault {plan.vault}{policy}")
     shown = plan.plan.stays if plan.policy else ()
@@ -34,7 +34,7 @@ def job_screen(plan: JobPlan) -> Iterator[RenderableType]:
 
 
 def freed_lines(found: Sequence[Freed]) -> Iterator[str]:
-    """How much could be deleted, and from when at no extra cost."""
+    """Yield lines on how much prune could delete, and from when on without extra cost."""
     for freed in found:
         if not freed.archives:
             yield f"in vault {freed.vault} it frees nothing yet: other snapshots need the same archives"
@@ -54,7 +54,7 @@ def _when(freed: Freed) -> str:
 
 
 def document(plan: JobPlan, done: Amended | None, error: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A job as JSON; `run` is null where nothing was changed."""
+    """Return what was forgotten of a job as JSON; `run` is null if nothing was changed."""
     found: dict[str, Any] = {
         "job": plan.job.name,
         "vault": plan.vault,
@@ -69,7 +69,7 @@ def document(plan: JobPlan, done: Amended | None, error: dict[str, Any] | None =
 
 
 def freed_document(freed: Freed) -> dict[str, Any]:
-    """The estimate for one vault as JSON."""
+    """Return the estimate of what prune could delete in one vault, as JSON."""
     return {
         "vault": freed.vault,
         "archives": freed.archives,

@@ -1,4 +1,4 @@
-"""`nightvault forget --undo`: take forgotten snapshots back."""
+"""`nightvault forget --undo`: brings forgotten snapshots back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `tag`, `pin` and `unpin` share: which snapshots, the change, and what became of them."""
+"""Code shared by `tag`, `pin` and `unpin`: finds the snapshots, changes their marks, shows the result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def mark_snapshots(
     cli: Cli, words: Sequence[str], change: Change, *, job: str | None = None, tags: Tags = ()
 ) -> None:
-    """Change the marks of the snapshots of these words (ids, `latest`), and show them."""
+    """Change the marks of the snapshots that the words name (ids, `latest`), and show the result."""
     from backup.app.base.opened import opened
     from backup.app.retention.marking import mark
 
@@ -77,7 +77,7 @@ def _text(found: Sequence[Snapshot]) -> str:
 
 
 def checked_note(note: str) -> str:
-    """A note that can be kept. `UsageError`."""
+    """Return the note of a pin if it is valid: one line, not too long. `UsageError`."""
     from backup.format.marks import note_fault
 
     if fault := note_fault(note):

@@ -145,7 +145,7 @@ class _Prunes:
         self._may_have_paid: VaultName | None = None
 
     def prune(self, settings: VaultSettings, stays: bool) -> Result:
-        """One prune; recorded and told unless it is only a plan."""
+        """Run one prune; it is recorded, and people are notified, unless it is a dry run."""
         from backup.app.base.opened import opened
         from backup.app.money.prices import currency_of
         from backup.app.retention.pruning import Prune, prune_context

@@ -33,7 +33,7 @@ _WORDS = {
 
 
 def prune_result(cli: Cli, report: PruneReport, currency: str) -> Result:
-    """The outcome of a prune, money in `currency`: 17 if it waits for the vault, 3 if somebody must look."""
+    """Return the outcome of a prune, money in `currency`; exit code 17 if it waits, 3 if it is partial."""
     from rich.console import Group as Screen
     from rich.text import Text
 

@@ -1,4 +1,4 @@
-"""`nightvault forget --simulate`: which nights a policy would keep as time goes on, printed and drawn."""
+"""`nightvault forget --simulate`: the nights that a policy would keep in future, as text and as SVG."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def simulate(
     cli: Cli, names: Sequence[str], schedule: str, years: int, svg: str | None, policy: Policy | None
 ) -> None:
-    """Print what a policy (one given, or a job's) keeps of nights to come; draw it if `svg` names a file."""
+    """Print the future nights that a given policy, or a job's, would keep; draw them into the file `svg`."""
     from backup.retention.picture import picture
     from backup.retention.simulate import simulate as run
     from backup.retention.table import kept_list, table

@@ -1,4 +1,4 @@
-"""`nightvault undelete`: take condemned archives back before they are deleted."""
+"""`nightvault undelete`: brings condemned archives back before prune deletes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`nightvault unlock`: which processes hold the locks of the state, and the way past one that hangs."""
+"""`nightvault unlock`: shows the processes that hold locks, and takes the lock from one that hangs."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The commands of keys and certificates, of AWS, and of AWS keys for other programs, with their screens."""
+"""The commands for keys, certificates and AWS, and those that serve AWS keys to other programs."""

@@ -1,4 +1,4 @@
-"""Writes a set-up as code for other tools."""
+"""Writes the AWS set-up as Terraform, CloudFormation or a script of AWS CLI commands."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def write_exports(
     cloudformation: str | None,
     script: str | None,
 ) -> None:
-    """Write what was asked for. `UsageError` where it cannot be written."""
+    """Write the exports that the options ask for. `UsageError` if one cannot be written."""
     parts = [part.wanted for part in read_set_up(cli, "export", told).parts]
     written: dict[str, str] = {}
     if terraform is not None:

@@ -1,4 +1,4 @@
-"""`nightvault aws-keys`: what hands AWS keys to other programs, and tries an identity, below one word."""
+"""`nightvault aws-keys`: the group of commands that give AWS keys to other programs or test an identity."""
 
 from __future__ import annotations
 

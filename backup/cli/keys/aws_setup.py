@@ -1,4 +1,4 @@
-"""A set-up of AWS as the command sees it: opened from the config and the options, shown, carried out."""
+"""The AWS set-up of `setup aws`: read from config and options, compared with AWS, shown, carried out."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class SetUp:
-    """A set-up that was looked at: what is wanted, what is there, and how to get from one to the other.
+    """A set-up: the wanted resources, those that exist in AWS, and the plan from these to those.
 
-    Trust anchor, profile and roles are those of all its parts; each has a vault or bucket of its own.
+    All parts share trust anchor, profile and roles; each part has its own vault or bucket.
     """
 
     cli: Cli
@@ -65,11 +65,11 @@ class SetUp:
         return self.parts[0].wanted
 
     def plan(self) -> Plan:
-        """The steps from here."""
+        """Return the plan: the calls that lead from what exists to what is wanted."""
         return together([self.planner(part.wanted, part.found) for part in self.parts])
 
     def show(self, plan: Plan) -> None:
-        """The plan as the command's result."""
+        """Show the plan as the result of the command."""
         document = describe.plan_document(plan, self.wanted, self.account)
         lines = self.config_lines() if self.planner is diff.to_make else []
         into = [f"would write into the config: {', '.join(lines)}"] if lines else []
@@ -77,7 +77,7 @@ class SetUp:
         self.cli.show(document, "\n".join([*self._lines(plan), *into, *self._notes(plan)]), wraps=True)
 
     def say(self, plan: Plan) -> None:
-        """The plan as a remark, before a question."""
+        """Show the plan on standard error, before the question whether to apply it."""
         for line in [*self._lines(plan), *self._notes(plan)]:
             self.cli.say(line)
 
@@ -104,7 +104,7 @@ class SetUp:
         ]
 
     def carry_out(self) -> None:
-        """Do it, each step told when it is done."""
+        """Carry out the plan; report each call once it is done."""
 
         told: list[PlannedCall] = []
 
@@ -128,7 +128,7 @@ class SetUp:
                 self._remove_note(part.wanted)
 
     def look(self) -> None:
-        """Look what is there; what the config does not name any more only if nothing is to be made."""
+        """Find the resources that exist; those that the config no longer names only if nothing is made."""
         anywhere = self.config.roles_anywhere
         known = (anywhere.trust_anchor_arn, anywhere.profile_arn) if anywhere else ()
         look(self.parts, known=frozenset(known), is_thorough=self.is_thorough)
@@ -156,7 +156,7 @@ class SetUp:
             self.cli.warn(f"cannot remove {note.path}, which is of no use any more: {error.strerror}")
 
     def report(self) -> None:
-        """Return what AWS has now."""
+        """Return the state of the set-up in AWS as the result of the command."""
         plan = self.plan()
         document = describe.plan_document(plan, self.wanted, self.account)
         self.cli.report(
@@ -171,20 +171,20 @@ class SetUp:
         return [describe.ended(plan, destroyed=False), *self._who_deletes()]
 
     def config_lines(self) -> Sequence[str]:
-        """The lines that `write_config` would put into the config, as far as they are known now."""
+        """Return the config lines that `write_config` would write, as far as they are known now."""
         old, new = self._changed(describe.arns(self.parts[0].found))
         known = {line.strip() for line in old.splitlines()}
         return [line.strip() for line in new.splitlines() if line.strip() and line.strip() not in known]
 
     def check_config(self) -> None:
-        """Raise `ConfigError` if the config could not take the ARNs: before anything is made."""
+        """Raise `ConfigError` if the ARNs cannot be written to the config; called before anything is made."""
         unknown = {"trust_anchor_arn": "", "profile_arn": ""}
         old, new = self._changed({**unknown, **describe.arns(self.parts[0].found)})
         if new != old:
             check_writable(self.path)
 
     def write_config(self) -> str | None:
-        """Put what is known now into the config; the path of the old one's copy, None if nothing changed."""
+        """Write the known ARNs to the config; return the path of its backup copy, None if nothing changed."""
         old, new = self._changed(describe.arns(self.parts[0].found))
         if old != self.text:
             raise ConfigError(f"the config {self.path} was changed meanwhile: the ARNs were not put into it")
@@ -198,7 +198,7 @@ class SetUp:
         return old, changed
 
     def try_sessions(self) -> None:
-        """Get credentials for each role that is this certificate's, by the config as it is now."""
+        """Test the set-up: get credentials for each role of this certificate, with the present config."""
         config = load_config(self.path)
         ours, *others = self.wanted.roles
         arns = {ours.arn} | {
@@ -211,7 +211,7 @@ class SetUp:
 
 
 def open_set_up(cli: Cli, mode: str, told: Mapping[str, object]) -> SetUp:
-    """Read the config, ask AWS who we are, and look what is there."""
+    """Read the config, ask AWS for the caller's identity, and look up which resources exist."""
     read = read_set_up(cli, mode, told)
     read.is_thorough = mode != "apply"
     read.look()
@@ -219,7 +219,7 @@ def open_set_up(cli: Cli, mode: str, told: Mapping[str, object]) -> SetUp:
 
 
 def read_set_up(cli: Cli, mode: str, told: Mapping[str, object]) -> SetUp:
-    """Read the config and ask AWS who we are; nothing is looked at."""
+    """Read the config and ask AWS for the caller's identity; resources are not looked up."""
     path = os.path.abspath(find_config(cli.config_path, os.environ))
     text, document = read_config(path), read_document(path)
     tables = vault_tables(document, _text(told, "vault_name"))

@@ -1,4 +1,4 @@
-"""Certificates: the option for the type of their keys, and one as JSON and as lines."""
+"""Certificates as JSON and as lines of text, and the option for the type of their keys."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ key_type_option = click.option(
 
 
 def certificate_document(facts: CertificateFacts) -> Mapping[str, object]:
-    """A certificate as JSON; serials are texts, since 20 bytes do not fit a number in every JSON reader."""
+    """Return a certificate as JSON; serials are text, as not every JSON reader has numbers of 20 bytes."""
     return {
         "subject": facts.subject,
         "issuer": facts.issuer,
@@ -33,7 +33,7 @@ def certificate_document(facts: CertificateFacts) -> Mapping[str, object]:
 
 
 def certificate_lines(facts: CertificateFacts) -> Iterator[str]:
-    """A certificate for people, one line for each fact."""
+    """Return a certificate as text, one line for each property."""
     yield f"subject      {facts.subject}"
     yield f"issuer       {facts.issuer}"
     if facts.names:

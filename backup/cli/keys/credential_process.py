@@ -1,4 +1,4 @@
-"""`nightvault credential-process`: keys for any AWS tool, as `aws_signing_helper` gives them."""
+"""`nightvault credential-process`: AWS keys for any AWS tool, in place of `aws_signing_helper`."""
 
 from __future__ import annotations
 
@@ -93,12 +93,12 @@ class _LazySource:
     make: Callable[[], CredentialSource]
 
     def credentials(self) -> Credentials:
-        """The keys of the source."""
+        """Return keys of the source of credentials."""
         return self.make().credentials()
 
 
 def document(credentials: Credentials | CachedKeys) -> str:
-    """The JSON that AWS tools read (AWS: "Sourcing credentials with an external process")."""
+    """Return the JSON that AWS tools read (AWS: "Sourcing credentials with an external process")."""
     fields = {
         "Version": 1,
         "AccessKeyId": credentials.access_key_id,

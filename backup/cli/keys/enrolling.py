@@ -1,4 +1,4 @@
-"""Shows and asks, for `nightvault key`, before a recovery key enrols a server."""
+"""The questions of `nightvault key enroll`, before a recovery key enrols a server."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _COMPARE = "compare with `nightvault key status` on the server: it must print th
 
 
 def whose_lines(inventory_id: InventoryId, fingerprint: str, ancestors: Sequence[InventoryId]) -> str:
-    """Inventory, signer and ancestors, the same here and there so that people can compare them."""
+    """Return inventory, signer and ancestors as text, in the same form on both machines for comparison."""
     lines = [f"inventory {inventory_id.hex()}", f"signer    {fingerprint}"]
     return "\n".join([*lines, *(f"ancestor  {ancestor.hex()}" for ancestor in ancestors)])
 
 
 def read_text(path: str, most: int) -> str:
-    """The text of a file, or of standard input (`-`). `UsageError`."""
+    """Return the text of a file, or of standard input (`-`). `UsageError`."""
     try:
         if path == "-":
             text = sys.stdin.buffer.read(4 * most).decode()
@@ -47,7 +47,7 @@ def read_text(path: str, most: int) -> str:
 
 
 def show_request(cli: Cli, request: Request, *, asks: bool) -> None:
-    """Show which server a recovery key is to enrol; even with --quiet if a person is asked about it."""
+    """Show which server is to be enrolled; even with --quiet if a question follows."""
     tell = cli.warn if asks else cli.say
     tell(whose_lines(request.inventory_id, request.fingerprint, request.ancestors))
     if not request.signature:
@@ -57,9 +57,9 @@ def show_request(cli: Cli, request: Request, *, asks: bool) -> None:
 
 
 def require_heir(request: Request, heir_of: str | None, words: Sequence[str | None]) -> None:
-    """Refuse a request with ancestors unless a person named the nearest; `words` are those of the command.
+    """Refuse a request with ancestors unless `--heir-of` names the nearest; `words` are the command line.
 
-    Else whoever swaps a request on its way would be somebody's proven heir.
+    Otherwise an attacker who replaces a request on its way would become the proven heir of a server.
     """
     if heir_of is not None and not _BEGINNING.fullmatch(heir_of.lower()):
         raise UsageError(
@@ -83,13 +83,13 @@ def require_heir(request: Request, heir_of: str | None, words: Sequence[str | No
 
 
 def require_yes(cli: Cli, question: str, *, yes: bool) -> None:
-    """Ask, unless --yes answers. `UsageError` for no."""
+    """Ask the question unless --yes was given. `UsageError` if the answer is no."""
     if not yes and not cli.confirm(question):
         raise UsageError("nothing was enrolled: you did not say yes")
 
 
 def write_enrolments(path: str, enrolments: Sequence[Enrolment]) -> None:
-    """Write a new file with an enrolment on each line. `UsageError`."""
+    """Write enrolments to a new file, one on each line. `UsageError`."""
     import json
 
     data = "".join(f"{json.dumps(enrolment.document())}\n" for enrolment in enrolments)
@@ -102,7 +102,7 @@ def write_enrolments(path: str, enrolments: Sequence[Enrolment]) -> None:
 
 
 def confirm_key(cli: Cli, config: Config, enrolment: Enrolment) -> None:
-    """Have a person say that an enrolment key of a known recipient is to be replaced. `UsageError`."""
+    """Ask before the enrolment key of a known recipient is replaced. `UsageError` if the answer is no."""
     from backup.app.rebuilds.enrolling import other_key
 
     known, signed = other_key(enrolment, config), enrolment.signed

@@ -1,4 +1,4 @@
-"""The flags that the commands of `aws_signing_helper` share, and identity and options made of them."""
+"""The flags of `aws_signing_helper` that several commands share; makes identity and session options."""
 
 from __future__ import annotations
 
@@ -74,14 +74,14 @@ _SESSION = (
 
 
 def identity_flags(command: F) -> F:
-    """Give a command the flags that choose certificate and key."""
+    """Add to a command the flags that choose certificate and key."""
     for option in reversed(_IDENTITY):
         command = option(command)
     return command
 
 
 def session_flags(command: F) -> F:
-    """Give a command the flags of a CreateSession, too."""
+    """Add to a command the flags of an identity and of CreateSession."""
     for option in reversed(_SESSION):
         command = option(command)
     return identity_flags(command)
@@ -89,7 +89,7 @@ def session_flags(command: F) -> F:
 
 @dataclass(frozen=True, slots=True)
 class Flags:
-    """The flags as they were given; None or False where they were not."""
+    """The values of the flags; None or False for those that were not given."""
 
     certificate: str | None = None
     private_key: str | None = None
@@ -119,11 +119,11 @@ class Flags:
 
     @property
     def names_identity(self) -> bool:
-        """Whether the identity comes from flags rather than from the config."""
+        """Whether flags name the identity, so that the config's is not used."""
         return any((self.certificate, self.private_key, self.cert_selector))
 
     def check(self) -> None:
-        """Refuse what cannot go together, as the helper does; `UsageError`."""
+        """Raise `UsageError` for flags that exclude each other, as `aws_signing_helper` does."""
         if self.system_store_name is not None:
             raise UsageError(
                 "--system-store-name: certificate stores of the system are on Windows alone",
@@ -138,7 +138,7 @@ class Flags:
 
 
 def identity_of(cli: Cli, flags: Flags) -> IdentityFiles:
-    """The files of the identity, from the flags, else from the config. `UsageError`."""
+    """Return the files of the identity: from the flags, else from the config. `UsageError`."""
     from backup.credentials.identity_paths import IdentityFiles
 
     flags.check()
@@ -183,7 +183,7 @@ def _password(flags: Flags) -> bytes | None:
 
 
 def options_of(cli: Cli, flags: Flags) -> RolesAnywhereOptions:
-    """The options of CreateSession, each from its flag, else from the config; mistakes name the flag."""
+    """Return the options of CreateSession, each from its flag, else from the config; errors name the flag."""
     from backup.credentials.options import RolesAnywhereOptions
 
     known = _known_to_config(cli, flags)
@@ -232,7 +232,7 @@ def _config(cli: Cli) -> Config:
 
 
 def source_of(cli: Cli, flags: Flags, files: IdentityFiles, options: RolesAnywhereOptions) -> RolesAnywhere:
-    """Credentials by CreateSession, through the environment's proxies if a flag or the config says so."""
+    """Return a source of credentials by CreateSession; it uses proxies if a flag or the config says so."""
     from backup.credentials.connection import Connection, open_pool
     from backup.credentials.identity import load_identity
     from backup.credentials.rolesanywhere import RolesAnywhere
@@ -259,7 +259,7 @@ def _tell_of_requests() -> None:
 
 
 def ask_on_terminal() -> Callable[[str], bytes] | None:
-    """A function that asks on the process's terminal, whatever stdin and stdout are; None without one."""
+    """Return a function that asks on the controlling terminal (/dev/tty); None if there is no terminal."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError:

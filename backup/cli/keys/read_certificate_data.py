@@ -38,7 +38,10 @@ def read_certificate_data(cli: Cli, /, **given: Any) -> None:
 
 
 def document(certificate: x509.Certificate) -> Mapping[str, object]:
-    """A certificate in the helper's fields: kind of key, DER in base64, decimal serial, its algorithms."""
+    """Return a certificate as JSON with the fields of `aws_signing_helper`.
+
+    The fields are the type of key, DER in base64, the decimal serial, and the algorithms.
+    """
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
     from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -78,7 +81,7 @@ def _on_tokens(flags: Flags) -> Sequence[TokenCertificate]:
 
 
 def listed(found: Sequence[TokenCertificate]) -> str:
-    """The certificates as the helper lists them: two lines for each."""
+    """Return a list of certificates as `aws_signing_helper` prints it: two lines for each."""
     from cryptography.hazmat.primitives import hashes
 
     from backup.credentials.certificate import name_text

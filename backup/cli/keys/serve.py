@@ -115,10 +115,10 @@ def _publish(token: str, path: str, where: str) -> None:
 
 
 class LocalServer(ThreadingHTTPServer):
-    """A server that no client takes away from the others.
+    """An HTTP server on loopback that a slow or greedy client cannot block.
 
-    So many connections are open at once; where one more comes, the one that has waited longest without a
-    request goes. Whoever sends no whole head within a time is closed, too.
+    The number of connections is limited: a new one replaces the one that has been idle longest. A
+    connection that does not send a whole request head in time is closed.
     """
 
     daemon_threads = True
@@ -132,7 +132,7 @@ class LocalServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), handler)
 
     def verify_request(self, request: Any, _client: Any) -> bool:
-        """Take a connection, if need be in the place of one that waits; False if all others are at work."""
+        """Accept a connection, if necessary in place of an idle one; False if all others are busy."""
         with self._lock:
             if len(self._waiting) + len(self._answering) >= self.most:
                 oldest = next(iter(self._waiting), None)
@@ -143,21 +143,21 @@ class LocalServer(ThreadingHTTPServer):
         return True
 
     def shutdown_request(self, request: Any) -> None:
-        """Forget a connection, and close it."""
+        """Close a connection, and remove it from the list."""
         with self._lock:
             self._waiting.pop(request, None)
             self._answering.discard(request)
             super().shutdown_request(request)
 
     def service_actions(self) -> None:
-        """Close those whose time is over."""
+        """Close connections that have exceeded their time."""
         until = time.monotonic() - self.head_seconds
         with self._lock:
             for request in [request for request, since in self._waiting.items() if since < until]:
                 self._cut(request)
 
     def is_answered(self, request: socket.socket) -> bool:
-        """A whole head has come: note it; False if the connection was given up meanwhile."""
+        """Note that a whole request head has arrived; False if the connection was closed meanwhile."""
         with self._lock:
             if self._waiting.pop(request, None) is None:
                 return False
@@ -165,13 +165,13 @@ class LocalServer(ThreadingHTTPServer):
             return True
 
     def waits(self, request: socket.socket) -> None:
-        """The connection was answered, and may ask again."""
+        """Note that a request was answered, so that the connection is idle again."""
         with self._lock:
             self._answering.discard(request)
             self._waiting[request] = time.monotonic()
 
     def handle_error(self, *_: Any) -> None:
-        """Nothing: a client that went away is nobody's trouble."""
+        """Do nothing: a client that closed its connection is no error."""
 
     def _cut(self, request: socket.socket) -> None:
         """End a connection: its thread, which waits for bytes, then closes it."""
@@ -181,7 +181,7 @@ class LocalServer(ThreadingHTTPServer):
 
 
 def make_server(answer: Answer, port: int, hop_limit: int) -> LocalServer:
-    """A server on 127.0.0.1 that answers by that function. `UsageError` if the port is taken."""
+    """Return a server on 127.0.0.1 that answers requests with `answer`. `UsageError` if the port is taken."""
     try:
         server = LocalServer(port, _handler(answer))
     except OSError as error:
@@ -235,6 +235,6 @@ def _handler(answer: Answer) -> type[BaseHTTPRequestHandler]:
         do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = do_PATCH = do_OPTIONS = _reply  # noqa: N815
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class names it so
-            """Log nothing: requests carry a token."""
+            """Do nothing: request lines are not logged, as requests carry a token."""
 
     return Handler

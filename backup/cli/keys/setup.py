@@ -1,4 +1,4 @@
-"""`nightvault setup`: what AWS needs for this config, shown first, made, looked at, and taken away again."""
+"""`nightvault setup`: shows, makes, checks or removes the AWS resources that this config needs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _OPTIONS = (
 
 
 def set_up_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that say what a set-up is."""
+    """Add to a command the options that describe a set-up."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command

@@ -1,4 +1,4 @@
-"""`nightvault sign-string`: signs a test string, to see that key and certificate belong together."""
+"""`nightvault sign-string`: signs a test string, to test that key and certificate belong together."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def sign_string(cli: Cli, /, form: str, digest: str, **given: Any) -> None:
 
 
 def signed_text(certificate: x509.Certificate) -> bytes:
-    """The bytes that the helper's command signs: a fixed text, `1`, and a hash of the public key."""
+    """Return the bytes that `aws_signing_helper` signs: a fixed text, `1`, and a hash of the public key."""
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 

@@ -1,4 +1,4 @@
-"""`nightvault update`: renews a profile of the AWS credentials file, for tools that read nothing else."""
+"""`nightvault update`: keeps a profile of the AWS credentials file up to date with temporary keys."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def update(cli: Cli, /, profile: str, once: bool, **given: Any) -> None:
 
 
 def credentials_path() -> str:
-    """The path of the credentials file that the AWS tools read."""
+    """Return the path of the credentials file that AWS tools read."""
     named = os.environ.get("AWS_SHARED_CREDENTIALS_FILE")
     home = os.environ.get("HOME") or os.path.expanduser("~")
     return os.path.expanduser(named) if named else os.path.join(home, ".aws", "credentials")
@@ -75,7 +75,7 @@ def _write(cli: Cli, path: str, profile: str, credentials: Credentials) -> datet
 
 
 def write_profile(path: str, profile: str, credentials: Credentials) -> None:
-    """Replace the profile's keys in the file, whole, under a lock that other writers of ours take too."""
+    """Write keys into the profile: the whole file is replaced, under a lock against our other processes."""
     from backup.credentials.serving.profile import with_profile
     from backup.files import file_lock, read_small, write_durably
     from backup.safe_paths import held_folder, make_folders

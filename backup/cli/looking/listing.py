@@ -1,4 +1,4 @@
-"""`nightvault listing`: a vault's own list of its archives, asked for and shown."""
+"""`nightvault listing`: requests a vault's own list of its archives, and shows it."""
 
 from __future__ import annotations
 

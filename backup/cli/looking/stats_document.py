@@ -21,7 +21,7 @@ NIGHTS_SHOWN = 30
 
 
 def stats_document(found: Statistics) -> dict[str, Any]:
-    """Everything, whatever the screen shows of it."""
+    """Return all statistics as a JSON document, whatever part of them the screen shows."""
     return {
         "as_of": found.now,
         "prices": prices_document(found.table),
@@ -34,7 +34,7 @@ def stats_document(found: Statistics) -> dict[str, Any]:
 
 
 def last_nights(nights: Sequence[Night], count: int) -> list[Night]:
-    """The last nights of each job, oldest first."""
+    """Return the newest nights of each job, oldest first."""
     newest: dict[tuple[VaultName, JobName], int] = {}
     kept: list[Night] = []
     for night in reversed(nights):

@@ -1,4 +1,4 @@
-"""Long lists, written row by row without holding them in memory: as lines, or as one JSON document."""
+"""Output of long lists row by row, so that they need little memory: as lines, or as one JSON document."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from backup.cli.support.context import Cli
 
 
 def show_each(cli: Cli, rows: Iterable[tuple[object, str]], *, title: str = "", nothing: str = "") -> int:
-    """Write each row as a line, or with --json all documents as one array; returns the number of rows.
+    """Write each row as a line, or with --json all documents as one array; return the number of rows.
 
-    `title` stands above the first line, `nothing` where there is none.
+    `title` is written above the first line; `nothing` is written if there are no rows.
     """
     if cli.json:
         return show_object({}, "", (document for document, _ in rows))
@@ -33,9 +33,9 @@ def show_object(
     rows: Iterable[object],
     tail: Callable[[], Mapping[str, object]] = dict,
 ) -> int:
-    """One JSON document: `head`, then the rows as an array called `name`, then what `tail` gives by then.
+    """Write one JSON document: `head`, the rows as the array `name`, then the result of `tail`.
 
-    Without a name the array is the document.
+    `tail` is called after the last row. Without a name the document is the array alone.
     """
     from backup.cli.render.render import json_line
 

@@ -1,4 +1,4 @@
-"""`nightvault vaults`: the vaults of the config, as the inventory and as the vaults count them."""
+"""`nightvault vaults`: the vaults of the config, with sizes by the inventory and by the vaults."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def version_document(version: Version, known: Sequence[Snapshot]) -> dict[str, Any]:
-    """A version as JSON, with the first and last snapshot that have it."""
+    """Return a version as JSON, with the first and last snapshot that have it."""
     from backup.cli.render.render import path_document
     from backup.model import EntryKind
 
@@ -33,7 +33,7 @@ def version_document(version: Version, known: Sequence[Snapshot]) -> dict[str, A
 
 
 def numbers_of_jobs(tx: Transaction, series: dict[int, Series], job: JobName | None) -> list[int]:
-    """The numbers of all jobs that have snapshots, or of the one of that name. `UsageError`."""
+    """Return the numbers of all jobs that have snapshots, or of the one called `job`. `UsageError`."""
     from backup.inventory.records.runs import find_job
 
     if job is None:

@@ -1,5 +1,5 @@
-"""Reference of the commands, made from the commands themselves: manual pages and pages of the documentation.
+"""The reference of all commands, generated from their help: manual pages and `docs/commands/`.
 
-`pages` reads what click knows of every command into plain values; `roff` and `markdown` write them. The build
+`pages` reads every command from click into plain values; `roff` and `markdown` write them. The build
 of the wheel makes the manual pages (`hatch_build.py`), `make reference` makes `docs/commands/`.
 """

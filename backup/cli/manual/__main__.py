@@ -10,7 +10,7 @@ from backup.cli.manual.pages import all_pages
 
 
 def write(form: str, directory: str) -> None:
-    """Write every file of a form, and remove those of commands that are gone."""
+    """Write all files of a format, and remove those of commands that no longer exist."""
     files = {"man": roff.files_of, "markdown": markdown.files_of}[form](all_pages())
     os.makedirs(directory, exist_ok=True)
     for name in set(os.listdir(directory)) - set(files):

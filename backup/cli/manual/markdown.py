@@ -12,7 +12,7 @@ _MADE = "<!-- Made from the commands by `make reference`; change their help in b
 
 
 def files_of(pages: Sequence[Page]) -> dict[str, str]:
-    """The files of `docs/commands/` by name."""
+    """Return the contents of the files of `docs/commands/`, by file name."""
     found = {"index.md": _index(pages)}
     for section in SECTIONS:
         of_section = [page for page in pages if page.path and page.section == section]
@@ -21,7 +21,7 @@ def files_of(pages: Sequence[Page]) -> dict[str, str]:
 
 
 def file_of(section: str) -> str:
-    """The file of a group: `keeping-house.md`."""
+    """Return the file name of a group, such as `keeping-house.md`."""
     return f"{section.lower().replace(' ', '-')}.md"
 
 

@@ -1,4 +1,4 @@
-"""Every command as a value: usage, text, options, examples, subcommands."""
+"""The pages of the reference as values: usage, text, options, examples and subcommands of a command."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from backup.cli.support.grouping import HIDDEN, walk
 
 
 class Option(Struct, frozen=True):
-    """An option as its command's help shows it: `-o, --output FILE`, the sentence, default and range."""
+    """An option as the help shows it: `-o, --output FILE`, and its sentence with default and range."""
 
     flags: str
     text: str
 
 
 class Page(Struct, frozen=True):
-    """A command: `path` are the words behind `nightvault`, empty for the program itself."""
+    """A command; `path` are the words after `nightvault`, empty for the program itself."""
 
     path: str
     section: str
@@ -35,12 +35,12 @@ class Page(Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The words that call it, with the program's name."""
+        """The command's full name, such as `nightvault restore resume`."""
         return f"nightvault {self.path}".rstrip()
 
 
 def all_pages() -> list[Page]:
-    """The program, then every command and subcommand, in the order of `nightvault --help`."""
+    """Return the pages of the program and every command, in the order of `nightvault --help`."""
     shown = {name: lazy for name, lazy in COMMANDS.items() if lazy.section != HIDDEN}
     pages = [_page("", main, "", main.short_help or "", list(shown))]
     for name, lazy in shown.items():

@@ -33,7 +33,7 @@ _FILES = (
 
 
 def files_of(pages: Sequence[Page]) -> dict[str, str]:
-    """The manual pages by file name: one a command, its subcommands in it."""
+    """Return the manual pages by file name: one for each command with its subcommands."""
     program, *rest = pages
     found = {"nightvault.1": "\n".join(_program(program, rest)) + "\n"}
     for page in rest:

@@ -1,1 +1,1 @@
-"""Options and arguments of commands in several groups: snapshots, moments, retrievals, what is kept."""
+"""Options and arguments that several groups share: snapshots, times, retrievals, policies."""

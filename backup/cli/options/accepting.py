@@ -1,4 +1,4 @@
-"""`--accept`: a person's answer to catalogs that nothing proves to be this server's."""
+"""The option `--accept`: the admin's answer to catalogs that no key proves to be this server's."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def accept_option(text: str) -> Callable[[Any], Any]:
-    """The option `--accept PACK-ID`, which may be repeated."""
+    """Return the option `--accept PACK-ID`, which may be repeated; `text` is its help."""
     return click.option("--accept", "accepted", multiple=True, metavar="PACK-ID", help=text)
 
 
 def who_answers() -> str:
-    """The person at the terminal, for the record: user, as whom, and host."""
+    """Return who answers, for the record, as `user@effective-user@host`."""
     names = [os.environ.get("SUDO_USER", ""), _user_name(), os.uname().nodename]
     return "@".join(dict.fromkeys(filter(None, names)))
 
@@ -35,7 +35,7 @@ def _user_name() -> str:
 
 
 def accept(cli: Cli, config: Config, vault: VaultName, packs: Sequence[str]) -> None:
-    """Record the answers in this server's inventory. `UsageError` for what nobody asks about."""
+    """Record the answers in the inventory. `UsageError` for a pack that no question is open about."""
     if not packs:
         return
     from contextlib import closing

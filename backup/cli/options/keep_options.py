@@ -1,4 +1,4 @@
-"""The options `--keep-last 7`, `--keep-within 30d` and the like: a policy for one time."""
+"""The options `--keep-last 7`, `--keep-within 30d` and so on: a policy for this one command."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SPANS = {
 
 
 def keep_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options; each arrives as `keep_…`, None or () where it was not given."""
+    """Add the options to a command; its parameters are called `keep_…`, None or () if not given."""
     tags = click.option(
         "--keep-tag", "keep_tags", metavar="TAG[,TAG]", multiple=True, help="Those with these tags."
     )
@@ -37,7 +37,7 @@ def keep_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def policy_of(options: Mapping[str, Any]) -> Policy | None:
-    """The policy of the options; None if none was given. `UsageError`."""
+    """Return the policy that the options describe; None if none was given. `UsageError`."""
     from backup.config import RetentionSettings
     from backup.config.retention import check_count, check_span
 
@@ -62,7 +62,7 @@ def policy_of(options: Mapping[str, Any]) -> Policy | None:
 
 
 def tags_of(option: str, words: str) -> list[str]:
-    """The tags of `a,b`. `UsageError` for one that no snapshot can have."""
+    """Return the tags in a text such as `a,b`. `UsageError` for an invalid tag."""
     from backup.format.marks import tag_fault
 
     tags = [tag.strip() for tag in words.split(",")]

@@ -1,4 +1,4 @@
-"""A point in time as people write it: a day, a time of this machine's zone, or one with an offset."""
+"""Parses times as people write them: a day, a local time, or a time with a UTC offset."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ Say = Callable[[str], None]
 
 
 def parse_moment(text: str, now: datetime, say: Say | None = None) -> datetime:
-    """The aware time of a text; a day alone is its last moment, so that it is included. `UsageError`.
+    """Return the time that a text names, with zone; a day alone means its last moment. `UsageError`.
 
-    Also `yesterday`, `last monday`, `tomorrow`, `next friday`; and `3d` for a time three days ago. A time
-    that no clock here shows is the first one after it that does; `say` is told of that.
+    Accepts `yesterday`, `last monday`, `tomorrow`, `next friday`, and `3d` for a time three days ago. A
+    local time that daylight saving skips becomes the first one after the gap; `say` is called about it.
     """
     words = " ".join(text.lower().split())
     here = now.astimezone()
@@ -78,7 +78,7 @@ def _named_day(words: str, today: date) -> date | None:
 
 
 def parse_until(text: str, now: datetime, say: Say | None = None) -> datetime:
-    """The aware time of a text that may also be a span from now on, such as 3h or 2d. `UsageError`."""
+    """Return the time that a text names; it may be a span from now on, such as 3h or 2d. `UsageError`."""
     match = _SPAN.fullmatch(text.strip())
     if match is None:
         try:

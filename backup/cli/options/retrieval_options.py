@@ -38,7 +38,7 @@ numeric_owner_option = click.option(
 
 
 def keys_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The option `--key`, which may be given several times; `text` is its help."""
+    """Return the option `--key`, which may be repeated; `text` is its help."""
     return click.option("--key", "key_files", metavar="FILE|-", multiple=True, help=text)
 
 
@@ -51,7 +51,7 @@ _KEY_OPTIONS = [
 
 
 def key_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options on keys, tier and money."""
+    """Add to a command the options for recovery keys, tier and limit of cost."""
     for option in reversed(_KEY_OPTIONS):
         function = option(function)
     return function

@@ -28,7 +28,7 @@ job_option = click.option("--job", metavar="NAME", callback=_job, help="Only of 
 
 
 def chosen_job(config: Config, tx: Transaction, name: str | None) -> JobName | None:
-    """The job that `--job` names; None without it. `UsageError` where config and inventory do not know it."""
+    """Return the job that `--job` names; None without it. `UsageError` if config and inventory lack it."""
     if not name:
         return None
     from backup.app.base.known_jobs import known_job
@@ -57,7 +57,7 @@ tag_option = click.option(
 
 
 def split_snapshot_and_path(words: str) -> tuple[str, bytes]:
-    """The snapshot and the absolute path of `SNAPSHOT[:PATH]`; `/` if no path is given. `UsageError`."""
+    """Split `SNAPSHOT[:PATH]` into snapshot and absolute path; the path is `/` by default. `UsageError`."""
     snapshot, _, path = words.partition(":")
     if not snapshot:
         raise UsageError(f"{words!r} names no snapshot", advice=f"write latest:{path or '/'}")
@@ -69,10 +69,10 @@ def split_snapshot_and_path(words: str) -> tuple[str, bytes]:
 
 
 def saved_path(tx: Transaction, snapshot: Snapshot, path: bytes) -> bytes:
-    """A path as the snapshot has it: at or below a source behind a symlink, by where that led then.
+    """Return a path as the snapshot has it: a source that was a symlink is replaced by its target.
 
-    By where it leads now, if that was not recorded. The path itself, where the snapshot has it, or does not
-    have the other either.
+    The target is that of the backup, or today's if it was not recorded. The path is returned unchanged if
+    the snapshot has it, or has neither.
     """
     from backup.inventory.content.entries import entry_at
 
@@ -93,7 +93,7 @@ def saved_path(tx: Transaction, snapshot: Snapshot, path: bytes) -> bytes:
 
 
 def paths_that_choose_job(path: bytes, globs: Sequence[str] = ()) -> list[bytes]:
-    """The absolute paths by which `latest` finds its job: PATH, else the directories of absolute globs."""
+    """Return the paths that choose the job of `latest`: PATH, else the directories of absolute globs."""
     from backup.source.patterns import plain_stem
 
     if path != b"/":

@@ -1,1 +1,1 @@
-"""The commands about the program itself: its version, and completion in a shell."""
+"""The commands about the program itself: `version` and `completion`."""

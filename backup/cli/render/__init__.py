@@ -1,4 +1,4 @@
-"""What is shown: values in words, tables that fit the terminal, bars, progress.
+"""Output of commands: values as text, tables that fit the terminal, charts of bars, progress.
 
 Text from outside reaches a terminal through `render.printable` only.
 """

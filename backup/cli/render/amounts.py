@@ -1,4 +1,4 @@
-"""Options that are amounts of money."""
+"""Parses options that are amounts of money."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def parse_amount(option: str, words: str | None) -> Decimal:
-    """The amount that an option of that name gives; 0 without. `UsageError`."""
+    """Return the amount of money given with an option; 0 if it was not given. `UsageError` names it."""
     from backup.config import parse_money
 
     try:

@@ -1,4 +1,4 @@
-"""Problems as JSON, and for people: each cause once, however many entries it concerns."""
+"""Problems as JSON and as text; the text groups them by cause."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _EXAMPLES = 3
 
 
 def problem_document(problem: Problem) -> dict[str, Any]:
-    """A problem as JSON."""
+    """Return a problem as a JSON document."""
     from backup.cli.render.render import path_document
 
     return {**path_document(problem.path), "kind": str(problem.kind), "detail": problem.detail}
 
 
 def problem_lines(problems: Iterable[Problem], *, most: int = 20) -> list[str]:
-    """The problems in at most `most` lines, and a last one that counts the rest.
+    """Return at most `most` lines about problems, and a last line that counts the rest.
 
-    A cause that few entries met is told of each; one that many met is told once, with the first of them.
+    A cause with few entries has a line for each; one with many entries has one line with the first of them.
     """
     from backup.cli.render.render import shown_path
 

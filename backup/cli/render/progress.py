@@ -1,8 +1,8 @@
-"""The progress of a run, told to a log, a script or nobody, as often as each can read.
+"""The progress of a run: as lines of text, as JSON lines, for a log, or kept for a request.
 
-Three figures tell of a backup: what was seen (read, or found unchanged), what of it went up, and what the
-vault has accepted as whole archives. The time left is that of the slowest; no figure is ever more than all,
-and nothing is done before it is.
+A backup has three figures: bytes seen (read, or found unchanged), bytes uploaded of these, and bytes that
+the vault has accepted as whole archives. The time left is that of the slowest figure. No figure exceeds the
+total, and 100 % is shown only at the end.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 class Logged(Silent):
-    """A progress that logs notes alone."""
+    """A progress that logs notes and ignores figures."""
 
     def note(self, text: str) -> None:
         """Log one line."""
@@ -33,7 +33,7 @@ class Logged(Silent):
 
 
 class Figures:
-    """The figures of a phase so far."""
+    """The current figures of a phase."""
 
     def __init__(self, title: str = "", total: int | None = None, counts: str = "file") -> None:
         self.title, self.counts = title, counts
@@ -41,7 +41,7 @@ class Figures:
         self.files = self.done = self.packed = self.uploaded = self.stored = 0
 
     def expect(self, total: int | None, *, sends: bool) -> None:
-        """Take the expected bytes, and whether the speed is that of sending alone."""
+        """Set the expected bytes, and whether the speed is that of sending alone."""
         self._expected, self._sends = total, sends
 
     def add(self, *, files: int, done: int, packed: int, uploaded: int, stored: int) -> None:
@@ -54,12 +54,12 @@ class Figures:
 
     @property
     def total(self) -> int | None:
-        """The bytes expected; never less than are done, as the last snapshot gives only an estimate."""
+        """The bytes expected; at least those done, as the last snapshot gives only an estimate."""
         return None if self._expected is None else max(self._expected, self.done)
 
     @property
     def share(self) -> float | None:
-        """The share that is done, by the slowest of reading and sending; below 1 before the end."""
+        """The share done, by the slower of reading and sending; below 1 before the end."""
         if not self.total:
             return None
         read = self.done / self.total
@@ -67,7 +67,7 @@ class Figures:
         return min(read * sent, 0.999)
 
     def seconds_left(self, seconds: float) -> float | None:
-        """The time left for the slowest of reading and sending, at its mean rate; None if unknown."""
+        """Return the seconds left for the slower of reading and sending, at its mean rate; None: unknown."""
         if not self.total or not self.done:
             return None
         left = (self.total - self.done) * seconds / self.done
@@ -87,7 +87,7 @@ class Figures:
         return render.rate(moved, seconds) if moved > (_LEAST_SENT if self._sends else 0) else ""
 
     def long(self, seconds: float, *, is_over: bool = False) -> str:
-        """All figures in one line."""
+        """Return all figures in one line."""
         parts = [render.counted(self.files, self.counts) if self.files else ""]
         word = " seen" if self.packed else ""
         if self.done or self.total or self.packed:
@@ -99,7 +99,7 @@ class Figures:
         return ", ".join(part for part in parts if part)
 
     def short(self, seconds: float) -> Iterator[str]:
-        """The figures by weight, for a line that may have no room for all."""
+        """Return the figures, most important first, for a line that may not have room for all."""
         word = "seen " if self.packed else ""
         if self.done or self.total or self.packed:
             yield f"{word}{_pair(self.done, self.total)}"
@@ -127,7 +127,7 @@ def _pair(some: int, whole: int | None) -> str:
 
 
 class Counting(ABC):
-    """Adds figures up, and calls `_draw` once `_pause` seconds have passed since it last did."""
+    """The base of progresses: adds figures up, and calls `_draw` at most every `_pause` seconds."""
 
     _pause = 0.1
     _beats = True  # whether a thread of its own draws, too, as a wait must not be silent
@@ -219,7 +219,7 @@ class Counting(ABC):
 
 
 class Followed(Counting):
-    """A progress that logs notes, and can be asked for its figures, from any thread."""
+    """A progress that logs notes, and gives its figures to any thread on request."""
 
     _beats = False
 
@@ -236,7 +236,7 @@ class Followed(Counting):
             pass
 
     def document(self) -> dict[str, object] | None:
-        """The figures of the phase, as `JsonLines` has them; None between two phases."""
+        """Return the figures of the phase, as `JsonLines` has them; None between two phases."""
         with self._lock:
             return self._figures_document() if self._is_open else None
 
@@ -245,7 +245,7 @@ class Followed(Counting):
 
 
 class PlainLines(Counting):
-    """Lines of text: one every 10 s at first, later at intervals of a tenth of the time so far."""
+    """Lines of text: every 10 s at first, later at intervals of a tenth of the elapsed time."""
 
     _pause = 10.0
 

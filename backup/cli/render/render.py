@@ -1,4 +1,4 @@
-"""Values in the form that people and scripts read: sizes, times, paths, tables, JSON."""
+"""Values as text and as JSON: sizes, times, paths, tables."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _WIDE = 10_000  # columns of a pipe: never break a line for it
 
 
 def rate(count: float, seconds: float) -> str:
-    """The bytes per second; a dash if none is known yet."""
+    """Return a speed in bytes per second as text; a dash if it is not known yet."""
     return f"{size(int(count / seconds))}/s" if seconds > 0 else "-"
 
 
 def time_of(mtime_ns: int) -> str:
-    """A file's modification time like `local_time`; one beyond the calendar as seconds."""
+    """Return a file's modification time as `local_time` does; one outside the calendar as seconds."""
     seconds = mtime_ns // 10**9
     try:
         return local_time(datetime.fromtimestamp(seconds, UTC))
@@ -38,18 +38,18 @@ def time_of(mtime_ns: int) -> str:
 
 
 def shown_archive(archive_id: str | None) -> str | None:
-    """An archive's id for a table: Glacier's have 138 characters, of which 16 identify it."""
+    """Return an archive's id for a table: of the 138 characters of Glacier's ids, 16 are enough."""
     long = archive_id is not None and len(archive_id) > _LONG_ID
     return f"{archive_id[:16]}…" if archive_id is not None and long else archive_id
 
 
 def shown_id(snapshot: SnapshotId) -> str:
-    """The first 8 hex digits of a snapshot's id."""
+    """Return the first 8 hex digits of a snapshot's id."""
     return snapshot[:8]
 
 
 def path_document(path: bytes) -> dict[str, str]:
-    """A path for JSON: `path`, and `path_b64` with the exact bytes where they are not UTF-8."""
+    """Return a path for JSON: `path`, and `path_b64` with the exact bytes if they are not UTF-8."""
     try:
         return {"path": path.decode()}
     except UnicodeDecodeError:
@@ -57,7 +57,7 @@ def path_document(path: bytes) -> dict[str, str]:
 
 
 def json_line(document: object) -> str:
-    """One line of JSON; datetimes as RFC 3339, dataclasses and structs as objects, enums by value."""
+    """Return one line of JSON: datetimes as RFC 3339, dataclasses and structs as objects, enums by value."""
     import msgspec
 
     try:
@@ -70,7 +70,7 @@ def json_line(document: object) -> str:
 
 
 def table(columns: Sequence[object], rows: Iterable[Sequence[object]], *, title: str | None = None) -> Sheet:
-    """A table of `Column`s or mere titles; cells as they are, bytes as paths, None as a dash."""
+    """Return a table; columns are `Column`s or titles; cells that are bytes are paths, None is a dash."""
     from backup.cli.render.tables import Sheet, column_of
 
     cells = [[_cell(value) for value in row] for row in rows]
@@ -78,10 +78,10 @@ def table(columns: Sequence[object], rows: Iterable[Sequence[object]], *, title:
 
 
 def wrapped(text: str, stream: IO[str]) -> str:
-    """The text with lines that fit the terminal behind a stream; as it is where that is none.
+    """Return the text wrapped to the terminal of a stream; unchanged if the stream is no terminal.
 
-    Lines are broken between words, with the indent of their line, and no command in backticks is broken: each
-    can be copied. What a sentence of the program begins, `nightvault: `, goes on two columns further in.
+    Lines are broken between words and keep their indentation. Commands in backticks are not broken, so that
+    they can be copied. Lines that begin with `nightvault: ` continue two columns further in.
     """
     if not stream.isatty():
         return text
@@ -116,9 +116,9 @@ def _width_of(stream: IO[str]) -> int:
 
 
 def print_rich(renderable: Any, stream: IO[str], *, wide: bool = False) -> None:
-    """Print a renderable; no colour and no line breaks of its own where the stream is no terminal.
+    """Print a renderable of rich; without colours and added line breaks if the stream is no terminal.
 
-    On a terminal tables leave out what has no place there, unless they may be `wide`.
+    On a terminal, tables leave out columns that do not fit, unless `wide`.
     """
     from rich.console import Console
 

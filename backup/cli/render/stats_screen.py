@@ -1,4 +1,4 @@
-"""Statistics on a terminal: a vault on one screen, and bars by job, month, age and night, in 80 columns."""
+"""Statistics on a terminal of 80 columns: sums of a vault, and bars by job, month, age and night."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BAR = 24
 
 
 def bar(value: float, most: float, cells: int = BAR) -> str:
-    """A bar as long as `value` is in proportion to `most`, which has so many cells; what is there is seen."""
+    """Return a bar for `value`, where `most` fills all `cells`; a value above 0 is always visible."""
     if value <= 0 or most <= 0:
         return ""
     steps = len(END_BLOCK_ELEMENTS)
@@ -36,7 +36,7 @@ _BAR = Column("", rank=1)
 
 
 def money(amount: Decimal | None, currency: str, mark: str = "") -> str:
-    """An amount rounded up to the cent, as bills are."""
+    """Return an amount of money as text, rounded up to the cent."""
     if amount is None:
         return "no known price"
     if 0 < amount < _CENT:
@@ -45,7 +45,7 @@ def money(amount: Decimal | None, currency: str, mark: str = "") -> str:
 
 
 def vault_sheet(found: Statistics, vault: VaultName) -> Sheet:
-    """A vault's sums, or those of the jobs in it that were asked for: a name and a value on each line."""
+    """Return the sums of a vault, or of the chosen jobs in it: a name and a value on each line."""
     terms, summary = found.terms[vault], found.of_vault(vault)
     jobs = [job for name, job in found.rows.parts if name == vault and job is not None]
     of_jobs = f"job {jobs[0]}" if len(jobs) == 1 else counted(len(jobs), "job")
@@ -122,7 +122,7 @@ def _minimum(found: Statistics, summary: Summary) -> Iterator[tuple[str, str]]:
 
 
 def jobs_sheet(found: Statistics) -> Sheet:
-    """A bar for each job: what its archives take, and what a month of them costs."""
+    """Return a bar for each job: the size of its archives, and their cost a month."""
     rows = [(vault, job, found.of_job(vault, job)) for vault, job in found.rows.parts]
     most = max((summary.all.bytes for _, _, summary in rows), default=0)
     right = [Column(title, right=True, rank=rank) for title, rank in (("archives", 4), ("newest", 3))]
@@ -152,7 +152,7 @@ def _a_month(found: Statistics, vault: VaultName, summary: Summary) -> str | Non
 
 
 def months_sheet(found: Statistics) -> Sheet:
-    """A bar for each month: what was stored in it and is there still, of all vaults and jobs shown."""
+    """Return a bar for each month: bytes stored then that still exist, of all vaults and jobs shown."""
     held: dict[str, Amount] = {}
     for month in months_of(found.rows.stored):
         held[month.month] = held.get(month.month, Amount()) + sum(month.held.values(), Amount())
@@ -165,7 +165,7 @@ def months_sheet(found: Statistics) -> Sheet:
 
 
 def ages_sheet(found: Statistics, vault: VaultName) -> Sheet:
-    """A bar for each age of what is stored in a vault, and what of it is free to delete only later."""
+    """Return a bar for each age of a vault's archives, and the part within its minimum duration."""
     ages = found.of_vault(vault).ages
     most = max((age.held.bytes for age in ages), default=0)
     titles = [Column("archives", right=True, rank=2), Column("stored", right=True), _BAR]
@@ -187,7 +187,7 @@ def ages_sheet(found: Statistics, vault: VaultName) -> Sheet:
 
 
 def nights_sheet(nights: Sequence[Night]) -> Sheet:
-    """A bar for each night: what the jobs shown uploaded, with what was unusual."""
+    """Return a bar for each night: bytes that the jobs shown uploaded, and remarks on unusual nights."""
     of_day: dict[object, list[Night]] = {}
     for night in nights:
         of_day.setdefault(night.day, []).append(night)
@@ -218,7 +218,7 @@ def _unusual_text(nights: Sequence[Night], *, named: bool) -> Iterator[str]:
 
 
 def notes(found: Statistics) -> Iterator[str]:
-    """The prices behind the figures, and those that are not verified for a vault's region."""
+    """Return notes on the prices used, and on those not verified for a vault's region."""
     if all(terms.is_free for terms in found.terms.values()):
         return
     if found.table is None:

@@ -1,4 +1,4 @@
-"""A status for scripts: as JSON, and as the line of a Nagios plugin with its own exit codes."""
+"""The status for scripts: as JSON, and as the output of a Nagios plugin with its exit codes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _WORDS = {OK: "OK", WARNING: "WARNING", CRITICAL: "CRITICAL", UNKNOWN: "UNKNOWN"
 
 
 def status_document(status: Status) -> dict[str, Any]:
-    """A status as JSON."""
+    """Return a status as a JSON document."""
     certificate = status.certificate
     return {
         "as_of": status.now,
@@ -65,7 +65,7 @@ def status_document(status: Status) -> dict[str, Any]:
 
 
 def proof_document(proof: Proof) -> dict[str, Any]:
-    """What was ever proven, as JSON: bytes and shares."""
+    """Return how much was ever read back and opened, as JSON: bytes and shares."""
     return {
         "bytes": proof.bytes,
         "read_back": proof.read_back,
@@ -145,7 +145,7 @@ def _vault(vault: VaultStatus) -> dict[str, Any]:
 
 
 def nagios_lines(status: Status) -> tuple[int, str]:
-    """The exit code and the lines of a plugin: state and text, what is measured, then each concern."""
+    """Return the exit code and lines of a Nagios plugin: state, text and performance data, then concerns."""
     code = _CODES[status.worst]
     texts = [_plain(concern.text) for concern in status.concerns]
     first = texts[0] if texts else f"all is well with {counted(len(status.jobs), 'job')}"
@@ -155,7 +155,7 @@ def nagios_lines(status: Status) -> tuple[int, str]:
 
 
 def nagios_unknown(message: str) -> str:
-    """The line of a plugin that could not find out."""
+    """Return the line of a Nagios plugin for the state UNKNOWN."""
     return f"{_WORDS[UNKNOWN]}: {_plain(message)}"
 
 

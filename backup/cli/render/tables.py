@@ -1,4 +1,4 @@
-"""Tables that fit the terminal: columns of least rank are cut, then left out, before a line breaks."""
+"""Tables that fit the terminal: columns are cut or left out, so that no line is broken."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _FOLDED = 20  # cells that a column is left at least which may break its lines
 
 
 class Column(Struct, frozen=True):
-    """A table's column; `right` for numbers, `folds` where a long text may break.
+    """A table's column; `right` aligns numbers, `folds` lets a long text break over lines.
 
-    Where there is no room, columns are cut down to `least` cells, and of those with a `rank` the highest are
-    left out first; a `rank` of 0 always stays.
+    Without room, columns are cut down to `least` cells; then those with the highest `rank` are left out
+    first. A column of `rank` 0 always stays.
     """
 
     title: str
@@ -31,26 +31,26 @@ class Column(Struct, frozen=True):
 
 
 class Sheet(Struct, frozen=True):
-    """A table's columns and cells, which are texts, maybe of several lines."""
+    """A table's columns and cells; a cell is a text of one or more lines."""
 
     columns: Sequence[Column]
     rows: Sequence[Sequence[str]]
     title: str | None = None
 
     def widths(self) -> list[int]:
-        """The cells that each column takes."""
+        """Return the width of each column, in terminal cells."""
         cells = zip([column.title for column in self.columns], *self.rows, strict=True)
         return [
             max(cell_len(line) for text in column for line in (text.splitlines() or [""])) for column in cells
         ]
 
     def left_out(self, width: int) -> list[str]:
-        """The titles of the columns that have no place in so many cells."""
+        """Return the titles of the columns that do not fit into a width of so many cells."""
         kept = {place for place, _ in self._fitted(width)}
         return [column.title for place, column in enumerate(self.columns) if place not in kept]
 
     def fitted(self, width: int) -> Table:
-        """The table of rich that is no wider, if there is one."""
+        """Return the table of rich with the columns that fit into the width."""
         from rich.table import Table
         from rich.text import Text
 
@@ -114,5 +114,5 @@ def _cut_lines(text: str, cells: int) -> Iterator[str]:
 
 
 def column_of(given: object) -> Column:
-    """The column, or a plain one with that title."""
+    """Return the column; for a text a plain column with that title."""
     return given if isinstance(given, Column) else Column(str(given))

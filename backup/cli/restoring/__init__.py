@@ -1,1 +1,1 @@
-"""The commands that bring something back: `restore`, `dump`, `restores`, `rebuild`, with their screens."""
+"""The commands that restore: `restore`, `dump`, `restores`, `rebuild`, with their screens."""

@@ -1,4 +1,4 @@
-"""`rebuild --dry-run`: carries out a drill of a rebuild, and shows what came of it."""
+"""`rebuild --dry-run`: runs a drill of a rebuild, and shows its result."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _EXITS = {Outcome.DONE: ExitCode.DONE, Outcome.PARTIAL: ExitCode.PARTIAL, Outcom
 def run_drill(
     cli: Cli, config: Config, wish: Wish, vault: VaultName, keys: Sequence[RecoveryKey], *, stays: bool
 ) -> None:
-    """Carry out a drill, show what came of it, and end with its exit code."""
+    """Run a drill of a rebuild, show its result, and end the command with its exit code."""
     from backup.app.base.opened import opened
     from backup.app.rebuilds.drills import RebuildDrill, outcome_of, rebuild_quotes
     from backup.cli.support.telling import telling

@@ -1,4 +1,4 @@
-"""The options that choose what a restore takes and what it may replace, and the questions before it does."""
+"""Options that choose the files of a restore and what it may replace, and the questions before it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _OPTIONS = [
 
 
 def choice_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that choose files and say what may be replaced."""
+    """Add to a command the options that choose files and say what may be replaced."""
     for option in reversed(_OPTIONS):
         function = option(function)
     return function
@@ -63,7 +63,7 @@ def made_choice(
     numeric_owner: bool,
     output: str = "",  # one of `Output`
 ) -> Choice:
-    """The choice that the options make. `UsageError` for a pattern that cannot be read."""
+    """Return the choice that the options describe. `UsageError` for an invalid pattern."""
     from backup.errors import ConfigError
     from backup.restorer.selection.choice import Choice, Output, Overwrite, Sieve
 
@@ -84,17 +84,17 @@ def made_choice(
 
 
 class NamedPath(Struct, frozen=True):
-    """One of the given PATHs: as an absolute path, and as an absolute glob in case it has wildcards."""
+    """A PATH argument: as an absolute path, and as an absolute glob in case it has wildcards."""
 
     path: bytes
     glob: str
 
 
 def chosen_paths(base: bytes, paths: Sequence[str]) -> list[NamedPath]:
-    """The PATHs as they are in the snapshot; relative ones are below `base`, and none may lead out of it.
+    """Return the PATHs as absolute paths; relative ones are below `base`. `UsageError` if one leaves it.
 
-    Globs mean what they mean to `find`, below `base`: without a slash they are asked of names, with one of
-    paths from any directory on, or from the root if they begin with one.
+    Globs work as for `find`, below `base`: without a slash they match names; with a slash they match paths
+    from any directory on, or from the root if they begin with a slash.
     """
     found: list[NamedPath] = []
     stem = base.rstrip(b"/") + b"/"
@@ -109,7 +109,7 @@ def chosen_paths(base: bytes, paths: Sequence[str]) -> list[NamedPath]:
 
 
 def with_paths(tx: Transaction, snapshot: Snapshot, choice: Choice, paths: Sequence[NamedPath]) -> Choice:
-    """The choice with those paths; one with wildcards is a glob, unless an entry has that very name."""
+    """Return the choice with the paths; one with wildcards is a glob, unless an entry has that name."""
     import msgspec
 
     from backup.inventory.content.entries import entry_at
@@ -127,9 +127,9 @@ def with_paths(tx: Transaction, snapshot: Snapshot, choice: Choice, paths: Seque
 
 
 def tell_unmet(cli: Cli, plan: RestorePlan) -> None:
-    """Warn of patterns and paths that match nothing, and of what is left alone at the target.
+    """Warn of patterns and paths that match nothing, and of entries at the target that are left alone.
 
-    `UsageError` if patterns leave nothing to restore.
+    `UsageError` if patterns exclude everything.
     """
     some, chosen = plan.selection, plan.choice
     if chosen.exclude and not some.names and not some.directories:
@@ -147,10 +147,10 @@ def tell_unmet(cli: Cli, plan: RestorePlan) -> None:
 
 
 def confirm_changes(cli: Cli, plan: RestorePlan, *, in_place: bool, yes: bool, overwrite: str | None) -> None:
-    """Ask before files are replaced or removed; `UsageError` where nobody can say yes to what needs it.
+    """Ask before files are replaced or removed; `UsageError` if the answer is no, or nobody can answer.
 
-    Replacing needs no yes with `--overwrite`, nor outside of a restore in place: the latter is asked for on a
-    terminal, and elsewhere only warned of, until 1.0.
+    Replacing needs no answer with `--overwrite`. Outside of a restore in place it is asked about on a
+    terminal only; elsewhere there is only a warning, until 1.0.
     """
     from backup.cli.render.render import counted, shown_path
 
@@ -176,7 +176,7 @@ def confirm_changes(cli: Cli, plan: RestorePlan, *, in_place: bool, yes: bool, o
 
 
 def confirm_way(cli: Cli, way: Way, *, yes: bool) -> None:
-    """Say who could put another directory in the target's place, and ask. `UsageError` without a yes."""
+    """Warn of users who could replace the target directory, and ask. `UsageError` without a yes."""
     from backup.cli.render.render import shown_path
 
     if not way.risks:

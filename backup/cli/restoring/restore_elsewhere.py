@@ -1,4 +1,4 @@
-"""A restore that is begun anew where the vault lacks an archive, and what it held is kept in another, too."""
+"""Begins a restore; if the vault lacks an archive, begins again with copies from other archives."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class BegunRestore(NamedTuple):
-    """A restore whose first requests were made, with its plan and the retrievals as they stand."""
+    """A restore whose first retrievals were requested, with its plan and the state of the retrievals."""
 
     restore: Restore
     plan: RestorePlan
@@ -33,11 +33,11 @@ def begin_and_ask(
     place: RestoreTarget | None = None,
     began: Callable[[Restore, RestoreContext], None] = lambda *_: None,
 ) -> BegunRestore:
-    """Begin a restore and ask for what it needs, around archives that the vault says it does not have.
+    """Begin a restore and request its retrievals; begin again if the vault lacks an archive with a copy.
 
-    The recovery key is at hand now, and the copies' keys have to be opened by it. What was asked for before
-    serves the new restore, too, so nothing is paid twice. `place` is the record of the target. `began` is
-    called before anything is asked for. The report of the last one names what the first ones could not have.
+    Copies need the recovery key, which is at hand only now. Retrievals requested before serve the new
+    restore, too, so nothing is paid twice. `place` is the record of the target. `began` is called before
+    anything is requested. The last restore's report names what the earlier ones did not find.
     """
     from backup.app.base.state import State
     from backup.inventory.records.restore_state import note_elsewhere

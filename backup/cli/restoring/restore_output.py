@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def restore_document(report: RestoreReport) -> dict[str, Any]:
-    """A report as JSON."""
+    """Return the report of a restore as a JSON document."""
     from backup.cli.render.render import path_document
 
     problems = [problem_document(problem) for problem in report.problems]
@@ -31,7 +31,7 @@ def restore_document(report: RestoreReport) -> dict[str, Any]:
 
 
 def show_waiting(cli: Cli, begun: Restore, known: Sequence[Retrieval], report: RestoreReport) -> None:
-    """Tell what a restore waits for and until when; ends the command with exit code 17."""
+    """Show what a restore waits for, and how long it may take; end the command with exit code 17."""
     from backup.app.money.expected_times import hours_of
     from backup.cli.render.render import counted
 
@@ -49,7 +49,7 @@ def show_waiting(cli: Cli, begun: Restore, known: Sequence[Retrieval], report: R
 
 
 def show_restored(cli: Cli, report: RestoreReport) -> None:
-    """Tell what was restored and what was not; ends the command with exit code 3 if not all was."""
+    """Show what was restored and what was not; end the command with exit code 3 if something is missing."""
     from backup.cli.render.render import counted, duration, shown_id, shown_path, size
     from backup.inventory.records.runs import Outcome
     from backup.model import SnapshotId

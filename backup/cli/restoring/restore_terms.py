@@ -1,4 +1,4 @@
-"""The terms on which a restore or a dump retrieves: keys, tier, limit of cost; and its beginning by them."""
+"""The terms of a restore or dump: recovery keys, tier, limit of cost; and its begin within that limit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RetrievalTerms:
-    """The values of `key_options` and `capacity_option`, as they were given."""
+    """The values of the options of `key_options` and `capacity_option`, as they were given."""
 
     key_files: tuple[str, ...]
     passphrase_files: tuple[str, ...]
@@ -29,12 +29,12 @@ class RetrievalTerms:
 
     @classmethod
     def taken_from(cls, given: dict[str, Any]) -> RetrievalTerms:
-        """The terms among a command's options, which are removed from `given`."""
+        """Take the terms out of a command's options `given`, and return them."""
         return cls(**{field.name: given.pop(field.name) for field in fields(cls)})
 
     @cached_property
     def keys(self) -> list[RecoveryKey]:
-        """The recovery keys, read or asked for once."""
+        """Return the recovery keys; they are read, or typed by the user, once."""
         return read_keys(self.key_files, self.passphrase_files)
 
 
@@ -46,7 +46,7 @@ def begin_within_limit(
     terms: RetrievalTerms,
     place: RestoreTarget | None = None,
 ) -> Restore:
-    """The restore of that plan, begun and recorded, unless it would cost too much. `LimitRefusedError`."""
+    """Begin and record the restore of a plan. `LimitRefusedError` if it would cost more than the limit."""
     from backup.app.money.prices import gap_for, price_of
     from backup.cli.support.quoting import hold_to_limit, limit_of, quotes_of
     from backup.restorer.restore import begin_restore

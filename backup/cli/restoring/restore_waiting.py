@@ -1,4 +1,4 @@
-"""Waiting for what a restore or a dump asked for."""
+"""Waits for the retrievals of a restore or dump."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def telling_what_stays(cli: Cli, begun: Restore) -> Iterator[None]:
-    """Say with an error that the restore stays recorded: a daemon goes on with it, and may pay for that."""
+    """If the body fails, warn that the restore stays open: a daemon continues it, which may cost money."""
     from backup.errors import NightvaultError, RetrievalNotReadyError
     from backup.restorer.selection.choice import Choice
 
@@ -38,7 +38,7 @@ def telling_what_stays(cli: Cli, begun: Restore) -> Iterator[None]:
 
 
 def expected_of(cli: Cli, begun: Restore, known: Sequence[Retrieval]) -> Expected | None:
-    """The time at which all that a restore waits for is expected; None if nobody knows."""
+    """Return the time at which all retrievals of a restore are expected to be ready; None if unknown."""
     from backup.app.money.expected_times import expected
 
     return expected(cli.config().vault(begun.vault), known)
@@ -53,7 +53,7 @@ def wait_until_readable(
     *,
     wait: bool,
 ) -> Sequence[Retrieval]:
-    """The retrievals of a restore once they are readable, or as they are if the command does not wait.
+    """Return the retrievals of a restore once they are readable; without `wait` as they are now.
 
     A vault that answers at once is always waited for.
     """

@@ -1,6 +1,6 @@
-"""`nightvault restores`: the open restores, with what each waits for and when its outputs expire.
+"""`nightvault restores`: the open restores, what each waits for, and when its retrieved data expires.
 
-For those that the daemon does not go on with, the reason is shown, and how to go on.
+For a restore that the daemon does not continue, it shows the reason, and the command that does.
 """
 
 from __future__ import annotations

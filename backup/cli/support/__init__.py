@@ -1,6 +1,6 @@
-"""What all commands share: the context they are given, how they are found and parsed, and how they fail.
+"""Code that all commands share: their context, how they are found and parsed, errors, waiting, logs.
 
-Begin with `context.py`, which every command is given; `grouping.py` finds and parses commands, and
+Begin with `context.py`, the context of every command; `grouping.py` finds and parses commands, and
 `failures.py` turns errors into exit codes, in one place. Only `waiting.py` polls a vault; `quoting.py` shows
 what a restore costs. Nothing here imports a command.
 """

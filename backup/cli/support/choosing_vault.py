@@ -1,4 +1,4 @@
-"""The vaults that a command works with: the one that is named, the only one that it can be, or all."""
+"""Chooses the vaults that a command works on: the named vault, the only possible one, or all."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ vaults_option = click.option(
 def choose_vault(
     config: Config, name: str | None, *, among: Sequence[str] | None = None, advice: str = "say --vault NAME"
 ) -> VaultSettings:
-    """The vault called `name`, or the only one of `among` (all of the config by default) without a name.
+    """Return the vault called `name`; without a name the only one of `among` (default: all of the config).
 
-    `UsageError` if there is none of that name, or several to choose from.
+    `UsageError` if there is no such vault, or several to choose from.
     """
     if name is None:
         names = [vault.name for vault in config.vaults] if among is None else among
@@ -44,12 +44,12 @@ def choose_vault(
 
 
 def choose_vaults(config: Config, name: str | None) -> Sequence[VaultSettings]:
-    """The vault called `name`, or all of the config without a name. `UsageError` if there is none."""
+    """Return the vault called `name`, or all of the config without a name. `UsageError` if there is none."""
     return config.vaults if name is None and config.vaults else [choose_vault(config, name)]
 
 
 class Result(Struct, frozen=True):
-    """What a command did, in one vault: document, exit code, text (a rich renderable), remarks on stderr."""
+    """The result of a command in one vault: JSON document, exit code, text (for rich), remarks on stderr."""
 
     document: dict[str, Any]
     exit_code: ExitCode
@@ -58,7 +58,7 @@ class Result(Struct, frozen=True):
 
 
 def show_result(cli: Cli, result: Result) -> None:
-    """Show what a command did; ends it with the exit code."""
+    """Show the result of a command, and end the command with its exit code."""
     if cli.json:
         cli.show(result.document)
     _show_to_people(cli, result)
@@ -73,10 +73,11 @@ def in_vaults(
     *,
     wait: bool = False,
 ) -> None:
-    """Work in one vault after the other; if one fails, the others are done all the same.
+    """Call `work` for one vault after the other, also if one of them fails, and show the results.
 
-    `work` is told whether it stays until its vault has answered: with `wait` it does, once all were asked.
-    Ends the command with the worst exit code; the document is a list if there are several vaults.
+    Its second argument says whether to wait until the vault has answered: with `wait`, all vaults are asked
+    first, then each is waited for. Ends the command with the worst exit code; for several vaults the JSON
+    document is a list.
     """
     if len(vaults) == 1:
         show_result(cli, work(vaults[0], wait))
@@ -118,7 +119,7 @@ def _failed(cli: Cli, name: str, error: NightvaultError) -> dict[str, Any]:
 
 
 def open_vault(cli: Cli, name: str) -> Vault:
-    """The vault of that name, with the rights of a backup."""
+    """Open the vault of that name, with the permissions of a backup."""
     from backup.app.base.vaults import Purpose, make_vault
 
     return make_vault(cli.config(), name, Purpose.BACKUP, cli.clock)

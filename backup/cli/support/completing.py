@@ -1,4 +1,4 @@
-"""What a shell completes a parameter to: decided by the parameter's metavar, so that new commands take part.
+"""Completion of arguments in a shell: the metavar of a parameter decides what completes it.
 
 `JOB`, `VAULT`, `SNAPSHOT`, `SNAPSHOT:PATH`, `PATH` and open restores are looked up in config and inventory;
 `FILE` and `DIR` are the shell's own business. Nothing here may fail or be slow: what cannot be looked up
@@ -27,7 +27,7 @@ _Lookup = Callable[[click.Context, str], list[CompletionItem]]
 
 
 def complete_parameters(command: click.Command) -> None:
-    """Give each parameter that takes a text the completion of its metavar."""
+    """Add to each text parameter of a command the completion that belongs to its metavar."""
     for param in command.params:
         lookup = lookup_of(param)
         if lookup is not None and type(param.type) is StringParamType:
@@ -35,7 +35,7 @@ def complete_parameters(command: click.Command) -> None:
 
 
 def lookup_of(param: click.Parameter) -> _Lookup | None:
-    """What completes a parameter; None if nothing does."""
+    """Return the function that completes a parameter; None if there is none."""
     for name in (*param.opts, str(param.name)):
         if name in _BY_NAME:
             return _BY_NAME[name]
@@ -43,7 +43,7 @@ def lookup_of(param: click.Parameter) -> _Lookup | None:
 
 
 def plain_metavar(param: click.Parameter) -> str:
-    """A parameter's metavar without how often it comes, and `-`: `[JOB]...` is `JOB`, `FILE|-` is `FILE`."""
+    """Return a parameter's metavar without decorations: `[JOB]...` is `JOB`, `FILE|-` is `FILE`."""
     metavar = (param.metavar or str(param.name).upper()).removesuffix("...").removesuffix("|-")
     return metavar.strip("[]") if metavar.startswith("[") else metavar
 
@@ -60,7 +60,7 @@ class _Completed(StringParamType):
         param: click.Parameter,  # noqa: ARG002  click's signature
         incomplete: str,
     ) -> list[CompletionItem]:
-        """What the text may become; nothing if that cannot be found out."""
+        """Return the completions of a text; none if the look-up fails."""
         try:
             return self._lookup(ctx, incomplete)
         except Exception:  # noqa: BLE001  somebody is typing: no error is worth a line in between

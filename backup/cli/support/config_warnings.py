@@ -1,4 +1,4 @@
-"""Warnings about a config that has no mistake, as `config check` and `begin` tell them."""
+"""Warnings about a valid config, as `config check` and `begin` show them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def warnings_of(read: Config, places: Places | None = None) -> Iterator[str]:
-    """Warnings about what is no mistake but doubtful, such as files that others can read or change.
+    """Yield warnings about valid but doubtful settings, such as files that others can read or change.
 
-    `places`: those of the config that were looked at already.
+    `places`: paths of the config that were examined already.
     """
     from backup.app.base.vaults import SET_UP
     from backup.config import warnings_of_limits
@@ -68,7 +68,7 @@ def _warnings_of_places(read: Config, places: Places | None) -> Iterator[str]:
 
 
 def gaps_of(read: Config) -> Iterator[str]:
-    """Warnings about what is missing, or was written otherwise than meant."""
+    """Yield warnings about settings that are missing, or probably not what was meant."""
     if not read.vaults:
         yield "there is no [[vault]], so nothing can be stored"
     if not read.jobs:

@@ -1,4 +1,4 @@
-"""The context of a command: global options, config, and output to people and scripts."""
+"""The context of a command: global options, config, and its output for people and scripts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LOST = (
 
 
 class Cli:
-    """One run of the program; JSON documents and tables go to stdout, all other text to stderr."""
+    """The context of one command; JSON documents and tables go to stdout, all other text to stderr."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Cli:
         return SystemClock()
 
     def config(self, *, warns: bool = True) -> Config:
-        """The config file, found and read once; told if others can change it. `ConfigError`."""
+        """Return the config, found and read once; warn if other users can change it. `ConfigError`."""
         if self._config is None:
             from backup.config import find_config, load_config
 
@@ -66,7 +66,7 @@ class Cli:
         return self._config
 
     def retry_limit(self, *, has_answered: bool = False) -> RetryLimit:
-        """The time to try to reach a vault, as --patience gives it. `UsageError`."""
+        """Return how long to retry when a vault does not answer, from --patience. `UsageError`."""
         from backup.config import parse_duration
         from backup.transfer.retry import RetryLimit
 
@@ -81,14 +81,14 @@ class Cli:
 
     @property
     def known_state_dir(self) -> str | None:
-        """The state directory if the config was read already; reads nothing."""
+        """Return the state directory if the config was read already; reads no file."""
         return None if self._config is None else self._config.state_dir
 
     def show(self, document: object, text: object = None, *, wraps: bool = False) -> None:
-        """The command's result: `document` as a line of JSON with --json, else `text` (a rich renderable).
+        """Write the command's result: `document` as a line of JSON with --json, else `text` (for rich).
 
         `document` may hold dataclasses, structs, datetimes and enums; bytes paths go through
-        `render.path_document`. Sentences are to be broken between words: `wraps`.
+        `render.path_document`. `wraps` breaks long lines of text between words.
         """
         from backup.cli.render import render
 
@@ -101,21 +101,21 @@ class Cli:
             render.print_rich(text, sys.stdout, wide=self.wide)
 
     def report(self, document: object, text: object = None, *, wraps: bool = False) -> None:
-        """Like `show`, but for success: with --quiet only a script is told."""
+        """Write the result of a success like `show`; with --quiet only the JSON document is written."""
         if self.json or not self.quiet:
             self.show(document, text, wraps=wraps)
 
     def say(self, text: str) -> None:
-        """A remark, unless --quiet."""
+        """Write a remark to stderr, unless --quiet."""
         if not self.quiet:
             self._remark(text, "INFO")
 
     def warn(self, text: str) -> None:
-        """A remark that is shown even with --quiet."""
+        """Write a warning to stderr, even with --quiet."""
         self._remark(text, "WARNING")
 
     def error(self, text: str) -> None:
-        """The words for what ended a command, or a part of it."""
+        """Write the error that ended a command, or a part of it."""
         self._remark(text, "ERROR")
 
     def _remark(self, text: str, level: str) -> None:
@@ -136,7 +136,7 @@ class Cli:
 
     @property
     def is_logged(self) -> bool:
-        """Whether remarks are lines of a log: in systemd's journal, or where JSON lines are configured."""
+        """Whether remarks are written as log lines: to systemd's journal, or as configured JSON lines."""
         if self._config is None and "JOURNAL_STREAM" not in os.environ:
             return False
         from backup.cli.support import logs
@@ -149,7 +149,7 @@ class Cli:
         return self._logged_as is not None
 
     def progress(self) -> Progress:
-        """A bar on a terminal, else a line now and then; JSON lines with --json --verbose."""
+        """Return the progress to use: a bar on a terminal, else lines; JSON lines with --json --verbose."""
         from backup.app.restores.silence import Silent
         from backup.cli.render import progress
 
@@ -167,11 +167,11 @@ class Cli:
 
     @property
     def can_ask(self) -> bool:
-        """Whether a question can be asked."""
+        """Whether a question can be asked on a terminal."""
         return sys.stdin.isatty()
 
     def confirm(self, question: str, *, option: str | None = "--yes") -> bool:
-        """Ask on the terminal; `UsageError` where nobody can answer, which names the option that says yes."""
+        """Ask a yes/no question; without a terminal raise `UsageError`, which names the option to use."""
         if not self.can_ask:
             raise UsageError(
                 f"nobody is there to answer: {question}",

@@ -1,10 +1,10 @@
-"""Standard error of what runs for years: nobody waits for its reader.
+"""Standard error for daemons: a write never blocks, even if the reader of the stream hangs.
 
-    write_unread()              # sys.stderr from now on, until the process ends
-    drain(0.5)                  # whether all is written that this process wrote there
+    write_unread()              # replaces sys.stderr until the process ends
+    drain(0.5)                  # waits up to 0.5 s; whether everything is written
 
-A pipe whose reader hangs, a terminal that was stopped, a full socket: each would hold up whoever logs, with
-all locks that it has. Here a thread of its own writes. What does not fit into its queue is dropped and
+A pipe whose reader hangs, a stopped terminal or a full socket would block the thread that logs, with all
+locks that it holds. Here a separate thread writes. Lines that do not fit into its queue are dropped and
 counted; the count is logged as soon as there is room again.
 """
 
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 class Outlet:
-    """Writes pieces in order, in a thread of its own; what does not fit into `most` bytes is dropped."""
+    """A queue of at most `most` bytes that a thread writes in order; pieces that do not fit are dropped."""
 
     def __init__(self, most: int = MOST_WAITING) -> None:
         self._most = most
@@ -44,9 +44,9 @@ class Outlet:
         self._thread: threading.Thread | None = None
 
     def put(self, write: Callable[[], object], size: int) -> None:
-        """Have a piece of so many bytes written; returns at once.
+        """Queue a piece of `size` bytes, which the thread writes by calling `write`; return at once.
 
-        `write` may wait for ever; an OSError of it counts as a piece that was dropped.
+        `write` may block for ever; a piece whose `write` raises OSError counts as dropped.
         """
         with self._news:
             if self._size + size > self._most:
@@ -62,7 +62,7 @@ class Outlet:
                     self._thread = thread
 
     def drain(self, seconds: float) -> bool:
-        """Wait until all is written, for so long at most; whether it is."""
+        """Wait up to `seconds` until everything is written; return whether it is."""
         with self._news:
             return self._news.wait_for(lambda: not self._size, seconds)
 
@@ -97,17 +97,17 @@ class _Lines(io.RawIOBase):
         self._outlet, self._descriptor = outlet, descriptor
 
     def write(self, text: ReadableBuffer, /) -> int:
-        """Take it all, at once."""
+        """Queue all bytes, and return at once."""
         piece = bytes(text)
         self._outlet.put(partial(_write_all, self._descriptor, piece), len(piece))
         return len(piece)
 
     def writable(self) -> bool:
-        """Yes."""
+        """Return True, as the class of streams requires."""
         return True
 
     def fileno(self) -> int:
-        """The descriptor itself."""
+        """Return the descriptor that is written to."""
         return self._descriptor
 
     def isatty(self) -> bool:
@@ -116,7 +116,7 @@ class _Lines(io.RawIOBase):
 
 
 def unread_stream(descriptor: int, outlet: Outlet = OUTLET) -> io.TextIOWrapper:
-    """A text stream to a descriptor whose writers never wait, line by line."""
+    """Return a line-buffered text stream to a descriptor, whose writes never block."""
     return io.TextIOWrapper(
         _Lines(outlet, descriptor),  # type: ignore[arg-type]  # as Python itself has it with `-u`
         encoding="utf-8",
@@ -126,7 +126,7 @@ def unread_stream(descriptor: int, outlet: Outlet = OUTLET) -> io.TextIOWrapper:
 
 
 def write_unread() -> None:
-    """Make standard error such a stream, for all that this process writes from now on."""
+    """Replace standard error by such a stream, until the process ends."""
     try:
         descriptor = sys.stderr.fileno()
     except (OSError, ValueError):  # something that holds up nobody stands in its place
@@ -137,7 +137,7 @@ def write_unread() -> None:
 
 @atexit.register
 def drain(seconds: float = _LAST_SECONDS) -> bool:
-    """Give the reader so many seconds to take what waits; whether it has."""
+    """Wait up to `seconds` until everything is written to standard error; return whether it is."""
     return OUTLET.drain(seconds)
 
 

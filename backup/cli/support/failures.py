@@ -1,4 +1,4 @@
-"""Errors as exit codes and sentences; this is the only place where they become either."""
+"""Turns errors into exit codes and messages; the only place that does."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _MEMORY_ADVICE = "raise what limits it (ulimit -v, MemoryMax), lower limits.memo
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error as it is told; `kind` is a stable word for scripts."""
+    """An error as it is shown; `kind` is a stable word for scripts."""
 
     kind: str
     message: str
@@ -52,7 +52,7 @@ class Failure:
 
 
 def run_to_exit_code(run: Callable[[], object], cli: Cli, words: Sequence[str]) -> int:
-    """Run a command; the exit code is the number it returns (0 for none) or its error's."""
+    """Run a command; return the exit code: the number that it returns (0 for none), or its error's."""
     try:
         with _signals_interrupt(), about():
             result = run()
@@ -66,7 +66,7 @@ def run_to_exit_code(run: Callable[[], object], cli: Cli, words: Sequence[str]) 
 
 
 def failure_of(error: BaseException, words: Sequence[str] = ()) -> Failure | None:
-    """The failure to tell of an error; None for an unforeseen one. `words` are those of the command line."""
+    """Return the failure to show for an error; None for an unexpected one. `words` are the command line."""
     if isinstance(error, NightvaultError):
         return Failure(error.kind, str(error), error.advice, int(error.exit_code))
     if isinstance(error, click.UsageError):
@@ -105,7 +105,7 @@ def _message_of(error: click.UsageError) -> str:
 
 
 def worst_of(codes: Iterable[ExitCode]) -> ExitCode:
-    """The exit code of a command that did several things: the first failure's, else partial, else waiting."""
+    """Return the exit code for several results: the first failure's, else PARTIAL, else WAITING."""
     some = list(codes)
     mild = (ExitCode.PARTIAL, ExitCode.WAITING, ExitCode.DONE)
     failures = [code for code in some if code not in mild]
@@ -113,9 +113,9 @@ def worst_of(codes: Iterable[ExitCode]) -> ExitCode:
 
 
 def write_crash(error: BaseException, words: Sequence[str], directory: str | None) -> str | None:
-    """Keep the traceback of an unforeseen error in a file of mode 0600; its path, None if that fails too.
+    """Write the traceback of an unexpected error to a file of mode 0600; return its path, None on failure.
 
-    The file holds no values of variables.
+    The file contains no values of variables.
     """
     import platform
     import tempfile

@@ -1,4 +1,4 @@
-"""Words of restic and borg that nightvault does not have, and what does the same here."""
+"""Commands and options of restic and borg, and their counterparts in nightvault."""
 
 from __future__ import annotations
 
@@ -71,16 +71,16 @@ _REFUSED = {
 
 
 def meant_by(command: str, following: Sequence[str]) -> str:
-    """The command here that does what one elsewhere does; "" if none is known."""
+    """Return the counterpart of a command of restic or borg; "" if none is known."""
     if command == "help":
         return f"`nightvault {' '.join([*following[:1], '--help'])}`"
     return COMMANDS_ELSEWHERE.get(command, "")
 
 
 def what_to_do(words: Sequence[str], refusal: str = "") -> str:
-    """What a command line of restic or borg would be here, in a sentence; "" if it has nothing of theirs.
+    """Return advice with the counterparts of a restic or borg command line; "" if it is none.
 
-    `refusal` is the sentence with which the words were refused.
+    `refusal` is the error message with which click refused the command line.
     """
     from backup.cli import COMMANDS
 

@@ -1,4 +1,4 @@
-"""Commands that are imported when they are used, with global options before or after their names."""
+"""Groups that import commands only when they are used; global options may come before or after names."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ HIDDEN = ""
 
 @dataclass(frozen=True, slots=True)
 class LazyCommand:
-    """The place of a command (`module:attribute`), its one line of help, and the group that shows it."""
+    """A command that is not imported yet: `module:attribute`, its line of help, and the heading above it."""
 
     target: str
     help: str
     section: str = "Commands"
 
     def load(self) -> click.Command:
-        """Import it, and give it the global options, completions and examples."""
+        """Import the command, and add global options, completions and examples to it."""
         module, attribute = self.target.split(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         add_global_options(command)
@@ -52,17 +52,17 @@ class LazyGroup(click.Group):
         self.params.extend(_global_options(shown=True))
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
-        """The names, in the table's order."""
+        """Return the names of the commands, in the order of the table."""
         return list(self._shown)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """The command of that name, imported now."""
+        """Import and return the command of that name."""
         return self._table[cmd_name].load() if cmd_name in self._table else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command as click resolves it, with a suggestion for an unknown name."""
+        """Resolve the command as click does; for an unknown name the error suggests a similar one."""
         name = args[0]
         if name not in self._table and not name.startswith("-") and not ctx.resilient_parsing:
             import difflib
@@ -75,14 +75,14 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """The names that begin so; nothing is imported for it. Options only where one is begun."""
+        """Return the commands with that prefix, without imports; options only for a prefix with a dash."""
         if incomplete.startswith("-"):
             return super().shell_complete(ctx, incomplete)
         found = {name: command.help for name, command in self._shown.items() if name.startswith(incomplete)}
         return [CompletionItem(name, help=text) for name, text in found.items()]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """One line a command, from the table, in its groups."""
+        """Write a line for each command below the heading of its group, from the table."""
         width = max(map(len, self._shown))
         for section in dict.fromkeys(command.section for command in self._shown.values()):
             rows = [
@@ -106,7 +106,7 @@ class CommandWithSubcommands(click.Command):
         self.subcommands: dict[str, click.Command] = {}
 
     def subcommand(self, name: str, **kwargs: Any) -> Callable[[Callable[..., Any]], click.Command]:
-        """A decorator that makes a function the subcommand of that name."""
+        """Return a decorator that makes a function the subcommand `name`."""
 
         def add(function: Callable[..., Any]) -> click.Command:
             made: click.Command = click.command(name=name, cls=click.Command, **kwargs)(function)
@@ -118,7 +118,7 @@ class CommandWithSubcommands(click.Command):
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        """The context of the subcommand that the first argument names, else of this command."""
+        """Return the context of the subcommand that the first argument names, else of this command."""
         place = _first_argument(args)
         named = None if place is None else self.subcommands.get(args[place])
         if named is None:
@@ -127,11 +127,11 @@ class CommandWithSubcommands(click.Command):
         return named.make_context(f"{info_name} {named.name}", rest, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run whichever command the context was made for."""
+        """Run the command or subcommand that the context was made for."""
         return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the subcommands, below the options."""
+        """Write the list of subcommands below the options."""
         with formatter.section("Or"):
             formatter.write_dl(
                 [
@@ -156,14 +156,14 @@ def _first_argument(args: list[str]) -> int | None:
 
 
 def walk(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
-    """A command and all below it, each with the words that call it."""
+    """Yield a command and all its subcommands, each with the words that call it."""
     yield path, command
     for subcommand in _below(command):
         yield from walk(f"{path} {subcommand.name}", subcommand)
 
 
 def add_global_options(command: click.Command) -> None:
-    """Let a command, and all below it, take the global options that it does not have itself."""
+    """Add the global options that are missing to a command and all its subcommands."""
     taken = {name for param in command.params for name in param.opts}
     command.params.extend(option for option in _global_options() if taken.isdisjoint(option.opts))
     for subcommand in _below(command):

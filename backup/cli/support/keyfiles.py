@@ -1,4 +1,4 @@
-"""Recovery keys in files and from terminals: they are read, or written once to a new file."""
+"""Reads recovery keys from files or the terminal, and writes a new one to a new file."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ KEY_WAS_SEEN = (
 
 
 def holds_key(text: str) -> bool:
-    """Whether a recovery key, or the beginning of one, is in a text."""
+    """Whether a text contains a recovery key or the beginning of one."""
     return _KEY.search(text) is not None
 
 
 def without_keys(text: str) -> str:
-    """The text with every recovery key in it left out."""
+    """Return the text with every recovery key replaced."""
     return _KEY.sub("NVK1-…", text)
 
 
 def read_passphrase_file(path: str | None, what: str = "passphrase file") -> bytes | None:
-    """The first line of a file, without its end; None for no file."""
+    """Return the first line of a passphrase file, without its line end; None if no file was given."""
     if path is None:
         return None
     try:
@@ -53,7 +53,7 @@ def read_passphrase_file(path: str | None, what: str = "passphrase file") -> byt
 
 
 def write_key_file(path: str, key: RecoveryKey, passphrase: bytes | None) -> None:
-    """Write a recovery key to a new file, for its owner alone; an old file is never written over."""
+    """Write a recovery key to a new file of mode 0600; an existing file is never overwritten."""
     from backup.format.keys import plain_key_file, protect
 
     data = (
@@ -72,7 +72,7 @@ def write_key_file(path: str, key: RecoveryKey, passphrase: bytes | None) -> Non
 
 
 def read_key(source: str | None, passphrase_file: str | None) -> RecoveryKey:
-    """The recovery key of a file, of standard input (`-`), or typed on the terminal (None)."""
+    """Return the recovery key from a file, from standard input (`-`), or typed on the terminal (None)."""
     from backup.format.keys import parse_key_file
 
     if source is None:
@@ -114,7 +114,7 @@ def _warn_of_readers(path: str, mode: int, data: bytes) -> None:
 
 
 def read_keys(sources: Sequence[str], passphrase_files: Sequence[str]) -> list[RecoveryKey]:
-    """The keys of several files, each with a passphrase file of its own or one for all; else a typed one."""
+    """Return the keys of the files, with a passphrase file for each or one for all; else a typed key."""
     if len(passphrase_files) > 1 and len(passphrase_files) != len(sources):
         raise UsageError("--passphrase-file must be given once, or once for each --key")
     if not sources:
@@ -160,7 +160,7 @@ def _ask(question: str) -> bytes:
 
 @contextmanager
 def typed() -> Iterator[None]:
-    """A hidden answer is read as UTF-8, whatever the terminal's charset. `UsageError` if it is not."""
+    """Read hidden answers in the body as UTF-8, whatever the locale. `UsageError` for other bytes."""
     try:
         yield
     except UnicodeDecodeError as error:

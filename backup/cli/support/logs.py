@@ -35,7 +35,7 @@ _PRIORITIES: Final = (  # of syslog, as the journal has them
 def log_to_stderr(
     form: LogForm = LogForm.TEXT, *, quiet: bool, verbose: bool, environ: Mapping[str, str]
 ) -> None:
-    """Log from now on: to the journal if standard error is connected to it, else lines in that form."""
+    """Start logging: to the journal if standard error is connected to it, else as lines of that format."""
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLine() if form is LogForm.JSON else TextLine())
     if is_journal(environ):
@@ -46,7 +46,7 @@ def log_to_stderr(
 
 
 def is_journal(environ: Mapping[str, str], descriptor: int = 2) -> bool:
-    """Whether standard error goes to systemd's journal.
+    """Whether standard error is connected to systemd's journal.
 
     systemd names the device and inode of its stream. A child whose output goes elsewhere inherits the
     variable, too, so both must be those of the descriptor. Source: systemd.exec(5).
@@ -60,7 +60,7 @@ def is_journal(environ: Mapping[str, str], descriptor: int = 2) -> bool:
 
 
 def is_wanted(form: LogForm, environ: Mapping[str, str]) -> bool:
-    """Whether remarks of commands, too, are log lines: in the journal, or as JSON unless on a terminal."""
+    """Whether remarks of commands are log lines, too: in the journal, or as JSON if not on a terminal."""
     return is_journal(environ) or (form is LogForm.JSON and not sys.stderr.isatty())
 
 
@@ -83,7 +83,7 @@ class TextLine(logging.Formatter):
 
 
 def told(record: logging.LogRecord) -> str:
-    """A record's text, with the number of its run before it."""
+    """Return the text of a log record, with the number of its run in front."""
     run = names_here().get("run")
     return f"run {run}: {_message(record)}" if run else _message(record)
 
@@ -119,7 +119,7 @@ class JournalHandler(logging.Handler):
         self._path, self._outlet = path, OUTLET
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Have one record sent."""
+        """Queue a record to be sent to the journal."""
         priority = next((number for level, number in _PRIORITIES if record.levelno >= level), 7)
         names = {f"NIGHTVAULT_{name.upper()}": value for name, value in names_here().items()}
         fields = {

@@ -1,4 +1,4 @@
-"""The page as a process: its address, TLS, and the file of accounts that commands change."""
+"""Starts the web page as a process: its address, TLS, and its file of accounts."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ _BEHIND_BACKUPS = Priority(nice=19)
 def serve(
     config: Config, clock: Clock, *, listen: str | None, behind_proxy: bool, say: Callable[[str], None]
 ) -> None:
-    """Serve the page until a signal. `ConfigError`, `NightvaultError` if it cannot be.
+    """Serve the page until a signal. `ConfigError` or `NightvaultError` if it cannot be served.
 
-    A backup goes before it: where all cores are busy, this process gets a part in seventy of one.
+    A backup has priority: when all cores are busy, this process gets about 1/70 of one core.
     """
     from backup.web.app import build
     from backup.web.context import WebContext
@@ -70,7 +70,7 @@ def serve(
 
 
 def page_settings(config: Config, *, listen: str | None, behind_proxy: bool) -> WebSettings:
-    """The settings in force. `ConfigError` for what would send passwords in clear over a network."""
+    """Return the page's settings in force. `ConfigError` if passwords would cross a network unencrypted."""
     settings = config.web or WebSettings()
     if listen is not None:
         if not _LISTEN.fullmatch(listen):
@@ -153,7 +153,7 @@ def _shown(settings: WebSettings, sock: socket.socket) -> str:
 
 
 def link_address(config: Config, secret: str) -> str:
-    """The address of a link by which a user sets a password."""
+    """Return the URL of a link with which a user sets the password."""
     settings = config.web or WebSettings()
     scheme = "https" if settings.certificate else "http"
     base = settings.url or f"{scheme}://{settings.listen}"
@@ -161,14 +161,14 @@ def link_address(config: Config, secret: str) -> str:
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that could not be shown everywhere. `UsageError`."""
+    """Raise `UsageError` for a user name with characters that cannot be shown everywhere."""
     if not re.fullmatch(NAME, name):
         raise UsageError(f"{name!r}: a name {NAME_SENTENCE}")
 
 
 @contextmanager
 def accounts(config: Config) -> Iterator[Accounts]:
-    """The file of accounts. Root becomes its owner first: in a directory of others, root follows no traps."""
+    """Open the file of accounts. Root owns it first: links of other users must not trick root."""
     from backup.web.context import accounts_path
     from backup.web.guard.accounts import Accounts
 

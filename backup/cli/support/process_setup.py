@@ -1,4 +1,4 @@
-"""Repairs what a caller may have left: closed standard handles, a lax umask, another charset, an odd zone."""
+"""Repairs the environment of the process: closed standard streams, a lax umask, charset, time zone."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ were_closed: Final[set[int]] = set()
 
 
 def secure_process() -> None:
-    """Open closed standard handles and tighten the umask, before any other file is opened."""
+    """Open closed standard streams and tighten the umask, before any other file is opened."""
     _hold_standard_handles()
     os.umask(os.umask(0o077) | 0o002)
 
 
 def speak_utf8() -> None:
-    """Have paths and texts be UTF-8 whatever the locale; begins the program anew where they are not.
+    """Use UTF-8 for paths and texts whatever the locale; restart the program if Python uses another charset.
 
     A config is UTF-8, and names on disks are bytes. Python makes one of the other by the locale's charset,
     which cannot be changed once it runs: in ISO-8859-1 a source "größe" would be another file, and "✓" none
@@ -40,7 +40,7 @@ def speak_utf8() -> None:
 
 
 def know_the_zone() -> str | None:
-    """Have local times be UTC where Python knows none; the sentence that says so.
+    """Use UTC for local times if Python cannot handle the time zone; return a warning about it, else None.
 
     A zone of POSIX may be up to seven days from UTC (TZ=XXX-24:30), one of Python less than a day.
     """

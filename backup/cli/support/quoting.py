@@ -1,4 +1,4 @@
-"""Quotes: the retrievals and the cost of a restore or check, shown and held to a limit beforehand."""
+"""Quotes: shows the retrievals and cost of a restore or check in advance, and applies the limit of cost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FEW_CENTS = Decimal("0.10")
 
 
 def quotes_of(config: Config, settings: VaultSettings, vault: Vault, plan: RestorePlan) -> list[Quote]:
-    """A quote for each tier."""
+    """Return a quote of the plan for each tier."""
     from backup.app.money.prices import kind_of, price_of, quotes
 
     days = settings.retrieval_days if settings.kind == "s3" else 0
@@ -36,7 +36,7 @@ def quotes_of(config: Config, settings: VaultSettings, vault: Vault, plan: Resto
 def show_plan(
     cli: Cli, config: Config, settings: VaultSettings, plan: RestorePlan, found: Sequence[Quote]
 ) -> None:
-    """The dry run: what would be written, and for each tier what would be asked for and paid."""
+    """Show the dry run of a restore: what would be written, and retrievals and cost of each tier."""
     from backup.cli.render.render import counted, path_document, shown_path, size
     from backup.restorer.given_up import lacks
 
@@ -101,12 +101,12 @@ def _prices_for(config: Config, settings: VaultSettings) -> PriceTable | None:
 
 
 def prices_document(prices: PriceTable | None) -> dict[str, Any] | None:
-    """The origin of prices as JSON; None where there are none, or nobody knows them."""
+    """Return the source of the prices as JSON; None if there are none, or they are unknown."""
     return None if prices is None else {"date": prices.date.isoformat(), "file": prices.origin}
 
 
 def terms_text(config: Config, settings: VaultSettings, found: Sequence[Quote]) -> str:
-    """The line that tells the prices behind the figures, or why there are none."""
+    """Return the line about the prices used, or why no price is known."""
     from backup.app.money.prices import known_table, money_unknown
 
     prices = known_table(config)
@@ -140,7 +140,7 @@ def _kind(settings: VaultSettings) -> str:
 
 
 def quote_table(found: Sequence[Quote]) -> Sheet:
-    """The quotes as a table, a tier a line."""
+    """Return the quotes as a table, one line for each tier."""
     from backup.cli.render.render import size, table
     from backup.cli.render.tables import Column
 
@@ -178,7 +178,7 @@ def _hours(quote: Quote) -> str:
 
 
 def quote_document(quote: Quote, *, is_free: bool) -> dict[str, Any]:
-    """A quote as JSON; money is text."""
+    """Return a quote as JSON; money is text."""
     bill = quote.bill
     money = None
     if bill is not None:
@@ -203,12 +203,12 @@ def quote_document(quote: Quote, *, is_free: bool) -> dict[str, Any]:
 
 
 def limit_of(words: str | None, config: Config) -> Decimal | None:
-    """The limit of `--max-cost`, or else of the config; None without one. `UsageError`."""
+    """Return the limit of cost of `--max-cost`, else of the config; None without one. `UsageError`."""
     return config.restore.max_restore_cost if words is None else parse_amount("--max-cost", words)
 
 
 def show_sample(cli: Cli, config: Config, settings: VaultSettings, found: Sequence[Quote]) -> None:
-    """The dry run of a check that reads: for each tier what would be asked for and paid."""
+    """Show the dry run of a check that reads data: retrievals and cost of each tier."""
     from backup.cli.render.render import counted, size
 
     is_free, prices = settings.kind in _FREE, _prices_for(config, settings)
@@ -237,10 +237,10 @@ def hold_to_limit(
     what: str = "restore",
     say: Callable[[str], None] | None = None,
 ) -> None:
-    """Refuse what costs more with `tier` than the limit, or has no known price. `LimitRefusedError`.
+    """Raise `LimitRefusedError` if the cost with `tier` exceeds the limit, or the price is unknown.
 
-    Figures that are not verified for the region count as the others do; `say` is told of them, and where
-    nobody knows any price.
+    Prices that are not verified for the region count like others; `say` is called about them, and if no
+    price is known at all.
     """
     if settings.kind in _FREE or not any(quote.ranges for quote in found):
         return

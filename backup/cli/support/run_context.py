@@ -1,4 +1,4 @@
-"""The context of a run that a command makes; the first signal stops it between two steps."""
+"""The context of a command's run; the first signal stops the run between two steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def run_context(cli: Cli, config: Config, inventory: Inventory) -> Iterator[RunContext]:
-    """A context manager of a run's context, with the command's clock, progress and patience."""
+    """Return a context manager that gives the context of a run: clock, progress, stop, retry limits."""
     from backup.app.backups.run_context import RunContext
 
     with stop_on_signals() as stop:

@@ -96,14 +96,14 @@ class _Shell(ShellComplete):
     """What the three have in common."""
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """The words before the cursor's, without the program's name, and the one that is begun."""
+        """Return the words before the cursor without the program's name, and the incomplete word at it."""
         line = os.environ.get("_NIGHTVAULT_LINE", "")
         *before, last = split_arg_string(f"{line}x")  # the x makes a word of what follows a space
         names = [n for n, word in enumerate(before) if os.path.basename(word) == self.prog_name]
         return before[names[0] + 1 if names else 1 :], last[:-1]
 
     def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem]:
-        """The items that a line can carry: no tab, no newline, and text alone."""
+        """Return the completions that fit on a line: text without tabs and newlines."""
         found = super().get_completions(args, incomplete)
         return [
             completion
@@ -112,7 +112,7 @@ class _Shell(ShellComplete):
         ]
 
     def format_completion(self, item: CompletionItem) -> str:
-        """The line for an item."""
+        """Return the line for a completion."""
         return f"{item.type}\t{item.value}\t{item.help or ''}"
 
 
@@ -123,7 +123,7 @@ class _Bash(_Shell):
     source_template = _BASH
 
     def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem]:
-        """The items, without what is before the last break in the word that was begun."""
+        """Return the completions without the part before the last word break of bash, such as a colon."""
         breaks = set(os.environ.get("_NIGHTVAULT_BREAKS", "")) & set(":=@")
         head = incomplete[: 1 + max((incomplete.rfind(character) for character in breaks), default=-1)]
         found = super().get_completions(args, incomplete)
@@ -140,7 +140,7 @@ class _Zsh(_Shell):
     source_template = _ZSH
 
     def format_completion(self, item: CompletionItem) -> str:
-        """The line for an item: its type, the word, and what is shown for it."""
+        """Return the line for a completion: its type, the word, and its description."""
         shown = f"{item.value}  -- {item.help}" if item.help else item.value
         return f"{item.type}\t{item.value}\t{escape(shown)}"
 
@@ -156,6 +156,6 @@ for _shell in SHELLS.values():
 
 
 def script_for(shell: str) -> str:
-    """The script that makes a shell complete the words of `nightvault`."""
+    """Return the script that lets a shell complete command lines of `nightvault`."""
     made = SHELLS[shell](click.Command("nightvault"), {}, "nightvault", COMPLETE_VARIABLE)
     return made.source()

@@ -23,7 +23,7 @@ _STOPPING = b"\nstopping: what was sent is not lost; once more stops at once\n"
 
 @contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
-    """An event that a signal sets; the handlers before are put back in the end."""
+    """Give the body an event that a signal sets; the previous handlers are restored at the end."""
     stop = threading.Event()
 
     def handle(number: int, _frame: FrameType | None) -> None:
@@ -43,15 +43,16 @@ def stop_on_signals() -> Iterator[threading.Event]:
 
 
 def ending_signals() -> tuple[signal.Signals, ...]:
-    """SIGTERM, and SIGHUP unless this process is to ignore it."""
+    """Return SIGTERM, and SIGHUP unless this process was started to ignore it."""
     ignores = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     return (signal.SIGTERM,) if ignores else (signal.SIGTERM, signal.SIGHUP)
 
 
 def kept_hangups() -> SimpleQueue[int]:
-    """A queue into which SIGHUPs go from now on, unless this process ignores them.
+    """Return a queue that collects SIGHUPs from now on, unless this process ignores them.
 
-    For a process to which SIGHUP is no end, until it heeds them. Main thread alone may set handlers.
+    For the daemon, which must not be ended by a SIGHUP before its loop handles them. Only the main thread
+    may set handlers.
     """
     from queue import SimpleQueue
 

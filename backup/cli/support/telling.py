@@ -1,4 +1,4 @@
-"""What every command does that ends runs: people are told of them before it returns."""
+"""Notifications of commands: messages about the runs of a command are sent before it returns."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def telling(
     job: JobName | None = None,
     vault: VaultName | None = None,
 ) -> Iterator[None]:
-    """Tell of the runs of the body by the config's channels; of an error that left none as one of `kind`.
+    """Notify the config's channels of the runs of the body; of an error without a run as one of `kind`.
 
-    What cannot be sent now waits; a command that is stopped sends nothing more.
+    Messages that cannot be sent now wait; a command that is stopped sends nothing more.
     """
     from backup.app.telling.record import messages_after
 
@@ -42,7 +42,7 @@ def telling(
 
 
 def send_messages(cli: Cli, config: Config) -> None:
-    """Send what waits for its channels; what fails is shown, and nothing fails by it."""
+    """Send the messages that wait for a channel; failures are shown as warnings, and raise nothing."""
     if not config.notify.channel:
         return
     from backup.app.telling.send import deliver_messages

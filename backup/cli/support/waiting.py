@@ -1,4 +1,4 @@
-"""Waiting for a vault: looking again at growing intervals, and telling until when it may take."""
+"""Waits for a vault: polls it at growing intervals, and says how long it may take."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ def wait_until(
     title: Callable[[Found], str],
     hint: str = "",
 ) -> Found:
-    """The first thing found that `is_over`; whatever was `found` already if the command does not stay.
+    """Poll with `look_again` until a result `is_over`, and return it; `found` is the first result.
 
-    The pauses between two looks grow to five minutes and are shown as a phase called `title`; `hint` is said
-    once before it. `look_again` is given the reach of a vault that has answered already.
+    If the command does not stay, `found` is returned. The pauses between two polls grow to five minutes and
+    are shown as a phase called `title`; `hint` is shown once before it. `look_again` gets the retry limit for
+    a vault that has answered before.
     """
     pause, has_begun = FIRST_PAUSE, False
     while stays and not is_over(found):
@@ -53,7 +54,7 @@ def wait_until(
 
 
 def daemon_runs(cli: Cli) -> bool:
-    """Whether a daemon of this config runs, which goes on with what waits; False where nobody can tell."""
+    """Whether a daemon of this config runs, which continues what waits; False if that is unknown."""
     from backup.inventory.store.holders import holders
 
     return "daemon" in (holders(cli.config().state_dir) or {})
@@ -68,14 +69,14 @@ def _sleep(clock: Clock, progress: Progress, seconds: float) -> None:
 
 
 def hours_text(least: float, most: float) -> str:
-    """A span of hours in words: 1 to 5 minutes, 3 to 5 hours, up to 12 hours."""
+    """Return a range of hours as text: 1 to 5 minutes, 3 to 5 hours, up to 12 hours."""
     unit, factor = ("minutes", 60) if most < 1 else ("hours", 1)
     end = f"{most * factor:g} {unit}"
     return f"{least * factor:g} to {end}" if least else f"up to {end}"
 
 
 def expected_text(when: Expected | None, now: datetime) -> str:
-    """The time at which it is expected, as the end of a sentence; empty if nobody knows."""
+    """Return the expected time as the end of a sentence; empty if it is unknown."""
     if when is None:
         return ""
     if when.latest < now:

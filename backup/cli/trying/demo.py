@@ -1,4 +1,4 @@
-"""`nightvault demo`: backup and restore on this machine alone, by the commands that a user would give."""
+"""`nightvault demo`: a backup and a restore on this machine alone, with the usual commands."""
 
 from __future__ import annotations
 

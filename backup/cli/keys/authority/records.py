@@ -131,7 +131,7 @@ def crl(cli: Cli, directory: str, days: int, passphrase_file: str | None) -> Non
 
 
 def entry_document(entry: IndexEntry, now: datetime) -> dict[str, object]:
-    """An issued certificate as JSON."""
+    """Return an issued certificate as a JSON document."""
     from backup.pki.revoking import shown_serial
 
     return {

@@ -1,4 +1,4 @@
-"""Opening an authority by the options that its commands share."""
+"""Opens a certificate authority with the options that all commands of `ca` share."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ DAYS = click.IntRange(1, MOST_DAYS)
 
 
 def require_authority(directory: str) -> None:
-    """`IdentityError` if there is no authority in the directory."""
+    """Raise `IdentityError` if the directory has no authority."""
     from backup.errors import IdentityError
     from backup.pki.index import certificate_path
 
@@ -72,14 +72,14 @@ def require_authority(directory: str) -> None:
 
 
 def open_authority(directory: str, passphrase_file: str | None) -> Authority:
-    """Open the authority, and ask for its passphrase if it has one and no file was named."""
+    """Open the authority; ask for its passphrase if its key has one and no passphrase file was given."""
     from backup.pki.authority import open_ca
 
     return open_ca(directory, present_passphrase(directory, passphrase_file))
 
 
 def present_passphrase(directory: str, passphrase_file: str | None) -> bytes | None:
-    """The passphrase of the authority's key: from its file, or asked for if the key has one."""
+    """Return the passphrase of the authority's key: from its file, or typed if the key has one."""
     from backup.credentials.identity import read_passphrase
     from backup.pki.authority import key_is_encrypted
 
@@ -91,7 +91,7 @@ def present_passphrase(directory: str, passphrase_file: str | None) -> bytes | N
 
 
 def new_passphrase(passphrase_file: str | None) -> bytes | None:
-    """The passphrase of a key that is to be made; None: it gets none."""
+    """Return the passphrase for a new key; None for a key without passphrase."""
     from backup.credentials.identity import read_passphrase
 
     if passphrase_file is None:
@@ -116,7 +116,7 @@ def _ask(question: str, *, confirm: bool) -> bytes:
 
 
 def read_input(path: str, what: str) -> bytes:
-    """The bytes of a file, or with `-` of standard input. `UsageError` says what could not be read."""
+    """Return the bytes of a file, or of standard input for `-`. `UsageError` if it cannot be read."""
     try:
         if path == "-":
             return sys.stdin.buffer.read()

@@ -1,4 +1,4 @@
-"""Compares a tree with what it was, without our own code: bytes, names, kinds, modes, links and times."""
+"""Compares a tree with its earlier state without our own code: bytes, names, kinds, modes, links, times."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from msgspec import Struct
 
 
 class Pictured(Struct, frozen=True):
-    """An entry as it was: `content` is a file's SHA-256, or where a symlink leads."""
+    """The recorded state of an entry: `content` is a file's SHA-256, or a symlink's target."""
 
     mode: int  # st_mode
     mtime_ns: int
@@ -19,7 +19,7 @@ class Pictured(Struct, frozen=True):
 
 
 def picture(folder: str) -> dict[bytes, Pictured]:
-    """Every entry of a directory by its path below it, which begins with "."; the directory itself is one."""
+    """Return the state of a directory and all its entries, by relative path, which begins with "."."""
     found: dict[bytes, Pictured] = {}
     top = os.fsencode(folder)
     names = [b"."]
@@ -40,7 +40,7 @@ def picture(folder: str) -> dict[bytes, Pictured]:
 
 
 def differences(before: Mapping[bytes, Pictured], folder: str) -> Iterator[str]:
-    """Sentences about what is not in a directory as it was in the pictured one."""
+    """Return sentences on how a directory differs from its recorded state."""
     after = picture(folder)
     for name in sorted({*before, *after}):
         first, second = before.get(name), after.get(name)

@@ -29,7 +29,7 @@ def require_emulator() -> None:
 
 
 def write_accounts(path: str) -> None:
-    """The emulator's account: nothing is in it but an admin's keys."""
+    """Write the emulator's accounts file: one account with an admin's keys and nothing else."""
     lines = (
         "[[account]]",
         f'id = "{ACCOUNT}"',
@@ -42,7 +42,7 @@ def write_accounts(path: str) -> None:
 
 
 def environment(urls: Mapping[str, str], *, admin: bool) -> dict[str, str]:
-    """The variables by which boto3 and nightvault find the emulator in place of AWS; with an admin's keys."""
+    """Return variables that point boto3 and nightvault to the emulator; with `admin` also an admin's keys."""
     found = {f"AWS_ENDPOINT_URL_{name.upper()}": url for name, url in urls.items() if name != "admin"}
     keys = {"AWS_ACCESS_KEY_ID": ADMIN_KEY, "AWS_SECRET_ACCESS_KEY": ADMIN_SECRET}
     return found | (keys if admin else {})
@@ -50,7 +50,7 @@ def environment(urls: Mapping[str, str], *, admin: bool) -> dict[str, str]:
 
 @contextmanager
 def running_emulator(state: str, accounts: str, log: str) -> Iterator[Mapping[str, str]]:
-    """The emulator's URLs while it runs; the process is always ended at the end."""
+    """Run the emulator while the body runs, and give its URLs; its process is always ended."""
     words = ("--port", "0", "--state", state, "--accounts", accounts, "--speed", str(_SPEED))
     with open(log, "wb") as errors:
         process = subprocess.Popen(
@@ -84,7 +84,7 @@ _VAULTS = {
 
 
 def write_config(path: str, *, kind: str, endpoint: str, identity: str, source: str) -> None:
-    """The config that the demo's server has before AWS is set up: no role, no trust anchor, no profile."""
+    """Write the demo's config before the AWS set-up: without role, trust anchor and profile."""
     text = f"""\
 # Made by `nightvault demo`. On a real server endpoint and path_style go; the rest `setup aws` fills in.
 [state]

@@ -44,7 +44,7 @@ class DemoReport(Struct, frozen=True):
     program: str
 
     def document(self) -> dict[str, Any]:
-        """The report as a JSON object."""
+        """Return the report as a JSON document."""
         return {
             "source": self.source,
             "work": self.work,
@@ -61,7 +61,7 @@ class DemoReport(Struct, frozen=True):
         }
 
     def table(self) -> Any:
-        """The closing table."""
+        """Return the table at the end of the demo."""
         from backup.cli.render.render import size, table
         from backup.cli.render.tables import Column
 
@@ -85,7 +85,7 @@ class DemoReport(Struct, frozen=True):
         return table(["", *(Column(title, right=True) for title in titles)], rows)
 
     def hints(self) -> list[str]:
-        """The verdict, and where to look next."""
+        """Return the verdict, and hints what to look at next."""
         from backup.cli.render.render import counted
 
         if self.differences:
@@ -129,7 +129,7 @@ class _Demo:
         self._urls: Mapping[str, str] = {}
 
     def run(self) -> DemoReport:
-        """From the authority to the comparison."""
+        """Run all steps, from the authority to the comparison."""
         began = time.monotonic()
         self._say(f"a copy of {self._source} is made in {self._copy}")
         copied = copy_tree(self._source, self._copy)
