@@ -1,4 +1,4 @@
-"""A limit for whole answers of servers: one that comes a byte now and then ends as one that never comes.
+"""A time limit for whole answers of servers: one that trickles in byte by byte fails, too.
 
 urllib3 and botocore limit each read alone. Here the seconds that are waited for bytes of one answer are
 counted: as many as a first byte may take, and one more for each `LEAST_RATE` bytes. So a download may take
@@ -29,7 +29,7 @@ class _CountedBody(io.RawIOBase):
         return True
 
     def readinto(self, room: Any, /) -> int | None:
-        """Read what is there. `TimeoutError` as soon as too long was waited for too little."""
+        """Read what is there. `TimeoutError` if the answer has come too slowly so far."""
         began = time.monotonic()
         got = self._raw.readinto(room)
         self._waited += time.monotonic() - began
@@ -54,13 +54,13 @@ class _Timed:
         return getattr(self._connected, name)
 
     def makefile(self, mode: str = "rb", buffering: int = -1) -> io.RawIOBase | io.BufferedReader:
-        """The next answer: http.client asks for one at a time."""
+        """The file of the next answer: http.client asks for one at a time."""
         counted = _CountedBody(self._connected.makefile(mode, 0))
         return counted if buffering == 0 else io.BufferedReader(counted)
 
 
 def in_time(connection: Any) -> Any:
-    """A kind of connection, of urllib3 or made of it, whose answers are counted."""
+    """A subclass of a urllib3 connection class that limits the time of each answer."""
 
     class InTime(connection):  # type: ignore[misc]
         sock: Any

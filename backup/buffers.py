@@ -1,10 +1,10 @@
-"""Memory that is used again: fresh pages cost as much as the copying or reading that fills them."""
+"""Buffers that are reused: fresh memory pages cost as much as the copying or reading that fills them."""
 
 from __future__ import annotations
 
 
 class Buffers:
-    """Buffers of a usual size, and larger ones; one is free once nobody looks at it. One thread takes them.
+    """A pool of buffers of a usual size, and larger ones; one is free once it has no view. For one thread.
 
     Nobody has to give one back: as long as there is a view of it, on whatever thread, it is in use. A thread
     that lets go a moment late costs one buffer more.
@@ -16,7 +16,7 @@ class Buffers:
         self._kept: dict[int, list[bytearray]] = {}
 
     def take(self, size: int) -> memoryview:
-        """A view of so many bytes of a free buffer, whatever it holds, or of a new one."""
+        """A view of `size` bytes of a free buffer (with old content), or of a new one."""
         whole = max(size, self._usual)
         kept = self._kept.setdefault(whole, [])
         for buffer in kept:

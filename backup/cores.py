@@ -1,4 +1,4 @@
-"""The number of cores that a run works on: from here, for everything that has workers."""
+"""The number of CPU cores that a run may use: everything that starts workers asks here."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def failure_report(error: NightvaultError) -> dict[str, str | int]:
 
 
 class UsageError(NightvaultError):
-    """The command's words do not fit together."""
+    """The options and arguments of a command cannot be used, or not together."""
 
     exit_code = ExitCode.USAGE
 
@@ -113,7 +113,7 @@ class InventoryNewerError(NightvaultError):
 
 
 class InventoryMovedError(NightvaultError):
-    """The inventory was set aside or replaced under a process that had it open."""
+    """The inventory was moved or replaced while a process had it open."""
 
     advice = "run the command again: it opens what is there now; what was stored is not stored again"
 
@@ -132,13 +132,13 @@ class InventoryOpeningError(LockedError):
 
 
 class DaemonAwayError(NightvaultError):
-    """The daemon gives no answer on its socket."""
+    """The daemon does not answer on its socket."""
 
     exit_code = ExitCode.AWAY
 
 
 class ClockError(NightvaultError):
-    """This machine's clock is not the vault's: what is old cannot be told from what is new."""
+    """The clocks of this machine and the vault differ: nothing can safely be called old."""
 
 
 class RecoveryKeyError(NightvaultError):
@@ -160,7 +160,7 @@ class LimitRefusedError(NightvaultError):
 
 
 class MonthSpentError(LimitRefusedError):
-    """What may be spent in this month is spent: it goes on in the next."""
+    """The money that may be spent in this month is spent: the work goes on in the next."""
 
 
 class InterruptedRunError(NightvaultError):
@@ -171,7 +171,7 @@ class InterruptedRunError(NightvaultError):
 
 @contextmanager
 def as_stopped(stop: Callable[[], bool]) -> Iterator[None]:
-    """Work that was asked to stop is interrupted, whatever error it ends with: nobody is told that it failed.
+    """Turn errors of work that was asked to stop into `InterruptedRunError`: it did not fail.
 
     A vault that does not answer ends its request long after, by a timeout.
     """
@@ -199,11 +199,11 @@ class NewerFormatError(FormatError):
 
 
 class IntegrityError(NightvaultError):
-    """Bytes came back other than they were recorded."""
+    """Bytes that were read differ from those that were recorded."""
 
 
 class ProofError(NightvaultError):
-    """A pack read back from the spool did not open to what was put in; it was discarded."""
+    """A pack that was read back from the spool does not hold what was written; it was discarded."""
 
 
 # The machine: sources, spool, target.
@@ -228,7 +228,7 @@ class HookError(NightvaultError):
 
 
 class WorkerGoneError(NightvaultError):
-    """A process that works beside this one is gone: who has it does its work, so no user meets this."""
+    """A worker process is gone. The caller does its work itself, so no user sees this error."""
 
 
 class SpoolError(NightvaultError):
@@ -274,7 +274,7 @@ class OlderInventoryError(NightvaultError):
 
 
 class HeirError(OlderInventoryError):
-    """Another inventory was rebuilt from this one, by the recovery key's word, and goes on with its jobs."""
+    """Another inventory, proven by the recovery key, was rebuilt from this one and goes on with its jobs."""
 
 
 class ArchiveMissingError(VaultError):
@@ -290,7 +290,7 @@ class ArchiveShortError(ArchiveUnreadableError):
 
 
 class ArchiveTakenError(VaultError):
-    """Somebody else's object lies where the vault would keep this archive."""
+    """An object that is not ours has the key of this archive in the vault."""
 
 
 class UploadExpiredError(VaultError):
@@ -308,7 +308,7 @@ class RetrievalNotReadyError(VaultError):
 
 
 class CapacityError(VaultError):
-    """The vault cannot serve a retrieval of this tier just now: none sold, or a policy of the account."""
+    """The vault cannot serve a retrieval of this tier now: no capacity, or a policy of the account."""
 
 
 class DeniedError(NightvaultError):

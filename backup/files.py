@@ -69,13 +69,13 @@ def create_durably(path: str | bytes, data: bytes, *, mode: int = 0o600, dir_fd:
 
 
 class Draft:
-    """A file that is written beside its place, and takes that only once all of it is on the disk.
+    """A file that is written beside its final path, and renamed once all of it is on the disk.
 
-    A context: what was not placed at its end is removed. `mode` is meant, whatever the umask takes away.
-    Writers at the same time do not hinder each other; where there is but one, `beside` names the file that
-    a cut may leave, so that the next writer takes its place or whoever cleans up knows it. `special` is the
-    open device or pipe that the path leads to, to be written to and closed; without it, one that is there is
-    refused (`OSError`).
+    A context manager: a draft that was not placed by its end is removed. `mode` is meant, whatever the umask
+    takes away. Writers at the same time do not hinder each other; where there is but one, `beside` names the
+    file that a cut may leave, so that the next writer takes its place or whoever cleans up knows it.
+    `special` is the open device or pipe that the path leads to, to be written to and closed; without it, one
+    that is there is refused (`OSError`).
     """
 
     def __init__(
@@ -217,7 +217,7 @@ def is_of_system(path: str | bytes) -> bool:
 
 
 def mount_of(handle: int) -> str:
-    """By which mount an open file or directory is reached, "" if that cannot be told.
+    """The id of the mount through which an open file or directory was opened; "" if it is not known.
 
     One file system may be mounted in two places: its device is the same, but no link leads from one to the
     other. Source: proc(5), fdinfo.
@@ -228,7 +228,7 @@ def mount_of(handle: int) -> str:
 
 
 def are_linkable(one: str, other: str) -> bool:
-    """Whether files of one directory can have a second name in the other, as far as device and mount tell."""
+    """Whether files of one directory can be hard-linked into the other, by device and mount."""
     here, there = _place_of(one), _place_of(other)
     return here is not None and here == there
 
@@ -269,7 +269,7 @@ def sync_directory(directory: str | bytes | int) -> None:
 
 
 class FileLock:
-    """A lock that this process holds until `close`, or its own end; also a context. None: of nothing."""
+    """A lock that this process holds until `close` or its end; a context manager. `handle` None: no lock."""
 
     def __init__(self, handle: int | None, path: str = "") -> None:
         self._handle = handle
@@ -280,7 +280,7 @@ class FileLock:
         return self._handle is not None and _has_name(self._handle, self._path)
 
     def close(self) -> None:
-        """Give the lock back; again does nothing."""
+        """Release the lock; a second call does nothing."""
         handle, self._handle = self._handle, None
         if handle is not None:
             os.close(handle)
@@ -322,7 +322,7 @@ def file_lock(path: str, *, shared: bool = False, wait: bool = False, told: str 
 
 
 def renew_lock_file(path: str) -> None:
-    """Put a new file in the place of a lock's, with its owner and mode: who holds the old one holds nothing.
+    """Replace a lock's file by a new one, with its owner and mode: holders of the old one lose the lock.
 
     `FileNotFoundError` if there is none.
     """

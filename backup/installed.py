@@ -1,4 +1,4 @@
-"""What was installed with the program: the files that messages name, and how a library is added to it.
+"""Files that were installed with the program and that messages name; how to add a library.
 
 A wheel and a package have them in PREFIX/share/nightvault; in a checkout they lie where they were written.
 """
@@ -35,7 +35,7 @@ def share() -> str | None:
 
 
 def with_places(text: str) -> str:
-    """The text, whose "docs/aws.md" and the like are paths that exist here; as it is in a checkout."""
+    """The text with "docs/aws.md" and the like replaced by paths that exist here; unchanged in a checkout."""
     folder = share()
     if folder is None:
         return text
@@ -48,7 +48,7 @@ def with_places(text: str) -> str:
 
 
 def how_to_add(extra: str) -> str:
-    """What adds an extra's libraries to this installation: a command, for the wheel that it was made of."""
+    """The command that adds an extra's libraries to this installation, for the wheel it was made from."""
     pip = os.path.join(sys.prefix, "bin", "pip")
     if not os.path.exists(pip):
         return f"install nightvault from its wheel, with the extra {extra} (docs/install.md)"

@@ -39,12 +39,12 @@ class Voucher(Struct, frozen=True):
 
     @classmethod
     def of(cls, key: RecoveryKey) -> Voucher:
-        """Those of a recovery key."""
+        """The public halves of a recovery key."""
         return cls(key.recipient.id, enrolment_key(key))
 
 
 class Family:
-    """The inventories that wrote into a vault, by catalogs whose signers are vouched for."""
+    """The inventories that wrote into a vault, and which follows which; from catalogs of vouched signers."""
 
     def __init__(self, vouchers: Sequence[Voucher]) -> None:
         """`vouchers`: the first one's word counts most (docs/format.md, 1.6)."""
@@ -62,7 +62,7 @@ class Family:
         return [voucher.key for voucher in self._vouchers]
 
     def note(self, header: Header, start: Start, rank: int = 0) -> None:
-        """Take note of a catalog: `rank` is the place of the key that vouches for its signer."""
+        """Take note of a catalog: `rank` is the index of the key that vouches for its signer."""
         fields = header.fields
         self._read.add(fields.inventory_id)
         self.note_signer(fields.inventory_id, fields.signer_public, rank)
@@ -78,11 +78,11 @@ class Family:
         self._ranks[inventory_id] = min(rank, self._ranks.get(inventory_id, rank))
 
     def note_unread(self, inventories: Iterable[InventoryId]) -> None:
-        """Take note of those that a vault shows, and of which no catalog could be believed."""
+        """Take note of inventories that a vault shows, but none of whose catalogs could be verified."""
         self._unread.update(inventories)
 
     def accept(self, inventory_id: InventoryId, other: InventoryId) -> None:
-        """Believe that the other one is an ancestor, by a person's word."""
+        """Take the other inventory as an ancestor because a person said so."""
         self._accepted.setdefault(inventory_id, set()).add(other)
 
     def signers(self, inventory_id: InventoryId) -> frozenset[bytes]:
@@ -98,7 +98,7 @@ class Family:
         return inventory_id in self._signers
 
     def claimed(self, inventory_id: InventoryId) -> tuple[InventoryId, ...]:
-        """All that its catalogs, and those of the ones they name, call ancestors, nearest first."""
+        """All ancestors that its catalogs name, and those that theirs name, proven or not; nearest first."""
         found = {inventory_id: None}
         open_ones = deque([inventory_id])
         while open_ones:  # anybody may claim a million of them
@@ -143,7 +143,7 @@ class Family:
         return frozenset((inventory_id, *self.ancestors(inventory_id)))
 
     def unproven(self, inventory_id: InventoryId) -> tuple[InventoryId, ...]:
-        """Those that it names without a proof, of which something was seen."""
+        """Claimed ancestors without a proof of which a catalog was seen."""
         proven = self.lineage(inventory_id)
         return tuple(
             ancestor
@@ -156,11 +156,11 @@ class Family:
         return frozenset(heir for heir in self._signers if inventory_id in self.ancestors(heir))
 
     def claiming(self, inventory_id: InventoryId) -> frozenset[InventoryId]:
-        """The inventories that say so, proven or not."""
+        """The inventories that claim to be its heirs, proven or not."""
         return frozenset(heir for heir in self._signers if inventory_id in self.claimed(heir))
 
     def last(self, some: Collection[InventoryId]) -> list[InventoryId]:
-        """Those of them from which none of the others was rebuilt."""
+        """Those among `some` from which no other of them was rebuilt."""
         passed = {ancestor for inventory_id in some for ancestor in self.ancestors(inventory_id)}
         return [inventory_id for inventory_id in some if inventory_id not in passed]
 
@@ -185,7 +185,7 @@ def marks_in(descriptions: Iterable[str]) -> list[HeirMark]:
 class Stranger(Struct, frozen=True):
     """An inventory outside a lineage that wrote catalogs of one of its jobs, by labels: the newest of them.
 
-    Of a mark alone `job_id` is `NO_JOB`, and `pack_id` the id of the heir.
+    For a mark without catalogs `job_id` is `NO_JOB`, and `pack_id` the id of the heir.
     """
 
     inventory_id: InventoryId
@@ -215,7 +215,7 @@ def strangers(
 
 
 def is_named(inventory_id: InventoryId, pack_id: bytes, word: str) -> bool:
-    """Whether a person's word means a catalog: its pack id, or its first 8 digits or more.
+    """Whether the text of an answer means this catalog: its pack id, or its first 8 digits or more.
 
     Who writes a catalog chooses that id. So the id of its inventory, and a colon, may stand before it.
     """
@@ -225,7 +225,7 @@ def is_named(inventory_id: InventoryId, pack_id: bytes, word: str) -> bool:
 
 
 def require_one(found: Iterable[tuple[InventoryId, bytes]], word: str) -> None:
-    """`UsageError` if a person's word means catalogs of several inventories: it is an answer to one."""
+    """`UsageError` if the text of an answer fits catalogs of several inventories: it must mean one."""
     named = sorted(dict(found).items())
     if len(named) > 1:
         options = ", ".join(f"--accept {inventory_id.hex()}:{pack.hex()}" for inventory_id, pack in named)

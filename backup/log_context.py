@@ -1,4 +1,4 @@
-"""What the lines of the log are about: the job, vault, restore and run that a thread works for.
+"""The context of log lines: the job, vault, restore and run that a thread works for.
 
 Whoever starts work says so with `about`; the inventory adds the number of the run as soon as it is recorded.
 Threads that a run starts have no context of their own: their lines are of the one piece of work that is under
@@ -34,7 +34,7 @@ _lock = Lock()
 def about(**names: str) -> Iterator[Mapping[str, str]]:
     """A context manager for work whose log lines carry these names, as in `about(job="main")`.
 
-    It gives the names as they are at the moment: the run's number comes to them.
+    Yields the present names; the run's number is added to them later.
     """
     scope = _Scope(_current.get(), names)
     token = _current.set(scope)

@@ -91,7 +91,8 @@ class BackupMemory(Struct, frozen=True):
 def backup_memory(memory: int = DEFAULT_MEMORY, cores: int = 2) -> BackupMemory:
     """The limits for a backup on so many cores; `memory` is at least `LEAST_MEMORY`.
 
-    There is a worker for each core, as long as a quarter of what is not always needed holds their frames.
+    There is a worker for each core, as long as their frames fit a quarter of the memory that is not always
+    needed.
     """
     memory = max(memory, LEAST_MEMORY)
     frame = min(FRAME, LEAST_FRAME + max(0, memory - _GROWS_FROM) // _GROWTH)

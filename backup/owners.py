@@ -1,4 +1,4 @@
-"""Who but root and the caller can change what a path leads to: by owners, modes, groups and ACLs.
+"""Finds users other than root and the caller who can change a path: by owners, modes, groups and ACLs.
 
 The way is gone step by step from `/`, through symlinks. As long as no step can be changed by somebody else,
 nobody can put something else in the place of the next one: so what is found holds until a right is changed.
@@ -26,7 +26,7 @@ _ACL = "system.posix_acl_access"
 
 
 class Hazard(Struct, frozen=True):
-    """A step on the way to a path that others can change: `why` is a sentence, `command` mends it."""
+    """A component of a path that others can change: `why` is a sentence, `command` mends it."""
 
     path: str
     why: str
@@ -38,7 +38,7 @@ def hazard_of_way(path: str | bytes, *, is_last_meant: bool = True) -> Hazard | 
 
     None if there is none, or if the way ends before (what is not there cannot be changed). A directory where
     everybody may write, but change only what is their own (`/tmp`), is none on the way; it is one at the end.
-    Without `is_last_meant` what the path itself leads to is not looked at. `OSError` if that is impossible.
+    Without `is_last_meant` the last component is not checked. `OSError` if that is impossible.
     """
     with suppress(FileNotFoundError, NotADirectoryError):
         for at, status, is_last in _steps(os.fsdecode(path)):
@@ -62,7 +62,7 @@ def foreign_link(path: str) -> Hazard | None:
 def hazard_of(
     path: str, found: os.stat_result, *, is_last: bool = True, owners: Collection[int] = ()
 ) -> Hazard | None:
-    """How others than root, the caller and `owners` (user ids) can change what has this status; None: not."""
+    """How users other than root, the caller and `owners` (ids) can change a file of this status, or None."""
     if stat.S_ISLNK(found.st_mode):
         return _of_owner(path, found, owners)
     return _of_owner(path, found, owners) or _of_mode(path, found, is_last=is_last, owners=owners)

@@ -256,7 +256,7 @@ class NamesVersions(Protocol):
     """An optional ability of a `Vault` in which one of several objects may lie under an archive's id."""
 
     def take_version(self, archive_id: ArchiveId) -> str:
-        """The vault's word for the object that `complete_upload` made, as its lists have it; only once.
+        """The version of the object that `complete_upload` made, as the vault's lists have it; only once.
 
         Empty where it is not known.
         """
@@ -300,14 +300,14 @@ class Progress(Protocol):
     def expect(self, total: int | None, *, sends: bool = False) -> None:
         """Say how much the phase is expected to see, once it is known; from any thread.
 
-        Of one that `sends`, the speed is that of sending: what is only looked at has none.
+        If the phase `sends`, the speed shown is that of sending; otherwise none.
         """
         ...
 
     def advance(
         self, *, files: int = 0, done: int = 0, packed: int = 0, uploaded: int = 0, stored: int = 0
     ) -> None:
-        """Add files and bytes that were dealt with.
+        """Add files and bytes that were processed.
 
         Of a backup, in bytes of packs: `packed` are to be sent, `uploaded` went up, `stored` are in archives
         that the vault has accepted as a whole.

@@ -1,4 +1,4 @@
-"""Ways to directories, walked step by step by open handles, in places where other users may write.
+"""Opens directories safely in places where other users may write: step by step, by open handles.
 
     with Way(path) as way:
         way.path         the real path: absolute, without symlinks
@@ -31,7 +31,7 @@ _MOST_LINKS = 40  # as the kernel
 
 
 class Way:
-    """The way to a directory, as it is now; a context that closes its handles. `OSError` where it ends."""
+    """The path to a directory, as it is now; a context manager that closes its handles. `OSError`."""
 
     def __init__(self, path: str, *, judges: bool = True) -> None:
         """Without `judges`, nothing is said of `risks`: to know a group's members may take long."""
@@ -60,11 +60,11 @@ class Way:
 
     @property
     def risks(self) -> tuple[Hazard, ...]:
-        """The directories passed that other users can change. The end is none: what is in it is theirs."""
+        """The directories on the way that other users can change; the last directory is never among them."""
         return tuple(self._risks)
 
     def make(self, mode: int = 0o700) -> bool:
-        """Make what is missing, for the caller alone; whether anything was. `unmake` takes it back."""
+        """Make missing directories, for the caller alone; whether there were any. `unmake` removes them."""
         while self._left:
             name = self._left[-1]
             with suppress(FileExistsError):  # another process made it at this moment
@@ -211,7 +211,7 @@ def remove_plain(path: str, directory: int) -> None:
 
 @contextmanager
 def held_folder(path: str, *, follows: bool = False) -> Iterator[tuple[int, str]]:
-    """The folder of a file, held open, and the file's name in it.
+    """Open the folder of a file; returns its handle and the file's name in it.
 
     If that name is a symlink of root or the caller, and `follows` is set: those of what it leads to.
     """

@@ -36,7 +36,7 @@ _LEAST_SLACK = timedelta(minutes=10)
 
 
 class CatchUp(StrEnum):
-    """What becomes of times that were missed: one run makes up for all of them, or none does."""
+    """How missed times are handled: one run makes up for all of them, or none does."""
 
     ONCE = "once"
     SKIP = "skip"
@@ -45,7 +45,7 @@ class CatchUp(StrEnum):
 class Every(Struct, frozen=True):
     """A fixed interval after the minute in which the last run began.
 
-    Whoever looks does so each minute: counted from the second, each interval would grow by one.
+    Schedules are checked once a minute: counted from the second, each interval would grow by a minute.
     """
 
     interval: timedelta
@@ -148,14 +148,14 @@ def _moments(rule: Calendar, day: date, zone: ZoneInfo) -> Iterator[datetime]:
 def widest_gap(schedule: Schedule, since: datetime) -> timedelta:
     """The longest time between two of: a run that began at `since`, and the next eight times after it.
 
-    Each look at a status asks for the same ones until there is another good run.
+    The result is cached: each `status` asks for the same one until there is another good run.
     """
     times = [since.astimezone(UTC), *_next_times(schedule, since)]
     return max(later - earlier for earlier, later in pairwise(times))
 
 
 def least_gap(schedule: Schedule) -> timedelta:
-    """The shortest time between two of the next eight times, looked at from the begin of a year."""
+    """The shortest time between two of the next eight times, from the beginning of a year."""
     times = _next_times(schedule, datetime(2024, 1, 1, tzinfo=UTC))
     return min(later - earlier for earlier, later in pairwise(times))
 
@@ -211,9 +211,9 @@ def delayed(due: datetime, jitter: timedelta, seed: str) -> datetime:
 
 
 def after_missed(schedule: Schedule, last: datetime | None, now: datetime, slack: timedelta) -> datetime:
-    """When a job is next due that does not make up for what it missed: `next_due` that skips it.
+    """When a job is next due that does not make up for missed times: `next_due`, without those.
 
-    A time that is past by no more than `slack` still counts, since whoever looks may look a little late.
+    A time that is past by no more than `slack` still counts, since the check may come a little late.
     """
     due = next_due(schedule, last, now)
     oldest = now.astimezone(UTC) - slack

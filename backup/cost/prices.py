@@ -21,7 +21,7 @@ _CENT = Decimal("0.01")
 
 
 def shortfall(size: int) -> int:
-    """The bytes that an object lacks of the smallest that is billed."""
+    """The bytes that an object lacks of the minimum billable size."""
     return max(0, SMALLEST - size)
 
 
@@ -70,8 +70,8 @@ class TierPrice(Struct, frozen=True):
 class Figure(Struct, frozen=True):
     """One figure of a price: its name, its value, and its source.
 
-    `as_in` is empty for a figure of this very region and kind; else it names the other one: nobody has
-    verified it here.
+    `as_in` is empty for a figure of this very region and kind; else it names the region or kind from which it
+    was taken, unverified for this one.
     """
 
     name: str
@@ -101,18 +101,18 @@ class Price(Struct, frozen=True):
 
     @property
     def date(self) -> date:
-        """The age of the oldest figure that is money."""
+        """The date of the oldest figure that is a price."""
         return min(figure.date for figure in self.figures if isinstance(figure.value, Decimal))
 
     def unverified(self, tier: Tier) -> tuple[Figure, ...]:
-        """The figures of a retrieval with `tier` that are known of another region or kind only."""
+        """The figures for a retrieval with `tier` that are known only of another region or kind."""
         used = {"download", "egress", "copy", f"{tier}.gb", f"{tier}.requests"}
         return tuple(figure for figure in self.figures if figure.as_in and figure.name in used)
 
     def storing(self, size: int, archives: int, days: int, *, short: int = 0) -> Decimal:
         """The cost of storing `size` bytes in `archives` archives for `days` days.
 
-        `short` is the sum of what these archives lack of the smallest size that is billed (`shortfall`).
+        `short` is the sum of what these archives lack of the minimum billable size (`shortfall`).
         """
         index = _gb(archives * self.index) * self.copy * days / _MONTH
         return self._in_class(size, archives, days, short) + index
@@ -122,7 +122,7 @@ class Price(Struct, frozen=True):
         return self._in_class(size, archives, max(0, self.minimum_days - age_days), short)
 
     def on_top(self, archives: int, short: int) -> int:
-        """The bytes that are billed on top of those of these archives."""
+        """The overhead in bytes that is billed on top of the size of these archives."""
         return archives * (self.overhead + self.index) + (short if self.minimum_size else 0)
 
     def uploading(self, archives: int, requests: int) -> Decimal:

@@ -1,8 +1,8 @@
 """Tables of prices: rows of figures from a TOML file, combined for a region and a kind.
 
-A row has the figures that are known of its region and kind. What it lacks is taken, in this order, from rows
-of all regions (`*`), for a vault from S3's class of the same region, from the region that `nearest` names,
-and from us-east-1; all but the first are marked. docs/prices.md describes the file.
+A row has the figures that are known of its region and kind. Missing figures are taken, in this order, from
+rows of all regions (`*`), for a vault from S3's class of the same region, from the region that `nearest`
+names, and from us-east-1; all but the first are marked. docs/prices.md describes the file.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class PriceTable(Struct, frozen=True):
         return tuple(price for price in found if price is not None)
 
     def find(self, region: str | None, kind: str) -> Price | None:
-        """The price of that kind of vault in a region; None where no row of the kind completes one."""
+        """The price of that kind of vault in a region; None if the rows do not give all figures."""
         if region is None:
             return None
         return _price(region, kind, self.known(region, kind))

@@ -77,7 +77,7 @@ def certificate_facts(
 
 
 def first_to_end(several: Sequence[x509.Certificate]) -> x509.Certificate | None:
-    """The certificate that ends first; of several of one name the one that lasts longest counts."""
+    """The certificate that expires first; of several with the same name only the last to expire counts."""
     longest: dict[x509.Name, x509.Certificate] = {}
     for certificate in sorted(several, key=lambda certificate: certificate.not_valid_after_utc):
         longest[certificate.subject] = certificate

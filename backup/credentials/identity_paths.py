@@ -1,4 +1,4 @@
-"""The paths of an identity's files, unread; few imports, for a program that starts often."""
+"""The paths of an identity's files, without reading them; few imports, for programs that start often."""
 
 from __future__ import annotations
 

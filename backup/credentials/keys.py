@@ -86,7 +86,7 @@ _KINDS = "IAM Roles Anywhere takes RSA, EC and ML-DSA keys"
 
 
 def has_signed(certificate: x509.Certificate, signature: bytes, data: bytes) -> bool:
-    """Whether the certificate's key made this signature."""
+    """Whether the signature was made by the certificate's key."""
     key = certificate.public_key()
     try:
         if isinstance(key, rsa.RSAPublicKey):

@@ -28,7 +28,7 @@ def signature_hash(key: IssuedKey) -> hashes.SHA256 | hashes.SHA384:
 
 
 def key_like(certificate: x509.Certificate) -> IssuedKey:
-    """A new key of the same kind as the certificate's; `IdentityError` if we make none of that kind."""
+    """A new key of the same type as the certificate's; `IdentityError` for a type that is not supported."""
     public = certificate.public_key()
     if isinstance(public, rsa.RSAPublicKey):
         return rsa.generate_private_key(65537, max(public.key_size, 2048))

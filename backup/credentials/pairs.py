@@ -63,7 +63,7 @@ class Pairs(Struct, frozen=True):
             ) from error
 
     def trial(self) -> int | None:
-        """The pair that is to be tried before it is used; None if there is none, or not all of it."""
+        """The pair to be tried before it is used; None if there is none, or if it is incomplete."""
         try:
             with open(os.path.join(self.directory, _TRIAL), "rb") as file:
                 number = int(file.read(20))
@@ -72,13 +72,13 @@ class Pairs(Struct, frozen=True):
         return number if os.path.exists(self._place(number, _CERTIFICATE)) else None
 
     def files(self, configured: IdentityFiles, pair: int) -> IdentityFiles:
-        """The places of a pair: a key that never leaves its store stays where the config has it."""
+        """The paths of a pair's files; a key in a token or TPM stays where the config has it."""
         key = self._place(pair, _KEY)
         private_key = key if os.path.exists(key) else configured.private_key
         return replace(configured, certificate=self._place(pair, _CERTIFICATE), private_key=private_key)
 
     def chosen(self, configured: IdentityFiles, *, follows: bool) -> IdentityFiles:
-        """The identity that counts: the renewed pair, unless the configured certificate was changed since.
+        """The identity to use: the renewed pair, unless the configured certificate was changed since.
 
         With `follows`, changes of the configured files are taken over by a renewal alone.
         """
@@ -118,7 +118,7 @@ class Pairs(Struct, frozen=True):
         self._remove_all_but({pair, used.pair if used else pair})
 
     def drop_trial(self) -> None:
-        """Give up the pair that was to be tried."""
+        """Discard the pair that was to be tried."""
         used = self.in_use()
         if used is None:
             self._remove_all_but(set())
@@ -144,7 +144,7 @@ class Pairs(Struct, frozen=True):
 
 
 def digest_of(place: str) -> str:
-    """The SHA-256 of a certificate's file as it is, in hex; of its name where it is no file that we read."""
+    """The SHA-256 of a certificate's file, in hex; of its name if it is not a file (a token's URI)."""
     try:
         with open(place, "rb", opener=open_small) as file:
             return hashlib.sha256(file.read(MOST_FILE)).hexdigest()

@@ -71,7 +71,7 @@ def renumbered(value: bytes, number: Callable[[int, int], int]) -> bytes:
 
 
 def mode_without(value: bytes, mode: int) -> int:
-    """The mode that grants no more than mode and ACL together, for where the ACL cannot be set.
+    """A mode that grants no more than mode and ACL together, for use where the ACL cannot be set.
 
     Beside an ACL, a mode's group bits are its mask: alone, they would lend the owning group all that is
     granted to anybody by name. Of bytes that are no ACL, the group gets nothing.

@@ -1,4 +1,4 @@
-"""Inventory changes as a stream of records and back, in constant memory.
+"""Encodes inventory changes as a stream of records, and decodes them, in constant memory.
 
 A catalog is Start, then records in the writer's order, then End. `Bodies` adds End itself and cuts
 the stream into frame bodies; `unpack_records` gives the records between and refuses a stream that is cut
@@ -104,7 +104,7 @@ class Bodies:
         self._content = content
 
     def add(self, records: Iterable[Record | tuple[Any, ...]]) -> Iterator[bytes]:
-        """Take records; gives the bodies that are full meanwhile."""
+        """Add records; yields the bodies that are full by then."""
         for kind, of_kind in groupby(records, type):
             if kind is tuple:
                 yield from self._take_entries(of_kind)

@@ -26,11 +26,11 @@ class Content:
         self._hash = hashlib.sha256()
 
     def update(self, body: bytes | bytearray) -> None:
-        """Take the next pieces."""
+        """Add the next body."""
         self._hash.update(body)
 
     def sign(self) -> bytes:
-        """The signature over all that came, 64 bytes."""
+        """The signature over all bodies so far, 64 bytes."""
         return self._signer.sign(_SIGNED + self._header_hash + self._hash.digest())
 
 

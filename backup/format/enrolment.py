@@ -38,7 +38,7 @@ _MARK: Final = re.compile(
 
 
 def ancestry(ancestors: Sequence[InventoryId]) -> bytes:
-    """32 bytes for a list of ancestors, nearest first: SHA-256 over their ids; zeros for none."""
+    """The 32-byte hash of a list of ancestors, nearest first: SHA-256 over their ids; zeros for none."""
     return hashlib.sha256(b"".join(ancestors)).digest() if ancestors else _NO_ANCESTORS
 
 
@@ -101,7 +101,7 @@ def enrolment_key(key: RecoveryKey) -> EnrolmentKey:
 def enrol(
     key: RecoveryKey, inventory_id: InventoryId, signer_public: bytes, ancestors: Sequence[InventoryId]
 ) -> bytes:
-    """64 bytes: the recovery key's word that this signer is ours, and followed these inventories."""
+    """The recovery key's 64-byte signature that this signer is ours, and followed these inventories."""
     return _private(key).sign(_signed(inventory_id, signer_public, ancestors))
 
 
@@ -182,7 +182,7 @@ def is_job_of(job_id: bytes, inventory_id: InventoryId, nonce: bytes) -> bool:
 
 
 class HeirMark(Struct, frozen=True):
-    """The word, left in a vault, that an inventory goes on with what its predecessor began.
+    """A mark left in a vault: an inventory (the heir) goes on with what its predecessor began.
 
     `signature` is its enrolment, zeros where it has none: then the mark is a hint.
     """
@@ -214,5 +214,5 @@ class HeirMark(Struct, frozen=True):
 
 
 def heirs_of(predecessor: InventoryId) -> str:
-    """The beginning of the names of all marks of an inventory's heirs."""
+    """The common prefix of the names of all marks of an inventory's heirs."""
     return f"meta/{predecessor.hex()}/heir-"

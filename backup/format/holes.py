@@ -51,7 +51,7 @@ class Layout:
             self._befores.append(before)
 
     def pieces(self, at: int, length: int) -> Iterator[tuple[int, int, int]]:
-        """The pieces of `length` bytes of data from `at` on: (offset in the file, first, end).
+        """The places in the file of `length` bytes of data from `at` on: (offset in the file, first, end).
 
         `first` and `end` count from `at`; one piece for each stretch of the file between holes.
         """

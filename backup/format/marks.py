@@ -30,5 +30,5 @@ def note_fault(note: str) -> str:
 
 
 def is_one_line(text: str) -> bool:
-    """Whether no terminal is moved or tricked by a text: no control, format or line characters."""
+    """Whether a text is safe for one line of a terminal: no control, format or line-end characters."""
     return not any(unicodedata.category(letter) in _HIDDEN for letter in text)

@@ -15,7 +15,7 @@ from backup.model import ChunkRow, FrameRow
 
 
 class ChunkColumns(Sequence[ChunkRow]):
-    """Many chunk rows as columns, in a fifth of the memory and time; behaves as a sequence of rows."""
+    """Many chunk rows as columns: a sequence of rows that takes a fifth of the memory and time."""
 
     __slots__ = ("frames", "ids", "lengths", "offsets")
     __hash__ = None  # type: ignore[assignment]  # it may grow

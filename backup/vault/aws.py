@@ -163,9 +163,9 @@ def translated_errors(
 ) -> Iterator[None]:
     """Turn what boto3 raises within into our errors; `doing` completes "cannot …".
 
-    `unknown` is what it means when AWS does not find the thing, unless its text says which thing; `refused`
-    is what it means when AWS rejects a value; `meaning` is what certain codes mean here. Errors of ours (from
-    a CredentialSource) pass unchanged.
+    `unknown` is the error for an answer that something does not exist, unless AWS's text says what; `refused`
+    the error for a rejected value; `meaning` has the errors for certain codes. Errors of ours (from a
+    CredentialSource) pass unchanged.
     """
     try:
         yield
@@ -183,7 +183,7 @@ def translated_errors(
 
 
 def error_for(answer: Mapping[str, Any], doing: str) -> NightvaultError:
-    """Our error for a code and message that an answer gives for one thing of many."""
+    """Our error for the code and message that an answer gives for one of several items."""
     return _from_answer(boto.ClientError({"Error": dict(answer)}, ""), doing, VaultError, VaultError)
 
 
@@ -205,7 +205,7 @@ def vault_time(answer: Mapping[str, Any]) -> datetime | None:
 
 
 def told_at(error: BaseException | None) -> datetime | None:
-    """The service's time when it answered with this error; None if it did not."""
+    """The service's time when it answered with this error; None if the answer has no date."""
     return vault_time(getattr(error, "response", None) or {})
 
 
@@ -248,7 +248,7 @@ def _advice_on_denial(code: str, text: str) -> str:
 
 
 def is_forbidden_by_vault(text: str) -> bool:
-    """Whether AWS's text of a denial names the vault's or bucket's own policy: not a missing permission."""
+    """Whether AWS's text of a denial names the vault's or bucket's own policy, not a missing permission."""
     return "resource-based policy" in text and "explicit deny" in text
 
 

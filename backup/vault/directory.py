@@ -134,7 +134,7 @@ class DirectoryVault:
     # Which vault this is.
 
     def identities(self, inventory_id: InventoryId) -> Sequence[VaultIdentity]:  # noqa: ARG002 (all see the same)
-        """The id in the marker file. `UnmarkedVaultError` if it is missing or damaged."""
+        """The vault's id, from its marker file. `UnmarkedVaultError` if that is missing or damaged."""
         with self._reading("look which vault it is") as root:
             try:
                 return [VaultIdentity(read_marker(root, self._name).id)]
@@ -150,7 +150,7 @@ class DirectoryVault:
             write_marker_anew(root, self._name, marker)
 
     def read_unmarked(self) -> DirectoryVault:
-        """The same vault for who reads alone: its archives say what it is, where the marker does not."""
+        """The same vault for read-only use: its archives identify it if the marker does not."""
         return DirectoryVault(self._name, self._path, self._clock, self._limits, reads_unmarked=True)
 
     def newest_catalogs(
@@ -158,7 +158,7 @@ class DirectoryVault:
         inventory_id: InventoryId,
         known: Mapping[bytes, int],
     ) -> Sequence[ListedArchive]:
-        """All catalogs of the inventory in this vault, and all of its jobs: every record is read anyway."""
+        """All catalogs of the inventory and of its jobs in this vault: every record is read anyway."""
         with self._reading("list the catalogs") as root:
             return [*catalogs_in(root, inventory_id, known), *marks_in(root, inventory_id)]
 
@@ -195,7 +195,7 @@ class DirectoryVault:
             layout.write_part(upload, stored, body, self._limits.up)
 
     def takes_from(self, directory: str) -> bool:
-        """Whether the directory is in the vault's mount, and no rate limit is set."""
+        """Whether the directory is on the same mount as the vault, and no rate limit is set."""
         return self._limits.up is UNLIMITED and are_linkable(directory, self._path)
 
     def put_file(
@@ -203,8 +203,8 @@ class DirectoryVault:
     ) -> bool:
         """Hard-link the file into the upload, if it lies on this file system and no rate limit is set.
 
-        It is hashed unless it has the stamp: then it is the file that was proven (where a link is a copy, the
-        copy has another inode), and nobody wrote to it since.
+        It is hashed unless it has the stamp: then it is the very file that was verified (a copy would have
+        another inode), and nobody wrote to it since.
         """
         if self._limits.up is not UNLIMITED:
             return False

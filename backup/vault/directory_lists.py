@@ -1,4 +1,4 @@
-"""Lists of a directory vault: its archives, and marks of heirs.
+"""The lists of a directory vault: of its archives, and of the marks of heirs.
 
 A mark is an empty file `meta/<inventory>/heir-<…>`, known by its name.
 """
@@ -31,7 +31,7 @@ def archives_in(root: Root) -> Iterator[ListedArchive]:
 def catalogs_in(
     root: Root, inventory_id: InventoryId, jobs: Container[bytes | None]
 ) -> Iterator[ListedArchive]:
-    """The catalogs of an inventory, and whoever's of these jobs."""
+    """The catalogs of an inventory, and those of these jobs by any inventory."""
     for line in archives_in(root):
         label = line.label
         if label is None or label.kind is not PackKind.CATALOG:

@@ -76,7 +76,7 @@ def open_directory(name: str, *below: str, dir_fd: int) -> Iterator[int]:
 def open_file(name: str, flags: int, *, dir_fd: int) -> Iterator[int]:
     """The descriptor of a file in `dir_fd`, created with mode 0600 if `flags` say so; closed afterwards.
 
-    A pipe that somebody put in its place is not waited for.
+    A pipe in its place does not block.
     """
     fd = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=dir_fd)
     try:
@@ -100,9 +100,9 @@ def write_file(name: str, data: bytes, *, dir_fd: int) -> None:
 
 
 def read_file(name: str, *, dir_fd: int) -> bytes:
-    """The whole content of a small file; no more than its beginning of one that cannot be ours.
+    """The whole content of a small file; of a file too large to be ours only its beginning.
 
-    Somebody else may have put a pipe in its place, or a file of many gigabytes: neither holds anybody up.
+    A pipe or a huge file that somebody else put in its place does not block the reader.
     """
     with open_file(name, os.O_RDONLY, dir_fd=dir_fd) as fd:
         return read_at(fd, min(os.fstat(fd).st_size, _LARGEST_SMALL), 0)

@@ -1,4 +1,4 @@
-"""A Glacier vault's lock policy, read to tell until when it keeps an archive, and why it refused a deletion.
+"""Parses a Glacier vault's lock policy: until when it keeps an archive, and why it refused a deletion.
 
 Source: Amazon Glacier developer guide, "Vault Lock Policies": `glacier:ArchiveAgeInDays` counts whole days
 since an archive was stored. The service evaluates the policy; this explains its answer, and decides nothing.
@@ -33,7 +33,7 @@ class Lock(Struct, frozen=True):
 
 
 def warnings_of(lock: Lock, least: timedelta) -> Iterator[str]:
-    """What a lock does that nobody may want: it ends soon, or forbids deletions for longer than `least`."""
+    """Warnings about a lock: it expires soon, or forbids deletions for longer than `least`."""
     if not lock.is_final:
         yield "its lock was begun and is not completed: a day after it was begun it is gone"
     days = [_kept_days(statement.get("Condition")) for statement in _denials(lock.policy)]
@@ -47,7 +47,7 @@ def warnings_of(lock: Lock, least: timedelta) -> Iterator[str]:
 def refusal_of(
     denial: BaseException | None, stored_at: datetime | None, read_lock: Callable[[], Lock | None]
 ) -> Refusal | None:
-    """The refusal that AWS's denial of a deletion is; None if the caller has not the permission to delete."""
+    """AWS's denial of a deletion as a refusal; None if the caller lacks the permission to delete."""
     text = denial_in(denial)
     if text is None:
         return None

@@ -30,7 +30,7 @@ def check_linked_size(upload: int, upload_id: UploadId, parts: Sequence[StoredPa
 
 
 def changed(upload_id: UploadId, offset: int) -> IntegrityError:
-    """The error of a part whose bytes are others than was said."""
+    """The error for a part whose bytes differ from its recorded hash."""
     return IntegrityError(
         f"the part at {offset} of upload {upload_id} is not what was recorded",
         advice="its bytes changed in spool or memory: check this machine's disk and memory",
@@ -38,7 +38,7 @@ def changed(upload_id: UploadId, offset: int) -> IntegrityError:
 
 
 def check_place(part: Part, length: int, part_size: int) -> None:
-    """Raise `VaultError` unless a part has a place of its own among parts of that size."""
+    """Raise `VaultError` unless the part's offset and length fit parts of that size."""
     if length != part.length or not 1 <= length <= part_size or part.offset % part_size:
         raise VaultError(f"{length} bytes at {part.offset} do not fit into parts of {part_size} bytes")
     if not 0 <= part.offset // part_size < MOST_PARTS:
@@ -63,6 +63,6 @@ def check_whole(
 
 
 def check_repeated(archive_id: ArchiveId, kept: ArchiveRecord | None, record: ArchiveRecord) -> None:
-    """Raise `IntegrityError` if an upload was completed before as something else."""
+    """Raise `IntegrityError` if the upload was completed before with another size or hash."""
     if kept and (kept.size, kept.tree_hash) != (record.size, record.tree_hash):
         raise IntegrityError(f"upload {archive_id} was completed before, with another size or hash")

@@ -34,7 +34,7 @@ def send(
 
 
 def receive(connection: socket.socket, most_handles: int = 0) -> tuple[bytearray, list[int]]:
-    """The next message, and the handles that came with it: the caller must close them.
+    """The next message, and the handles (open files) that came with it: the caller must close them.
 
     `EOFError` if there is no other, or handles were lost on the way.
     """

@@ -1,4 +1,4 @@
-"""The workers of a run: more are started as there is more to do; who cannot be had or dies is told, once.
+"""The workers of a run: started as there is more to do; one warning if one cannot be started or dies.
 
 pool = Pool(start, most=3, warn=warn, told="files were read by one process: the other")
 pool.start_one()                        # None if there may be no other
@@ -16,7 +16,7 @@ from backup.errors import WorkerGoneError
 
 
 class Closable(Protocol):
-    """A worker, or what has one."""
+    """A worker, or an object that owns one."""
 
     def close(self) -> None:
         """End it; nothing happens the second time."""
@@ -48,7 +48,7 @@ class Pool(Generic[_W]):
         self._misses_any = misses_any
 
     def start_one(self) -> _W | None:
-        """Start one more; None if there are as many as may be, or the system has none."""
+        """Start one more worker; None if there are `most` already, or the system cannot start one."""
         if len(self.workers) >= self.most:
             return None
         try:
@@ -62,7 +62,7 @@ class Pool(Generic[_W]):
         return worker
 
     def give_up(self, worker: _W, error: WorkerGoneError) -> None:
-        """End one that is gone; no other is started in its place."""
+        """Remove a worker that is gone; no other is started in its place."""
         self.most = 0
         self._warn(f"{self._told} is gone: {error}")
         worker.close()

@@ -61,7 +61,7 @@ class Process(subprocess.Popen[bytes]):
             raise
 
     def ending(self, error: BaseException) -> str:
-        """A sentence: how it ended and what it said last, or `error` if it has not ended."""
+        """A sentence on how the process ended and its last output, or `error` if it has not ended."""
         try:
             code = self.wait(_PATIENCE)
         except subprocess.TimeoutExpired:

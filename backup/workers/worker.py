@@ -3,7 +3,7 @@
     class ReaderProcess(Worker):            # says what is in a message
         module = "backup.source.reader"     # its `serve(connection, memory)` answers
 
-A worker that dies, or says what nobody understands, is told as `WorkerGoneError`, with its last words: the
+A worker that dies, or sends an invalid message, is reported as `WorkerGoneError`, with its last output: the
 caller does the work itself.
 """
 
@@ -88,7 +88,7 @@ class Worker:
 
     @property
     def has_spoken(self) -> bool:
-        """Whether there is a message, or none will ever come: `receive` does not wait."""
+        """Whether `receive` would return at once: there is a message, or the worker has ended."""
         return bool(self._received or self._events(0) & ~select.POLLOUT)
 
     def _message(self) -> tuple[bytearray, list[int]]:

@@ -1,4 +1,4 @@
-"""The instance metadata service's part that AWS tools need to get keys: request in, reply out, no I/O.
+"""The part of EC2's instance metadata service that AWS tools get keys from: request in, reply out, no I/O.
 
 IMDSv2 only (AWS: "Use the Instance Metadata Service"): a PUT gives a token with a time to live, each GET
 needs one.

@@ -28,8 +28,10 @@ class Reply:
 
 
 def refuse_stranger(headers: Mapping[str, str]) -> Reply | None:
-    """The refusal of a request that came through a proxy, or for another host's name (a web page that had its
-    name resolve to this machine); None for others. `headers` by lower-case name.
+    """Refuse a request that came through a proxy, or for another host's name; None for other requests.
+
+    Another name means DNS rebinding: a web page had its name resolve to this machine. `headers` are by
+    lower-case name.
     """
     if not is_loopback(_host_of(headers.get("host", ""))):
         return Reply(403, "this service answers to 127.0.0.1 and localhost alone")

@@ -1,5 +1,5 @@
-"""Queries of what is stored: snapshots, entries and their versions, archives, and the chunks in them.
+"""Queries for the stored data: snapshots, entries and their versions, archives, and the chunks in them.
 
 `entries` and `snapshots` say what a snapshot holds; `archives` and `packed` where its chunks are; `need` and
-`pruning` which archives are still needed, and what becomes of the others.
+`pruning` which archives are still needed, and which are condemned or deleted.
 """

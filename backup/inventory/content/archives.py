@@ -93,7 +93,7 @@ class Archive(Struct, frozen=True):
 
     @property
     def is_delta(self) -> bool:
-        """Whether it is a catalog that a run's changes became true with, and that the next one follows."""
+        """Whether it is a delta catalog: it commits a run's changes, and the next one builds on it."""
         return self.label.generation is Generation.DELTA or self.is_first
 
 
@@ -220,12 +220,12 @@ def mark_lost(tx: Transaction, archive: int) -> None:
 
 
 def mark_damaged(tx: Transaction, archive: int) -> None:
-    """Record that an archive is in the vault, and that nothing can be done with it."""
+    """Record that an archive is in the vault but cannot be used."""
     changed(tx, "UPDATE archives SET state = ? WHERE number = ?", (ArchiveState.DAMAGED, archive))
 
 
 def count_unconfirmed(tx: Transaction, vault: VaultName) -> int:
-    """Number of archives of a vault that no listing has shown yet."""
+    """Number of a vault's unconfirmed archives, which no listing has shown yet."""
     sql = f"SELECT count(*) FROM {IN_VAULTS} WHERE a.state = ? AND v.name = ?"
     return number_of(tx, sql, (ArchiveState.UNCONFIRMED, vault))
 
@@ -319,7 +319,7 @@ def named_archives(tx: Transaction, job: int, *, also_spoiled: bool = False) -> 
 
 
 def catalog_of_run(tx: Transaction, run: int) -> tuple[int, ArchiveState] | None:
-    """The delta catalog (a job's first is full, too) that a run submitted, if it came that far."""
+    """The delta catalog (a job's first is full, too) that a run submitted; None if it submitted none."""
     sql = """SELECT a.number, a.state FROM archives a JOIN catalogs c ON c.archive = a.number
              WHERE a.run = ? AND (c.generation = ? OR c.parent IS NULL) ORDER BY a.number DESC"""
     row = row_of(tx, sql, (run, Generation.DELTA))
@@ -334,7 +334,7 @@ def vault_totals(tx: Transaction) -> dict[VaultName, tuple[int, int]]:
 
 
 def count_unread(tx: Transaction) -> dict[VaultName, int]:
-    """For each vault the number of sound archives that no check has ever read anything of."""
+    """For each vault the number of sound archives of which no check has ever read a part."""
     sql = f"""SELECT v.name, count(*) FROM {IN_VAULTS} WHERE a.state IN ({marks(SOUND)})
               AND NOT EXISTS (SELECT 1 FROM readings r WHERE r.archive = a.number AND r.read_at IS NOT NULL)
               GROUP BY v.name"""

@@ -1,4 +1,4 @@
-"""What a compaction asks of the inventory: how much of each archive is live, how long the rest is needed."""
+"""Queries for a compaction: how much of each archive is live, and how long the rest is needed."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ NEVER = 65_535
 
 
 class ChunkUses(Struct, frozen=True):
-    """Of each chunk number: whether a file on the disk has it, and for how many days a snapshot needs it.
+    """For each chunk number whether a file on the disk has it, and for how many days a snapshot needs it.
 
-    `days` is 0 for one that no closed entry of a kept snapshot needs, `NEVER` where nobody knows.
+    `days` is 0 for a chunk that no closed entry of a kept snapshot needs, `NEVER` if it is not known.
     """
 
     live: bytearray
@@ -48,7 +48,7 @@ def chunk_uses(
 ) -> ChunkUses:
     """The uses of every chunk. `ends`: by job, (number, days until it goes) of its kept snapshots, rising.
 
-    Files of a job that is not `active` (nobody backs it up any more) are not on the disk, as far as is known.
+    Files of a job that is not `active` (not backed up any more) are taken as not on the disk.
     """
     size = largest_chunk(tx) + 1
     live, days = bytearray(size), array("H", bytes(2 * size))
@@ -78,7 +78,7 @@ def _last_need(numbers: Sequence[int], ends: Sequence[tuple[int, int]], added: i
 
 
 def partly_used(tx: Transaction, vault: VaultName, uses: ChunkUses) -> Iterator[PartlyUsed]:
-    """The data archives of a vault that are built upon and not live as a whole, by number."""
+    """The stored data archives of a vault that are not wholly live, by number."""
     sql = """SELECT a.number, a.pack_id, a.size, a.stored_at, c.held, c.first, c.last
              FROM archives a JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
              JOIN (SELECT archive, count(*) AS held, min(number) AS first, max(number) AS last

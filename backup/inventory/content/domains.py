@@ -1,4 +1,4 @@
-"""Data packs that the present recipients cannot open, by the domain they were sealed for, and their users."""
+"""Data packs that the present recipients cannot open, by dedup domain, and the files that need them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def has_other_domains(tx: Transaction, domain: int) -> bool:
 
 
 def lies_outside(tx: Transaction, domain: int, chunks: Sequence[int]) -> bool:
-    """Whether one of the chunks of these numbers lies in another domain."""
+    """Whether one of these chunks (by number) is stored in another domain."""
     for start in range(0, len(chunks), _BATCH):
         some = numerals(chunks[start : start + _BATCH])
         sql = f"""SELECT 1 FROM chunks c JOIN archives a ON a.number = c.archive

@@ -1,7 +1,7 @@
-"""Queries for entries: versions as intervals of snapshots, and the staged changes of a run until its commit.
+"""Queries for entries: versions as intervals of snapshots, and a run's staged changes until its commit.
 
-Raw SQL where there is a row a file, and the driver's own cursor where there is a query a directory
-(`driver`).
+Raw SQL where there is one row for each file, and the driver's own cursor where there is one query for each
+directory (`driver`).
 """
 
 from __future__ import annotations
@@ -173,9 +173,10 @@ def add_owner(tx: Transaction, owner: Owner) -> int:
 def live_rows(
     look: Callable[[], Transaction], directory: int, *, after: bytes | None = None, until: bytes | None = None
 ) -> Iterator[tuple[Any, ...]]:
-    """The newest version of everything in a directory, by name; of names after one, up to another.
+    """The newest version of every entry in a directory, by name; only names after `after`, up to `until`.
 
-    The fields of `LiveEntry`. A page is fetched at a time, in the transaction that `look` then returns.
+    Rows have the fields of `LiveEntry`. One page is fetched at a time, in the transaction that `look` returns
+    for it.
     """
     while True:
         page = _live_page(look(), directory, after, until)

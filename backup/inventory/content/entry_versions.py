@@ -72,7 +72,7 @@ class Series:
 
 
 def series_by_job(tx: Transaction, tags: TagSets = ()) -> dict[int, Series]:
-    """The snapshots that a filter lets through, of every job that has any, by the job's number."""
+    """The snapshots that pass the filter `tags`, of each job that has any, by the job's number."""
     found: dict[int, list[Snapshot]] = {}
     for snapshot in list_snapshots(tx, tags=tags):
         found.setdefault(snapshot.job_number, []).append(snapshot)
@@ -84,7 +84,7 @@ def versions_below(
 ) -> Iterator[Version]:
     """Every version of every entry below `path`, by directory, name and age; `at`: as of that snapshot.
 
-    `takes` is called with each row's directory and name first.
+    `takes` is called with each row's directory and name, and decides whether the row is returned.
     """
     sql = f"""SELECT {_COLUMNS} FROM directories d JOIN entries e ON e.directory = d.number
               WHERE d.job = ? AND {_below(path)}"""

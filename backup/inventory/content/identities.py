@@ -27,7 +27,7 @@ _BATCH = 500
 
 
 class KnownCatalog(Struct, frozen=True):
-    """The newest catalog of a job that the inventory knows, stored or not."""
+    """The newest catalog of a job in the inventory, stored or not."""
 
     job: JobName
     number: int
@@ -35,7 +35,7 @@ class KnownCatalog(Struct, frozen=True):
 
 
 class Evidence(Struct, frozen=True):
-    """The newest archive that the inventory has in a vault: a catalog if there is one."""
+    """The newest sound archive in a vault that the inventory knows: a catalog if there is one."""
 
     archive_id: ArchiveId
     kind: PackKind
@@ -73,7 +73,7 @@ def was_used(tx: Transaction, vault: VaultName) -> bool:
 
 
 def used_identity(tx: Transaction, vault: VaultName) -> VaultIdentity | None:
-    """The recorded identity of a vault in which something was stored; None of any other."""
+    """The recorded identity of a vault in which something was stored; None for any other vault."""
     return vault_identity(tx, vault) if was_used(tx, vault) else None
 
 
@@ -100,7 +100,7 @@ def chains_begin(tx: Transaction) -> dict[bytes, int]:
 def chain_archives(
     tx: Transaction, vault: VaultName, inventory_id: InventoryId
 ) -> list[tuple[int, ArchiveId]]:
-    """The catalogs that this inventory itself wrote, as it knows, and a rebuild needs: number and id.
+    """The catalogs that this inventory itself wrote and that a rebuild needs: number and id.
 
     A pack's header has its inventory's id at byte 48 (docs/format.md, 2.1).
     """
@@ -159,10 +159,10 @@ def unknown_packs(tx: Transaction, packs: Iterable[PackId]) -> set[PackId]:
 
 
 def set_state_of_contents(tx: Transaction, vault: VaultName, state: ArchiveState) -> int:
-    """Set the state of all stored archives, as another vault is there now; returns their number.
+    """Set the state of all stored archives after the vault was replaced; returns their number.
 
-    Listings of the old one are deleted. What catalogs condemn is condemned again when a list of the new one
-    shows it. What is retired stays so where all are only unconfirmed.
+    Listings of the old vault are deleted. Archives that catalogs condemn are condemned again when a list of
+    the new vault shows them. Retired archives stay retired if the new state is unconfirmed.
     """
     number = stored.get_or_create_vault(tx, vault)
     lists = "SELECT number FROM listings WHERE vault = ?"

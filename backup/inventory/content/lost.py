@@ -1,4 +1,4 @@
-"""Lost and damaged archives: the chunks that are gone with them, and copies of those elsewhere."""
+"""Lost and damaged archives: the chunks that are lost with them, and copies in other archives."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NOT_RELIED_ON = (*_SPOILED, *_GOING, ArchiveState.RETIRED, ArchiveState.CONDEMN
 
 
 def mark(tx: Transaction, numbers: Collection[int], state: ArchiveState) -> None:
-    """Set the state of these archives in the vault, but of those whose deletion was decided."""
+    """Set the state of these archives, except of those whose deletion was decided."""
     ordered = sorted(numbers)
     for start in range(0, len(ordered), _BATCH):
         some = ordered[start : start + _BATCH]
@@ -33,13 +33,13 @@ def mark(tx: Transaction, numbers: Collection[int], state: ArchiveState) -> None
 
 
 class LostChunks(Struct, frozen=True):
-    """Chunks that cannot be restored any more: one byte for each chunk number ever given out, or none."""
+    """Chunks that cannot be restored any more: one byte for each chunk number given out; empty if none."""
 
     marks: bytes | bytearray = b""
     archives: frozenset[int] = frozenset()  # the archives that held them
 
     def spoil(self, chunks: bytes | None) -> bool:
-        """Whether an entry of these packed chunk numbers needs one of them."""
+        """Whether an entry with these (packed) chunk numbers needs one of the lost chunks."""
         if not self.marks or not chunks:
             return False
         try:
@@ -79,11 +79,11 @@ def needed_losses(
     bad_frames: Mapping[int, Collection[int]],
     is_kept: Callable[[int, int, int | None], bool],
 ) -> dict[VaultName, int]:
-    """How many archives of each vault are lost or damaged, of which kept snapshots need something.
+    """Count, for each vault, the lost or damaged archives that kept snapshots need.
 
-    What another archive holds, too, is not lost; of an archive in `bad_frames` only these are. Entries are
-    read only if there is such an archive, up to the first of each vault that needs one and `is_kept`: told
-    by its job and the numbers of the first snapshots that have it, and that have it no more.
+    A chunk that another archive holds, too, is not lost; of an archive in `bad_frames` only those frames are.
+    Entries are read only if there is such an archive, up to the first of each vault that needs it and
+    `is_kept`, which gets its job, its first snapshot's number and that of the first without it.
     """
     vaults = [name for (name,) in raw_rows(tx, "SELECT name FROM vaults ORDER BY name", ())]
     by_vault = {
@@ -103,9 +103,9 @@ def needed_losses(
 
 
 def to_store_anew(tx: Transaction, vault: VaultName) -> LostChunks:
-    """The chunks that a backup stores anew where it meets them: lost ones, those of retired archives.
+    """The chunks that a backup stores again when it reads them: lost ones, and those of retired archives.
 
-    Not those that a stored archive of the domain holds, too.
+    Chunks that another stored archive of the domain holds are left out.
     """
     given_up = _numbers(tx, vault, (*_GOING, ArchiveState.RETIRED))
     relied_on = (ArchiveState.STORED, ArchiveState.UNCONFIRMED)
@@ -168,9 +168,9 @@ def sound_locations(
     gone: Collection[int] = (),
     may_be: Callable[[ChunkLocation], bool] = lambda _: True,
 ) -> Iterator[ChunkLocation]:
-    """Locations in sound archives for chunks whose own are not relied on any more, or in `gone`.
+    """Locations in sound archives for chunks whose own archives are not relied on, or are in `gone`.
 
-    One that is retired or condemned is read where there is no other: who deletes elsewhere may be quicker.
+    A retired or condemned archive is read only if there is no other: a keeper may delete it meanwhile.
     `held_by` are the archives of those `locations` (by number), which are read only if one is not sound. A
     chunk in several archives that no listing has shown yet is taken from the newest: it was stored anew for a
     reason. Only locations that `may_be` accepts are returned.
@@ -196,11 +196,11 @@ def sound_locations(
 
 
 def replacements(tx: Transaction, named: AbstractSet[int]) -> set[int]:
-    """Sound, unnamed archives that hold copies of chunks from `named` ones that are not relied on any more.
+    """Sound archives that are not `named` and hold copies of chunks from `named` ones not relied on any more.
 
-    Those are lost, damaged, retired, condemned or deleted. A job whose catalogs name an archive relies on all
-    of it: whoever stored its chunks anew, these name that, too. One copy of each is enough: the newest.
-    Chunks are queried only if there is such an archive.
+    Those are lost, damaged, retired, condemned or deleted. A job whose catalogs name an archive needs all of
+    it: if any job stored its chunks again, the catalogs must name that archive, too. One copy of each is
+    enough: the newest. Chunks are queried only if there is such an archive.
     """
     spoiled = sorted(_among(tx, named, _NOT_RELIED_ON))
     found: set[int] = set()

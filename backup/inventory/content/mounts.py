@@ -1,4 +1,4 @@
-"""The mount points among a job's entries, which catalogs carry for a rebuilt server; and what was there."""
+"""The mount points among a job's entries, which catalogs carry for a rebuild; and the file systems there."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def mark_mount_points(tx: Transaction, job: int, numbers: Sequence[int]) -> None
 
 
 def known_disks(tx: Transaction, job: int) -> dict[bytes, str]:
-    """What was mounted where when a job last ran (`source.disks`), by path."""
+    """The file systems that were mounted when a job last ran (`source.disks`), by path."""
     return dict(raw_rows(tx, "SELECT path, identity FROM disks WHERE job = ?", (job,)))
 
 
 def note_disks(tx: Transaction, job: int, disks: Mapping[bytes, str]) -> None:
-    """Note what is mounted where; at other places nothing changes."""
+    """Record the file systems mounted at these paths; those of other paths stay."""
     sql = """INSERT INTO disks (job, path, identity) VALUES (?, ?, ?)
              ON CONFLICT (job, path) DO UPDATE SET identity = excluded.identity"""
     if disks:

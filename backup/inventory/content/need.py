@@ -1,11 +1,11 @@
-"""Which chunks and archives are needed by snapshots that are kept: what is left could be deleted.
+"""Finds the chunks and archives that kept snapshots need; all others could be deleted.
 
     needed = needed_chunks(tx, kept_snapshots(tx))
     dead = [use for use in archive_uses(tx, needed) if use.is_dead]
 
-Needed is a byte for each chunk number ever given out. Where a chunk's own archive may fail it (not confirmed,
-lost, damaged, retired, condemned, deleted), its copies of the same domain are needed, too: too much is kept
-rather than too little.
+Needed is a byte for each chunk number ever given out. If a chunk's own archive cannot be relied on
+(unconfirmed, lost, damaged, retired, condemned, deleted), its copies in the same domain are needed, too: too
+much is kept rather than too little.
 """
 
 from __future__ import annotations
@@ -62,12 +62,12 @@ class ArchiveUse(Struct, frozen=True):
 
     @property
     def is_dead(self) -> bool:
-        """Whether nothing in it is needed. One of which no chunk is known may hold anything."""
+        """Whether nothing in the archive is needed. If none of its chunks is known, it may hold anything."""
         return self.chunks > 0 and self.needed == 0
 
 
 def kept_snapshots(tx: Transaction, *, without: Collection[SnapshotId] = ()) -> Kept:
-    """The snapshots that are not forgotten, or that an open restore reads; `without` some of the former."""
+    """The snapshots that are not forgotten (`without` these), or that an open restore reads."""
     sql = """SELECT s.id, s.job, s.number FROM snapshots s
              WHERE s.forgotten_at IS NULL OR s.id IN (SELECT snapshot FROM restores WHERE state = ?)
              ORDER BY s.job, s.number"""
@@ -121,7 +121,7 @@ def archive_uses(tx: Transaction, needed: bytearray, vault: VaultName | None = N
 
 
 def gone_with_deletions(tx: Transaction, chunks: bytearray) -> bool:
-    """Whether one of these chunks lay in an archive that was deleted, or will be, and lies nowhere else."""
+    """Whether one of these chunks is only in an archive that was deleted or is about to be."""
     sql = f"SELECT number FROM archives WHERE state IN ('{ArchiveState.DELETING}', '{ArchiveState.DELETED}')"
     for (archive,) in list(raw_rows(tx, sql, ())):
         alone = f"""SELECT c.number FROM chunks c JOIN archives a ON a.number = c.archive
@@ -189,7 +189,7 @@ def _mark(needed: bytearray, chunks: bytes) -> None:
 
 
 def mark_copies(tx: Transaction, needed: bytearray) -> None:
-    """Mark the copies of needed chunks whose own archives may fail them."""
+    """Mark the copies of needed chunks whose own archives cannot be relied on."""
     sql = f"SELECT 1 FROM archives WHERE kind = {int(PackKind.DATA)} AND state NOT IN ({_RELIABLE}) LIMIT 1"
     if row_of(tx, sql, ()) is None:
         return
@@ -211,8 +211,8 @@ def mark_copies(tx: Transaction, needed: bytearray) -> None:
 def stored_elsewhere(tx: Transaction, needed: bytearray) -> Counter[int]:
     """How many needed chunks of archives that are not built upon another archive of the domain keeps, too.
 
-    By archive. A stored archive keeps a chunk for all others; of several retired ones without such a one the
-    newest does, from which a restore would read it. `needed` is a byte for each chunk number
+    By archive. If a stored archive has a chunk, that keeps it for all others; else the newest of the retired
+    ones keeps it, from which a restore would read it. `needed` is a byte for each chunk number
     (`needed_chunks`).
     """
     found: Counter[int] = Counter()

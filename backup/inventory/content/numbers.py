@@ -39,7 +39,7 @@ class Numbers(Protocol):
 class NumberSupply:
     """Unique numbers, reserved in the inventory in blocks that grow with use. For one thread.
 
-    Where something can be done `ahead`, the third block is reserved while the second is used, and so on.
+    With `ahead`, the next block is reserved in advance while the present one is used.
     """
 
     def __init__(

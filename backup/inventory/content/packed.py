@@ -109,7 +109,7 @@ def _insert(
 
 
 def index_chunks(tx: Transaction) -> None:
-    """Make every chunk one that is found by its id, and no other; quick where that is so."""
+    """Rebuild the index by which chunks are found by their ids; quick if it is complete already."""
     if value_of(tx, _COUNTS_DIFFER, ()):
         for start in range(0, largest_chunk(tx) + 1, _MANY):
             changed(tx, _INDEX_MANY, (start, start + _MANY - 1))

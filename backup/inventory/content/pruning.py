@@ -1,4 +1,4 @@
-"""What a prune reads and records: archives that nothing needs, their condemnation and their deletion."""
+"""Queries and records of a prune: archives that nothing needs, their condemnation and their deletion."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _STATES = ", ".join(f"'{state}'" for state in THERE)
 
 
 class Condemnation(Struct, frozen=True):
-    """The word of one job's catalogs that an archive is condemned, and when the catalog was stored."""
+    """The condemnation of an archive by one job's catalogs, and when that catalog was stored."""
 
     at: datetime
     told_at: datetime
 
 
 class StoredArchive(Struct, frozen=True):
-    """An archive that the vault holds. `jobs`: those whose catalogs named it; `condemned_by`: with times.
+    """An archive in the vault. `jobs`: those whose catalogs named it; `condemned_by`: those that condemn it.
 
-    `listed_at`: when the vault took it, by its own list; None if the list does not show it. `run_is_open`: it
-    was stored by a run that came to nothing, after the newest snapshot of its job.
+    `listed_at`: when the vault received it, by its own list; None if the list does not show it.
+    `run_is_open`: it was stored by a run that was not committed, after the newest snapshot of its job.
     """
 
     number: int
@@ -58,7 +58,7 @@ class StoredArchive(Struct, frozen=True):
 
     @property
     def condemned_at(self) -> datetime | None:
-        """When the last of its jobs said that it is condemned; None until each has."""
+        """When the last of its jobs condemned it; None until all have."""
         if not self.condemned_by or not self.jobs <= self.condemned_by.keys():
             return None
         return max(condemnation.at for condemnation in self.condemned_by.values())
@@ -72,7 +72,7 @@ class StoredArchive(Struct, frozen=True):
 
 
 def stored_archives(tx: Transaction, vault: VaultName, listing: int = 0) -> list[StoredArchive]:
-    """All archives that a vault holds, with what a prune asks of them, by number; what a kept list shows."""
+    """All archives that a vault holds, by number, as a prune needs them; with times from a kept `listing`."""
     jobs = _sets(tx, _NAMED_BY)
     condemned: dict[int, dict[int, Condemnation]] = {}
     told = {(job, at): told_at for job, at, told_at in raw_rows(tx, _TOLD, ())}  # the first, the latest of it
@@ -167,7 +167,7 @@ def archives_of_open_restores(tx: Transaction) -> set[int]:
 
 
 def newest_condemnation(tx: Transaction, vault: VaultName, *, before: datetime) -> datetime | None:
-    """When the newest archive was condemned whose grace may be over: before a time. None if there is none."""
+    """The newest condemnation before a time, whose grace period may be over; None if there is none."""
     sql = """SELECT max(c.at) FROM condemnations c JOIN archives a ON a.number = c.archive
              JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
              WHERE v.name = ? AND a.state = ? AND c.at <= ?"""
@@ -203,7 +203,7 @@ def snapshot_ids(tx: Transaction) -> dict[tuple[int, int], str]:
 
 
 def decision_marks(tx: Transaction) -> list[tuple[object, ...]]:
-    """What a prune's decision rests on: snapshots with marks, open restores, runs, entries, archives."""
+    """All that a prune decides by (snapshots, open restores, runs, entries, archives): equal if unchanged."""
     sql = """SELECT job, number, coalesce(forgotten_at, 0) FROM snapshots ORDER BY job, number"""
     marks: list[tuple[object, ...]] = [tuple(row) for row in raw_rows(tx, sql, ())]
     sql = "SELECT number FROM restores WHERE state = ? ORDER BY number"
@@ -218,7 +218,7 @@ def decision_marks(tx: Transaction) -> list[tuple[object, ...]]:
 
 
 def decide_deletion(tx: Transaction, numbers: Sequence[int], now: datetime) -> None:
-    """Record, before the vault is asked, that these archives go: from here on nothing brings them back."""
+    """Record, before the vault is asked, that these archives will be deleted: this cannot be undone."""
     sql = """INSERT INTO deletions (archive, decided_at) VALUES (?, ?)
              ON CONFLICT (archive) DO UPDATE SET retry_at = NULL"""
     _many(tx, sql, [(number, micros(now)) for number in numbers])
@@ -227,7 +227,7 @@ def decide_deletion(tx: Transaction, numbers: Sequence[int], now: datetime) -> N
 
 
 def record_deleted(tx: Transaction, numbers: Sequence[int], now: datetime) -> None:
-    """Record that the vault has them no more."""
+    """Record that the vault has deleted these archives."""
     sql = """INSERT INTO deletions (archive, decided_at, deleted_at) VALUES (?, ?, ?)
              ON CONFLICT (archive) DO UPDATE SET deleted_at = excluded.deleted_at, retry_at = NULL,
                                                  refusal = NULL"""
@@ -241,8 +241,8 @@ def record_refused(
 ) -> None:
     """Record that the vault keeps these archives (number, when to ask again, why).
 
-    Those that are kept `for_certain` are condemned as before. Of the others an earlier request may have been
-    carried out, or may be yet: nothing is to rely on them.
+    Those that are kept `for_certain` are condemned as before. For the others an earlier request may still be
+    carried out: nothing may rely on them.
     """
     sql = "UPDATE deletions SET retry_at = ?, refusal = ? WHERE archive = ?"
     _many(tx, sql, [(micros(at), why, number) for number, at, why in refused])
@@ -252,9 +252,9 @@ def record_refused(
 
 
 def drop_contents(tx: Transaction, vault: VaultName) -> int:
-    """Delete what is recorded of the contents of deleted archives and no entry names; returns how many.
+    """Delete the chunk rows of deleted archives that no entry needs; returns how many.
 
-    Chunks that entries name stay, without a place: they are found by id in another archive.
+    Chunks that entries need stay, without a location: they are found by id in another archive.
     """
     sql = """SELECT a.number FROM archives a JOIN domains d ON d.number = a.domain
              JOIN vaults v ON v.number = d.vault WHERE v.name = ? AND a.state = ?
@@ -294,7 +294,7 @@ _FORGETTABLE = """SELECT a.number FROM archives a JOIN deletions x ON x.archive 
 def forget_deleted(tx: Transaction, before: datetime) -> int:
     """Delete the rows of archives that were deleted before then and nothing refers to; returns how many.
 
-    Until then a late list of the vault may still show them.
+    Before that time, a late list of the vault may still show them.
     """
     gone = [(row[0],) for row in raw_rows(tx, _FORGETTABLE, (ArchiveState.DELETED, micros(before)))]
     for table, column in (("catalogs", "archive"), ("deletions", "archive"), ("archives", "number")):
@@ -317,7 +317,7 @@ def _named_chunks(tx: Transaction) -> bytearray:
 
 
 def forgotten_beyond_recall(tx: Transaction, *, going: Collection[int] = ()) -> dict[int, list[int]]:
-    """Forgotten snapshots, by job, that need a chunk that is in no archive any more.
+    """Forgotten snapshots, by job, that cannot be restored any more: a chunk of theirs is in no archive.
 
     `going` are archives that count as deleted, too. A snapshot that an open restore reads is left until then.
     """

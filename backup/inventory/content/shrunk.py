@@ -1,7 +1,7 @@
 """Snapshots in which a source has lost nearly everything, and the jobs whose deletions wait for an answer.
 
 Until a person accepts such a snapshot (or `may_shrink` of its job does), nothing of the job is forgotten,
-condemned or deleted. Catalogs carry both, so a rebuild keeps the wait. What later snapshots hold ends it not.
+condemned or deleted. Catalogs carry both, so a rebuild keeps the wait. Later snapshots do not end the wait.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def lost_text(lost: Lost) -> str:
 
 
 class Wait(Struct, frozen=True):
-    """A job that waits for an answer: the newest snapshot that is to be accepted, and what it lost."""
+    """A job that waits for an answer: the newest snapshot to be accepted, and what its sources lost."""
 
     job: JobName
     job_number: int
@@ -48,11 +48,11 @@ class Wait(Struct, frozen=True):
 
     @property
     def command(self) -> str:
-        """What a person answers with, if nothing is wrong."""
+        """The command that accepts the snapshot, if nothing is wrong."""
         return f"nightvault snapshots accept {self.snapshot[:8]}"
 
     def text(self) -> str:
-        """What was lost, and what waits for an answer."""
+        """A sentence on what was lost, and what is not done until an answer."""
         lost = "; ".join(map(lost_text, self.lost))
         return (
             f"job {self.job}: {lost} (snapshot {self.snapshot[:8]}); nothing of this job is forgotten, "
@@ -74,7 +74,7 @@ def waits(tx: Transaction, *, may_shrink: Collection[JobName] = ()) -> list[Wait
 
 
 def shrunk_records(tx: Transaction, job: int) -> list[ShrunkRecord]:
-    """The marks of a job's snapshots, and what was accepted, as a full catalog carries them."""
+    """A job's shrunk snapshots, and the one that was accepted, as records for a full catalog."""
     sql = "SELECT number, shrunk FROM snapshots WHERE job = ? AND shrunk IS NOT NULL ORDER BY number"
     found = [record_of(number, unpack_lost(lost)) for number, lost in raw_rows(tx, sql, (job,))]
     ((accepted,),) = raw_rows(tx, "SELECT usual_from FROM jobs WHERE number = ?", (job,))
@@ -92,7 +92,7 @@ def accepting(number: int) -> ShrunkRecord:
 
 
 def lost_of(record: ShrunkRecord) -> tuple[Lost, ...]:
-    """What a record says of sources."""
+    """The sources in a record, with what each lost."""
     return tuple(Lost(*row) for row in record.lost)
 
 

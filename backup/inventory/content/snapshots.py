@@ -54,7 +54,7 @@ class Lost(Struct, frozen=True, array_like=True):
 
 
 class Usual(Struct, frozen=True):
-    """A snapshot that a new one is compared with; what an older version did not record is empty."""
+    """A snapshot that a new one is compared with; fields that an older version did not record are empty."""
 
     number: int
     sources: tuple[bytes, ...]
@@ -104,11 +104,11 @@ class Snapshot(Struct, frozen=True):
 
     @property
     def tops(self) -> tuple[_Path, ...]:
-        """The paths at which it has what each of its sources held: real ones, where they are recorded."""
+        """The paths of its sources in the snapshot: real paths if they are recorded."""
         return (*self.roots, *self.sources[len(self.roots) :])
 
     def fits(self, tags: TagSets) -> bool:
-        """Whether the filter lets it through."""
+        """Whether it passes the filter."""
         having = frozenset(self.tags)
         return not tags or any(alternative <= having if alternative else not having for alternative in tags)
 
@@ -185,7 +185,7 @@ def list_snapshots(
 ) -> list[Snapshot]:
     """All kept snapshots, oldest first: within a job by number, whatever the clock showed, jobs by time.
 
-    One whose clock was ahead stands before the next of its job, not where its time would put it.
+    A snapshot made while the clock was ahead comes before the next of its job, whatever its time says.
     """
     sql = f"{SNAPSHOTS} WHERE " + ("1" if also_forgotten else "s.forgotten_at IS NULL")
     sql += " AND j.name = ?" if job is not None else ""
@@ -209,7 +209,7 @@ def get_snapshot(tx: Transaction, snapshot_id: SnapshotId) -> Snapshot:
 
 
 def usual_snapshots(tx: Transaction, job: int) -> list[Usual]:
-    """What a new snapshot of a job is compared with, the newest first; forgotten ones are among them."""
+    """The snapshots with which a new one of a job is compared, newest first; forgotten ones included."""
     sql = """SELECT s.number, s.sources, s.counts, s.files, s.bytes, s.roots
              FROM snapshots s JOIN jobs j ON j.number = s.job
              WHERE s.job = ? AND s.number >= coalesce(j.usual_from, 0)

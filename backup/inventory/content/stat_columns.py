@@ -20,9 +20,10 @@ WHERE e.directory = ? AND e.removed_in IS NULL
 def looks_in(
     tx: Transaction, directory: int, *, after: bytes | None, until: bytes | None, most: int
 ) -> list[tuple[Any, ...]]:
-    """At most so many rows of a directory by name, of names after one, up to another (None: all).
+    """At most `most` rows of a directory by name, for names after `after`, up to `until` (None: all).
 
-    A plain file with its hints is as `backup.source.scanned.Look` has it; nothing else equals any file's.
+    The row of a plain file with its hints equals that of `ScannedDirectory.looks` if it is unchanged; no
+    other entry's row does.
     """
     sql, values = _LOOKS, [directory]
     conditions: list[Any] = []

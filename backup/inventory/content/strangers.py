@@ -1,6 +1,6 @@
-"""Who else writes of this inventory's jobs: inventories outside its lineage, and what a person answered.
+"""Inventories outside this one's lineage that write catalogs of its jobs, and a person's answers on them.
 
-One row for each pair of inventory and job. It stands in the way of whatever deletes until it is answered.
+One row for each pair of inventory and job. Until it is answered, nothing is deleted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _COLUMNS = "s.inventory, s.job, s.pack, s.number, v.name, j.name, s.seen_at, s.t
 
 
 class OpenStranger(Struct, frozen=True):
-    """A pair of inventory and job that nobody answered to yet; `job` is its name, None for a mark."""
+    """A pair of inventory and job without an answer; `job` is its name, None for a mark."""
 
     stranger: Stranger
     vault: VaultName
@@ -48,7 +48,7 @@ class OpenStranger(Struct, frozen=True):
 def note_strangers(
     tx: Transaction, vault: VaultName, found: Iterable[Stranger], now: datetime
 ) -> list[OpenStranger]:
-    """Record strangers that were found in a vault; returns all of it that nobody answered to yet."""
+    """Record strangers that were found in a vault; returns all of that vault without an answer."""
     number = stored.get_or_create_vault(tx, vault)
     rows = [
         (number, stranger.inventory_id, stranger.job_id, stranger.pack_id, stranger.number, micros(now))
@@ -60,7 +60,7 @@ def note_strangers(
 
 
 def open_strangers(tx: Transaction, vault: VaultName | None = None) -> list[OpenStranger]:
-    """The strangers of a vault, or of all, that nobody answered to yet."""
+    """The strangers of a vault, or of all vaults, without an answer."""
     sql = f"""SELECT {_COLUMNS} FROM strangers s JOIN vaults v ON v.number = s.vault
               LEFT JOIN jobs j ON j.id = s.job WHERE s.accepted_at IS NULL"""
     sql += "" if vault is None else " AND v.name = ?"
@@ -87,7 +87,7 @@ def mark_told(tx: Transaction, vault: VaultName, now: datetime) -> None:
 def answer(
     tx: Transaction, vault: VaultName, who: str, now: datetime, inventories: Collection[bytes]
 ) -> list[Stranger]:
-    """Record a person's answer to all that these inventories ask now."""
+    """Record a person's answer for all open pairs of these inventories."""
     left = open_strangers(tx, vault)
     found = [stranger.stranger for stranger in left if stranger.stranger.inventory_id in inventories]
     for stranger in found:
@@ -98,7 +98,7 @@ def answer(
 
 
 def answered_pairs(tx: Transaction, vault: VaultName) -> set[tuple[bytes, bytes]]:
-    """The pairs of inventory and job that a person answered to."""
+    """The pairs of inventory and job that a person has answered."""
     sql = """SELECT s.inventory, s.job FROM strangers s JOIN vaults v ON v.number = s.vault
              WHERE v.name = ? AND s.accepted_at IS NOT NULL"""
     return {(row[0], row[1]) for row in raw_rows(tx, sql, (vault,))}
@@ -108,7 +108,7 @@ def answered_pairs(tx: Transaction, vault: VaultName) -> set[tuple[bytes, bytes]
 
 
 def pass_catalogs(tx: Transaction, packs: Iterable[bytes]) -> None:
-    """Note catalogs of ancestors that a person knows of."""
+    """Record catalogs of ancestors that a person accepted."""
     insert_tuples(tx, "passed_catalogs", ("pack",), [(pack,) for pack in packs], only_new=True)
 
 

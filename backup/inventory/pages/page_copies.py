@@ -34,7 +34,7 @@ def page_copy(directory: str) -> str:
 
 
 def stamp_of(path: str) -> _Stamp:
-    """What changes when somebody writes to the inventory at a path: its file, and its log unless empty."""
+    """A value that changes when the inventory at a path is written to: its file's status, and its log's."""
     found = []
     for name in (path, f"{path}-wal"):
         with suppress(OSError):
@@ -58,7 +58,7 @@ class PageCopier:
     _before: int | None = field(default=None, init=False)  # a handle of the copy before
 
     def is_due(self, *, waited_for: bool) -> bool:
-        """Whether the inventory has changed since; without somebody who waits, not all the time."""
+        """Whether the inventory has changed since the last copy; less often if nobody waits for it."""
         if stamp_of(self.source) == self._copied:
             return False
         return waited_for or self.seconds() - self._ended >= self._took * _PART_OF_TIME
@@ -104,7 +104,7 @@ class PageCopier:
 
 
 def remove_page_copy(directory: str) -> None:
-    """Take it away, once there is no page any more, and what a killed process left of the next one."""
+    """Remove the copy, once there is no page any more, and what a killed process left of the next one."""
     for path in (page_copy(directory), f"{page_copy(directory)}.part"):
         with suppress(OSError):
             os.unlink(path)

@@ -74,7 +74,7 @@ class PageReads:
         return sqlite_path(self.url) or ""
 
     def read(self, make: Callable[[Transaction], _T]) -> _T:
-        """What `make` returns of a consistent view; it may be called again if a writer came meanwhile.
+        """Return the result of `make` on a consistent view; it is called again if a writer came meanwhile.
 
         `NoInventoryError`, `StateDeniedError`, `InventoryNewerError`, `LockedError`.
         """

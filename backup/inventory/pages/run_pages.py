@@ -1,4 +1,4 @@
-"""Queries for pages about runs: some at a time, without reading whole reports; what one stored."""
+"""Queries for pages about runs: a page at a time, without whole reports; and the archives a run stored."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def one_row(tx: Transaction, number: int) -> RunRow | None:
 
 
 def report_of(tx: Transaction, number: int) -> dict[str, Any]:
-    """The whole report of a run; empty for none."""
+    """The whole report of a run; empty if there is none."""
     row = row_of(tx, "SELECT report FROM runs WHERE number = ?", (number,))
     return dict(json.loads(row[0])) if row and row[0] else {}
 
@@ -117,7 +117,7 @@ def newest(tx: Transaction) -> tuple[int, int]:
 
 
 def counts_of_marks(tx: Transaction) -> tuple[int, ...]:
-    """Numbers that change with what no run records: snapshots forgotten, restores begun or ended."""
+    """Counts that change with events that no run records: snapshots forgotten, restores begun or ended."""
     row = row_of(tx, _MARKS, ())
     return tuple(row)
 

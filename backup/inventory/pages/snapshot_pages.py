@@ -1,4 +1,4 @@
-"""Queries for pages about snapshots: some of a job's, those beside one, and the numbers of all kept ones."""
+"""Queries for pages about snapshots: a page of a job's, the neighbours of one, the numbers of all kept."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def snapshots_before(tx: Transaction, job: int, *, before: int | None, limit: in
 
 
 def snapshots_of(tx: Transaction, ids: Sequence[SnapshotId]) -> dict[SnapshotId, Snapshot]:
-    """Snapshots by their whole ids, those that there are; at most some hundred."""
+    """The snapshots with these whole ids, as far as they exist; for at most some hundred."""
     rows = records(tx, f"{SNAPSHOTS} WHERE s.id IN ({marks(ids)})", tuple(ids))
     return {snapshot.id: snapshot for snapshot in map(row_to_snapshot, rows)}
 

@@ -1,1 +1,1 @@
-"""Queries for those who look: how things stand, what is in a snapshot, what changed, what it costs."""
+"""Queries for commands and pages that show something: status, a snapshot's content, changes, costs."""

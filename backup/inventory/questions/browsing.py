@@ -70,7 +70,7 @@ GROUP BY c.archive, c.frame"""
 
 
 class Below(NamedTuple):
-    """An entry below a directory, with no more than a quote needs."""
+    """An entry below a directory, with only the columns that a quote needs."""
 
     kind: int
     size: int
@@ -151,7 +151,7 @@ def held_chunks(tx: Transaction, chunks: Sequence[int]) -> list[HeldChunk]:
 
 
 def outputs(tx: Transaction, archives: Sequence[int], now: int) -> list[Output]:
-    """What vaults have made readable of these archives, and keep beyond `now` (microseconds)."""
+    """The outputs of these archives that vaults have made readable and keep beyond `now` (microseconds)."""
     return [Output._make(row) for row in raw_rows(tx, _OUTPUTS, (now, json.dumps(sorted(archives))))]
 
 

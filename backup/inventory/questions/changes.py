@@ -68,7 +68,7 @@ WHERE {differ} ORDER BY d.path, e.name, e.added_in"""
 
 
 class Counts(NamedTuple):
-    """How many paths came, went and changed, and by how many bytes files grew and shrank."""
+    """How many paths were added, removed and changed, and by how many bytes files grew and shrank."""
 
     added: int
     removed: int
@@ -86,7 +86,7 @@ class Between(Struct, frozen=True):
     path: bytes
 
     def sql(self, text: str, **more: str) -> str:
-        """A statement about them: `old`, `new`, `differ`, `below`, `found` and what is given more."""
+        """SQL with `old`, `new`, `differ`, `below`, `found` and the names in `more` filled in."""
         numbers = {"a": str(int(self.older)), "b": str(int(self.newer))}
         parts = {"old": _OLD, "new": _NEW, "differ": _DIFFER, "found": _FOUND}
         known = {name: part.format(**numbers) for name, part in parts.items()}
@@ -94,19 +94,19 @@ class Between(Struct, frozen=True):
 
     @property
     def bounds(self) -> tuple[bytes, ...]:
-        """The values for the marks of `below`."""
+        """The values for the parameters of `below`."""
         stem = self.path.rstrip(b"/")
         return self.path, stem + b"/", stem + b"0"
 
 
 def is_much(tx: Transaction, between: Between) -> bool:
-    """Whether more versions differ than are found one by one."""
+    """Whether more versions differ than can be listed by the indexes."""
     sql = between.sql(_MANY, most=str(MOST_FOUND + 1))
     return int(row_of(tx, sql, ())[0]) > MOST_FOUND
 
 
 def count_changes(tx: Transaction, between: Between) -> Counts:
-    """How much differs; only for what is not much."""
+    """Count the differences; only if they are not much (`is_much`)."""
     paths = between.sql(_PATHS, source=between.sql(_BY_INDEX), after="")
     return Counts(*row_of(tx, _COUNTS.replace("{paths}", paths), (between.job, *between.bounds)))
 

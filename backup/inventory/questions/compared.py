@@ -36,8 +36,8 @@ _PROVEN: Final = "(l.size = a.size AND (l.tree_hash = a.tree_hash OR l.version =
 def shows_another(lines: str) -> str:
     """The condition that line `l` shows another object than `a`; `lines` joins all lines as `o`.
 
-    Copying gives objects other versions and later times: the list of a copied bucket, in which nothing is of
-    the time at which it was stored, says nothing.
+    Copying a bucket gives its objects other versions and later times: if the list shows no object with its
+    original time, it proves nothing.
     """
     late = _CLOCKS_DIFFER // timedelta(microseconds=1)
     return f"""(l.tree_hash IS NULL AND l.version <> a.version AND EXISTS (
@@ -118,7 +118,7 @@ def must_show(
     at_once: bool = False,
     stored: frozenset[int] | None = None,
 ) -> Covered:
-    """The archives that the listing with that head must show: `stored` (at the time of the request) if known.
+    """The archives that the listing `head` must show: `stored` (at the time of the request) if known.
 
     Where that is not known, those stored before it was requested, by our clock, and before it was made, by
     the vault's, as far as its clock is known. A vault that lists `at_once` made it in an instant.
@@ -134,9 +134,9 @@ def stored_numbers(tx: Transaction, vault: VaultName) -> frozenset[int]:
 
 
 def settled_before(made_at: datetime, *, at_once: bool) -> datetime:
-    """The time before which an archive must have been taken up for a list of then to confirm it.
+    """The time before which an archive must have been undeleted for a list made at `made_at` to confirm it.
 
-    One that was taken up later may be deleted yet, by somebody who does not know that.
+    One that was undeleted later may still be deleted by a keeper that does not know of it.
     """
     return made_at - (_STALE_AT_ONCE if at_once else _STALE)
 
@@ -144,8 +144,8 @@ def settled_before(made_at: datetime, *, at_once: bool) -> datetime:
 def confirm(tx: Transaction, listing: int, *, at_once: bool) -> None:
     """Mark unconfirmed archives as stored that a kept listing shows as they were stored.
 
-    Those taken up may be deleted, and something else in their place: they need a proof, by a listing that
-    was not made before that, or shortly after (`settled_before`).
+    An undeleted archive may be deleted after all, with something else in its place: it needs a proof by a
+    listing that was made some time after it was undeleted (`settled_before`).
     """
     times = "SELECT min(as_of, requested_at) FROM listings WHERE number = ?"
     made_at = moment(number_of(tx, times, (listing,)))
@@ -162,9 +162,9 @@ def confirm(tx: Transaction, listing: int, *, at_once: bool) -> None:
 
 
 def condemn_again(tx: Transaction, listing: int) -> None:
-    """Mark as condemned again what a kept listing shows and catalogs condemn, whatever seemed lost meanwhile.
+    """Condemn again archives that catalogs condemn and a kept listing shows, even if they seemed lost.
 
-    Else backups built on it, while a rebuild, or who deletes elsewhere, goes by the catalogs.
+    Otherwise backups would build upon them, while a rebuild or a keeper goes by the catalogs.
     """
     sql = f"""UPDATE archives AS a SET state = ?
               WHERE a.number IN (SELECT archive FROM condemnations) AND a.state IN ({marks(SOUND)})
@@ -175,7 +175,7 @@ def condemn_again(tx: Transaction, listing: int) -> None:
 
 
 def confirmable_from(tx: Transaction, vault: VaultName, *, at_once: bool) -> datetime | None:
-    """The time after which a list must be made to confirm all that is unconfirmed; None: any list does."""
+    """The time after which a list must be made to confirm all unconfirmed archives; None: any list does."""
     sql = f"SELECT max(a.taken_up_at) FROM {IN_VAULTS} WHERE a.state = ? AND v.name = ?"
     newest = value_of(tx, sql, (ArchiveState.UNCONFIRMED, vault))
     return None if newest is None else moment(newest) + (_STALE_AT_ONCE if at_once else _STALE)
@@ -191,14 +191,14 @@ def absent_archives(tx: Transaction, listing: int, vault: VaultName, covered: Co
 def differing_archives(tx: Transaction, listing: int, vault: VaultName) -> list[OurArchive]:
     """Archives that the listing shows with another size or tree hash, or another object of their size.
 
-    The latter only of those that may have been deleted: in place of others nobody can put anything.
+    The latter only for those that may have been deleted: others cannot be replaced by anybody.
     """
     other = f"a.state = '{ArchiveState.UNCONFIRMED}' AND {_OTHER}"
     return _ours(tx, vault, _OURS, f"AND EXISTS ({_LINE} AND (NOT {_SAME} OR {other}))", listing, listing)
 
 
 class FoundAgain(NamedTuple):
-    """Archives that seemed lost and are listed: proven to be as they were stored, and of that size alone."""
+    """Archives that seemed lost and are listed: `proven` as they were stored, or `likely`, by size alone."""
 
     proven: list[OurArchive]
     likely: list[OurArchive]
@@ -215,7 +215,7 @@ def found_again(tx: Transaction, listing: int, vault: VaultName) -> FoundAgain:
 
 
 def doubt(tx: Transaction, rows: Sequence[OurArchive], now: datetime) -> None:
-    """Restore from these again, and build on them only once a later listing proves them."""
+    """Mark these as unconfirmed: restores use them, backups only once a later listing proves them."""
     sql = "UPDATE archives SET state = ?, taken_up_at = ? WHERE number = ?"
     for row in rows:
         changed(tx, sql, (ArchiveState.UNCONFIRMED, micros(now), row.number))
@@ -232,7 +232,8 @@ def count_shown(tx: Transaction, listing: int, vault: VaultName) -> int:
 def clock_ahead(tx: Transaction, listing: int, vault: VaultName) -> timedelta:
     """Upper limit of how far the vault's clock was ahead of ours, from what this listing shows.
 
-    From what runs of this inventory stored: of rebuilt archives nobody knows the time by this clock.
+    Computed from archives that runs of this inventory stored: for rebuilt ones the time by our clock is
+    unknown.
     """
     sql = f"""SELECT max(l.created_at - a.stored_at)
               FROM {IN_VAULTS} JOIN listed_archives l ON l.archive_id = a.archive_id

@@ -1,6 +1,6 @@
 """A quick look into the inventory for a shell that completes a word: read-only, and without SQLAlchemy.
 
-It sees what the file shows at this moment. Where that would take a copy or a wait, it sees nothing.
+It reads the file as it is at this moment. If that would take a copy or a wait, it finds nothing.
 """
 
 from __future__ import annotations

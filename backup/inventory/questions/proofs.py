@@ -1,8 +1,8 @@
-"""What of each job's archives was ever proven by reading it back, and when last: sums made by the database.
+"""Sums of how much of each job's archives was ever read back or opened, and when last.
 
 Read back: retrieved, and found as it was stored. Opened: by a drill, a verified restore or a check with the
-recovery key, and found as it was saved; that counts as read back, too. What is known to be lost or damaged is
-in no sum.
+recovery key, and found as it was saved; that counts as read back, too. Lost and damaged archives are in no
+sum.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ WHERE vault = ? AND state IN {_SOUND} AND archive_id IS NOT NULL"""
 
 
 class Proof(Struct, frozen=True):
-    """What was proven of `bytes` in archives: how much was ever `read_back` and `opened`, and when last."""
+    """How many of `bytes` in archives were ever `read_back` and `opened`, and when last."""
 
     bytes: int = 0
     read_back: int = 0
@@ -69,7 +69,7 @@ class Proof(Struct, frozen=True):
         return (self.read_back if grade is Grade.READ_BACK else self.opened) / self.bytes
 
     def last(self, grade: Grade) -> datetime | None:
-        """When something of it was last proven in a grade."""
+        """When a part of it was last proven in a grade."""
         return self.last_read_back if grade is Grade.READ_BACK else self.last_opened
 
 
@@ -77,7 +77,7 @@ NOTHING_PROVEN = Proof()
 
 
 def proofs(tx: Transaction, now: datetime) -> Mapping[tuple[VaultName, JobName | None], Proof]:
-    """What was proven by `now`, by vault and job; None for archives of which nobody knows the job."""
+    """The proofs until `now`, by vault and job; None for archives whose job is not known."""
     rows = raw_rows(tx, _PROVEN, (micros(now), micros(now)))
     return {
         (VaultName(vault), None if job is None else JobName(job)): Proof(

@@ -72,8 +72,9 @@ def search_names(
 ) -> tuple[list[FoundName], tuple[int, bytes] | None]:
     """Names that fit a LIKE pattern (with a backslash as escape), by number of directory and name.
 
-    Only in folders whose paths fit the pattern `folders`, and of that job, if given. With where to go on:
-    after the last hit if there are `limit`, after the last that was looked at if there are more, else None.
+    Only in folders whose paths fit the pattern `folders`, and only of that job, if given. Also returns where
+    to continue: after the last hit if there are `limit`, after the last name examined if there are more, else
+    None.
     """
     row = row_of(tx, _END, (*after, MOST_LOOKED_AT))
     end = _LAST if row is None else (row[0], row[1])

@@ -1,8 +1,9 @@
 """Sums for statistics, made by the database: a row for each job and day, never one for each chunk or file.
 
 An archive belongs to the job whose run stored it. After a rebuild no runs are known: then to the job of the
-first catalog that names it. One that neither tells has no job, nor has what only a vault's list shows. What
-is deleted or lost is in no sum, as it costs nothing; what is condemned is, until it is deleted.
+first catalog that names it. If neither is known it has no job; nor have archives that only a vault's list
+shows. Deleted and lost archives are in no sum, as they cost nothing; condemned ones are, until they are
+deleted.
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ class Stored(Struct, frozen=True):
     """Archives of one vault, job and kind that were stored on one day, by UTC.
 
     `raw` are the bytes of chunks in them, `sealed` what these take, compressed and encrypted, `short` what
-    they lack of the smallest size that some classes bill (`cost.shortfall`).
+    they lack of the minimum billable size of some classes (`cost.shortfall`).
     """
 
     vault: VaultName
@@ -181,9 +182,9 @@ class Contents(Struct, frozen=True):
 
 
 class BackupRun(Struct, frozen=True):
-    """A backup that has ended: what it uploaded, and what of that still lies in the vault.
+    """A backup that has ended: what it uploaded, and how much of that is still in the vault.
 
-    `is_first`: the job's first that made a snapshot, or one before it. `files_read` is None if nobody knows.
+    `is_first`: the job's first that made a snapshot, or one before it. `files_read` is None if not known.
     """
 
     vault: VaultName
@@ -243,7 +244,8 @@ def stored(tx: Transaction) -> list[Stored]:
 def unknown(tx: Transaction) -> list[Stored]:
     """Archives in the newest list of each vault that the inventory does not know, by day and kind; no job's.
 
-    Such are catalogs that were replaced before a rebuild: nobody needs them, and the vault bills them.
+    These are, for example, catalogs that were replaced before a rebuild: nothing needs them, but the vault
+    bills them.
     """
     newest = """SELECT v.name, max(l.number) FROM listings l JOIN vaults v ON v.number = l.vault
                 WHERE l.state = ? GROUP BY v.name ORDER BY v.name"""

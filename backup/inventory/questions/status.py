@@ -1,4 +1,4 @@
-"""What `status` asks of the database: a handful of statements, whatever number of snapshots there are.
+"""Queries for `status`: a handful of statements, however many snapshots there are.
 
 No row is made for each snapshot, archive or run: the database groups them.
 """
@@ -100,8 +100,7 @@ class SnapshotDates(Struct, frozen=True):
 
 
 class BackupDates(Struct, frozen=True):
-    """When a job's backups began, whatever became of them: the first, the newest not later than now, and
-    the newest."""
+    """When a job's backups of any outcome began: the first, the newest not later than now, the newest."""
 
     first: datetime
     newest: datetime | None
@@ -111,7 +110,7 @@ class BackupDates(Struct, frozen=True):
 class HeldArchives(Struct, frozen=True):
     """Archives of one kind that a vault holds; `oldest` is when the first of them was stored.
 
-    `short` is what they lack of the smallest size that some classes bill.
+    `short` is what they lack of the minimum billable size of some classes.
     """
 
     vault: VaultName
@@ -123,7 +122,7 @@ class HeldArchives(Struct, frozen=True):
 
 
 class Undeleted(Struct, frozen=True):
-    """Condemned archives of a vault that somebody else could have deleted long ago: since when the first."""
+    """Condemned archives of a vault that a keeper should have deleted long ago, and since when the first."""
 
     vault: VaultName
     archives: int
@@ -132,7 +131,7 @@ class Undeleted(Struct, frozen=True):
 
 
 class RetrievalGroup(Struct, frozen=True):
-    """So many retrievals of a restore that are alike; `example` has the group's latest and earliest times."""
+    """Retrievals of one restore in the same state, counted; `example` has the latest and earliest times."""
 
     count: int
     example: Retrieval
@@ -169,7 +168,7 @@ def backup_dates(tx: Transaction, now: datetime) -> Mapping[JobName, BackupDates
 def newest_runs(tx: Transaction) -> list[Run]:
     """Runs without a recorded end, and of each kind and job, or vault, the newest that ended; newest first.
 
-    Restores and marks are not among those that ended: somebody was there.
+    Restores and marks are left out of those that ended: a person ran them and saw the result.
     """
     return [
         Run(
@@ -225,14 +224,14 @@ class LastGood(Struct, frozen=True):
     def of(
         self, kind: RunKind, name: str, good: Collection[Outcome], *, reads_back: bool | None = None
     ) -> datetime | None:
-        """The newest of these that ended so; of checks those that read back, or compared lists, or both."""
+        """The newest of these that ended well; of checks, those that read back, compared lists, or both."""
         which = (False, True) if reads_back is None else (reads_back,)
         found = [self.dates.get((kind, name, reads, outcome)) for reads in which for outcome in good]
         return max((found_at for found_at in found if found_at is not None), default=None)
 
 
 def last_good(tx: Transaction, now: datetime) -> LastGood:
-    """When what is done by schedules ended well last, not later than now; backups are not among it."""
+    """When each scheduled task except backups last ended well, not later than now."""
     return LastGood(
         {
             (RunKind(kind), name, bool(reads), Outcome(outcome)): moment(began)

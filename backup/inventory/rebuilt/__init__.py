@@ -1,1 +1,1 @@
-"""An inventory that is rebuilt from the vault: its rows in bulk, and how far they equal those of another."""
+"""Writes the rows of an inventory that is rebuilt from the vault, and compares them with another one's."""

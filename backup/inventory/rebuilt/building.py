@@ -183,7 +183,7 @@ class Builder:
         amendments.apply(self._tx, job, [record], now=now)
 
     def take_up(self, archives: Sequence[int], now: datetime) -> None:
-        """Rely again on these of the condemned archives that no job condemns: it took them up since."""
+        """Make these condemned archives unconfirmed if no job condemns them any more (undeleted)."""
         sql = """UPDATE archives SET state = ?, taken_up_at = ? WHERE number = ? AND state = ?
                  AND NOT EXISTS (SELECT 1 FROM condemnations WHERE archive = archives.number)"""
         states = ArchiveState.UNCONFIRMED.value, ArchiveState.CONDEMNED.value
@@ -191,7 +191,7 @@ class Builder:
         run_many(self._tx, sql, rows)
 
     def readings(self, found: Sequence[tuple[VerifiedRecord, int]]) -> None:
-        """Record what checks have read before, by archive, as readings of one check that is over."""
+        """Record earlier readings by checks, by archive, as readings of one check that has ended."""
         times = [record.at for record, _ in found]
         if not times:
             return
@@ -202,14 +202,14 @@ class Builder:
         self.insert(schema.readings, list(rows.values()), READ_COLUMNS)
 
     def forget(self, job: int, numbers: Sequence[int]) -> None:
-        """Delete these snapshots, which hold what is out of range."""
+        """Delete these snapshots, which hold values that are out of range."""
         sql = "DELETE FROM snapshots WHERE job = ? AND number = ?"
         run_many(self._tx, sql, [(job, number) for number in numbers])
 
     def confirm(self, found: Sequence[ListedArchive], *, settled_before: datetime) -> int:
         """Mark as stored what the vault lists; returns how many (`compared.confirm`).
 
-        Not those taken up since `settled_before`: somebody may be about to delete them.
+        Not those undeleted since `settled_before`: a keeper may be about to delete them.
         """
         changed(self._tx, _LISTED, ())
         rows = [
@@ -237,7 +237,7 @@ class Builder:
     ) -> None:
         """Mark condemned archives as deleted that the list lacks, and were stored before `until` (us).
 
-        One that a kept snapshot needs all the same is lost: somebody deleted it against the catalogs.
+        One that a kept snapshot still needs is marked as lost: it was deleted although it was needed.
         """
         sql = "SELECT number, archive_id, stored_at FROM archives WHERE state = ?"
         rows = raw_rows(self._tx, sql, (ArchiveState.CONDEMNED.value,))
@@ -261,7 +261,7 @@ class Builder:
         return [(row[0], row[1], row[2] or 0) for row in rows]
 
     def unseen(self) -> list[tuple[str, int, int]]:
-        """Archives to restore from that `confirm` was not shown: id, size, stored at (microseconds)."""
+        """Archives to restore from that `confirm` did not get: id, size, stored at (microseconds)."""
         sql = f"""SELECT archive_id, size, stored_at FROM archives a WHERE state IN (?, ?)
                   AND NOT EXISTS (SELECT 1 FROM listed l WHERE l.archive_id = a.archive_id AND {_AS_STORED})
                   ORDER BY number"""
@@ -287,7 +287,7 @@ class Builder:
         return identities.all_pack_ids(self._tx)
 
     def pass_catalogs(self, packs: Iterable[bytes]) -> None:
-        """Note catalogs that the rebuild saw and did without."""
+        """Record catalogs that the rebuild saw and did not use."""
         insert_rows(self._tx, stranger_tables.passed_catalogs, [(pack,) for pack in packs], only_new=True)
 
     def finish(

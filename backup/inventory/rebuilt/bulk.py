@@ -1,4 +1,4 @@
-"""Very many rows into a table by one call of the driver."""
+"""Inserts very many rows into a table by one call of the driver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What catalogs carry of an inventory, table by table, as rows to be compared with rebuilt ones.
+"""The rows of an inventory that catalogs carry, table by table, to be compared with rebuilt ones.
 
 SQL over two databases: `used` is the inventory in use, `main` the rebuilt one; `u` and `b` are their rows.
 The tables `drill_…` are made by `same_rows.py`: jobs, archives and catalogs that both have.

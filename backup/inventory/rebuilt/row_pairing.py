@@ -22,7 +22,7 @@ LOST = "known to be lost or damaged"
 
 
 class Field(Struct, frozen=True):
-    """A column: its value here and there, and why it may differ (SQL; NULL where it may not)."""
+    """A column: SQL for its value in both inventories, and for why it may differ (NULL if it may not)."""
 
     name: str
     used: str
@@ -31,7 +31,7 @@ class Field(Struct, frozen=True):
 
 
 class Only(Struct, frozen=True):
-    """Rows that one side alone has: from where, under which condition, and why that may be."""
+    """Rows that only one inventory has: SQL for them, and for why that is right (NULL if it is not)."""
 
     rows: str
     why: str = "NULL"
@@ -51,7 +51,7 @@ class Pairing(Struct, frozen=True):
 
 
 def same(*names: str, why: str = "NULL") -> list[Field]:
-    """Columns of the same name in both."""
+    """Fields for columns with the same name in both inventories."""
     return [Field(name, f'u."{name}"', f'b."{name}"', why) for name in names]
 
 

@@ -46,7 +46,7 @@ class RowDifference:
 
 
 class Comparison(Struct, frozen=True):
-    """What came of it: rows compared by table, differences, and those that are explained."""
+    """The result of a comparison: rows compared by table, differences, and differences that are explained."""
 
     rows: dict[str, int]
     differences: Sequence[RowDifference]
@@ -157,7 +157,7 @@ class _Counting:
         self.found: dict[tuple[str, str, str], RowDifference] = {}
 
     def add(self, table: str, kind: str, why: bytes | None, shown: object) -> None:
-        """One row that differs."""
+        """Add a row that differs."""
         reason = (why or b"").decode()
         difference = self.found.setdefault((table, kind, reason), RowDifference(table, kind, reason))
         difference.count += 1

@@ -1,4 +1,4 @@
-"""What a rebuild cannot know of an inventory, by tables and columns, and why."""
+"""The tables and columns of an inventory that a rebuild cannot bring back, and why."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from msgspec import Struct
 
 
 class Unknowable(Struct, frozen=True):
-    """Tables, and columns as TABLE.COLUMN, that no rebuild brings back; why, or what comes of it."""
+    """Tables, and columns as TABLE.COLUMN, that no rebuild brings back; why, or the consequence."""
 
     what: Sequence[str]
     why: str

@@ -1,4 +1,4 @@
-"""What was done and what goes on: runs, scheduled tasks, messages, checks, drills, retrievals and restores.
+"""Records of work, past and under way: runs, tasks, messages, checks, drills, retrievals and restores.
 
-Whatever takes hours is a row here first, so that another process can go on with it.
+Work that takes hours is recorded here first, so that another process can continue it.
 """

@@ -1,4 +1,4 @@
-"""Changes of what was saved before: snapshots forgotten, taken back, marked, accepted; archives marked.
+"""Amendments, changes of what was saved before: snapshots forgotten, unforgotten, marked; archives marked.
 
 An amendment is a list of catalog records. It is written down with its run, stored in a catalog of the job,
 and only then applied, in one transaction. A rebuild applies the same records by the same statements.
@@ -65,8 +65,8 @@ def apply(
 ) -> None:
     """Make an amendment of a job true; applied again it changes nothing.
 
-    An archive that is taken up again is unconfirmed until a list shows it that was made some time after
-    `now`: somebody else may have deleted it, or be about to.
+    An undeleted archive is unconfirmed until a list shows it that was made some time after `now`: a keeper
+    may have deleted it, or be about to.
     """
     for record in amendment:
         if isinstance(record, records.TakenUpRecord):

@@ -1,4 +1,4 @@
-"""Queries for attempts at what has a schedule that broke off before they came to a result."""
+"""Queries for failed attempts: scheduled checks and drills that broke off without a result."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def tells_of_failure(
 
 
 def failed_attempts(tx: Transaction, kind: RunKind, report: Mapping[str, Any]) -> list[int]:
-    """Checks or drills of the same that broke off, and that a run which began before them may make good."""
+    """Failed checks or drills of the vault, drill and grade in `report`, which a success settles."""
     sql = f"""{RUNS} WHERE r.kind = ? AND r.outcome = ? AND json_type(r.report, '$.findings') IS NULL
               AND json_type(r.report, '$.over') IS NULL"""
     reads = report.get("read") is not None
@@ -38,6 +38,6 @@ def failed_attempts(tx: Transaction, kind: RunKind, report: Mapping[str, Any]) -
 
 
 def end_attempts(tx: Transaction, numbers: Sequence[int]) -> None:
-    """Record that the same went well since these broke off: they are no concern any more."""
+    """Record that a later run succeeded, so that these attempts are no concern any more."""
     sql = f"UPDATE runs SET report = json_set(report, '$.over', 1) WHERE number IN ({marks(numbers)})"
     changed(tx, sql, tuple(numbers))

@@ -1,4 +1,4 @@
-"""Queries for drills: what each is to prove, and what it may have cost; rows before anything is asked."""
+"""Queries for drills: the plan of each and its possible cost, recorded before anything is requested."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LEFT JOIN (SELECT run, sum(cost) AS cost FROM drill_costs GROUP BY run) c ON c.r
 
 
 class Drill(Struct, frozen=True):
-    """A drill that was begun; `plan` says what one that opens restores, as the driller wrote it."""
+    """A drill that was begun; `plan`, of a drill that opens: what it restores, as the driller wrote it."""
 
     run: Run
     name: str
@@ -134,7 +134,7 @@ def newest_of(tx: Transaction, name: str, *, outcomes: Sequence[Outcome] = ()) -
 
 
 def keep_plan(tx: Transaction, run: int, plan: bytes) -> None:
-    """Record how far a drill that opens has come."""
+    """Record the progress of a drill that opens."""
     changed(tx, "UPDATE drills SET plan = ? WHERE run = ?", (plan, run))
 
 

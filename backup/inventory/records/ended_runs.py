@@ -29,9 +29,9 @@ NEWEST_ENDED: Final = """
 
 
 def settle_dead_restores(tx: Transaction, directory: str, now: datetime, *, but: str = "") -> None:
-    """Record the end of restores' runs that no process works on any more; `but` is the caller's lock.
+    """Record the end of restores' runs without a process; `but` is the caller's lock.
 
-    Where another restore is at work, nobody can tell whose run is whose: a later call settles them.
+    While another restore is at work its run cannot be told from dead ones: a later call settles them.
     """
     open_runs = running_restores(tx)
     held = held_locks(directory) if open_runs else None

@@ -1,7 +1,7 @@
-"""Messages to people as rows: made once, delivered to each channel at least once; states that were told of.
+"""Messages to people as rows: made once, delivered to each channel at least once; told states.
 
-A message is made in the transaction that marks its run as noticed, so a process that dies tells either
-nothing yet, and the next one looks at the run again, or has left the message, and the next one sends it.
+A message is made in the transaction that marks its run as noticed. So if the process dies, either the next
+one looks at the run again, or the message is there and the next one sends it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _OF_ONE: Final = "WHERE message = ? AND channel = ?"
 
 
 class Message(Struct, frozen=True):
-    """A message; `document` is all that it tells, as JSON. The number is 0 until it is a row."""
+    """A message; `document` is its content as JSON. The number is 0 until it is a row."""
 
     key: str
     kind: MessageKind
@@ -51,7 +51,7 @@ class Delivery(Struct, frozen=True):
 
 
 class Condition(Struct, frozen=True):
-    """A state that lasts, and the local day on which it was told of last; `level` grows as it gets worse."""
+    """A state that lasts, and the local day of its last message; `level` grows as it gets worse."""
 
     subject: str
     since: datetime
@@ -85,7 +85,7 @@ def channels_of(tx: Transaction, message: Message) -> set[str]:
 
 
 def told_states(tx: Transaction) -> dict[str, Condition]:
-    """The states that were told of and have not ended, by subject."""
+    """The states that had a message and have not ended, by subject."""
     sql = "SELECT subject, since, told_on, level FROM conditions"
     return {
         subject: Condition(subject, moment(since), date.fromisoformat(told_on), level)
@@ -94,7 +94,7 @@ def told_states(tx: Transaction) -> dict[str, Condition]:
 
 
 def put_state(tx: Transaction, state: Condition) -> None:
-    """Record that a state was told of."""
+    """Record that a message about a state was made."""
     drop_state(tx, state.subject)
     insert_row(
         tx,
@@ -134,19 +134,19 @@ def end_delivery(
 
 
 def try_later(tx: Transaction, delivery: Delivery, next_at: datetime, answer: str) -> None:
-    """Record an attempt that came to nothing."""
+    """Record a failed attempt, and when to try again."""
     sql = f"UPDATE deliveries SET attempts = ?, next_at = ?, answer = ? {_OF_ONE}"
     changed(tx, sql, (delivery.attempts, micros(next_at), answer, delivery.message.number, delivery.channel))
 
 
 def hold_channel(tx: Transaction, channel: str, until: datetime) -> None:
-    """Let everything that waits for a channel wait until then: its receiver is away."""
+    """Postpone all deliveries of a channel until then: its receiver cannot be reached."""
     sql = "UPDATE deliveries SET next_at = max(next_at, ?) WHERE channel = ? AND state = ?"
     changed(tx, sql, (micros(until), channel, DeliveryState.WAITING))
 
 
 def remove_old(tx: Transaction, before: datetime) -> None:
-    """Remove messages from before then that wait for nothing any more."""
+    """Remove messages from before then that are not to be delivered any more."""
     sql = """DELETE FROM messages WHERE created_at < ?
              AND number NOT IN (SELECT message FROM deliveries WHERE state = ?)"""
     changed(tx, sql, (micros(before), DeliveryState.WAITING))

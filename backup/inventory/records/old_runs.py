@@ -79,7 +79,7 @@ _NO_LIMIT: Final = -1
 
 
 class OldRuns(Struct, frozen=True):
-    """So many runs and restores from before a time that nothing needs."""
+    """The runs and restores from before a time that nothing needs."""
 
     before: datetime
     runs: int = 0

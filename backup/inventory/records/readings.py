@@ -35,7 +35,7 @@ READ_COLUMNS: Final = (
 
 
 class Grade(IntEnum):
-    """How a piece of an archive was proven; also of a catalog's records."""
+    """How a piece of an archive was proven; the numbers stand in catalogs' records, too."""
 
     READ_BACK = 1
     OPENED = 2  # with the recovery key, and all that lies in it was as it was saved
@@ -225,7 +225,7 @@ def readable_archives(tx: Transaction, vault: VaultName) -> list[tuple[int, int]
 
 
 def missed_since(tx: Transaction, since: datetime) -> set[int]:
-    """Archives that the vault did not have when a check or a restore requested them, since that time."""
+    """Archives that checks or restores requested since that time and the vault did not have."""
     sql = """SELECT archive, result FROM readings
              WHERE state = ? AND read_at IS NULL AND requested_at >= ?"""
     of_checks = {
@@ -253,7 +253,7 @@ def bad_frames(tx: Transaction) -> dict[int, set[int]]:
 
 
 def verified(tx: Transaction, among: Collection[int]) -> list[VerifiedRecord]:
-    """What checks read of these archives and found good, as full catalogs carry it."""
+    """The pieces of these archives that checks read and found good, as full catalogs carry them."""
     sql = """SELECT r.archive, r.start, r."end", r.read_at, r.result, r.proven, a.pack_id
              FROM readings r JOIN archives a ON a.number = r.archive
              WHERE r.state = ? AND r.read_at IS NOT NULL ORDER BY r.archive, r.read_at, r.start"""
@@ -270,7 +270,7 @@ def verified(tx: Transaction, among: Collection[int]) -> list[VerifiedRecord]:
 
 
 def rows_of(record: VerifiedRecord, run: int, archive: int) -> list[tuple[Any, ...]]:
-    """The readings that a record tells of an archive, in the order of `READ_COLUMNS`."""
+    """The readings of an archive in a catalog's record, in the order of `READ_COLUMNS`."""
     bounds = unpack_u64(record.pieces)
     result = msgspec.msgpack.encode(Result())
     tier, state = Tier.STANDARD.value, ReadingStage.READ.value

@@ -53,7 +53,7 @@ def _values(retrieval: Retrieval) -> tuple[Any, ...]:
 
 
 def again(retrieval: Retrieval, token: str) -> Retrieval:
-    """The retrieval planned again, as its output is gone or was never made; what is written is not needed."""
+    """The retrieval planned again, as its output is gone or was never made; only what is not written yet."""
     anew = replace(retrieval, token=token, state=RetrievalStage.PLANNED)
     return replace(anew, retrieval_id=None, requested_at=None, asked=None, until=None)
 
@@ -214,7 +214,7 @@ def note_failures(tx: Transaction, restore: int, why: Mapping[int, str]) -> None
 
 
 def note_elsewhere(tx: Transaction, restore: int, why: Mapping[int, str]) -> None:
-    """Record archives, by number, for which a restore took others before it asked: its report names them."""
+    """Record archives, by number, that a restore replaced by others before its requests, for its report."""
     if why:
         before = read_progress(tx, restore) or RestoreState(has_begun=False)
         keep_progress(tx, restore, replace(before, elsewhere={**before.elsewhere, **why}))

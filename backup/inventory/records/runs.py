@@ -209,7 +209,7 @@ def record_attempt(
     began: datetime,
     ended: datetime,
 ) -> None:
-    """Record a run that has ended, of a job or of what the report names."""
+    """Record a run that has ended, of a job or of the vault or drill that the report names."""
     finish_run(tx, _open(tx, kind, job, began, None).number, outcome, report, ended)
 
 
@@ -252,7 +252,7 @@ def allot_catalog(tx: Transaction, job: JobRow) -> int:
 def finish_run(
     tx: Transaction, number: int, outcome: Outcome, report: Mapping[str, Any], now: datetime
 ) -> None:
-    """Record the end of a run, of which nobody was told yet; a later call replaces an earlier one's."""
+    """Record the end of a run, for which no message is made yet; a later call replaces an earlier one's."""
     sql = """UPDATE runs SET outcome = ?, finished_at = ?, report = ?, noticed = NULL
              WHERE number = ?"""
     changed(tx, sql, (outcome, micros(now), json.dumps(report), number))
@@ -265,7 +265,7 @@ def running_restores(tx: Transaction) -> list[int]:
 
 
 def unnoticed(tx: Transaction) -> Sequence[Run]:
-    """Runs that have ended and that nobody has looked at in order to tell of them, oldest first."""
+    """Runs that have ended and were not looked at for a message yet, oldest first."""
     sql = f"{RUNS} WHERE r.noticed IS NULL AND r.outcome != ? ORDER BY r.number"
     return [run_of(row) for row in records(tx, sql, (Outcome.RUNNING,))]
 
@@ -276,7 +276,7 @@ def mark_noticed(tx: Transaction, number: int) -> None:
 
 
 def mark_all_noticed(tx: Transaction) -> None:
-    """Record that every run that has ended was looked at, where nobody is to be told."""
+    """Record that every run that has ended was looked at, if there is no channel for messages."""
     changed(tx, "UPDATE runs SET noticed = 1 WHERE noticed IS NULL AND outcome != ?", (Outcome.RUNNING,))
 
 
@@ -313,7 +313,7 @@ def unfinished_commits(
 ) -> Sequence[tuple[Run, JobRow, bytes | None]]:
     """Runs that store catalogs in a vault, before run `before`, without a recorded end.
 
-    With what each prepared: a backup its snapshot, any other its amendment.
+    Each with its prepared commit: of a backup the snapshot, of any other run the amendment.
     """
     sql = f"""{RUNS} WHERE r.kind IN ({marks(COMMITTING)}) AND r.outcome = ? AND j.vault = ?
               AND r.number < ? ORDER BY r.number"""
@@ -325,7 +325,7 @@ def unfinished_commits(
 
 
 def prepare(tx: Transaction, run: int, record: bytes) -> None:
-    """Record what becomes true once the run's catalog is stored, in case we die."""
+    """Record the changes that a run commits once its catalog is stored, in case this process dies."""
     changed(tx, "UPDATE runs SET prepared = ? WHERE number = ?", (record, run))
 
 
@@ -342,7 +342,7 @@ def newest_of_kind(tx: Transaction, job: JobName, kind: RunKind) -> Run | None:
 
 
 def last_policy_run(tx: Transaction, job: JobName) -> Run | None:
-    """The newest run that applied the job's policy, with any outcome: none by name, and no undo."""
+    """The newest run that applied the job's policy, with any outcome; not one by name, nor an undo."""
     sql = f"""{RUNS} WHERE r.kind = ? AND j.name = ? AND coalesce(r.report, '') NOT LIKE ?
               AND coalesce(r.report, '') NOT LIKE ? ORDER BY r.number DESC LIMIT 1"""
     row = record_of(tx, sql, (RunKind.FORGET, job, '%"taken_%', '%"policy": null%'))

@@ -1,4 +1,4 @@
-"""Queries for tasks, the daemon's scheduled work, and for pauses of jobs: what of both survives a restart."""
+"""Queries for tasks, the daemon's scheduled work, and for pauses of jobs: both survive a restart."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from backup.model import JobName
 
 
 class TaskState(StrEnum):
-    """What became of the newest attempt at a task."""
+    """The result of the newest attempt at a task."""
 
     NEW = "new"
     RUNNING = "running"
@@ -107,7 +107,7 @@ def write_request(tx: Transaction, key: tuple[str, str]) -> None:
 
 
 def end_request(tx: Transaction, key: tuple[str, str]) -> None:
-    """Record that what was asked for has begun, or was taken back."""
+    """Record that a requested task has begun, or that the request was cancelled."""
     changed(tx, "DELETE FROM tasks WHERE kind = ? AND name = ?", (_REQUEST, "/".join(key)))
 
 
@@ -124,7 +124,7 @@ def write_pause(tx: Transaction, pause: Pause) -> None:
 
 
 def end_pause(tx: Transaction, job: JobName) -> None:
-    """Take a job's pause back; no effect without one."""
+    """End a job's pause; no effect without one."""
     changed(tx, "DELETE FROM pauses WHERE job = ?", (job,))
 
 

@@ -17,17 +17,17 @@ Long = BigInteger().with_variant(Integer, "sqlite")  # SQLite's rowid alias must
 
 
 def number() -> Column[int]:
-    """Its own number."""
+    """The column of a row's own number."""
     return Column("number", Long, primary_key=True)
 
 
 def refers(name: str, target: str, *, nullable: bool = False) -> Column[int]:
-    """The number of a row of another table, as `table.column`."""
+    """A foreign key: the number of a row of another table, as `table.column`."""
     return Column(name, Long, ForeignKey(target), nullable=nullable)
 
 
 def entry_columns() -> list[Column[Any]]:
-    """What every version of an entry has."""
+    """The columns of every version of an entry."""
     return [
         Column("name", LargeBinary, nullable=False),
         Column("kind", Integer, nullable=False),
@@ -42,7 +42,7 @@ def entry_columns() -> list[Column[Any]]:
 
 
 def hint_columns() -> list[Column[Any]]:
-    """What tells on the next night that a file did not change."""
+    """The columns by which the next backup sees that a file did not change."""
     return [
         Column("inode", Long, nullable=False),
         Column("ctime_ns", Long, nullable=False),

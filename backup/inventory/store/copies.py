@@ -103,7 +103,7 @@ def _fill(connections: Connections, part: str) -> None:
 
 
 def copy_before_migration(connections: Connections, state: str, version: str) -> str:
-    """Keep what an older nightvault left, before its schema is changed; the copy's path.
+    """Keep a copy of an older nightvault's inventory before its schema is changed; returns the copy's path.
 
     Of these copies the newest few are kept.
     """

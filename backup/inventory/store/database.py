@@ -106,7 +106,7 @@ class Inventory(Struct, frozen=True):
                 yield
 
     def take_lock_away(self) -> None:
-        """Take the lock of backups from a process that lives and does not go on: it records nothing more."""
+        """Take the lock of backups from a living process that hangs: it records nothing more."""
         with self.writing() as tx:
             raise_fence(tx)
         take_away(self.lock_directory, BACKUP)

@@ -1,4 +1,4 @@
-"""The tables of drills (what each is to prove, what it was foretold to cost), and of the daemon's tasks."""
+"""The tables of drills (the plan of each, its expected cost), and of the daemon's tasks."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Statements by the driver's own cursor, with its mark `?` for each value: the one way to the rows.
 
-A statement is joined of constants, `marks`, `numerals` and `quoted` names; a test follows each to its parts.
+Statements are composed only of constants, `marks`, `numerals` and `quoted` names; a test checks this.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ thread that inserts beside one that computes takes fifty times as long."""
 
 
 def sum_of(column: str) -> str:
-    """SQL for the sum of sizes, at most what a number of the database holds, where `sum` alone fails.
+    """SQL for a sum of sizes, limited to the largest integer of the database, where `sum` alone would fail.
 
-    Holes of sparse files may add up to more. NULL where there is no row.
+    Sizes of sparse files may add up to more. NULL where there is no row.
     """
     high, low = f"sum({column} >> 32)", f"sum({column} & 4294967295)"
     return f"CASE WHEN {high} + ({low} >> 32) >= 2147483648 THEN {2**63 - 1} ELSE ({high} << 32) + {low} END"
 
 
 def marks(values: Sized) -> str:
-    """As many parameter marks as there are values, for `IN`."""
+    """One parameter mark (`?`) for each value, for `IN`."""
     return ", ".join("?" * len(values))
 
 

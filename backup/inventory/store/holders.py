@@ -1,6 +1,6 @@
 """The locks of an inventory that are held now, found without taking one: looking must not block a run.
 
-Those of the state directory, by name, and those of SQLite, by which one process writes at a time.
+The locks of the state directory, by name, and SQLite's own, by which one process writes at a time.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def held_locks(directory: str) -> frozenset[str] | None:
 def database_holders(path: str) -> Sequence[Holder]:
     """The processes that hold a lock by which this one cannot write to the database at a path.
 
-    A lock that the system has without a process is one of a file that somebody has open.
+    A lock that the kernel lists without a process belongs to an open file description.
     """
     found: set[int] = set()
     try:

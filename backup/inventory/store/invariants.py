@@ -149,7 +149,7 @@ def database_faults(tx: Transaction) -> Iterator[Violation]:
 
 
 def first_damage(tx: Transaction) -> str | None:
-    """What SQLite finds first that is wrong with the pages of its file; None if they are whole."""
+    """The first fault that SQLite finds in the pages of its file; None if they are whole."""
     found = value_of(tx, "PRAGMA quick_check(1)", ())
     return None if found == "ok" else str(found)
 

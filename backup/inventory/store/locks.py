@@ -62,7 +62,7 @@ def take_away(directory: str, name: str) -> None:
 
 
 def share_opening(directory: str) -> FileLock:
-    """A share to be held as long as the inventory is open. `LockedError` while somebody replaces it.
+    """Take the shared lock, held as long as the inventory is open. `LockedError` while it is being replaced.
 
     A process that may not write to the state directory, or finds none, has no share: it records nothing,
     either.
@@ -96,7 +96,7 @@ def _lock(directory: str, name: str, *, told: str, shared: bool = False) -> File
 
 
 class Fence:
-    """The number that this process holds, if it holds the lock."""
+    """The fencing number of this process, if it holds the lock."""
 
     __slots__ = ("_held",)
 
@@ -105,7 +105,7 @@ class Fence:
 
     @contextmanager
     def holding(self, number: int) -> Iterator[None]:
-        """Meanwhile this process writes only as long as nobody took a higher number."""
+        """A context in which this process writes only as long as no other has taken a higher number."""
         self._held = number
         try:
             yield
@@ -125,7 +125,7 @@ class Fence:
 
 
 def raise_fence(tx: Transaction) -> int:
-    """Take the next number: whoever holds a lower one writes nothing any more."""
+    """Take the next fencing number: a process with a lower one cannot write any more."""
     number = _fence_number(tx) + 1
     if not changed(tx, "UPDATE counters SET next = ? WHERE name = ?", (number, _FENCE)):
         changed(tx, "INSERT INTO counters (next, name) VALUES (?, ?)", (number, _FENCE))

@@ -1,4 +1,4 @@
-"""The tables of messages to people: what is told, to which channels, and which states were told of."""
+"""The tables of messages to people: their content, their deliveries to channels, and told states."""
 
 from __future__ import annotations
 

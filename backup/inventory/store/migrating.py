@@ -1,6 +1,6 @@
 """The one place where SQLAlchemy and Alembic are at work on an inventory: its migrations.
 
-All else asks the driver itself (`driver`). SQLAlchemy has a connection of ours while a migration takes place.
+All other modules use the driver itself (`driver`). SQLAlchemy is given our connection for a migration.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class Access(Enum):
 
 
 def access_to(path: str) -> Access:
-    """The access of this process. `NoInventoryError`; `StateDeniedError` where it may not even look."""
+    """The access of this process. `NoInventoryError`; `StateDeniedError` if it may not even read."""
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError) as error:

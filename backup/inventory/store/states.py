@@ -41,7 +41,7 @@ class RestoreStage(StrEnum):
 
 
 class StepStage(StrEnum):
-    """A check or a rebuild after one of its steps, which may lie hours apart."""
+    """The stage of a check or a rebuild after one of its steps, which may lie hours apart."""
 
     WAITING = "waiting"
     DONE = "done"
@@ -58,7 +58,7 @@ SETTLED: Final = OVER | {RetrievalStage.READY}
 
 
 class MessageKind(StrEnum):
-    """What a message tells; part of the JSON interface. `RUN` is the end of a backup, for pings alone."""
+    """The kind of a message; part of the JSON interface. `RUN` is the end of a backup, for pings alone."""
 
     FAILED = "failed"
     RECOVERED = "recovered"

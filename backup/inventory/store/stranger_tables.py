@@ -1,4 +1,4 @@
-"""The tables of who else writes into a vault, and of what a person answered to that."""
+"""The tables of strangers, other inventories that write into a vault, and of a person's answers on them."""
 
 from __future__ import annotations
 

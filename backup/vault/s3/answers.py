@@ -121,7 +121,7 @@ def tag_of(answer: Mapping[str, Any]) -> str:
 def whole_tag(tags: Sequence[str]) -> str:
     """The ETag of an object of parts with these; empty if one is not known or no MD5.
 
-    Nobody can make another object with it: that would need a second preimage of MD5.
+    Nobody can make another object with the same ETag: that would need a second preimage of MD5.
     """
     try:
         joined = b"".join(map(bytes.fromhex, tags))

@@ -36,7 +36,7 @@ class S3Identity:
         ]
 
     def state_with_identities(self, inventory_id: InventoryId) -> VaultState:
-        """Its state, by the list that tells the identities for an inventory."""
+        """The vault's state, by the same list that has the identities for an inventory."""
         location = f"s3://{self._requests.bucket.name}/{self._requests.bucket.prefix}"
         try:
             pages = list(self._identity_pages(inventory_id))

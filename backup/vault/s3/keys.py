@@ -55,7 +55,7 @@ def key_of(label: ArchiveLabel) -> ArchiveId:
 
 
 def is_passed_over(key: str) -> bool:
-    """Whether a key, without the vault's prefix, is none of an archive's, by where it lies."""
+    """Whether a key (without the vault's prefix) cannot be an archive's, by its place."""
     return key.startswith(NO_ARCHIVES)
 
 
@@ -132,5 +132,5 @@ def parse_retrieval_id(retrieval_id: RetrievalId) -> tuple[ArchiveId, ByteRange 
 
 
 def just_before(key: str) -> str:
-    """A key just before `key`: a list that starts after it begins with `key`, if only our keys are there."""
+    """A key just before `key`: a list that starts after it begins with `key`, if there are only our keys."""
     return key[:-1] + chr(ord(key[-1]) - 1) + "~"

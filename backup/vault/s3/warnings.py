@@ -32,9 +32,9 @@ _NONE_SET: Mapping[str, type[NightvaultError]] = {
 
 @dataclass(slots=True)
 class KnownOfBucket:
-    """What looks at a bucket told beside warnings; None: not known.
+    """Facts about a bucket that are found while looking for warnings; None: not known.
 
-    `region`: where it is, for a bucket that somebody has just looked at; it is not looked for then.
+    `region`: if it is known already, it is not asked for again.
     """
 
     region: str | None = None
