@@ -116,7 +116,7 @@ def test_keys_of_the_cache_cost_neither_cryptography_nor_http(world: World, tmp_
     }
     assert {name for name in found if name.startswith("backup.credentials.")} == {
         f"backup.credentials.{name}"
-        for name in ("arns", "options", "pkcs11_uri", "places", "serving", "serving.cache")
+        for name in ("arns", "options", "identity_paths", "pkcs11_uri", "serving", "serving.cache")
     }
 
 
