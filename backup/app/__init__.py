@@ -1,4 +1,4 @@
-"""The one place where parts are put together: a config goes in, runs and their reports come out.
+"""Puts all parts together: it takes a config, carries out runs by it, and returns their reports.
 
 The ways in (CLI, daemon) call functions of this package with a config; it makes vaults with their credentials
 (`base/vaults.py`), reads the keys in the state directory (`base/state.py`), and builds the contexts that

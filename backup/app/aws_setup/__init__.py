@@ -1,4 +1,4 @@
-"""AWS set up for a config: what is needed, compared with what is there, shown, made, and taken away again.
+"""Sets up AWS for a config: compares what is needed with what is there, shows it, makes it, and removes it.
 
 `documents.py`, `ca_input.py`, `model.py`, `diff.py`, `describe.py` and `export.py` are pure: documents, the
 authority's files, what is wanted, steps from what was found, how they are shown, the same as code for other

@@ -1,4 +1,4 @@
-"""The authority's certificates and revocation list as a set-up is given them; looked at before AWS is."""
+"""The authority's certificates and revocation list, read from files and checked before AWS is asked."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ MOST_AUTHORITIES = 2
 
 
 def authorities_in(files: Mapping[str, str]) -> Sequence[x509.Certificate]:
-    """The certificates of PEM files by their paths, each once. `UsageError` for what no trust anchor takes.
+    """Return the certificates of these PEM files, each once.
 
-    A key among them must go nowhere: they are sent to AWS, and written to files that all may read.
+    `UsageError` for one that no trust anchor accepts. A file that holds a private key is refused: the files
+    are sent to AWS, and written where everybody can read.
     """
     every = [certificate for path, text in files.items() for certificate in _certificates(path, text)]
     found = list(dict.fromkeys(every))
@@ -31,12 +32,12 @@ def authorities_in(files: Mapping[str, str]) -> Sequence[x509.Certificate]:
 
 
 def bundle(authorities: Sequence[x509.Certificate]) -> str:
-    """Certificates as a trust anchor takes them, without anything else that their files say."""
+    """Return the certificates as a trust anchor takes them: PEM alone, without other text of their files."""
     return "".join(authority.public_bytes(Encoding.PEM).decode() for authority in authorities)
 
 
 def names_in(pem: str) -> Sequence[str]:
-    """The subjects of a trust anchor's certificates; none if it cannot be read."""
+    """Return the subjects of a trust anchor's certificates; none if they cannot be read."""
     try:
         return [name_text(known.subject) for known in x509.load_pem_x509_certificates(pem.encode())]
     except ValueError:
@@ -44,7 +45,7 @@ def names_in(pem: str) -> Sequence[str]:
 
 
 def check_issuer(certificate: x509.Certificate, authorities: Sequence[x509.Certificate]) -> None:
-    """`UsageError` if none of the authorities signed a certificate: AWS would let it in no more."""
+    """`UsageError` if none of the authorities signed this certificate: AWS would refuse it."""
     if any(_signed(certificate, authority) for authority in authorities):
         return
     raise UsageError(
@@ -55,7 +56,7 @@ def check_issuer(certificate: x509.Certificate, authorities: Sequence[x509.Certi
 
 
 def checked_crl(path: str, text: str, authorities: Sequence[x509.Certificate]) -> str:
-    """A revocation list in PEM. `UsageError` for what is none, or of another authority."""
+    """Read a revocation list in PEM. `UsageError` if it is not one, or is signed by another authority."""
     try:
         crl = x509.load_pem_x509_crl(text.encode())
     except ValueError as error:

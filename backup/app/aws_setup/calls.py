@@ -1,4 +1,4 @@
-"""Calls of AWS with the admin's own credentials, by boto3's chain; they are never stored."""
+"""AWS calls with the admin's own credentials, found by boto3's default chain and never stored."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ FIRST_PAUSE = 1.0
 
 
 class BusyError(NightvaultError):
-    """AWS is still at an earlier change of the same thing, or has it already."""
+    """AWS is still busy with an earlier change of the same resource, or already has it."""
 
     retryable = True
 
 
 class GoneError(NightvaultError):
-    """The thing or setting is not there: not yet, or not any more. Looking again tells which."""
+    """The resource or setting is not there, not yet or not any more. Reading it again shows which."""
 
     retryable = True
 
 
 class NotEmptyError(NightvaultError):
-    """A bucket or vault holds something, or a vault was written to since its last inventory."""
+    """A bucket or vault to be deleted is not empty, or a vault was written to since its last inventory."""
 
 
 class AwsCalls:
@@ -85,7 +85,10 @@ class AwsCalls:
         self._clients: dict[str, Any] = {}
 
     def call(self, service: str, operation: str, **parameters: Any) -> Mapping[str, Any]:
-        """One call, tried once. `DeniedError` with the missing statement; `BusyError` to try again."""
+        """Make one call, without retries.
+
+        `DeniedError` names the missing statement; `BusyError`: try again later.
+        """
         doing = f"call {service}:{''.join(word.title() for word in operation.split('_'))}"
         try:
             with translated_errors(doing):
@@ -101,7 +104,7 @@ class AwsCalls:
         return answer
 
     def read(self, service: str, operation: str, **parameters: Any) -> Mapping[str, Any]:
-        """The same for a call that changes nothing, tried again where AWS asks to wait."""
+        """Make a call that changes nothing; it is repeated where AWS asks to wait."""
         pause = FIRST_PAUSE
         for left in range(READS - 1, -1, -1):
             try:
@@ -117,14 +120,14 @@ class AwsCalls:
         raise AssertionError(operation)
 
     def find(self, service: str, operation: str, **parameters: Any) -> Mapping[str, Any] | None:
-        """The same, but None if the thing or setting is not there."""
+        """Same as `read`, but None if the resource or setting does not exist."""
         try:
             return self.read(service, operation, **parameters)
         except GoneError:
             return None
 
     def all(self, service: str, operation: str, member: str, **given: Any) -> list[Any]:
-        """The things of a list, all of its pages."""
+        """Return the items of a list, from all of its pages."""
         found: list[Any] = []
         told, asked = _TOKENS[service]
         more: dict[str, str] = {}
@@ -187,7 +190,10 @@ _ANY_NEW = re.compile(r"(arn:[^:]+:rolesanywhere:[^:]*:[^:]*:[a-z-]+)/.*")
 
 
 class Missing(Struct, frozen=True):
-    """A denial: who lacks which action on what; with `is_forbidden` a policy denies it: no Allow helps."""
+    """A permission that AWS denied: who, action and resource.
+
+    `is_forbidden`: an explicit deny, which no Allow lifts.
+    """
 
     who: str
     action: str
@@ -196,7 +202,7 @@ class Missing(Struct, frozen=True):
 
     @property
     def statement(self) -> Mapping[str, object]:
-        """The statement that would allow it, as narrow as the denial tells."""
+        """Return the policy statement that would allow the action, as narrow as the error message permits."""
         made: dict[str, object] = {"Effect": "Allow", "Action": self.action, "Resource": self._allowed}
         if self.action == "iam:PassRole":
             made["Condition"] = {"StringEquals": {"iam:PassedToService": "rolesanywhere.amazonaws.com"}}
@@ -210,7 +216,7 @@ class Missing(Struct, frozen=True):
 
 
 def missing_in(text: str) -> Missing | None:
-    """The denial that the text of an error describes; None if it says nothing of it."""
+    """Return the denied permission that the text of an error names; None if it names none."""
     found = _DENIAL.search(text)
     if found is None:
         return None

@@ -1,7 +1,7 @@
-"""Does the steps of a set-up, looks what is there then, until AWS shows it, and tries the certificate.
+"""Carries out the steps of a set-up, waits until AWS shows the result, and tries the certificate.
 
-A cut at any step is made good by the next try. IAM and Roles Anywhere show a change some seconds late, now
-and then a minute: what was done is waited for, and never done a second time.
+After an interruption at any step, the same command goes on. IAM and Roles Anywhere show a change some seconds
+late, sometimes a minute: each change is waited for, and never made a second time.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ def carry_out(
     tell: Callable[[PlannedCall], object],
     waits: Callable[[str], object],
 ) -> None:
-    """Do what is planned for each part, and look, until there is nothing left or AWS shows no more of it.
+    """Carry out the planned steps of each part until none is left, or AWS does not show the result in time.
 
-    After a failure that may pass, it is looked again what is there: nothing is made twice where an answer was
-    lost, and what somebody else made meanwhile stops it. `begin` is called before each step, `tell` after it,
-    `look` puts what is there into the parts, `waits` takes a sentence on what is waited for.
+    After a failure that may pass, the state of AWS is read again: nothing is made twice where an answer was
+    lost, and what somebody else made meanwhile stops the set-up. `begin` is called before each step, `tell`
+    after it, `look` updates the parts with what AWS has, `waits` is given a sentence on what is waited for.
 
     `VaultError` if AWS does not show what was made. A change that it does not show stays in the plan.
     """
@@ -106,7 +106,10 @@ class _Work:
     late: int = 0
 
     def planned(self) -> Sequence[tuple[VaultSetup, PlannedCall]]:
-        """The steps from what was found last, each once: what several parts need is done with the first."""
+        """Return the steps still to do, by what was read last.
+
+        One that several parts need comes once, with the first.
+        """
         plans = [(part, self.planner(part.wanted, part.found)) for part in self.parts]
         if obstacles := together([plan for _, plan in plans]).obstacles:
             raise VaultError("; ".join(obstacles), advice="what was done before stays")
@@ -118,7 +121,7 @@ class _Work:
         return steps
 
     def do(self, part: VaultSetup, step: PlannedCall) -> bool:
-        """Do a step; whether AWS did it, and did not say that what is to be deleted is not empty."""
+        """Carry out a step. Returns False if AWS refused to delete something because it is not empty."""
         is_kept = False
         try:
             answer = part.calls.call(step.service, step.operation, **step.parameters)
@@ -135,7 +138,7 @@ class _Work:
     def wait(
         self, planned: Sequence[tuple[VaultSetup, PlannedCall]], clock: Clock, waits: Callable[[str], object]
     ) -> None:
-        """Look again somewhat later, as AWS does not show yet what was done."""
+        """Wait, then read the state of AWS again, as it does not show yet what was done."""
         self.late += 1
         if self.late == 1:
             waits(f"waiting: AWS does not show yet what was done: {_names(planned)}")
@@ -143,7 +146,10 @@ class _Work:
         self.look_again()
 
     def look_again(self) -> None:
-        """Look what is there. Glacier counts archives once a day: what it said of a vault counts more."""
+        """Read the state of AWS again.
+
+        What Glacier said when a deletion was refused counts more than its daily counts.
+        """
         self.look()
         for part, step in self.kept:
             part.found = _not_empty(part.found, step)

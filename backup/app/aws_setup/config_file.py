@@ -1,6 +1,6 @@
-"""Puts ARNs into config.toml: comments and order stay, and the old file is copied first.
+"""Writes ARNs into config.toml: comments and order stay, and the old file is copied first.
 
-Beside the config stands a note on a vault that is about to be made.
+A note beside the config names a vault that is about to be made.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Values = Mapping[str, str]
 
 
 def with_values(text: str, vault: str, of_vault: Values, anywhere: Values) -> str:
-    """The text of a config with these keys of a vault and of [roles_anywhere]; what else it says stays.
+    """Return the config's text with these keys of a vault and of [roles_anywhere] set; all else unchanged.
 
-    `ConfigError` where they have no place, or where another setting would change with them.
+    `ConfigError` if they cannot be inserted, or another setting would change with them.
     """
     try:
         wanted = _wanted(tomllib.loads(text), vault, of_vault, anywhere)
@@ -87,7 +87,7 @@ def _with_its_line_ends(changed: str, text: str) -> str:
 
 
 def read_config(path: str) -> str:
-    """The text of the file, its line ends as they are."""
+    """Return the text of the file, with its line ends unchanged."""
     with (
         _translated_errors(path, "read"),
         open(path, encoding="utf-8", newline="", opener=open_small) as file,
@@ -96,7 +96,7 @@ def read_config(path: str) -> str:
 
 
 def check_writable(path: str) -> None:
-    """Raise `ConfigError` if the file cannot be replaced: before anything is made, not after."""
+    """Raise `ConfigError` if the file cannot be replaced; called before anything is made in AWS."""
     directory = os.path.dirname(os.path.realpath(path))
     if not os.access(directory, os.W_OK | os.X_OK):
         raise ConfigError(
@@ -106,9 +106,9 @@ def check_writable(path: str) -> None:
 
 
 def replace_config(path: str, old: str, new: str, now: datetime) -> str | None:
-    """Replace the file, its mode and owner kept, after a copy beside it; None if nothing changed.
+    """Replace the file, with the same mode and owner, after a copy beside it. None if nothing changed.
 
-    What a symbolic link leads to is replaced, not the link. The copy's path is returned.
+    Returns the path of the copy. If the path is a symlink, its target is replaced.
     """
     if old == new:
         return None
@@ -162,24 +162,24 @@ class Note(Struct, frozen=True):
     text: str
 
     def is_there(self) -> bool:
-        """Whether this set-up was about to make exactly this vault; no, if the note cannot be read."""
+        """Whether the note names exactly this vault and set-up; False if it cannot be read."""
         with suppress(OSError, UnicodeDecodeError), open(self.path, encoding="utf-8") as file:
             return file.read() == self.text
         return False
 
     def write(self) -> None:
-        """Put it on the disk, before the vault is made. `OSError`."""
+        """Write the note to disk, before the vault is made. `OSError`."""
         write_durably(self.path, self.text.encode())
 
     def remove(self) -> None:
-        """Remove it: the vault has its tag, or is gone. `OSError`."""
+        """Remove the note: the vault has its tag, or is gone. `OSError`."""
         with suppress(FileNotFoundError):
             os.unlink(self.path)
             sync_directory(os.path.dirname(self.path))
 
 
 def note_of(config: str, wanted: Wanted) -> Note | None:
-    """The note on the vault of a set-up; None for a bucket, which gets its tag by the call that makes it."""
+    """Return the note for a set-up's Glacier vault; None for a bucket, which is created with its tag."""
     if wanted.vault is None:
         return None
     values = {

@@ -1,4 +1,4 @@
-"""A plan in sentences and money, for people and scripts, and what it leaves alone; pure."""
+"""A plan as sentences, prices and JSON, with the resources that it does not touch; pure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OUTSIDE_CA = (
 
 
 def lines_of(plan: Plan, *, width: int = WIDTH) -> Iterator[str]:
-    """Each thing as a line with its sign, and below it what is done, step by step."""
+    """Return one line for each resource, with its sign, and its steps below."""
     above: PlannedCall | None = None
     for step in plan.steps:
         if above is None or not is_of_same(above, step):
@@ -49,17 +49,17 @@ def lines_of(plan: Plan, *, width: int = WIDTH) -> Iterator[str]:
 
 
 def is_of_same(step: PlannedCall, after: PlannedCall) -> bool:
-    """Whether a step goes on with the same thing: as one that was just made, or another change of it."""
+    """Whether a step concerns the same resource as the step before it."""
     return (step.kind, step.name) == (after.kind, after.name) and after.verb in {step.verb, Verb.CHANGE}
 
 
 def line_of(step: PlannedCall) -> str:
-    """One step: its sign, kind and name."""
+    """Return the line of one step: sign, verb, kind and name."""
     return f"  {_SIGNS[step.verb]} {step.verb} {step.kind} {step.name}"
 
 
 def summary(plan: Plan) -> str:
-    """The numbers of things made, changed and deleted; what is made does not count as changed."""
+    """Return the counts of resources made, changed and deleted; a new one does not count as changed."""
     if not plan.steps:
         return "there is nothing to do"
     made = {(step.kind, step.name) for step in plan.steps if step.verb is Verb.MAKE}
@@ -71,7 +71,7 @@ def summary(plan: Plan) -> str:
 
 
 def ended(plan: Plan, *, destroyed: bool) -> str:
-    """How a set-up stands once its steps are done."""
+    """Return a sentence on the state of the set-up after its steps."""
     if plan.steps:
         return f"still {summary(plan)}"
     if destroyed:
@@ -80,12 +80,12 @@ def ended(plan: Plan, *, destroyed: bool) -> str:
 
 
 def warns_of_ca(plan: Plan) -> bool:
-    """Whether the plan makes a trust anchor, of which the account's watchers should know."""
+    """Whether the plan creates a trust anchor, which those who watch the account should know."""
     return any(step.kind is Resource.ANCHOR and step.verb is Verb.MAKE for step in plan.steps)
 
 
 def who_deletes(wanted: Wanted) -> str:
-    """A sentence on who may delete in the vault by this set-up."""
+    """Return a sentence on who may delete in the vault with this set-up."""
     first = wanted.roles[0]
     role = next((role for role in wanted.roles if role.arn == wanted.deletes_by), None)
     if role is None:
@@ -102,14 +102,14 @@ def who_deletes(wanted: Wanted) -> str:
 
 
 def of_each(sentences: Mapping[str, str]) -> Sequence[str]:
-    """A sentence on each vault, with its name where they differ."""
+    """Return one sentence if it is the same for all vaults, else one for each, with its name."""
     if len(set(sentences.values())) == 1:
         return [next(iter(sentences.values()))]
     return [f"Vault {vault}: {sentence}" for vault, sentence in sentences.items()]
 
 
 def money(prices: Mapping[str, Price | None], currency: str) -> Iterator[str]:
-    """Sentences on money: a set-up is free; storing in its vaults costs so much."""
+    """Return sentences on costs: the set-up is free; storage in its vaults has a price."""
     for vault, price in prices.items():
         where = f" in vault {vault}" if len(prices) > 1 else ""
         if price is None:
@@ -142,7 +142,7 @@ def plan_document(plan: Plan, wanted: Wanted, account: AwsAccount) -> Mapping[st
 
 
 def arns(found: FoundResources) -> Mapping[str, str]:
-    """The ARNs that belong into [roles_anywhere], as far as the things are there."""
+    """Return the ARNs for [roles_anywhere], of those resources that exist."""
     values = {}
     if found.anchors:
         values["trust_anchor_arn"] = found.anchors[0].arn
@@ -152,7 +152,7 @@ def arns(found: FoundResources) -> Mapping[str, str]:
 
 
 def leftovers(wanted: Wanted, found: FoundResources) -> Iterator[str]:
-    """Sentences on what was found beside what is wanted, and is left alone."""
+    """Return sentences on resources that the set-up does not need and does not touch."""
     names = {role.name for role in wanted.roles}
     for role in found.roles.values():
         if role.is_ours and role.name not in names:
@@ -168,7 +168,7 @@ def leftovers(wanted: Wanted, found: FoundResources) -> Iterator[str]:
 
 
 def kept_places(wanted: Wanted, found: FoundResources) -> Iterator[str]:
-    """Sentences on the buckets and vaults that the config does not name, and that are not empty."""
+    """Return sentences on non-empty buckets and vaults with our tag that the config does not name."""
     for place in found.old_places:
         if place.holds:
             yield f"{place.kind} {place.name} {_tagged(wanted)}: it is not empty, and stays"
@@ -186,7 +186,7 @@ def _of_before(wanted: Wanted, role: FoundRole) -> str:
 
 
 def kept_by(role: FoundRole) -> str | None:
-    """Why IAM does not delete a role; None if it does."""
+    """Return a sentence on why IAM will not delete a role; None if it will."""
     policies = _policies(role)
     if not policies:
         return None
@@ -203,7 +203,7 @@ def _policies(role: FoundRole) -> str:
 
 
 def commands(role: FoundRole) -> Iterator[str]:
-    """The commands that take off a role what no set-up put there."""
+    """Return the commands that remove from a role what no set-up put there."""
     for name in role.others:
         yield f"aws iam delete-role-policy --role-name {role.name} --policy-name {name}"
     for arn in role.attached:
@@ -217,17 +217,17 @@ def _deletion(role: FoundRole) -> Iterator[str]:
 
 
 def unseen(found: FoundResources) -> Iterator[str]:
-    """Sentences on what could not be looked at."""
+    """Return sentences on resources that could not be read."""
     for name in found.unseen:
         yield f"role {name} may be of a set-up: you may not see its tags (iam:GetRole)"
     yield from found.not_looked
 
 
 def of_another_server(wanted: Wanted, found: FoundResources) -> Iterator[str]:
-    """Sentences on roles of this tag that let in another server than the config is for.
+    """Return sentences on roles with our tag that let in another server than the config's.
 
-    Where the config has no ARNs yet, somebody has set up two servers by one name: the second would cut the
-    first one off.
+    Where the config has no ARNs yet, two servers were set up under one name: the second would lock the first
+    one out.
     """
     for role in wanted.roles[:1]:
         known = found.roles.get(role.name)
@@ -246,7 +246,7 @@ def of_another_server(wanted: Wanted, found: FoundResources) -> Iterator[str]:
 
 
 def cut_off(wanted: Wanted, found: FoundResources) -> Iterator[str]:
-    """Sentences on the vaults that this set-up is not for, and that have roles of it."""
+    """Return sentences on other vaults of the config that still use roles of this set-up."""
     for vault, arns in wanted.others.items():
         ours = [role.name for role in found.roles.values() if role.is_ours and role.arn in arns]
         if ours:
@@ -258,7 +258,7 @@ def cut_off(wanted: Wanted, found: FoundResources) -> Iterator[str]:
 
 
 def subjects(trust: Document) -> set[str]:
-    """The names and units that a trust policy asks for."""
+    """Return the common names and units that a trust policy requires."""
     policy = json.loads(json.dumps(trust))
     statements = policy.get("Statement", [])
     return {
@@ -272,7 +272,7 @@ def subjects(trust: Document) -> set[str]:
 
 
 def other_arns(wanted: Wanted, found: FoundResources) -> Iterator[str]:
-    """Sentences on roles of the wanted names with other ARNs: a name is there once, whatever its path."""
+    """Return sentences on our roles whose ARN differs from the config's, for instance by its path."""
     for role in wanted.roles:
         known = found.roles.get(role.name)
         if known is not None and known.is_ours and known.arn != role.arn:

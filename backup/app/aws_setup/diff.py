@@ -1,7 +1,6 @@
-"""The steps that lead from what was found to what is wanted, or to nothing; pure.
+"""Plans the steps from the resources found to those wanted, or to none; pure.
 
-Each step is one call that can be repeated after a cut: whoever looks again finds what was made by its tag,
-and plans only the rest.
+Each step is one call. After an interruption, what was made is found by its tag, and only the rest is planned.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ HOME = "us-east-1"
 
 
 def to_make(wanted: Wanted, found: FoundResources) -> Plan:
-    """The steps that make a set-up as it should be; none if it is."""
+    """Return the plan that creates or corrects a set-up; without steps if all is as wanted."""
     obstacles = [*other_arns(wanted, found), *of_another_server(wanted, found)]
     obstacles += [
         f"role {role.name} is there and does not carry the tag {TAG}={wanted.name}: "
@@ -187,7 +186,7 @@ def _who(before: Document, now: Document) -> str:
 
 
 def short_actions(policy: Document) -> list[str]:
-    """The actions of a policy without their service, in order, each once."""
+    """Return the actions of a policy without their service, sorted, each once."""
     text = json.loads(json.dumps(policy))
     actions = [action for statement in text["Statement"] for action in statement["Action"]]
     return list(dict.fromkeys(action.partition(":")[2] for action in actions))
@@ -219,7 +218,7 @@ def _profile(wanted: Wanted, found: FoundResources) -> Iterator[PlannedCall]:
 
 
 def to_destroy(wanted: Wanted, found: FoundResources) -> Plan:
-    """The steps that remove all with the tag; a vault or bucket that holds something is left, and named."""
+    """Return the plan that removes everything with the tag; vaults and buckets that are not empty stay."""
     if obstacles := (*of_another_server(wanted, found), *cut_off(wanted, found)):
         return Plan((), obstacles)
     name, place, left = wanted.name, found.place, [*unseen(found), *kept_places(wanted, found)]
@@ -297,12 +296,12 @@ def _delete_place(kind: Resource, name: str, owner: str) -> PlannedCall:
 
 
 def lower_tags(name: str) -> list[dict[str, str]]:
-    """Our tag as Roles Anywhere takes it."""
+    """Return our tag in the form that Roles Anywhere takes."""
     return [{"key": TAG, "value": name}]
 
 
 def upper_tags(name: str) -> list[dict[str, str]]:
-    """Our tag as IAM and S3 take it."""
+    """Return our tag in the form that IAM and S3 take."""
     return [{"Key": TAG, "Value": name}]
 
 

@@ -77,7 +77,7 @@ class BucketSetup(Struct, frozen=True):
 
 
 class AwsSetup(Struct, frozen=True):
-    """The values that the documents are made of; one that is not known yet is a word in capitals.
+    """The values that the documents are made from; a value that is not known yet is a word in capitals.
 
     `common_name` and `unit` are the certificate's, as session tags have them; None where there is no
     certificate. `is_shared`: the roles are for all servers with that unit, each of which has a part of its
@@ -107,12 +107,12 @@ class AwsSetup(Struct, frozen=True):
         return f"arn:{self.partition}:s3:::{self.bucket.name if self.bucket else ''}"
 
     def keys_arn(self, below: str) -> str:
-        """The ARN of all keys of the vault that begin with `below`; of a shared role, of the server's own."""
+        """Return the ARN of all keys that begin with `below`; of a shared role, of the server's own keys."""
         prefix = f"{OWN_NAME}/" if self.is_shared else self.bucket.prefix if self.bucket else ""
         return f"{self.bucket_arn}/{prefix}{below}*"
 
     def any_keys_arn(self, below: str) -> str:
-        """The same for whoever it is: a Deny must not depend on a tag, which a caller may lack."""
+        """Same as `keys_arn` for all servers: a Deny must not depend on a tag, which a caller may lack."""
         return f"{self.bucket_arn}/*/{below}*" if self.is_shared else self.keys_arn(below)
 
 
@@ -132,9 +132,9 @@ def documents(setup: AwsSetup) -> Mapping[str, Document]:
 
 
 def setup_policy(setup: AwsSetup) -> Document:
-    """The permissions of the person who sets this up, by `setup aws` or by hand, and takes it away again.
+    """The policy of the admin who sets this up and removes it again, by `setup aws` or by hand.
 
-    An administrator's right, and said to be: who writes roles and their trust can become any role's user.
+    It is an administrator's right: whoever can write roles and their trust policies can assume any role.
     """
     region = setup.trust_anchor_arn.split(":")[3]  # which may be another than the vault's
     anywhere = f"arn:{setup.partition}:rolesanywhere:{region}:{setup.account}"
@@ -195,8 +195,8 @@ def trust_policy(setup: AwsSetup) -> Document:
 def backup_policy(setup: AwsSetup) -> Document:
     """The backup role: uploads, creating the vault for `init`, and its listing, needed after a power cut.
 
-    IAM cannot tell a listing from a retrieval: with this a thief on the server can have sealed bytes
-    retrieved, at your cost, but can open none and delete none.
+    IAM has one action for listings and retrievals, so an intruder on the server can request retrievals at
+    your cost, but can neither decrypt nor delete anything.
     """
     return _policy(
         _allow("Upload", UPLOAD_ACTIONS, setup.vault_arn),
@@ -213,14 +213,14 @@ def restore_policy(setup: AwsSetup) -> Document:
 def prune_policy(setup: AwsSetup) -> Document:
     """The prune role, which deletes archives; the nightly backup does not have it.
 
-    It reads the vault's lock, to say until when an archive is kept. It neither lists nor stores: the list by
-    which a server prunes is one that its backup role asked for.
+    It reads the vault's lock, to say until when an archive is kept. It neither lists nor stores: prune uses a
+    list that the backup role requested.
     """
     return _policy(_allow("DeleteArchives", DELETE_ACTIONS, setup.vault_arn))
 
 
 def keeper_policy(setup: AwsSetup) -> Document:
-    """The role of who deletes in place of servers: it asks for listings and catalogs besides."""
+    """The role of a keeper, which deletes in place of servers: it may also request listings and catalogs."""
     return _policy(
         _allow("DeleteArchives", ("glacier:DescribeVault", *DELETE_ACTIONS), setup.vault_arn),
         _allow("AskForListings", JOB_ACTIONS, setup.vault_arn),
@@ -230,7 +230,7 @@ def keeper_policy(setup: AwsSetup) -> Document:
 def s3_policies(setup: AwsSetup, bucket: BucketSetup) -> Mapping[str, Document]:
     """The documents for a bucket: its roles, and a bucket policy that binds even those who may do more.
 
-    The backup role can neither read nor delete: what it wrote it knows by the bucket's list. The restore role
+    The backup role can neither read nor delete: it sees by the bucket's list what it wrote. The restore role
     reads and retrieves. The prune role sees which version of an object there is, and until when it is locked;
     HeadObject, which tells that, is a right to read. A keeper retrieves catalogs besides. Source: service
     authorization reference of Amazon S3, and "Enforce conditional writes" in its user guide.
@@ -303,7 +303,7 @@ def profile_input(setup: AwsSetup) -> Document:
 
 
 def same_document(one: object, other: object) -> bool:
-    """Whether two documents say the same: AWS gives lists back in another order, and a list of one as it."""
+    """Whether two documents mean the same: AWS reorders lists, and returns a list of one as its item."""
     return _plain(one) == _plain(other)
 
 

@@ -1,8 +1,8 @@
 """A set-up as code for other tools: Terraform, CloudFormation, a script of AWS CLI commands; pure.
 
-All three are made of what `setup aws --apply` carries out: the script of its very steps, the other two of the
-same `Wanted`. Whoever replaces a trust anchor gets another ARN, and every role refuses; so both forbid that,
-and leave its notifications to AWS, whose defaults Terraform's provider takes for a change.
+The script has the steps of `setup aws --apply`; the other two are made from the same `Wanted`. A replaced
+trust anchor would get another ARN, which no role trusts, so both templates forbid its replacement. Its
+notifications are left to AWS, as Terraform's provider takes their defaults for a change.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Looks for the parts of a set-up in AWS: found by its tag, never by a name that anybody may use twice.
+"""Reads which parts of a set-up exist in AWS: by tag, as a name alone could be anybody's.
 
-Buckets and vaults that carry the tag, and that the config does not name any more, are looked for, too.
-Neither list has tags, so each thing is asked for its own. Buckets of other regions are left out.
+Buckets and vaults with the tag that the config does not name any more are found, too. The lists have no tags,
+so each resource is asked for its own. Buckets of other regions are left out.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ SHOWN = 5
 
 @dataclass(slots=True)
 class VaultSetup:
-    """One vault of a set-up: what is wanted with it, how AWS is asked there, and what was found.
+    """One vault of a set-up: what is wanted, the clients for its region, and what was found.
 
     Trust anchor, profile and roles are those of all parts; each has a vault or bucket of its own.
     """
@@ -61,10 +61,10 @@ class VaultSetup:
 def look(
     parts: Sequence[VaultSetup], *, known: frozenset[str] = frozenset(), is_thorough: bool = False
 ) -> None:
-    """Look what is there, and put it into the parts; things with `known` ARNs come first.
+    """Read what exists in AWS into the parts; resources with `known` ARNs come first.
 
-    What all parts share is looked for once. What the config does not name any more is looked for once in each
-    region, if the look `is_thorough`.
+    What all parts share is read once. Resources that the config does not name any more are searched once in
+    each region, if `is_thorough`.
     """
     shared = _shared(parts[0].calls, parts[0].wanted, known)
     regions = set[str]()

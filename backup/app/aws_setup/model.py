@@ -1,4 +1,4 @@
-"""What a set-up wants to be in AWS, what was found there, and the steps between; pure."""
+"""The resources wanted in AWS, those found there, and the steps from one to the other; pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNKNOWN_ANCHOR = "TRUST-ANCHOR-ARN"
 
 
 class Resource(StrEnum):
-    """The kinds of things that a set-up makes."""
+    """The kinds of resources that a set-up makes."""
 
     ANCHOR = "trust anchor"
     CRL = "revocation list"
@@ -35,7 +35,7 @@ class Resource(StrEnum):
 
 
 class Verb(StrEnum):
-    """What a step does."""
+    """The kinds of change that a step makes."""
 
     MAKE = "make"
     CHANGE = "change"
@@ -43,7 +43,7 @@ class Verb(StrEnum):
 
 
 class AwsAccount(Struct, frozen=True):
-    """The account that credentials belong to, and who has them."""
+    """The account of the credentials, and the identity that they belong to."""
 
     id: str
     partition: str
@@ -89,7 +89,7 @@ class WantedBucket(Struct, frozen=True):
 
     @property
     def where(self) -> Mapping[str, str]:
-        """The bucket in a call, which AWS denies if another account has it."""
+        """The parameters that name the bucket in a call; AWS denies it if another account owns the bucket."""
         return in_bucket(self.name, self.owner)
 
     @property
@@ -99,7 +99,7 @@ class WantedBucket(Struct, frozen=True):
 
 
 class Wanted(Struct, frozen=True):
-    """All that a set-up of a name wants; `certificates` and `crl` are in PEM, `vault` is a Glacier vault.
+    """All resources of one set-up, by name; `certificates` and `crl` are in PEM, `vault` is a Glacier vault.
 
     A config with several vaults has one for each, that differ by their place; the roles are of all. `others`
     are vaults of the config that it is not for, with the roles that they name, `other_places` the buckets and
@@ -123,7 +123,7 @@ class Wanted(Struct, frozen=True):
     is_noted: bool = False
 
     def trust_of(self, role: WantedRole, anchor_arn: str) -> Document:
-        """The trust policy of a role by one trust anchor."""
+        """Return the role's trust policy for one trust anchor."""
         for_role = replace(self.setup, common_name=role.common_name, unit=role.unit, is_shared=False)
         return trust_policy(replace(for_role, trust_anchor_arn=anchor_arn))
 
@@ -177,7 +177,7 @@ class FoundRole(Struct, frozen=True):
 
 
 class FoundPlace(Struct, frozen=True):
-    """The vault or bucket, if it is there: whether it is ours, whether it holds anything, its settings.
+    """The vault or bucket, if it exists: whether it is ours, whether it is empty, its settings.
 
     `is_others`: it carries the tag of a set-up of another name. `is_strangers`: a bucket of another account.
     """
@@ -190,7 +190,7 @@ class FoundPlace(Struct, frozen=True):
 
 
 class OldPlace(Struct, frozen=True):
-    """A bucket or vault with our tag that the config does not name, and whether it holds anything."""
+    """A bucket or vault with our tag that the config does not name, and whether it is empty."""
 
     kind: Resource
     name: str
@@ -198,10 +198,10 @@ class OldPlace(Struct, frozen=True):
 
 
 class FoundResources(Struct, frozen=True):
-    """All that was found. `anchors`, `profiles` and `crls` are those with our tag, the one to keep first.
+    """All resources found. `anchors`, `profiles` and `crls` have our tag; the first is the one to keep.
 
-    `unseen` are roles that look like ours, and whose tags may not be read. `old_places` are looked for only
-    where somebody wants to know; `not_looked` are sentences on what could not be.
+    `unseen` are roles that look like ours, and whose tags may not be read. `old_places` are searched only on
+    request; `not_looked` are sentences on what could not be read.
     """
 
     anchors: tuple[FoundAnchor, ...] = ()
@@ -220,7 +220,7 @@ class FoundResources(Struct, frozen=True):
 
 
 class PlannedCall(Struct, frozen=True):
-    """One call that changes something: what it does in words, and the call itself."""
+    """One call that changes something, and a description of it."""
 
     verb: Verb
     kind: Resource
@@ -232,7 +232,7 @@ class PlannedCall(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True):
-    """The steps from what was found to what is wanted, what stands in their way, and what is left alone.
+    """The steps from what was found to what is wanted, the obstacles, and what is left alone.
 
     A sentence in `left` may have commands below it, each on a line of its own.
     """
@@ -243,7 +243,7 @@ class Plan(Struct, frozen=True):
 
 
 def together(plans: Sequence[Plan]) -> Plan:
-    """The plans of a set-up's vaults as one: what several of them do is done once."""
+    """Return one plan for all vaults of a set-up: a step that several of them need comes once."""
     return Plan(
         _once(step for plan in plans for step in plan.steps),
         _once(obstacle for plan in plans for obstacle in plan.obstacles),

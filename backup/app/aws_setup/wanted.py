@@ -1,4 +1,4 @@
-"""What a config wants to be in AWS: its set-up, from the file, the certificates and the account."""
+"""Works out what a config needs in AWS, from the file, the certificates and the account."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LONGEST_BUCKET = 63
 
 
 class Options(Struct, frozen=True):
-    """What the command line says beside the config.
+    """The options of the command line that add to the config.
 
     `subject` and `unit` stand for a certificate that is not on this machine; `prune_subject` is the
     certificate that alone may assume the prune role, this server's own or another; `shared`: the roles are
@@ -52,7 +52,7 @@ def account_of(answer: Mapping[str, Any]) -> AwsAccount:
 
 
 def vault_tables(document: Mapping[str, Any], name: str | None) -> Sequence[Mapping[str, Any]]:
-    """The [[vault]] in AWS that is named, or all there are, unchecked. `UsageError`."""
+    """Return the [[vault]] tables in AWS, or the one that is named, unchecked. `UsageError`."""
     tables = document.get("vault", [])
     usable = [table for table in tables if isinstance(table, dict) and table.get("kind") in ("glacier", "s3")]
     if name is not None:
@@ -84,7 +84,7 @@ def missing_values(
     *,
     lets_delete: bool,
 ) -> Mapping[str, Mapping[str, str]]:
-    """The keys that each vault's table lacks: ARNs of roles that are to be made, and a bucket's name.
+    """Return the keys that each vault's table lacks: ARNs of roles that are to be made, and a bucket's name.
 
     One role for each purpose is for all vaults that name none. A role that deletes is among them only if
     somebody is to have it (`lets_delete`).
@@ -121,7 +121,7 @@ def reserved_bucket(name: str, account: str, region: str) -> str:
 
 
 def filled(document: Mapping[str, Any], values: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """The document with values for the vaults that lack them, by their names."""
+    """Return the document with these values for the vaults that lack them, by vault name."""
     changed: dict[str, Any] = copy.deepcopy(dict(document))
     for table in changed["vault"]:
         table.update(values.get(table.get("name"), {}))
@@ -136,7 +136,7 @@ def wanted_of(
     *,
     made_up: Mapping[str, Collection[str]],
 ) -> Sequence[Wanted]:
-    """The set-up of these vaults: for each what it wants, with the roles of all of them.
+    """Return the set-up of each of these vaults, with the roles of all of them.
 
     `made_up` are the keys by vault that the config's own file does not have. `ConfigError` or `UsageError`
     where something is missing.
@@ -322,7 +322,7 @@ def _subject(config: Config, options: Options) -> tuple[str, str | None]:
 
 
 def check_own_certificate(config: Config, authorities: Sequence[x509.Certificate]) -> None:
-    """`UsageError` if this server's certificate is of none of the authorities; a chain is left to AWS."""
+    """`UsageError` if none of the authorities signed this server's certificate; a chain is left to AWS."""
     from backup.app.base.vaults import identity_files
     from backup.credentials.identity import own_certificate
 

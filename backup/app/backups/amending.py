@@ -1,4 +1,4 @@
-"""Amendments by a config: vault after vault, each under its lock; the recovery lines are kept in files."""
+"""Amends jobs by a config, one vault after the other, each under its lock; recovery lines go to files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def amending_vault(at: RunContext, vault: VaultName) -> Iterator[Amender]:
 
 
 def amending_vaults_of(at: RunContext, jobs: Iterable[int]) -> Iterator[tuple[Amender, Sequence[JobRow]]]:
-    """The vaults of jobs, given by number, one after the other, each under its lock and with all its jobs."""
+    """Iterate over the vaults of these jobs (by number), each under its lock and with all its jobs."""
     with at.inventory.reading() as tx:
         vaults = dict.fromkeys(runs.vault_of_job(tx, job) for job in sorted(set(jobs)))
     for vault in vaults:

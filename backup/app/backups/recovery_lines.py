@@ -1,4 +1,4 @@
-"""Recovery lines kept in files: one beside the inventory, and another that the config names."""
+"""Saves recovery lines to files: one in the state directory, and another that the config names."""
 
 from __future__ import annotations
 
@@ -25,19 +25,26 @@ _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def line_files(config: Config) -> list[str]:
-    """The paths of the files: in the state directory, and the config's `recovery_file`."""
+    """Return the paths of the files: in the state directory, and the config's `recovery_file`."""
     own = os.path.join(config.state_dir, _NAME)
     return [own, config.recovery_file] if config.recovery_file else [own]
 
 
 def keep_line(config: Config, report: BackupReport) -> BackupReport:
-    """Keep a report's line in place of the job's last; the report, with a warning for a file that failed."""
+    """Save a report's recovery line in place of the job's last.
+
+    Returns the report, with a warning for each file that failed. Returns the report, with a warning for each
+    file that failed.
+    """
     warnings = keep_line_of(config, report.recovery_line)
     return replace(report, warnings=[*report.warnings, *warnings]) if report.recovery_line else report
 
 
 def keep_line_of(config: Config, line: str) -> list[str]:
-    """Keep a line, unless it is empty, in place of its job's last; a warning for each file that failed."""
+    """Save a recovery line, unless empty, in place of its job's last.
+
+    Returns a warning for each file that failed. Returns a warning for each file that failed.
+    """
     warnings: list[str] = []
     for path in line_files(config) if line else ():
         try:

@@ -1,4 +1,4 @@
-"""The context of runs that concern any vault: config, inventory, clock, stop, patience.
+"""The context that runs of any vault share: config, inventory, clock, stop, retry limit.
 
 An attempt that fails before it has a run of its own is recorded as one.
 """
@@ -46,10 +46,11 @@ def attempt(
     report: dict[str, Any],
     job: JobName | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """If the body fails, and left no run that says so, record it as a run of that kind, with the report.
+    """Record a failed run, with the report, if the body fails before it has recorded a run itself.
 
-    The report may be completed in the body; it names the vault or drill. An attempt that goes well ends what
-    was told of those before it. A lock, and a month that is spent, are waited for: neither is a failure.
+    The report may be completed in the body; it names the vault or drill. A check or drill that ends well also
+    ends the failed attempts before it. A held lock or a spent monthly budget is waited for, and is no
+    failure.
     """
     began = clock.now()
     with inventory.reading() as tx:

@@ -1,4 +1,4 @@
-"""Backups, made from a config: the job, its keys, its context; `run_job` is a whole one."""
+"""Backups by a config: job, keys and context are made from it; `run_job` is a whole backup."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _COUNTING = 0.2  # of one core, of what counts a job's sources beside its first 
 
 
 def recipients_of(config: Config) -> tuple[str, ...]:
-    """The recipients: the config's, or those that `init` noted."""
+    """Return the recipients of the config, or those that `init` saved."""
     return config.recipients or State(config.state_dir).read_recipients()
 
 
@@ -80,7 +80,7 @@ def read_keys(config: Config, inventory: Inventory) -> Keys:
 
 
 def read_signer(state: State, inventory: Inventory) -> Signer:
-    """The signer that the inventory was made with; what another one signs could not be restored."""
+    """Return the inventory's own signer; packs that another one signs could not be restored."""
     signer = state.read_signer()
     if signer.public != inventory.signer_public:
         raise InventoryDamagedError(
@@ -91,9 +91,9 @@ def read_signer(state: State, inventory: Inventory) -> Signer:
 
 
 def backup_job(config: Config, job: JobSettings, saved: Collection[str] = ()) -> BackupJob:
-    """The job as the archiver takes it, from its settings; `saved` as of `saved_own`.
+    """Return the job for the archiver, made from its settings; `saved` is the result of `saved_own`.
 
-    `ConfigError` if it runs commands, as root, by the word of a file that others can change.
+    `ConfigError` if root would run commands from a config that others can change.
     """
     vault, memory = config.vault(job.vault), config.limits.memory
     if job.command:
@@ -122,7 +122,7 @@ def _command(settings: CommandSettings) -> Command:
 
 
 def only_stdin(job: BackupJob, name: str) -> BackupJob:
-    """A job that reads none of its sources, and saves standard input as a file of that name."""
+    """Return a job that reads no source, and saves standard input as a file of that name."""
     return replace(job, streams=(StandardInput(os.fsencode(name)),), only_streams=True)
 
 
@@ -146,7 +146,7 @@ def _hooks(config: Config, job: JobSettings) -> Hooks:
 
 
 class BackupProgress:
-    """A `Progress` of a backup: its speed is that of sending; without a `total` the sources are counted."""
+    """A `Progress` of a backup: its speed is the upload's; without a `total` the sources are counted."""
 
     def __init__(self, job: BackupJob, progress: Progress) -> None:
         self._job = job
@@ -173,11 +173,11 @@ class BackupProgress:
 
     @property
     def is_counting(self) -> bool:
-        """Whether the sources are, or were, counted."""
+        """Whether the sources are being counted, or were."""
         return self._counting is not None
 
     def start(self, title: str, total: int | None = None, *, counts: str = "file") -> None:
-        """Begin the phase; what it will see is counted if nobody knows."""
+        """Begin a phase; if its total is not known, the sources are counted."""
         self._inner.start(title, total, counts=counts)
         self._inner.expect(total, sends=True)
         if total is None and self._counting is None and not self._job.only_streams:
@@ -192,9 +192,9 @@ class BackupProgress:
 
 
 def bytes_in(job: BackupJob, pause: Callable[[float], bool]) -> int | None:
-    """The size of all files in a job's sources; None if a `pause` between two directories says to stop.
+    """Return the size of all files in a job's sources; None if `pause`, called between directories, says so.
 
-    What cannot be looked at is left out: the backup tells of it.
+    Unreadable entries are left out: the backup reports them.
     """
     total, began = 0, time.monotonic()
     found = scan(job.sources, filters=job.filters, overrides=job.overrides, report=lambda _: None)
@@ -224,7 +224,7 @@ def run_job(
     tags: tuple[str, ...] = (),
     retry_limit: RetryLimit | None = None,
 ) -> BackupReport:
-    """The report of a backup of one job, or of standard input alone if `stdin` names it.
+    """Back up one job, or only standard input if `stdin` names it; returns the report.
 
     `reread` reads files that seem unchanged, too.
     `disks_gone` are mount points whose file systems will not come back; `tags` are of the new snapshot.
@@ -290,7 +290,7 @@ def _pings(
 
 
 def backup_context(at: RunContext, vault: VaultName) -> BackupContext:
-    """The context of whatever stores into a vault."""
+    """Return the context of a run that stores into a vault."""
     return BackupContext(
         inventory=at.inventory,
         vault=make_vault(at.config, vault, Purpose.BACKUP, at.clock, stop=at.stop),
@@ -305,7 +305,7 @@ def backup_context(at: RunContext, vault: VaultName) -> BackupContext:
 
 
 def sending_to(config: Config, vault: VaultName) -> Sending:
-    """How catalogs are sent to a vault, whichever job they are of."""
+    """Return how catalogs are sent to a vault, for any job."""
     settings, memory = config.vault(vault), config.limits.memory
     return Sending(
         part_size_within(settings, memory),

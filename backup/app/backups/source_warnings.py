@@ -1,4 +1,4 @@
-"""Warnings about sources: missing, symlinks, all left out, our state and vault in them; unknown disks."""
+"""Warnings about a job's sources: missing, symlinks, wholly excluded, nightvault's own, unknown disks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def linked_sources(job: JobSettings) -> Iterator[str]:
 
 
 def wholly_left_out(tx: Transaction, job: JobSettings) -> list[str]:
-    """A sentence for each source of which the newest snapshot has no file, as the config leaves out all.
+    """Return a sentence for each source of which all files in the newest snapshot are now excluded.
 
     The files are those of the newest kept snapshot that has some. None for a job that may shrink.
     """
@@ -110,9 +110,10 @@ def _directories_left_out(top: bytes, filters: Filters) -> Callable[[bytes], Lef
 
 
 def saved_own(config: Config, job: JobSettings, inventory: Inventory | None = None) -> tuple[str, ...]:
-    """What nightvault itself uses that the newest snapshot of a job has, where the job does not say of it.
+    """Return nightvault's own paths that the newest snapshot of a job has, unless `exclude_own` is set.
 
-    That goes on as it was. Without an `inventory` the config's is opened; without any nothing was saved.
+    The job goes on saving them. Without an `inventory` the config's is opened; if there is none, nothing was
+    saved.
     """
     if job.exclude_own is not None:
         return ()
@@ -152,7 +153,7 @@ def _is_saved(tx: Transaction, path: str, snapshot: Snapshot, job: JobSettings) 
 
 
 def own_in_sources(config: Config, job: JobSettings, saved: Collection[str]) -> Iterator[str]:
-    """A sentence for each place that nightvault itself uses, and that a job goes on to save (`saved_own`)."""
+    """Return a sentence for each of nightvault's own paths that a job goes on saving (`saved_own`)."""
     for place, words in own_places(config, job).items():
         held = next(_held_in_sources(job, place), None)
         if place not in saved or held is None:
@@ -172,9 +173,9 @@ def own_in_sources(config: Config, job: JobSettings, saved: Collection[str]) -> 
 
 
 def own_as_sources(config: Config, job: JobSettings) -> Iterator[str]:
-    """A sentence for each source that is the state directory, or is or lies in the vault of its job.
+    """Return a sentence for each source that is the state directory, or lies in (or is) the vault of its job.
 
-    None where `exclude_own = false` says that it is meant.
+    None if `exclude_own = false` says that this is intended.
     """
     vault = config.vault(job.vault)
     for source in job.paths if job.exclude_own is not False else ():
@@ -195,7 +196,7 @@ def own_as_sources(config: Config, job: JobSettings) -> Iterator[str]:
 
 
 def nested_places(config: Config) -> Iterator[str]:
-    """A sentence for each two of the state directory and the vaults that are one directory, or lie so."""
+    """Return a sentence for each two of the state directory and the vaults of which one lies in the other."""
     vaults = [(f"vault {vault.name}", vault.path) for vault in config.vaults if vault.path is not None]
     every = [("the state directory", config.state_dir), *vaults]
     for (name, path), (other, place) in combinations(every, 2):
@@ -230,7 +231,7 @@ def _is_same(source: str, place: str) -> bool:
 def unknown_disks(
     inventory: Inventory, jobs: Sequence[JobSettings], paths: Collection[bytes]
 ) -> Iterator[str]:
-    """A sentence for each path that was given up and held no disk in the last snapshot of any of the jobs."""
+    """Return a sentence for each `--disk-gone` path that held no mount in the jobs' last snapshots."""
     from backup.inventory.content import mounts
     from backup.inventory.records import runs
 

@@ -1,4 +1,4 @@
-"""The dates of this server's certificate; those on a token are remembered, as `status` does not touch it."""
+"""The dates of this server's certificate; those of one on a token are saved, as `status` does not read it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class CertificateStatus(Struct, frozen=True):
 
     @classmethod
     def of(cls, found: Certificate, above: Sequence[Certificate]) -> CertificateStatus:
-        """That of a certificate, with those above it that are sent with it."""
+        """Return the status of a certificate and of the chain that is sent with it."""
         from backup.credentials.certificate import first_to_end, name_text
 
         first = first_to_end(above)
@@ -49,7 +49,7 @@ class CertificateStatus(Struct, frozen=True):
 
 
 def note_token(config: Config, loaded: Certificate, above: Sequence[Certificate]) -> None:
-    """Remember the dates of a certificate that was loaded from a token, and of the chain above it."""
+    """Save the dates of a certificate that was loaded from a token, and of its chain."""
     from backup.credentials.pkcs11_uri import is_pkcs11
 
     if config.identity is None or not is_pkcs11(config.identity.certificate):
@@ -63,7 +63,7 @@ def note_token(config: Config, loaded: Certificate, above: Sequence[Certificate]
 
 
 def noted_token(config: Config) -> CertificateStatus | None:
-    """The dates that are remembered; None if the certificate that the config names was never used."""
+    """Return the saved dates; None if the certificate that the config names was never used."""
     with suppress(OSError, msgspec.MsgspecError), open(_path(config), "rb") as file:
         place, found = msgspec.json.decode(file.read(), type=tuple[str, CertificateStatus])
         if config.identity is not None and place == config.identity.certificate:

@@ -1,4 +1,4 @@
-"""The system's clock, and what to do where it and a vault's differ."""
+"""The system's clock, and the advice where it and a vault's clock differ."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SystemClock:
     """The clock of this machine."""
 
     def now(self) -> datetime:
-        """The time, in UTC. `ClockError` beyond what dates can be."""
+        """Return the time, in UTC. `ClockError` if the clock is outside the calendar."""
         try:
             now = datetime.now(UTC)
         except (ValueError, OverflowError):
@@ -36,7 +36,7 @@ class SystemClock:
 
 
 def of_emulator(settings: VaultSettings) -> str:
-    """A sentence: the vault's clock may be that of a stepped emulator; "" for a vault in AWS."""
+    """Return a sentence saying that the vault's clock may be a stepped emulator's; "" for a vault in AWS."""
     if settings.endpoint is None or "amazonaws.com" in settings.endpoint:
         return ""
     return (
@@ -47,7 +47,7 @@ def of_emulator(settings: VaultSettings) -> str:
 
 @contextmanager
 def naming_emulator(settings: VaultSettings) -> Iterator[None]:
-    """If the body fails as two clocks differ, let the advice name the emulator's, where it may be one."""
+    """A context manager: adds `of_emulator` to the advice of an error about clocks that differ."""
     try:
         yield
     except NightvaultError as error:

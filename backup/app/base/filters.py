@@ -1,4 +1,4 @@
-"""The filters of a job, from its settings; files of patterns are read here, at each run."""
+"""The filters of a job, made from its settings; pattern files are read here, at each run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from backup.source.roots import is_at_or_below, resolved
 
 
 def own_places(config: Config, job: JobSettings) -> dict[str, str]:
-    """Paths of nightvault's own, each with its name: the state, and the directory vault of the job."""
+    """Return nightvault's own paths, each with its name: the state directory, the job's directory vault."""
     vault = config.vault(job.vault)
     of_vault = {} if vault.path is None else {vault.path: f"vault {vault.name}"}
     return {config.state_dir: "the state directory"} | of_vault
@@ -23,10 +23,10 @@ def own_places(config: Config, job: JobSettings) -> dict[str, str]:
 def own_directories(
     config: Config, job: JobSettings, saved: Collection[str] = ()
 ) -> tuple[tuple[int, int], ...]:
-    """Device and inode of what a job never saves, or not unless its source names it.
+    """Return device and inode of the directories that a job does not save.
 
-    Of `own_places` those go on that the job has `saved` so far. The spool, and where drills restore to, are
-    never saved: a run would store what was just made.
+    They are `own_places`, but for those that the job has `saved` so far, and always the spool and the
+    directory of drills: a run would store what was just made.
     """
     from backup.app.base.state import State
 
@@ -43,7 +43,10 @@ def own_directories(
 
 
 def own_patterns(config: Config, job: JobSettings) -> list[Pattern]:
-    """Patterns of what a job is told to leave out: by them what it saved so far is no loss, but left out."""
+    """Return patterns for nightvault's own paths, if the job has `exclude_own`.
+
+    Files that they exclude do not count as lost. Files that they exclude do not count as lost.
+    """
     if not job.exclude_own:
         return []
     sources = [resolved(os.fsencode(path)) for path in job.paths]
@@ -58,7 +61,7 @@ def own_patterns(config: Config, job: JobSettings) -> list[Pattern]:
 def filters_of(
     job: JobSettings, own: Collection[tuple[int, int]] = (), last: Sequence[Pattern] = ()
 ) -> Filters:
-    """The filters for all sources of a job; `last` are patterns that count more than its own.
+    """Return the filters for all sources of a job; `last` are patterns that take precedence over its own.
 
     `ConfigError` names a file or pattern that cannot be used.
     """
@@ -75,7 +78,7 @@ def filters_of(
 def overrides_of(
     job: JobSettings, own: Collection[tuple[int, int]] = (), last: Sequence[Pattern] = ()
 ) -> dict[bytes, Filters]:
-    """The filters of sources that have settings of their own: lists add to the job's, values replace them."""
+    """Return the filters of sources with settings of their own: lists add to the job's, values replace it."""
     found = {}
     for number, source in enumerate(job.source, 1):
         above = f"source[{number}]."

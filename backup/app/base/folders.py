@@ -1,4 +1,4 @@
-"""The folders of a state directory, as paths: for those, too, who read no key in it (`state.py` does)."""
+"""The paths of a state directory, for modules that read no key in it (`state.py` does)."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ class Folders(Struct, frozen=True):
 
     @property
     def rebuild(self) -> str:
-        """The directory of a rebuild's journal and files; made when one begins."""
+        """The directory of a rebuild's journal and files; created on demand."""
         return os.path.join(self.directory, "rebuild")
 
     @property
     def keeper(self) -> str:
-        """The directory of deletions in place of servers, by vault; made when one begins."""
+        """The directory of deletions in place of servers, by vault; created on demand."""
         return os.path.join(self.directory, "keeper")
 
     @property
     def drills(self) -> str:
-        """The directory into which drills restore, and from which they remove it; made when one begins."""
+        """The directory into which drills restore, and which they empty again; created on demand."""
         return os.path.join(self.directory, "drills")
 
     def is_of_drill(self, target: bytes) -> bool:
-        """Whether a restore's target lies where drills restore to: the drill goes on with it."""
+        """Whether a restore's target lies in the directory of drills: then the drill continues it."""
         return target.startswith(os.fsencode(self.drills) + b"/")
 
     @property

@@ -1,4 +1,4 @@
-"""Jobs by the names that people give: those of the config, and those that the inventory remembers."""
+"""Finds a job by name, in the config or in the inventory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from backup.model import JobName
 
 
 def known_job(config: Config, tx: Transaction, name: str) -> JobName:
-    """The job of that name, in the config or ever backed up. `UsageError` where neither knows it."""
+    """Return the job of that name, in the config or ever backed up. `UsageError` if there is none."""
     if name not in runs.all_job_names(tx):
         try:
             config.job(name)

@@ -1,4 +1,4 @@
-"""Lets threads share freed memory, which glibc would keep apart for each of them or give back too soon."""
+"""Settings of glibc's malloc: threads share freed memory, and keep it for the length of a run."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _USUAL: Final = 128 * KIB
 
 
 def share_freed_memory() -> None:
-    """Use one pool for all threads, and keep it; to be called before there are any.
+    """Use one pool for all threads, and keep freed memory; call it before there are any threads.
 
-    Without glibc it does nothing. Otherwise threads that fetch pieces of 16 MiB keep some in pools of their
-    own: with four of them a restore took 60 MiB more, and no less time; so do threads that seal frames, and a
-    backup took 28 MiB more. What is freed would go back to the kernel whenever it is at the pool's end, and
-    come again page by page: 130,000 pages in a first backup of 3 GiB. A process that goes on calls
+    Without glibc it does nothing. By default each thread keeps freed pieces of 16 MiB in a pool of its own:
+    with four of them a restore took 60 MiB more, and no less time; so do threads that seal frames, and a
+    backup took 28 MiB more. Memory freed at a pool's end would go back to the kernel, and be allocated again
+    page by page: 130,000 pages in a first backup of 3 GiB. A process that goes on calls
     `give_back_freed_memory` afterwards. Source: mallopt(3).
     """
     with suppress(OSError, AttributeError, TypeError):
@@ -36,10 +36,10 @@ def share_freed_memory() -> None:
 
 
 def give_back_freed_memory() -> None:
-    """Give what is free back to the system, now and from now on, once a run is over.
+    """Return freed memory to the system, now and from now on, once a run is over.
 
-    What refers to itself in a circle is freed first: some of a run's buffers hang on such circles.
-    Sources: malloc_trim(3), mallopt(3).
+    Reference cycles are collected first: some of a run's buffers are held by them. Sources: malloc_trim(3),
+    mallopt(3).
     """
     gc.collect()
     with suppress(OSError, AttributeError, TypeError):

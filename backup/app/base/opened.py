@@ -1,7 +1,7 @@
-"""The config's inventory, opened; apart from runs, since whoever only looks needs nothing else.
+"""Opens the config's inventory, for commands that need nothing else of a run.
 
-Before that it is asked whose the state directory is: with somebody else's keys and inventory in it, backups
-would be somebody else's.
+The owner of the state directory is checked first: with another user's keys and inventory in it, backups would
+belong to that user.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _OF_AN_INSTALLATION = ("inventory.sqlite", os.path.join("keys", "signer"))
 
 
 def opened(config: Config) -> Inventory:
-    """The config's inventory. `NoInventoryError` (10) if there is none; see `require_own`, too."""
+    """Open the config's inventory. `NoInventoryError` (10) if there is none; see `require_own`, too."""
     require_own(config.state_dir)
     return open_inventory(config.inventory_url, lock_directory=config.state_dir)
 
 
 def require_own(directory: str, *, writes: bool = False) -> None:
-    """Refuse a state directory that others can change. `StateDeniedError`, with the command that mends it.
+    """Refuse a state directory that others can change. `StateDeniedError`, with the command that corrects it.
 
     A symlink of root or the caller is followed, another user's is not. A directory without an installation
     must be the caller's. One with an installation of another user is that user's: root may use it, too, but

@@ -40,14 +40,18 @@ _ADVICE = "leave it out of the job, or let what runs nightvault grant it"
 
 
 class Priority(Struct, frozen=True):
-    """`nice` 0 to 19; `io` a class and a level (0 is the most urgent) as ioprio_set packs them."""
+    """A job's priority.
+
+    `nice` is 0 to 19; `io` is class and level (0 is the most urgent), packed for ioprio_set. `nice` is 0 to
+    19; `io` is class and level (0 is the most urgent), packed for ioprio_set.
+    """
 
     nice: int | None = None
     io: int | None = None
 
     @classmethod
     def of(cls, job: JobSettings) -> Priority:
-        """The priority that a job's settings ask for."""
+        """Return the priority that a job's settings ask for."""
         if job.ionice is None:
             return cls(job.nice)
         name, _, level = job.ionice.partition(":")
@@ -55,7 +59,10 @@ class Priority(Struct, frozen=True):
         return cls(job.nice, kind << _CLASS_SHIFT | int(level or 0))
 
     def set_here(self) -> None:
-        """Lower this thread to it, and what it starts from now on. `ConfigError` if the system refuses."""
+        """Lower this thread's priority to it, and that of all it starts.
+
+        `ConfigError` if the system refuses.
+        """
         if sys.platform != "linux":
             return
         if self.nice is not None:
@@ -65,7 +72,7 @@ class Priority(Struct, frozen=True):
 
 
 def in_thread(priority: Priority, action: Callable[[], T]) -> T:
-    """The result of `action`, run in a thread of that priority, or in this one if there is none."""
+    """Run `action` in a thread of that priority, or in this thread if there is none; returns its result."""
     if priority == Priority():
         return action()
     done: Future[T] = Future()

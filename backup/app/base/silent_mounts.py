@@ -1,8 +1,8 @@
-"""Places of this machine, and those of them whose mounts do not answer.
+"""Finds paths whose mount does not answer, such as a network disk without its server.
 
-Whoever looks at a network disk whose server is gone waits in the kernel, in a thread as in a process, and may
-not even be killed. So another process looks, and is left alone if it does not answer; who comes later finds
-it there, and does not leave one more.
+A process or thread that accesses such a mount hangs in the kernel, and may not even be killable. So a helper
+process accesses it, and is abandoned if it does not answer; later calls find that process, and start no
+second one.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _ESCAPED: Final = re.compile(rb"\\([0-7]{3})")
 
 
 class Places:
-    """Places of this machine, each looked at once: one that does not answer takes some seconds."""
+    """Paths of this machine with what is there; each is accessed once, as a dead mount costs seconds."""
 
     def __init__(self) -> None:
         self._seen: dict[str, SeenDirectory] = {}
@@ -58,13 +58,13 @@ class Places:
         self._mounts = kinds_of_mounts()
 
     def at(self, path: str) -> SeenDirectory:
-        """Return the facts of the place."""
+        """Return what was found at the path."""
         if path not in self._seen:
             self._seen[path] = look_at(path, mounts=self._mounts)
         return self._seen[path]
 
     def ask(self, paths: Collection[str]) -> None:
-        """Look at all of these at the same time, so that several dead ones take no longer than one."""
+        """Access all of these paths at the same time, so that several dead mounts take no longer than one."""
         asked = [path for path in paths if path not in self._seen and may_be_silent(path, self._mounts)]
         threads = [threading.Thread(target=self.at, args=[path], daemon=True) for path in asked]
         for thread in threads:
@@ -73,7 +73,7 @@ class Places:
             thread.join()
 
     def is_silent(self, path: str) -> bool:
-        """Whether a path is on a mount that does not answer; one that is silent once is not asked again."""
+        """Whether a path is on a mount that does not answer; a silent mount is not accessed again."""
         mount = self._mount_of(path)
         if mount not in self._dead and not self.at(path).is_silent:
             return False
@@ -82,7 +82,7 @@ class Places:
         return True
 
     def silent_below(self, path: str) -> list[str]:
-        """The mounts below a directory that do not answer: whoever walks through it would hang there."""
+        """Return the mounts below a directory that do not answer: a scan would hang there."""
         above = os.path.join(os.path.realpath(path), "")
         found = [place for place, kind in self._mounts.items() if not is_local(kind)]
         below = [place for place in found if place.startswith(above) and not place.startswith(_KERNELS)]
@@ -91,7 +91,7 @@ class Places:
         return [os.path.join(path, place.removeprefix(above)) for place in silent]
 
     def mounted_in(self, folder: str) -> list[str]:
-        """The places in a folder, itself among them, where something is mounted; none of them is asked."""
+        """Return the mount points that are this folder or lie directly in it; none is accessed."""
         return sorted(place for place in self._mounts if place == folder or os.path.dirname(place) == folder)
 
     def _mount_of(self, path: str) -> str:
@@ -103,7 +103,7 @@ class Places:
 
 
 class SeenDirectory(Struct, frozen=True):
-    """A look at a directory: some names in it, or the number of the error; its disk, and what is free there.
+    """A directory as it was found: some names in it, or the errno; its device, and its free space.
 
     Of one that `is_silent` nothing is known: its mount does not answer.
     """
@@ -118,7 +118,7 @@ class SeenDirectory(Struct, frozen=True):
 def look_at(
     path: str, seconds: float = PLACE_SECONDS, mounts: Mapping[str, str] | None = None
 ) -> SeenDirectory:
-    """Look at a directory, for so long at most if what is mounted there may not answer."""
+    """Access a directory and return what is there; gives up after `seconds` if its mount may not answer."""
     if not may_be_silent(path, kinds_of_mounts() if mounts is None else mounts):
         return _seen(path)
     until = time.monotonic() + seconds
@@ -149,7 +149,7 @@ def _seen(path: str) -> SeenDirectory:
 
 
 def may_be_silent(path: str, kinds: Mapping[str, str]) -> bool:
-    """Whether the way to a path leads over a mount that is not this machine's own; nothing is asked."""
+    """Whether a path leads over a mount that is not local to this machine; nothing is accessed."""
     rest, here = os.path.abspath(path).split("/")[1:], "/"
     for _ in range(400):
         if not is_local(kinds.get(here, "ext4")):
@@ -171,12 +171,12 @@ def may_be_silent(path: str, kinds: Mapping[str, str]) -> bool:
 
 
 def is_local(kind: str) -> bool:
-    """Whether a kind of file system always answers: it needs no server, and no process."""
+    """Whether a file system type always answers: it needs no server and no process."""
     return _LOCAL.fullmatch(kind) is not None
 
 
 def kinds_of_mounts() -> dict[str, str]:
-    """The kind of file system mounted at each place; of several at one place the last. Source: proc(5)."""
+    """Return the file system type of each mount point; of several at one place the last. Source: proc(5)."""
     found: dict[str, str] = {}
     with suppress(OSError), open("/proc/self/mountinfo", "rb") as lines:
         for line in lines:
@@ -223,7 +223,7 @@ def _answer_of_another(path: str, until: float) -> bytes | None:
 
 
 def silent_places(config: Config, places: Places | None = None) -> dict[str, str]:
-    """The sources, mounts below them, and directory vaults that do not answer, each with what it is."""
+    """Return sources, mounts below them and directory vaults that do not answer, each with a description."""
     looked = places or Places()
     named = [(path, f"the source {path} of job {job.name}") for job in config.jobs for path in job.paths]
     named += [
@@ -242,7 +242,7 @@ def silent_places(config: Config, places: Places | None = None) -> dict[str, str
 
 
 def without(config: Config, silent: Collection[str]) -> Config:
-    """The config without places whose mounts do not answer, and without the jobs of such vaults."""
+    """Return the config without paths whose mounts do not answer, and without the jobs of such vaults."""
     vaults = tuple(vault for vault in config.vaults if vault.path not in silent)
     names = {vault.name for vault in vaults}
     jobs = tuple(

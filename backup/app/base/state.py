@@ -43,7 +43,7 @@ class State(Folders, frozen=True):
     """The folders of one state directory, and the small files there."""
 
     def create(self) -> None:
-        """Make the directories, and close those below the state directory to others.
+        """Create the directories, those below the state directory closed to others.
 
         `StateDeniedError` if one is there that others can change, or lead elsewhere.
         """
@@ -68,38 +68,38 @@ class State(Folders, frozen=True):
         return Signer(self._read_key("signer"))
 
     def read_secret(self) -> ChunkSecret:
-        """The key under which chunks are named."""
+        """Return the chunk secret."""
         return ChunkSecret(self._read_key("chunk-secret"))
 
     def write_new_keys(self) -> Signer:
-        """Draw signer and chunk secret; those that are there already stay."""
+        """Generate signer and chunk secret; existing ones stay."""
         for name in ("signer", "chunk-secret"):
             if not os.path.exists(os.path.join(self.keys, name)):
                 self._write(name, os.urandom(32).hex())
         return self.read_signer()
 
     def read_server_keys(self) -> tuple[Signer, ChunkSecret] | None:
-        """Both keys; None if neither is there."""
+        """Return signer and chunk secret; None if neither exists."""
         if not any(os.path.exists(os.path.join(self.keys, name)) for name in ("signer", "chunk-secret")):
             return None
         return self.read_signer(), self.read_secret()
 
     def write_server_keys(self, signer: Signer, secret: ChunkSecret) -> None:
-        """Keep both keys of a rebuilt inventory."""
+        """Save signer and chunk secret of a rebuilt inventory."""
         self._write("signer", signer.seed.hex())
         self._write("chunk-secret", secret.secret.hex())
 
     def read_recipients(self) -> tuple[str, ...]:
-        """The recipients that `init` noted; empty if the config names them."""
+        """Return the recipients that `init` saved; empty if the config names them."""
         text = self._read("recipients") or ""
         return tuple(line for line in text.split() if line)
 
     def write_recipients(self, recipients: Sequence[Recipient]) -> None:
-        """Note recipients for a config that names none."""
+        """Save recipients for a config that names none."""
         self._write("recipients", "\n".join(recipient.to_text() for recipient in recipients))
 
     def read_enrolments(self) -> dict[bytes, bytes]:
-        """The enrolment tags by the id of the recipient whose recovery key made them."""
+        """Return the enrolment tags by the id of the recipient whose recovery key made them."""
         lines = (self._read("enrolments") or "").splitlines()
         try:
             pairs = (line.split(" ") for line in lines)
@@ -108,7 +108,7 @@ class State(Folders, frozen=True):
             raise self._damaged("enrolments", "no lines of two words in hex") from error
 
     def add_enrolment(self, recipient_id: bytes, tag: bytes) -> None:
-        """Keep an enrolment tag."""
+        """Save an enrolment tag."""
         with file_lock(self.keys, wait=True):  # what another process adds meanwhile would be lost
             known = self.read_enrolments() | {recipient_id: tag}
             self._write(
@@ -116,7 +116,7 @@ class State(Folders, frozen=True):
             )
 
     def read_signed_enrolments(self) -> dict[bytes, SignedEnrolment]:
-        """The enrolments of version 2, by the id of the recipient whose recovery key signed them."""
+        """Return the enrolments of version 2, by the id of the recipient whose recovery key signed them."""
         lines = (self._read("signed-enrolments") or "").splitlines()
         try:
             words = (line.split(" ") for line in lines)
@@ -126,7 +126,7 @@ class State(Folders, frozen=True):
             raise self._damaged("signed-enrolments", "no lines of three words") from error
 
     def add_signed_enrolment(self, recipient_id: bytes, signed: SignedEnrolment) -> None:
-        """Keep an enrolment of version 2."""
+        """Save an enrolment of version 2."""
         with file_lock(self.keys, wait=True):
             known = self.read_signed_enrolments() | {recipient_id: signed}
             lines = (
@@ -136,7 +136,7 @@ class State(Folders, frozen=True):
             self._write("signed-enrolments", "\n".join(lines))
 
     def forget_enrolments(self) -> None:
-        """Remove all enrolments: those of another inventory do not hold for a new one."""
+        """Remove all enrolments: those of another inventory are not valid for a new one."""
         self._write("enrolments", "")
         self._write("signed-enrolments", "")
 
@@ -181,5 +181,5 @@ class State(Folders, frozen=True):
 
 
 def parse_recipients(texts: Sequence[str]) -> tuple[Recipient, ...]:
-    """The recipients of those texts, in a fixed order."""
+    """Parse the recipients from their text form, in a fixed order."""
     return tuple(sorted((Recipient.from_text(text) for text in texts), key=lambda recipient: recipient.id))

@@ -1,4 +1,4 @@
-"""Vaults of the config, with the credentials that open them."""
+"""Makes the config's vaults, with the credentials that open them."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def make_vault(
     *,
     stop: Callable[[], bool] | None = None,
 ) -> Vault:
-    """The vault of that name with its rate limits; nothing is asked of it yet.
+    """Make the vault of that name with its rate limits; no request is sent yet.
 
-    Once `stop` is true, a transfer that waits within a rate limit ends by `InterruptedRunError`.
+    Once `stop` is true, a transfer that waits for its rate limit ends with `InterruptedRunError`.
     """
     settings = config.vault(name)
     limits = RateLimits(
@@ -85,7 +85,7 @@ def _rate_limit(
 def bucket_requests(
     config: Config, settings: VaultSettings, purpose: Purpose, clock: Clock
 ) -> BucketRequests:
-    """The requests to the bucket of an S3 vault."""
+    """Make the client for the bucket of an S3 vault."""
     from backup.credentials.boto import boto3_session
     from backup.vault.aws import make_s3_client
     from backup.vault.s3.requests import Bucket, BucketRequests
@@ -119,9 +119,9 @@ def _owner_of(settings: VaultSettings, purpose: Purpose) -> str | None:
 def warnings_of_vault(
     config: Config, settings: VaultSettings, clock: Clock, look: KnownOfBucket | None = None
 ) -> list[str]:
-    """Warnings about settings of an S3 vault's bucket, which the service is asked for; else none.
+    """Return warnings about the bucket settings of an S3 vault, which are read from the service; else none.
 
-    `look` has what is known already, and gets what else was told.
+    `look` has the settings known already, and is given the others.
     """
     if settings.kind != "s3":
         return []
@@ -149,7 +149,13 @@ def _glacier(
 def credential_source(
     config: Config, settings: VaultSettings, purpose: Purpose, clock: Clock
 ) -> CredentialSource:
-    """Roles Anywhere with the identity of the config; without one, or for S3 elsewhere, boto3's own chain.
+    """Return the source of a role's credentials: Roles Anywhere, else boto3's default chain.
+
+    The default chain is used without [identity], and for S3 of another service than AWS. `ConfigError` for a
+    vault that is not set up in AWS yet.
+
+    The default chain is used without [identity], and for S3 of another service than AWS. `ConfigError` for a
+    vault that is not set up in AWS yet.
 
     `ConfigError` for a vault that is not set up in AWS yet.
     """
@@ -183,9 +189,9 @@ def roles_anywhere(
     clock: Clock,
     loaded: Callable[[Identity], None] = lambda _: None,
 ) -> RolesAnywhere:
-    """Credentials for a role; `files` says anew for each renewal where the identity is.
+    """Return credentials for a role; `files` is called at each renewal for the identity's present paths.
 
-    `loaded` is told of each identity that was loaded.
+    `loaded` is called with each identity that was loaded.
     """
     from backup.credentials.identity import load_identity
     from backup.credentials.options import RolesAnywhereOptions
@@ -210,7 +216,10 @@ def roles_anywhere(
 
 
 def identity_files(config: Config) -> IdentityFiles:
-    """The files of the identity: those of the config, or of the newest renewal. `ConfigError` without."""
+    """Return the files of the identity: the config's, or those of the newest renewal.
+
+    `ConfigError` without [identity]. `ConfigError` without [identity]. `ConfigError` without one.
+    """
     identity = config.identity
     if identity is None:
         raise ConfigError(
@@ -228,7 +237,7 @@ def identity_files(config: Config) -> IdentityFiles:
 
 
 def configured_files(identity: IdentitySettings) -> IdentityFiles:
-    """The files of an identity, as the config names them."""
+    """Return the files of the identity that the config names."""
     from backup.credentials.identity_paths import IdentityFiles
 
     return IdentityFiles(

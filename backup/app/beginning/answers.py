@@ -1,4 +1,4 @@
-"""The answers of `begin`, frozen: whoever asked, a terminal or a file, what follows from them is the same."""
+"""The answers of `begin` as frozen values, the same from a terminal and from a file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Tell(StrEnum):
 
 
 class Answers(Struct, frozen=True):
-    """All answers; those of questions that were not asked are as they are here, and mean nothing.
+    """All answers of `begin`; those to questions that were not asked keep their defaults, and mean nothing.
 
     `schedule` and `check`: None for by hand only. `keep`: rules of a policy, None: all snapshots.
     `recipient`: the public half of a key that was made elsewhere, as nvr1… or file:PATH; None: a key is made
@@ -82,14 +82,14 @@ class Answers(Struct, frozen=True):
 
     @property
     def is_cold(self) -> bool:
-        """Whether what is stored must be asked for hours before it is read."""
+        """Whether data must be requested hours before it can be read."""
         return self.where is Where.GLACIER or (
             self.where is Where.AWS and self.storage_class in {"DEEP_ARCHIVE", "GLACIER"}
         )
 
 
 class ConfigPaths(Struct, frozen=True):
-    """The config's path to be, and what other paths follow from: its state directory, this machine's name."""
+    """The future config's path, what follows from it (as the state directory), and this machine's name."""
 
     config: str
     state: str

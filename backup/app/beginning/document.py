@@ -1,4 +1,4 @@
-"""The config that follows from answers: TOML with a short comment on each line that is not plain; pure."""
+"""Makes the config from answers: TOML, with a short comment on each line that needs one; pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_DRILLS = "1.00"  # a month, in the currency of the prices
 
 
 def config_text(answers: Answers, place: ConfigPaths) -> str:
-    """The text of the config, which passes `config check`."""
+    """Return the text of the config, which passes `config check`."""
     document = tomlkit.document()
     document.add(tomlkit.comment("Written by `nightvault begin`. `nightvault config example` prints every"))
     document.add(tomlkit.comment("other key; after a change: `nightvault config check`."))
@@ -103,7 +103,7 @@ def _channel(answers: Answers, place: ConfigPaths) -> dict[str, Any]:
 
 
 def is_local(mail_host: str) -> bool:
-    """Whether mail is given to this machine, which asks for no user and no TLS."""
+    """Whether mail is handed to this machine's own mail server, which needs no user and no TLS."""
     return _host_and_port(mail_host)[0].lower() in _LOCAL
 
 

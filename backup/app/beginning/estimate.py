@@ -1,4 +1,4 @@
-"""About what storing so much costs a month, and a restore of everything, by kind of vault; pure."""
+"""Estimates the monthly cost of storage, and of a full restore, by kind of vault; pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MONTH = 30
 
 
 class Restore(Struct, frozen=True):
-    """A restore of everything with one tier: its cost, and the hours until the vault can be read."""
+    """A full restore with one tier: its cost, and the hours until the data can be read."""
 
     tier: Tier
     cost: Decimal
@@ -27,7 +27,7 @@ class Restore(Struct, frozen=True):
 
 
 class Estimate(Struct, frozen=True):
-    """The cost of keeping so much in a kind of vault for a month; restores, the slowest first.
+    """The monthly cost of so many bytes in a kind of vault, and its restores, the slowest first.
 
     `days`: the minimum duration that is billed. `is_unverified`: figures are of another region.
     """
@@ -40,12 +40,12 @@ class Estimate(Struct, frozen=True):
 
     @property
     def cheapest(self) -> Restore:
-        """The restore that costs least."""
+        """The restore with the lowest cost."""
         return min(self.restores, key=lambda restore: restore.cost)
 
     @property
     def quickest(self) -> Restore:
-        """The restore that is ready first, by the hours that it takes at most; expedited ones are for few."""
+        """The restore that is ready first, by its longest time; expedited ones are for few files."""
         usual = [restore for restore in self.restores if restore.tier is not Tier.EXPEDITED] or list(
             self.restores
         )
@@ -53,7 +53,7 @@ class Estimate(Struct, frozen=True):
 
 
 def estimate(region: str, kind: str, size: int, table: PriceTable | None = None) -> Estimate | None:
-    """The estimate for so many bytes, stored as they are; None for what the table has no prices of."""
+    """Estimate the costs of so many bytes, without compression; None if the table has no price."""
     price = (table or builtin_table()).find(region, kind)
     if price is None:
         return None

@@ -1,4 +1,4 @@
-"""Findings of the doctor foretold from a config that is not in use yet, so that nothing it says is news."""
+"""Predicts the doctor's findings for a config that is not in use yet, so that none comes as a surprise."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KNOWN_BEFORE: tuple[Check, ...] = (
 
 
 class Foreseen(Struct, frozen=True):
-    """A finding to come: its kind, as the doctor's `check`, and what it says or when."""
+    """A predicted finding: its kind, as the doctor's `check`, and its text or when it comes."""
 
     check: str
     what: str
@@ -34,7 +34,7 @@ class Foreseen(Struct, frozen=True):
 def foreseen(
     answers: Answers, config: Config, clock: Clock, silent: Mapping[str, str], *, is_root: bool
 ) -> Iterator[Foreseen]:
-    """The findings of a doctor who comes right after the first backup, as far as they follow from answers.
+    """Return the findings of a doctor run after the first backup, as far as they follow from the answers.
 
     `silent` are the places whose mounts do not answer, each with what it is.
     """
@@ -62,5 +62,5 @@ def foreseen(
 
 
 def daemon_words(*, is_root: bool) -> tuple[str, ...]:
-    """The command that starts the daemon."""
+    """Return the command that starts the daemon."""
     return ("install", "--systemd", *(() if is_root else ("--user",)))

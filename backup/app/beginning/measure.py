@@ -1,7 +1,7 @@
-"""Folders of a machine that usually matter to a backup, and about how much is in them.
+"""Finds the folders of this machine that usually need a backup, and measures their size roughly.
 
-A thread counts, and whoever asks takes what it has after so long: a huge disk keeps nobody waiting. A mount
-that does not answer is left out: whoever looks at it may not even be killed.
+A thread counts, and the result so far is taken after a limited time, so that a huge disk keeps nobody
+waiting. A mount that does not answer is left out, as access to it would hang.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _OURS: Final = frozenset({"nightvault"})
 
 
 class Measured(Struct, frozen=True):
-    """About how much a folder holds; not all of it was counted unless `is_whole`."""
+    """The approximate size of a folder; unless `is_whole`, only part of it was counted."""
 
     path: str
     bytes: int
@@ -52,14 +52,14 @@ class _Count:
         self.path, self.bytes, self.files, self.is_whole = path, 0, 0, False
 
     def taken(self) -> Measured:
-        """The count as it is now."""
+        """Return the count so far."""
         return Measured(self.path, self.bytes, self.files, self.is_whole)
 
 
 def measure(paths: Sequence[str], seconds: float = SECONDS, places: Places | None = None) -> list[Measured]:
-    """About how much each of the paths holds, after so many seconds at most. Symlinks are not followed.
+    """Measure the approximate size of each path, for so many seconds at most. Symlinks are not followed.
 
-    What is mounted below them and does not answer is not counted, as whoever looks there never comes back.
+    Mounts below them that do not answer are not counted, as access to them would hang.
     """
     counts, places = [_Count(path) for path in paths], places or Places()
     silent = {mount for path in paths for mount in places.silent_below(path)}
@@ -71,7 +71,7 @@ def measure(paths: Sequence[str], seconds: float = SECONDS, places: Places | Non
 
 
 def usual_folders(home: str, places: Places, *, is_root: bool) -> list[str]:
-    """The folders that are proposed: those that hold anything but this program; a user's are their home."""
+    """Return the proposed folders: those with content besides this program; for an ordinary user the home."""
     if not is_root:
         return [] if places.at(home).is_silent else [home]
     places.ask(USUAL)
@@ -79,12 +79,12 @@ def usual_folders(home: str, places: Places, *, is_root: bool) -> list[str]:
 
 
 def is_missing(path: str) -> bool:
-    """Whether a path names no file; what is in a token or TPM is not looked for."""
+    """Whether a path names no existing file; keys in a token or TPM are not checked."""
     return os.path.isabs(path) and not os.path.lexists(path)
 
 
 def can_be_made(path: str) -> None:
-    """`UsageError` unless a path is there and may be written to, or can be made below what is there."""
+    """`UsageError` unless the path exists and is writable, or can be created."""
     above = path
     while not _is_there(above):
         above = os.path.dirname(above)
@@ -97,7 +97,7 @@ def can_be_made(path: str) -> None:
 
 
 def is_below(path: str, folder: str) -> bool:
-    """Whether a path is this folder, or lies in it, as both are written."""
+    """Whether a path is this folder or lies in it, compared as written."""
     return os.path.commonpath([path, folder]) == folder
 
 
@@ -115,12 +115,12 @@ def _is_there(path: str) -> bool:
 
 
 def databases_here(places: Places) -> list[str]:
-    """The folders of databases that this machine has."""
+    """Return the database folders that this machine has."""
     return [path for path in DATABASES if places.at(path).names]
 
 
 def unanswered(home: str, places: Places, *, is_root: bool) -> list[str]:
-    """The folders that would be proposed, had what is mounted there answered."""
+    """Return the usual folders that are left out because a mount there does not answer."""
     return [path for path in ((*USUAL, *DATABASES) if is_root else (home,)) if places.at(path).is_silent]
 
 

@@ -1,4 +1,4 @@
-"""The recovery key as a sheet of paper: its groups numbered, what it is for; parts of it typed back; pure."""
+"""The recovery key on a sheet of paper: numbered groups, its use, and which groups to type back; pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def groups_of(key: RecoveryKey) -> list[str]:
 
 
 def sheet(key: RecoveryKey, *, host: str, vault: str, day: date) -> str:
-    """The text to print."""
+    """Return the text to print."""
     groups = [f"{number:>2}: {text}" for number, text in enumerate(groups_of(key), 1)]
     rows = ["   ".join(groups[place : place + _A_LINE]) for place in range(0, len(groups), _A_LINE)]
     lines = (
@@ -43,12 +43,12 @@ def sheet(key: RecoveryKey, *, host: str, vault: str, day: date) -> str:
 
 
 def asked_groups(random: Random) -> list[int]:
-    """The numbers of the groups that are to be typed back, in their order."""
+    """Return the numbers of the groups that are to be typed back, in order."""
     return sorted(random.sample(range(1, 15), ASKED))
 
 
 def wrong_groups(key: RecoveryKey, asked: Sequence[int], typed: str) -> list[int] | None:
-    """The numbers of the groups that were typed wrong; None where it is not that many groups of four."""
+    """Return the numbers of the groups typed wrong; None unless the answer is so many groups of four."""
     plain = "".join(typed.upper().split()).replace("-", "").translate(_LOOK_ALIKE)
     if len(plain) != 4 * len(asked):
         return None

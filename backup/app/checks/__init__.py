@@ -1,1 +1,1 @@
-"""Checks and drills by a config: their contexts and quotes, and those that a schedule begins."""
+"""Checks and drills by a config: their contexts and quotes, and those that run by a schedule."""

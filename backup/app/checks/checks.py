@@ -61,7 +61,7 @@ def check_context(
 def quote_sample(
     config: Config, settings: VaultSettings, traits: VaultTraits, pieces: Sequence[Piece]
 ) -> list[Quote]:
-    """A quote of reading these pieces, for each tier that the vault has."""
+    """Return a quote for reading these pieces, for each tier that the vault has."""
     price = price_of(config, settings)
     kind = kind_of(settings)
     load = _load_of(pieces)

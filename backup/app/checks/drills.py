@@ -1,4 +1,4 @@
-"""Drills by a config: their contexts and prices, and one step of one, as the daemon does it."""
+"""Drills by a config: contexts, prices, and single steps for the daemon."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def drill_once(
     progress: Progress,
     stop: Callable[[], bool] | None = None,
 ) -> DrillReport:
-    """One step of a drill without a key: "waiting" while the vault retrieves what is to be read.
+    """Run one step of a drill without a key: "waiting" while the vault retrieves what is to be read.
 
-    One that waits is gone on with, also one that was begun by hand. `MonthSpentError` if its month allows
-    nothing more, `LimitRefusedError` if it has a limit and nobody knows the price.
+    A waiting drill is continued, also one that was begun by hand. `MonthSpentError` if its month allows
+    nothing more, `LimitRefusedError` if it has a limit and the price is not known.
     """
     settings = config.drill(name)
     told = {"drill": name, "grade": GRADES[Grade.READ_BACK], "vault": config.vault_of_drill(settings)}
@@ -65,15 +65,15 @@ def drill_once(
 
 
 def is_opening(context: DrillContext) -> bool:
-    """Whether a drill that opens was begun, and goes on without the key."""
+    """Whether an open drill of the grade "opened" can go on without the key."""
     begun = opening.find(context)
     return begun is not None and not opening.needs_key(begun)
 
 
 def step(context: DrillContext, keys: Sequence[RecoveryKey] = ()) -> DrillReport:
-    """One step of a drill: of the one that opens if a key is given, or if it was begun and goes on.
+    """Run one step of a drill, of the grade "opened" if a key is given or if such a drill is open.
 
-    What dead drills left is removed first. `LockedError` if another drill is at work.
+    What interrupted drills left is removed first. `LockedError` if another drill is running.
     """
     with context.inventory.locked("drill"):
         begun = opening.find(context)
@@ -146,7 +146,7 @@ def _price(
 
 
 def quotes_of(config: Config, context: DrillContext, grade: Grade) -> list[Quote]:
-    """A quote of what would be read next, for each tier; none if nothing is stored. `MonthSpentError`."""
+    """Return a quote of the next reading for each tier; none if nothing is stored. `MonthSpentError`."""
     chosen = planning.plan(context, grade)
     if chosen is None:
         return []

@@ -1,7 +1,7 @@
-"""Checks without being asked: the vault's list is compared, then a sample is read back if one is configured.
+"""Scheduled checks: the vault's list is compared, then a sample is read back if one is configured.
 
-No recovery key is on the server, so what is sealed is compared with the hashes that the inventory has. The
-limit of `[restore] max_restore_cost` holds for samples, too.
+No recovery key is on the server, so encrypted bytes are compared with the inventory's hashes. The limit of
+`[restore] max_restore_cost` holds for samples, too.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ SAMPLES: Mapping[str, Any] = {"compared": None, "read": {}, "laws": None}
 
 
 def check_once(config: Config, vault: VaultName, *, clock: Clock, progress: Progress) -> CheckReport:
-    """One step of a check of a vault: "waiting" while the vault makes its list, or what is to be read.
+    """Run one step of a check: "waiting" while the vault prepares its list, or the bytes to be read.
 
-    A sample that waits is gone on with, also one that was begun by hand.
+    A waiting sample is continued, also one that was begun by hand.
     """
     settings = config.vault(vault)
     with (
@@ -64,7 +64,7 @@ def check_once(config: Config, vault: VaultName, *, clock: Clock, progress: Prog
 
 
 def amount_of(words: str) -> Amount:
-    """The amount meant by "1%" or "5GiB", whose shape the config has checked."""
+    """Return the amount that "1%" or "5GiB" means; the config has checked its form."""
     if words.endswith("%"):
         return Amount(share=Fraction(words[:-1]) / 100)
     return Amount(size=parse_size(words))

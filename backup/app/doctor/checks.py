@@ -1,4 +1,4 @@
-"""All checks in their order, and running them: one that fails is a finding itself, and hinders no other."""
+"""The list of all checks, and running them: one that fails is itself a finding, and stops no other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from backup.protocols import Clock
 
 
 def concerns(context: DoctorContext) -> Iterator[Finding]:
-    """Each concern of the status, with the reason why it matters."""
+    """Yield each concern of the status as a finding, with the reason why it matters."""
     for concern in context.status.concerns if context.status else ():
         command = concern.command or "nightvault status"
         why = table.WHY[concern.topic] if concern.kind is None else table.OF_RUNS[concern.kind]
@@ -65,9 +65,9 @@ ASKING: Mapping[str, Check] = {
 
 
 class Report(Struct, frozen=True):
-    """The findings, critical ones first; what was looked at, and the requests that were sent for it.
+    """The findings, critical ones first; the checks that ran, and the requests that were sent.
 
-    `notes` tell what was tried, or was not; `restores` what a restore of everything would take.
+    `notes` say what was tried, or was not; `restores` are estimates of full restores.
     """
 
     findings: Sequence[Finding]
@@ -86,9 +86,9 @@ def examine(
     keys: Sequence[RecoveryKey] = (),
     fresh: bool = False,
 ) -> Report:
-    """Look at everything; `offline` asks no vault. Each request has a deadline of so many seconds.
+    """Run all checks; `offline` skips the vaults. Each request has a deadline of so many seconds.
 
-    What worked lately is tried only if `fresh`.
+    Rights that worked recently are tried only if `fresh`.
     """
     chosen = _chosen(offline=offline, has_key=bool(keys))
     silent = silent_places(config)

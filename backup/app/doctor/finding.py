@@ -1,4 +1,4 @@
-"""What checks are given, what they find, and mending what cannot hurt."""
+"""The input of checks, their findings, and the repair of what can safely be repaired."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from backup.protocols import Clock
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is not as it should be; `command` mends it, or shows more.
+    """Something that is not as it should be; `command` repairs it, or shows more.
 
-    `check` names the kind of finding; with `fix` the doctor can mend it, which returns what it did.
+    `check` names the kind of finding; `fix`, if set, repairs it and returns what it did.
     """
 
     check: str
@@ -33,10 +33,10 @@ class Finding:
 
 
 class FullRestore(Struct, frozen=True):
-    """What a restore of all of a job's newest snapshot would take; `files` and `bytes` are written.
+    """An estimate of restoring a job's whole newest snapshot; `files` and `bytes` are written.
 
-    `seconds` is what the link needs for the `fetched` bytes; `hours`, from and to, are what the vault needs
-    before, with this `tier`. `cost` is None where no price is known; one of a directory is 0.
+    `seconds` is the download time of the `fetched` bytes; `hours`, from and to, are what the vault needs
+    before that, with this `tier`. `cost` is None where no price is known; one of a directory is 0.
     `is_unverified`: some of the figures are known of another region or kind only.
     """
 
@@ -61,13 +61,13 @@ class FullRestore(Struct, frozen=True):
 
 @dataclass(slots=True)
 class DoctorContext:
-    """What is looked at. `status` is None if the inventory cannot be opened; `keys` are recovery keys.
+    """The input of all checks. `status` is None if the inventory cannot be opened; `keys` are recovery keys.
 
-    `requests` are those that were sent, in words: each check that sends one adds it. `notes` tell what was
-    tried, or was not, and `restores` what a restore of everything would take: none of these is a finding.
-    `is_fresh`: what worked lately is tried, too. `silent` are places whose mounts do not answer. `away` are
-    vaults that are not there, or cannot be reached, and `denied` roles that give no credentials: they are
-    asked nothing more. `states` of vaults, and whether buckets `keep_versions`, are asked for once.
+    `requests` describes the requests sent: each check that sends one adds it. `notes` say what was tried, or
+    was not, and `restores` are estimates of full restores: none of these is a finding. `is_fresh`: rights
+    that worked recently are tried, too. `silent` are places whose mounts do not answer. `away` are vaults
+    that do not exist or cannot be reached, and `denied` roles that give no credentials: no more requests go
+    to them. `states` of vaults, and whether buckets `keep_versions`, are asked for once.
     """
 
     config: Config
@@ -96,14 +96,14 @@ Check = Callable[[DoctorContext], Iterator[Finding]]
 
 
 class Mended(Struct, frozen=True):
-    """What was mended, in sentences, and what remains."""
+    """The repairs made, in sentences, and the remaining findings."""
 
     done: Sequence[str]
     left: Sequence[Finding]
 
 
 def mend(findings: Sequence[Finding]) -> Mended:
-    """Mend what cannot hurt: modes of files. All else, and what fails, remains a finding."""
+    """Repair what can safely be repaired: file modes. All else, and each failed repair, remains a finding."""
     done, left = [], []
     for finding in findings:
         try:

@@ -1,4 +1,4 @@
-"""Runs, checks and drills: which were never done or long ago, which were unusual, and what they warned of."""
+"""Checks of runs, checks and drills: missing or long ago, unusual, or with warnings."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _MADE = {Outcome.DONE, Outcome.PARTIAL}
 
 
 def never_run(context: DoctorContext) -> Iterator[Finding]:
-    """Jobs without a backup that are not overdue either, as they have no schedule or are new."""
+    """Find jobs without a backup that are not overdue, as they have no schedule or are new."""
     for job in context.status.jobs if context.status else ():
         if job.last_good is None and not job.is_overdue:
             yield table.NEVER_RUN.finding(job=job.name)
 
 
 def never_read(context: DoctorContext) -> Iterator[Finding]:
-    """Vaults with old archives that no check has read anything of."""
+    """Find vaults with old archives of which no check has read anything."""
     for vault in context.status.vaults if context.status else ():
         since = vault.unverified_since
         if since is not None and context.now - since > UNREAD:
@@ -50,7 +50,7 @@ def never_read(context: DoctorContext) -> Iterator[Finding]:
 
 
 def unchecked(context: DoctorContext) -> Iterator[Finding]:
-    """Vaults without a good check for long; where the config says how long, or when, the status tells it."""
+    """Find vaults without a good check for long. With a schedule or `check_age` the status reports that."""
     if context.status is None or context.config.monitoring.check_age is not None:
         return
     scheduled = {task.name for task in context.status.scheduled if task.kind == TaskKind.CHECK}
@@ -70,7 +70,7 @@ def unchecked(context: DoctorContext) -> Iterator[Finding]:
 
 
 def never_drilled(context: DoctorContext) -> Iterator[Finding]:
-    """Vaults from which nobody has proven for long that the server could be rebuilt."""
+    """Find vaults without a successful rebuild drill for long."""
     for vault in context.status.vaults if context.status else ():
         last, since = vault.rebuild_drilled_at, vault.stored_since
         if vault.kind == UNKNOWN or since is None:
@@ -82,9 +82,9 @@ def never_drilled(context: DoctorContext) -> Iterator[Finding]:
 
 
 def last_drill(context: DoctorContext) -> Iterator[Finding]:
-    """No drill though something is stored for long; one without a schedule and without a good run for long.
+    """Find what is stored for long without any drill, and unscheduled drills without a good run for long.
 
-    Of those with a schedule the status tells.
+    Overdue drills with a schedule are in the status.
     """
     stored = [vault.stored_since for vault in context.status.vaults] if context.status else []
     since = min((at for at in stored if at is not None), default=None)
@@ -107,7 +107,7 @@ def last_drill(context: DoctorContext) -> Iterator[Finding]:
 
 
 def unusual(context: DoctorContext) -> Iterator[Finding]:
-    """Jobs whose newest backup was far from the thirty before it."""
+    """Find jobs whose newest backup was far from the thirty before it."""
     if context.status is None:
         return
     with closing(opened(context.config)) as inventory, inventory.reading() as tx:
@@ -122,7 +122,7 @@ def unusual(context: DoctorContext) -> Iterator[Finding]:
 
 
 def unread_warnings(context: DoctorContext) -> Iterator[Finding]:
-    """Warnings of each job's newest backup, and of its newest restore if that was not long ago."""
+    """Find warnings of each job's newest backup, and of its newest restore if that is recent."""
     if context.status is None:
         return
     with closing(opened(context.config)) as inventory, inventory.reading() as tx:

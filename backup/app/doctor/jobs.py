@@ -1,4 +1,4 @@
-"""Jobs: what they keep and leave out, where their sources and vaults lie, databases without a dump."""
+"""Checks of jobs: policies, excludes, sources and vaults in bad places, databases without a dump."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ _SQLITE = ("SQLite in WAL mode", "sqlite3 FILE .dump")
 
 
 def no_jobs(context: DoctorContext) -> Iterator[Finding]:
-    """A config without a job."""
+    """Find a config without a job."""
     if not context.config.jobs:
         yield table.NO_JOB.finding(config=context.config.path)
 
 
 def no_policy(context: DoctorContext) -> Iterator[Finding]:
-    """Jobs that keep all of their snapshots for ever."""
+    """Find jobs that keep all of their snapshots for ever."""
     for job in context.config.jobs:
         if job.policy is None:
             yield table.NO_POLICY.finding(job=job.name, config=context.config.path)
 
 
 def missing_sources(context: DoctorContext) -> Iterator[Finding]:
-    """Sources that are not there, are symlinks, or hold what nightvault itself uses."""
+    """Find sources that do not exist, are symlinks, or contain nightvault's own paths."""
     config, place = context.config, context.config.path
     for job in config.jobs:
         for text in own_in_sources(config, job, saved_own(config, job)):
@@ -59,13 +59,13 @@ def missing_sources(context: DoctorContext) -> Iterator[Finding]:
 
 
 def places_apart(context: DoctorContext) -> Iterator[Finding]:
-    """The state directory and vaults of which one lies in another."""
+    """Find state directory and vaults of which one lies in another."""
     for text in nested_places(context.config):
         yield table.PLACES_NESTED.finding(text=text, config=context.config.path)
 
 
 def one_disk(context: DoctorContext) -> Iterator[Finding]:
-    """Vaults that lie on one file system with their sources: a note, as another vault may be elsewhere."""
+    """Note vaults on the same file system as their sources. No finding, as another vault may be elsewhere."""
     for vault in context.config.vaults:
         device = None if vault.path is None else device_of(vault.path)
         if device is None:
@@ -84,7 +84,7 @@ def one_disk(context: DoctorContext) -> Iterator[Finding]:
 
 
 def device_of(path: str) -> int | None:
-    """The file system that a path lies on; None if it is not there."""
+    """Return the device number of a path's file system; None if the path does not exist."""
     try:
         return os.stat(path).st_dev
     except OSError:
@@ -92,7 +92,7 @@ def device_of(path: str) -> int | None:
 
 
 def precious_left_out(context: DoctorContext) -> Iterator[Finding]:
-    """Things in homes that nobody wants to lose, and that a filter leaves out."""
+    """Find valuable folders in homes that a filter excludes."""
     for job in context.config.jobs:
         filters, overrides = filters_of(job), overrides_of(job)
         for source in job.paths:
@@ -128,9 +128,9 @@ def _directories(folder: str) -> list[str]:
 
 
 def without_dump(context: DoctorContext) -> Iterator[Finding]:
-    """Databases that a job reads as files, and neither a command nor a hook before it dumps.
+    """Find databases that a job reads as files, without a command or a hook that dumps them.
 
-    The look is shallow, and ends by a limit: a server's databases do not lie deep.
+    The search is shallow and limited: a server's databases do not lie deep.
     """
     for job in context.config.jobs:
         if job.command or job.hooks.before:

@@ -1,4 +1,4 @@
-"""Files of this machine: who may read them, whether a recovery key lies among them, where lines are kept."""
+"""Checks of this machine's files: modes, recovery keys among them, and where recovery lines are kept."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def inventory_opens(context: DoctorContext) -> Iterator[Finding]:
-    """That the inventory can be opened: it is there, whole, and of no later version."""
+    """Check that the inventory can be opened: it exists, is intact, and is of no later version."""
     try:
         opened(context.config).close()
     except InventoryNewerError as error:
@@ -43,7 +43,7 @@ def inventory_opens(context: DoctorContext) -> Iterator[Finding]:
 
 
 def inventory_whole(context: DoctorContext) -> Iterator[Finding]:
-    """That the pages of the inventory are whole; of a large one only `inventory verify` says so."""
+    """Check that the inventory's pages are intact; a large one only `inventory verify` checks."""
     path = context.config.inventory_url.removeprefix("sqlite:///")
     if not os.path.isfile(path) or os.path.getsize(path) > _LARGEST_INVENTORY:
         return
@@ -57,7 +57,7 @@ def inventory_whole(context: DoctorContext) -> Iterator[Finding]:
 
 
 def modes(context: DoctorContext) -> Iterator[Finding]:
-    """Files with secrets that others may read."""
+    """Find files with secrets that others may read."""
     state = State(context.config.state_dir)
     if not is_open_to_page(context.config):
         yield from _open_to_others(state.directory, 0o700, table.STATE_OPEN)
@@ -75,7 +75,7 @@ def modes(context: DoctorContext) -> Iterator[Finding]:
 
 
 def changed_by_others(context: DoctorContext) -> Iterator[Finding]:
-    """A config, a state directory, or a program or a file that the config names, which others can change."""
+    """Find a config, state directory, or configured program or file that others can change."""
     config = context.config
     hazard = config.hazard
     if hazard is not None:
@@ -138,9 +138,9 @@ def _chmod(path: str, mode: int) -> Callable[[], str]:
 
 
 def recovery_key_here(context: DoctorContext) -> Iterator[Finding]:
-    """A recovery key that this server can read: it is for the day when the server is lost or taken.
+    """Find a recovery key that this server can read: it is for the day when the server is lost or stolen.
 
-    Looks into small files of `key_places`, for a key file and for the sheet that `begin` wrote beside it.
+    Small files in `key_places` are searched for a key file, and for the sheet that `begin` writes beside it.
     """
     for path in dict.fromkeys(path for place in key_places(context.config) for path in _small_files(place)):
         with suppress(OSError), open(path, "rb") as file:
@@ -149,7 +149,7 @@ def recovery_key_here(context: DoctorContext) -> Iterator[Finding]:
 
 
 def key_places(config: Config) -> tuple[str, ...]:
-    """The directories that the doctor looks into: of the config, the state, the home, the current one."""
+    """Return the directories to search: the config's, the state directory, the home, the current one."""
     places = [os.path.dirname(config.path), config.state_dir, os.path.expanduser("~")]
     with suppress(FileNotFoundError):  # the current one was removed
         places.append(os.getcwd())
@@ -173,9 +173,9 @@ def _names(folder: str) -> list[str]:
 
 
 def enrolment(context: DoctorContext) -> Iterator[Finding]:
-    """Recipients whose recovery key has not enrolled this server.
+    """Find recipients whose recovery key has not enrolled this server.
 
-    That none proves who follows whom is noted, and is no finding: nothing waits for it.
+    A missing proof of the inventory's ancestors is a note, no finding: nothing waits for it.
     """
     lost = _lost_keys(context)
     if lost is not None:
@@ -216,6 +216,6 @@ def _proves_ancestors(config: Config) -> bool:
 
 
 def recovery_lines(context: DoctorContext) -> Iterator[Finding]:
-    """Whether the recovery lines are kept in a second place."""
+    """Check that the recovery lines are kept in a second place."""
     if context.config.recovery_file is None:
         yield table.RECOVERY_LINES_HERE.finding(config=context.config.path)

@@ -1,9 +1,9 @@
-"""How all would come back: by the recovery key that was given, and by a restore of everything.
+"""Checks of a recovery: that the given key opens the newest catalogs, and how long a full restore takes.
 
-The key must open each job's newest catalog, and nothing is paid for trying that. The header of every catalog
-is in the inventory: a key that opens it opens the catalog, if that is as it was stored. Where reading costs
-no retrieval the whole catalog is fetched, too, and each of its frames opened. How long a restore of
-everything takes, and its price, are those of a restore's plan.
+The key must open each job's newest catalog; the test costs nothing. The header of every catalog is in the
+inventory: a key that opens it opens the catalog, if that is as it was stored. Where reading costs no
+retrieval the whole catalog is fetched, too, and each of its frames opened. How long a restore of everything
+takes, and its price, are those of a restore's plan.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ LONG = timedelta(days=7)
 
 
 def opens_header(context: DoctorContext) -> Iterator[Finding]:
-    """Jobs whose newest catalog the keys do not open, by its header in the inventory."""
+    """Find jobs whose newest catalog the keys do not open, by its header in the inventory."""
     for job, catalog in _newest_catalogs(context):
         if error := _refusal(context, catalog):
             yield table.KEY_OPENS_NOTHING.finding(job=job, error=error)
 
 
 def opens_catalog(context: DoctorContext) -> Iterator[Finding]:
-    """Jobs whose newest catalog cannot be read back and opened; a cold vault is not asked for it."""
+    """Find jobs whose newest catalog cannot be read back and opened; cold vaults are skipped."""
     for job, catalog in _newest_catalogs(context):
         if _refusal(context, catalog) or not _may_be_fetched(context, job, catalog):
             continue
@@ -139,7 +139,7 @@ def _readable(context: DoctorContext, vault: Vault, catalog: Archive) -> Retriev
 
 
 def expected(context: DoctorContext) -> Iterator[Finding]:
-    """Full restores that the config refuses, or slows down; what each would take is kept."""
+    """Estimate full restores, and find those that the config refuses or slows down."""
     vaults = {vault.name for vault in context.config.vaults}
     for job in context.status.jobs if context.status else ():
         if job.last_good is None or job.vault not in vaults:

@@ -1,8 +1,8 @@
-"""Whether each role can do its work, and no more: tried with names just drawn at random, so with no effect.
+"""Checks that each role has the rights for its work, and no others: tried on random names, so without effect.
 
-A backup is an upload that is begun and given up. A restore asks for an archive that cannot be there. A prune
-deletes a name that nothing in the vault has; the same must be denied to backups and restores, which a server
-does all night, or with a key in hand. What backups and restores did lately is not tried again.
+The backup role begins an upload and aborts it. The restore role requests an archive that cannot exist. The
+prune role deletes a name that cannot exist; the same must be denied to the backup and restore roles. Rights
+that backups and restores used recently are not tried again.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Trial(Struct, frozen=True):
 
 
 def roles_at_work(context: DoctorContext) -> Iterator[Finding]:
-    """Roles that cannot do their work, or may do more, at the vaults that can be reached."""
+    """Find roles that cannot do their work, or may do more, at the vaults that can be reached."""
     lately = _worked_lately(context)
     for vault in context.config.vaults:
         if vault.name in context.away:
@@ -159,7 +159,7 @@ def _deletions(context: DoctorContext, vault: VaultSettings, purpose: Purpose) -
         wanted["DeleteObject"] = {"Key": f"{key}-newest"}  # where there are versions it would leave a marker
 
     def delete() -> str:
-        """One DeleteObjects: each key is allowed or denied by itself."""
+        """Send one DeleteObjects; returns the actions that were not denied."""
         answer = requests.call(
             "delete_objects",
             "try to delete nothing",

@@ -1,7 +1,7 @@
 """All kinds of findings in one table: code, level, text, why it matters, and what to do.
 
-In the texts {names} stand for what was found. What `status` tells of has level and text of its own; why it
-matters stands here, too.
+In the texts {names} stand for the values found. Concerns of `status` bring their own level and text; why they
+matter is here, too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class FindingKind(Struct, frozen=True):
     def finding(
         self, *, advice: str | None = None, fix: Callable[[], str] | None = None, **values: object
     ) -> Finding:
-        """A finding of this kind; the `advice` of an error takes the place of what to do."""
+        """Make a finding of this kind; the `advice` of an error replaces what to do."""
         what, why, do = (text.format(**values) for text in (self.what, self.why, self.do))
         return Finding(self.check, self.level, what, why, advice or do, fix)
 

@@ -1,8 +1,8 @@
-"""Asks each vault: credentials for its roles, whether it is there and the same, its clock, settings, lock.
+"""Checks of vaults: credentials of each role, existence and identity, clock, settings, lock.
 
-A few requests for each vault: one CreateSession a role, a look at the vault that also tells its identity, one
-at its lock, and for a bucket two or three at its settings. None of them costs more than a few thousandths of
-a cent; nothing is stored. Each has a deadline: a network may swallow packets.
+A few requests for each vault: one CreateSession for each role, one for existence and identity, one for the
+lock, and for a bucket two or three for its settings. None of them costs more than a few thousandths of a
+cent; nothing is stored. Each has a deadline, as a network may drop packets.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _ROLES = {Purpose.BACKUP: "backups", Purpose.RESTORE: "restores", Purpose.PRUNE:
 
 
 def roles_open(context: DoctorContext) -> Iterator[Finding]:
-    """That the certificate gets credentials for each role that a vault names."""
+    """Check that the certificate gets credentials for each role of a vault."""
     tried: set[str] = set()
     for vault in context.config.vaults:
         for purpose, words in _ROLES.items():
@@ -55,7 +55,7 @@ def roles_open(context: DoctorContext) -> Iterator[Finding]:
 
 
 def vault_there(context: DoctorContext) -> Iterator[Finding]:
-    """That each vault can be reached and is there, and that its clock is ours."""
+    """Check that each vault can be reached and exists, and that its clock agrees with ours."""
     for vault in context.config.vaults:
         if context.status is not None and context.config.not_set_up(vault):
             context.away.add(vault.name)  # the status says so
@@ -108,7 +108,7 @@ def _state_request(context: DoctorContext, vault: Vault) -> Callable[[], VaultSt
 
 
 def known_vaults(context: DoctorContext) -> Iterator[Finding]:
-    """That each vault is the one that the inventory knows, and no other of the same name."""
+    """Check that each vault is the one that the inventory knows, not another with the same name."""
     if context.status is None:
         return
     with closing(opened(context.config)) as inventory:
@@ -139,7 +139,7 @@ def _met(context: DoctorContext, inventory: Inventory, vault: Vault) -> Meeting:
 
 
 def vault_locks(context: DoctorContext) -> Iterator[Finding]:
-    """Locks of Glacier vaults that are not completed, or keep archives for longer than they cost anyway."""
+    """Find Glacier vault locks that are not completed, or last longer than the minimum duration."""
     from backup.vault.glacier import GlacierVault
 
     for vault in context.config.vaults:
@@ -160,7 +160,7 @@ def vault_locks(context: DoctorContext) -> Iterator[Finding]:
 
 
 def bucket_settings(context: DoctorContext) -> Iterator[Finding]:
-    """Lifecycle rules, versions and locks of buckets that harm."""
+    """Find harmful lifecycle rules, versioning and locks of buckets."""
     for vault in context.config.vaults:
         if vault.kind != "s3" or vault.name in context.away or vault.role_arn in context.denied:
             continue
@@ -184,7 +184,11 @@ def _span(apart: timedelta) -> str:
 
 
 def within(seconds: float, what: str, work: Callable[[], T]) -> T:
-    """The result of `work`, or its error; `UnreachableError` if it takes longer, and it is left alone."""
+    """Return the result of `work`, or raise its error. `UnreachableError` after the deadline.
+
+    `UnreachableError` after the deadline: `work` is abandoned. `UnreachableError` after the deadline: `work`
+    is abandoned.
+    """
     results: list[T] = []
     errors: list[BaseException] = []
 
@@ -205,7 +209,7 @@ def within(seconds: float, what: str, work: Callable[[], T]) -> T:
 
 
 def failure_of(seconds: float, what: str, work: Callable[[], object]) -> NightvaultError | None:
-    """Our error that `work` ended with, or that it took too long; None if it did well."""
+    """Return the error that `work` raised, or that it took too long; None if it succeeded."""
     try:
         within(seconds, what, work)
     except NightvaultError as error:

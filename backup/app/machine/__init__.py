@@ -1,1 +1,1 @@
-"""This machine: systemd's units, the renewal of its certificate, and the rights of the page's group."""
+"""This machine: systemd units, the renewal of its certificate, and what the web page's group may read."""

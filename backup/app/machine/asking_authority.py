@@ -1,4 +1,4 @@
-"""Asking the authority for a certificate: a command, or ssh, gets the request and prints the answer."""
+"""Requests a certificate from the authority: a command, or ssh, gets the request and prints the answer."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _LAST_BYTES = 2.0
 
 
 def way_of(renew: RenewSettings) -> str:
-    """A text for people that names the way in which the certificate is renewed."""
+    """Return a phrase for people that says how the certificate is renewed."""
     if renew.ssh is not None:
         return f"by ssh from {renew.ssh}"
     return "by another program" if renew.command is None else f"by {renew.command[0]}"
 
 
 def asking(renew: RenewSettings) -> Ask:
-    """The way that the config names; not for files."""
+    """Return the function that requests a certificate as the config says; not for `files`."""
     words = (*_SSH, renew.ssh) if renew.ssh is not None else tuple(renew.command or ())
     return lambda request: _run(words, request, renew.timeout)
 
@@ -104,7 +104,7 @@ class _BoundedStream:
     data: bytearray = field(default_factory=bytearray)
 
     def read(self) -> None:
-        """Read to the end."""
+        """Read the output to its end."""
         assert self.stream is not None  # noqa: S101
         with self.stream as stream:
             while more := os.read(stream.fileno(), 1 << 16):

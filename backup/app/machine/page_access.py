@@ -1,4 +1,4 @@
-"""Modes and owners that let the page's group see a copy of the inventory, and nothing else.
+"""Modes and owners that let the web page's group read a copy of the inventory, and nothing else.
 
 Only where `[web]` is configured. The directory can be entered and listed, and the copy that
 `inventory/pages/page_copies.py` makes can be read; the inventory itself, keys, spool and all else stay for
@@ -23,7 +23,10 @@ _BESIDE = ("", "-wal", "-shm")
 
 
 def page_group(config: Config) -> int | None:
-    """The id of the page's group; None without `[web]`. `ConfigError` if this machine has no such group."""
+    """Return the group id of the web page; None without `[web]`.
+
+    `ConfigError` if the group does not exist.
+    """
     if config.web is None:
         return None
     try:
@@ -36,10 +39,10 @@ def page_group(config: Config) -> int | None:
 
 
 def open_to_page(config: Config, group: int) -> None:
-    """Let the group enter the state directory; the inventory itself is for its owner alone.
+    """Let the group enter the state directory and read the copy; the inventory itself stays closed to it.
 
-    Whoever may read an SQLite file may lock it, and so keep all others from writing: the group is given a
-    copy. `NightvaultError` if it cannot be.
+    A process that may read an SQLite file may also lock it and so block all writers: that is why the group
+    gets a copy. `NightvaultError` if that fails.
     """
     try:
         _let(config.state_dir, group, 0o750)
@@ -52,7 +55,7 @@ def open_to_page(config: Config, group: int) -> None:
 
 
 def is_open_to_page(config: Config) -> bool:
-    """Whether the state directory is as `open_to_page` leaves it: only the page's group may enter."""
+    """Whether the state directory has the modes that `open_to_page` sets: only the page's group may enter."""
     try:
         group, found = page_group(config), os.stat(config.state_dir)
     except (OSError, ConfigError):
@@ -61,7 +64,7 @@ def is_open_to_page(config: Config) -> bool:
 
 
 def close_to_page(config: Config) -> None:
-    """Take back what `open_to_page` allowed, once `[web]` is gone from the config."""
+    """Withdraw the rights that `open_to_page` gave, once `[web]` is removed from the config."""
     _take_back(config.state_dir, 0o750, 0o700)
     _close_inventory(config)
     remove_page_copy(config.state_dir)

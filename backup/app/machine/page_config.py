@@ -1,7 +1,7 @@
-"""The part of the config that the page is given: what it shows, and no secret, command, address or role.
+"""The part of the config that the web page gets: what it shows, and no secret, command, address or role.
 
 The daemon writes it as `page.toml` into the state directory, for root alone (0600); systemd hands it to the
-page's process. What is not named here stays away, so a setting of tomorrow has to be thought about first.
+page's process. Settings that are not listed here are left out, so a new setting is left out by default.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _ANY_SOURCE: Final = "/"
 
 
 def page_document(config: Config) -> dict[str, Any]:
-    """The config for the page, as TOML has it. `ConfigError` if the file cannot be read any more."""
+    """Return the config for the page, as TOML. `ConfigError` if the file cannot be read any more."""
     found = _for_page(read_document(config.path), os.path.dirname(config.path))
     settings = {vault.name: vault for vault in config.vaults}
     for vault in found.get("vault", ()):  # it follows from roles, which the page has not
@@ -54,7 +54,7 @@ def page_document(config: Config) -> dict[str, Any]:
 
 
 def write_page_config(config: Config) -> None:
-    """Put it into the state directory. `ConfigError`, `OSError`."""
+    """Write it into the state directory. `ConfigError`, `OSError`."""
     document = page_document(config)
     path = os.path.join(config.state_dir, PAGE_CONFIG)
     config_of(document, path)  # it must be a config still
@@ -62,7 +62,7 @@ def write_page_config(config: Config) -> None:
 
 
 def remove_page_config(config: Config) -> None:
-    """Take it away, once there is no page any more."""
+    """Remove it, if `[web]` is no longer configured."""
     with suppress(OSError):
         os.unlink(os.path.join(config.state_dir, PAGE_CONFIG))
 

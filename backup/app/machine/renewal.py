@@ -1,4 +1,4 @@
-"""Renewing this server's certificate: when it is due, in a way that loses no night.
+"""Renews this server's certificate, without a time in which none is valid.
 
 1. Due after about half of its life (`renewal_times.py`); or, with `files`, when another program has written
    other files.
@@ -55,7 +55,7 @@ TryOut = Callable[[IdentityFiles], str | None]
 
 
 class RenewalState(StrEnum):
-    """What came of a call; part of the JSON interface."""
+    """The result of a call; part of the JSON interface."""
 
     NOT_DUE = "not-due"
     PAUSED = "paused"  # it failed a short while ago
@@ -63,7 +63,7 @@ class RenewalState(StrEnum):
 
 
 class Renewal(Struct, frozen=True):
-    """What came of it; `role` is the one that the new pair got credentials for, if it was tried."""
+    """The result of a call with its details; `role`: the one that gave the new pair credentials, if tried."""
 
     state: RenewalState
     certificate: x509.Certificate
@@ -80,10 +80,10 @@ def renew_if_due(
     ask: Ask | None = None,
     try_out: TryOut | None = None,
 ) -> Renewal:
-    """Renew the certificate if it is due, or by force. Our errors say why it failed; they are noted, too.
+    """Renew the certificate if it is due, or if forced. A failure is recorded, and raised as our error.
 
-    By force a certificate that ends sooner than the present one is taken, too: somebody wants it so.
-    `ConfigError` without `[identity.renew]`, `LockedError` while another process renews.
+    If forced, a certificate that ends sooner than the present one is accepted, too. `ConfigError` without
+    `[identity.renew]`, `LockedError` while another process renews.
     """
     if config.identity is None or config.identity.renew is None:
         raise ConfigError(
@@ -107,12 +107,12 @@ def renew_if_due(
 
 
 def read_note(config: Config) -> RenewalNote:
-    """What is remembered of renewals."""
+    """Return the record of renewals."""
     return _read_note(Pairs.below(config.state_dir))
 
 
 def due_of(certificate: x509.Certificate) -> datetime:
-    """The time from which a certificate is to be renewed."""
+    """Return the time from which a certificate is due for renewal."""
     return renewal_due(
         certificate.not_valid_before_utc, certificate.not_valid_after_utc, certificate.serial_number
     )

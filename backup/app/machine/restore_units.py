@@ -1,9 +1,9 @@
-"""Units for restores that a daemon under systemd continues, one for each.
+"""systemd units for restores that a daemon continues, one for each restore.
 
-The daemon's unit may read everything and write to its state alone, and sees a `/tmp` of its own. So it has
-systemd start `nightvault-restore@ID.service`, which may write below that restore's target and holds the
-capabilities for owners and modes. What it may write to is told by a symlink in a directory that systemd makes
-for the daemon: `ReadWritePaths=` of the template names it, and systemd follows it when it starts the unit.
+The daemon's unit may read everything, write only to its state directory, and has a private `/tmp`. So it
+makes systemd start `nightvault-restore@ID.service`, which may write below that restore's target and holds the
+capabilities for owners and modes. Where it may write is set by a symlink in the daemon's runtime directory:
+`ReadWritePaths=` of the template names the symlink, and systemd follows it when it starts the unit.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _PATIENCE = 90.0  # seconds
 
 
 class RestoreUnits(Struct, frozen=True):
-    """The means to start units: the program that talks to systemd, and the directory of links."""
+    """What is needed to start units: the path of systemctl, and the directory of links."""
 
     systemctl: str
     links: str
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> RestoreUnits | None:
-        """The means of this process; None if systemd did not start it, or gave it no directory of links."""
+        """Return them for this process; None unless systemd started it and gave it a directory of links."""
         if not any(name in environ for name in _STARTED_BY_SYSTEMD):
             return None
         systemctl = shutil.which("systemctl", path=environ.get("PATH", os.defpath))
@@ -42,7 +42,7 @@ class RestoreUnits(Struct, frozen=True):
         return cls(systemctl, links) if systemctl and links else None
 
     def start(self, restore: Restore, path: bytes | None = None) -> None:
-        """Start the unit of the restore, unless it is running. `TargetError` if that cannot be.
+        """Start the unit of the restore, unless it is running. `TargetError` if it cannot be started.
 
         `path` is the real path of its target, where that is recorded.
         """

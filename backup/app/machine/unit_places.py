@@ -1,4 +1,4 @@
-"""What of this machine systemd units must name: paths, devices and credentials, found from the config."""
+"""The paths, devices and credentials that systemd units must name, collected from the config."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STORES: Final = ("/etc/credstore.encrypted", "/etc/credstore")
 
 
 def places_of(config: Config, program: str, *, is_user: bool, usual_config: str) -> Places:
-    """What of this machine's paths and devices the units must name."""
+    """Return the paths and devices of this machine that the units must name."""
     identity = config.identity
     keys = (identity.private_key,) if identity else ()
     is_usual = not is_user and config.path == usual_config

@@ -1,7 +1,7 @@
 """systemd units with the paths of this machine filled into the templates of `deploy/systemd`; pure.
 
-A template is a whole unit that works as it is where everything lies in its usual place. Only what differs on
-this machine is changed: the program, the config, the state, other places to write to, devices, credentials.
+A template is a complete unit that works unchanged if everything is in its default place. Only what differs on
+this machine is replaced: the program, the config, the state, other places to write to, devices, credentials.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ OnCalendar OnBootSec OnUnitActiveSec Persistent AccuracySec RandomizedDelaySec
 
 
 class Places(Struct, frozen=True):
-    """What differs from one machine to another.
+    """The values that differ from one machine to another.
 
     `config` is None where it lies in its usual place. `writable`: directories beside the state that are
     written to. `devices`: nodes that are read; `tpm`: the identity's key is in one. `credentials`: names, and
@@ -54,24 +54,24 @@ class Places(Struct, frozen=True):
 
 
 def filled(template: str, places: Places) -> str:
-    """The unit with these places."""
+    """Return the unit with these values."""
     return "".join(f"{line}\n" for old in template.splitlines() for line in _line(old, places))
 
 
 def for_page(template: str, places: Places) -> str:
-    """The unit of the page: only where the program and the state lie differs; it shares no other place."""
+    """Return the unit of the web page: only the paths of the program and the state are filled in."""
     text = template.replace(PROGRAM, quoted(places.program))
     return text.replace(f":{STATE}/", f":{places.state}/")  # quotes would be part of it
 
 
 def with_page(template: str) -> str:
-    """The daemon's unit where there is a page: it lets the page's group read a copy of the inventory."""
+    """Return the daemon's unit, changed so that the page's group may read a copy of the inventory."""
     text = template.replace(_RUNS_JOBS, f"{_RUNS_JOBS} CAP_CHOWN")
     return text.replace("StateDirectoryMode=0700", "StateDirectoryMode=0750")
 
 
 def as_ordinary_user(template: str) -> str:
-    """A service that runs as the user `nightvault`, who may read every file, instead of as root."""
+    """Return a service that runs as the user `nightvault`, who may read every file, instead of root."""
     if re.search(r"^(User=.*|\[Timer\])$", template, re.MULTILINE):
         return template
     text = template.replace("\nExecStart=", f"\nUser={USER}\nExecStart=", 1)
@@ -129,13 +129,13 @@ def _devices(places: Places) -> Iterator[str]:
 
 
 def quoted(path: str) -> str:
-    """A path as a unit file takes it: specifiers escaped, in quotes where it has blanks."""
+    """Quote a path for a unit file: specifiers escaped, in quotes if it contains blanks."""
     text = path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{text}"' if re.search(r"[\s\"'\\;]", text) else text
 
 
 def with_times(timer: str, lines: Sequence[str], job: str, *, catches_up: bool = True) -> str:
-    """A timer of one job with these lines in place of its `OnCalendar=`."""
+    """Return the timer of a job with these lines in place of its `OnCalendar=`."""
     text = timer.replace("%i", job)
     if not catches_up:
         text = text.replace("\nPersistent=true\n", "\nPersistent=false\n")
@@ -143,13 +143,13 @@ def with_times(timer: str, lines: Sequence[str], job: str, *, catches_up: bool =
 
 
 def signed(text: str) -> str:
-    """The unit with a mark by which a later change is recognised."""
+    """Return the unit with a checksum line by which a later change is recognised."""
     digest = hashlib.sha256(text.encode()).hexdigest()
     return f"{_MARK}\n# `systemctl edit`, which makes a file beside it. sha256:{digest}\n{text}"
 
 
 def is_untouched(text: str) -> bool:
-    """Whether a file is as `signed` made it."""
+    """Whether a file is still as `signed` made it."""
     first, _, rest = text.partition("\n")
     found = _DIGEST.match(rest)
     if first != _MARK or found is None:

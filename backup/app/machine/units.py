@@ -1,6 +1,6 @@
-"""The systemd units of this machine: which there are to be, what lies there, writing and removing them.
+"""The systemd units of this machine: planned, compared with the installed ones, written and removed.
 
-A file that somebody changed, or that was not written by us, is never replaced unasked.
+A file that was changed, or not written by us, is replaced only on request.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=
 
 
 def timer_lines(schedule: Schedule, jitter: int = 0) -> list[str]:
-    """The settings of a timer for a schedule, each time later by up to `jitter` seconds.
+    """Return the timer settings for a schedule, each time delayed by up to `jitter` seconds.
 
-    An interval that divides an hour or a day is a time of day, so that a missed one is made up for; any other
-    counts from the last run, and begins anew when the machine starts. The zone stands behind each time, so
-    that the machine's own does not matter. Source: systemd.time(7), "Calendar Events".
+    An interval that divides an hour or a day becomes times of day, so that a missed one is caught up; any
+    other counts from the last run, and starts again when the machine boots. Each time names its zone, so that
+    the machine's own does not matter. Source: systemd.time(7), "Calendar Events".
     """
     rule, zone = schedule.rule, schedule.timezone
     late = [f"RandomizedDelaySec={jitter}s"] if jitter else []
@@ -90,14 +90,14 @@ _OVERDUE: Final = ("nightvault-overdue.service", "nightvault-overdue.timer")
 
 
 class UnitKind(StrEnum):
-    """What runs the jobs."""
+    """The ways to run jobs: what the units start."""
 
     DAEMON = "daemon"
     TIMERS = "timers"
 
 
 class Standing(StrEnum):
-    """What lies at the place of a unit; part of the JSON interface."""
+    """The state of an installed unit file; part of the JSON interface."""
 
     NEW = "new"  # nothing
     SAME = "same"
@@ -106,7 +106,7 @@ class Standing(StrEnum):
 
 
 class UnitFile(Struct, frozen=True):
-    """A unit as it is to be; `is_started`: it is what an admin enables."""
+    """A unit as planned; `is_started`: the admin enables this one."""
 
     path: str
     text: str
@@ -139,7 +139,7 @@ def templates_folder() -> str:
 def planned(
     config: Config, kind: UnitKind, places: Places, directory: str, *, ordinary_user: bool = False
 ) -> list[UnitFile]:
-    """The units that there are to be, compared with what lies there. `ConfigError` where no job has times."""
+    """Return the planned units, compared with the installed ones. `ConfigError` if no job has a schedule."""
     made = []
     for name, template, is_started in _templates(
         config, kind, ordinary_user=ordinary_user, is_user=places.is_user
@@ -212,7 +212,7 @@ def _read(path: str) -> str | None:
 
 
 def write(units: Sequence[UnitFile]) -> None:
-    """Put the units in place, each whole or not at all."""
+    """Write the units, each atomically."""
     from backup.safe_paths import make_folders
 
     for unit in units:
@@ -223,7 +223,7 @@ def write(units: Sequence[UnitFile]) -> None:
 
 
 def installed(directory: str) -> tuple[list[str], list[str]]:
-    """The paths of our units as an install wrote them, and of those that somebody changed or wrote."""
+    """Return the paths of our unchanged units, and those of units that were changed or are not ours."""
     patterns = [os.path.join(glob.escape(directory), f"nightvault*.{kind}") for kind in ("service", "timer")]
     found = sorted(path for pattern in patterns for path in glob.glob(pattern))
     ours = [path for path in found if is_untouched(_read(path) or "")]
@@ -231,23 +231,23 @@ def installed(directory: str) -> tuple[list[str], list[str]]:
 
 
 def has_timer(job: JobName) -> bool:
-    """Whether a timer of a job is enabled: the machine's, or one of this user."""
+    """Whether a timer of a job is enabled, system-wide or for this user."""
     wanted = os.path.join("timers.target.wants", f"nightvault-backup@{job}.timer")
     folders = (SYSTEM_UNITS, units_directory(is_user=True))
     return any(os.path.exists(os.path.join(folder, wanted)) for folder in folders)
 
 
 def has_daemon_unit() -> bool:
-    """Whether a unit of the daemon is installed: the machine's, or one of this user."""
+    """Whether a unit of the daemon is installed, system-wide or for this user."""
     folders = (SYSTEM_UNITS, *_SHIPPED, units_directory(is_user=True))
     return any(os.path.exists(os.path.join(folder, name)) for folder in folders for name in _DAEMONS)
 
 
 def stop(paths: Sequence[str], directory: str, *, is_user: bool) -> list[str]:
-    """Stop and disable units, with all that run by a template; what went wrong, in systemd's words.
+    """Stop and disable units, and all instances of templates; returns systemd's error messages.
 
-    What systemd remembers of them goes, too: that one failed, and when a timer last elapsed, by which one
-    that is installed again would believe that it missed something.
+    What systemd has stored of them is removed, too: failures, and when a timer last elapsed, as a timer that
+    is installed again would otherwise start a missed run.
     """
     names = [os.path.basename(path) for path in paths]
     single = [name for name in names if "@." not in name]
@@ -266,7 +266,7 @@ def stop(paths: Sequence[str], directory: str, *, is_user: bool) -> list[str]:
 
 
 def remove(paths: Sequence[str]) -> None:
-    """Delete units, and the links by which they were enabled."""
+    """Delete units, and the links by which they are enabled."""
     for path in paths:
         os.unlink(path)
         folder, name = os.path.split(path)
@@ -278,9 +278,9 @@ def remove(paths: Sequence[str]) -> None:
 
 
 def ask_systemd(*words: str, is_user: bool, directory: str) -> str | None:
-    """Ask the service manager that reads this directory; what went wrong, "" if nothing did.
+    """Run systemctl for the service manager that reads this directory; returns its error, "" if none.
 
-    None: there is none to ask, as in a container, or while an image is made.
+    None if no service manager runs, as in a container or while an image is built.
     """
     systemctl = shutil.which("systemctl")
     if systemctl is None or not os.path.isdir(BOOTED) or directory != units_directory(is_user=is_user):

@@ -1,1 +1,1 @@
-"""Prices and sums: price tables and quotes, the user's own prices, expected hours, statistics."""
+"""Prices and sums: price tables, quotes, the user's own prices, expected waiting times, statistics."""

@@ -1,4 +1,4 @@
-"""The times at which a vault is expected to have made readable what it was asked for."""
+"""Expected waiting times: when a vault has probably made readable what was requested."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _DEEP_HOURS = {Tier.EXPEDITED: (0.0, 12.0), Tier.STANDARD: (0.0, 12.0), Tier.BUL
 
 
 class Expected(Struct, frozen=True):
-    """The span of time within which the last retrieval is ready, as a rule."""
+    """The span of time in which the last retrieval is usually ready."""
 
     earliest: datetime
     latest: datetime
 
 
 def hours_of(settings: VaultSettings, tier: Tier) -> tuple[float, float]:
-    """The hours that a retrieval takes, least and most."""
+    """Return the shortest and longest usual time of a retrieval, in hours."""
     is_deep = settings.kind == "s3" and settings.storage_class == "DEEP_ARCHIVE"
     return (_DEEP_HOURS if is_deep else _HOURS)[tier]
 
 
 def longest_wait(settings: VaultSettings, tier: Tier) -> timedelta:
-    """The longest that a check, prune or drill may wait for its vault: for a list, and for what it reads."""
+    """Return how long a check, prune or drill waits at most for its vault's list, and for what it reads."""
     if settings.kind == "directory":
         return timedelta()
     _, hours = hours_of(settings, tier)
@@ -41,7 +41,7 @@ def longest_wait(settings: VaultSettings, tier: Tier) -> timedelta:
 
 
 def expected(settings: VaultSettings, known: Sequence[Retrieval]) -> Expected | None:
-    """The time at which all waiting retrievals are ready; None if none is waiting."""
+    """Return the time at which all waiting retrievals are ready; None if none is waiting."""
     spans = [
         tuple(retrieval.requested_at + timedelta(hours=hours) for hours in hours_of(settings, retrieval.tier))
         for retrieval in known

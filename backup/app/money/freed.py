@@ -1,4 +1,4 @@
-"""An estimate of how much of the vaults a `forget` will free, and from which day on at no extra cost."""
+"""Estimates how much of the vaults a `forget` will free, and from which day on without an extra fee."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Freed(Struct, frozen=True):
 def freed_by(
     config: Config, tx: Transaction, goes: Collection[SnapshotId], vaults: Sequence[VaultName], now: datetime
 ) -> list[Freed]:
-    """Estimates of what can be deleted once these snapshots are forgotten, and not before, by vault.
+    """Estimate, for each vault, what can be deleted once these snapshots are forgotten, and not before.
 
     It reads the chunk numbers of all entries twice: seconds for a million files.
     """

@@ -1,4 +1,4 @@
-"""The user's own prices: figures that are set one by one replace those that come with nightvault."""
+"""The user's own prices: single figures that replace those of the built-in table."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ extends = true
 
 
 def set_prices(config: Config, values: Sequence[str], today: date) -> str:
-    """Write `KEY=VALUE`s into the user's own file, durably; its path. Nothing is written if one is wrong."""
+    """Write `KEY=VALUE`s into the user's own file, durably; returns its path.
+
+    One wrong value, and nothing is written.
+    """
     path = own_file(config)
     text = own_text(config) if os.path.exists(path) else None
     text = _NEW_FILE if text is None else text

@@ -1,4 +1,4 @@
-"""Price tables, and quotes of restores by them, for each tier that a vault has."""
+"""Price tables, and quotes of restores by them, one for each tier of a vault."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST_BYTES = 4 << 20  # of a price table
 
 
 class Priced(Protocol):
-    """As much of the plan of a restore as its price depends on."""
+    """The part of a restore's plan that its price depends on."""
 
     @property
     def ranges(self) -> Sequence[RangePlan]:
@@ -42,9 +42,9 @@ class Priced(Protocol):
 
 
 class Quote(Struct, frozen=True):
-    """The retrievals and the cost of a restore with one tier; `bill` is None without a known price.
+    """The retrievals and the cost of a restore with one tier; `bill` is None if no price is known.
 
-    `unverified` are the figures in it that are known of another region or kind only.
+    `unverified` are the figures in it that are taken from another region or kind.
     """
 
     tier: Tier
@@ -60,12 +60,12 @@ OWN_FILE = "prices.toml"
 
 
 def builtin_prices() -> str:
-    """The text of the table that comes with nightvault."""
+    """Return the text of the built-in table."""
     return resources.files("backup").joinpath("prices.toml").read_text(encoding="utf-8")
 
 
 def price_table(config: Config) -> PriceTable:
-    """The table inside nightvault with the user's own figures before it, or the user's own whole one.
+    """Return the built-in table updated with the user's own figures, or the user's own complete table.
 
     `ConfigError` says what is wrong with the user's.
     """
@@ -74,7 +74,7 @@ def price_table(config: Config) -> PriceTable:
 
 
 def known_table(config: Config) -> PriceTable | None:
-    """The table in force; None with a mistake in the user's: whatever sets no limit to costs goes on."""
+    """Return the table in force; None if the user's has a mistake, for callers that set no cost limit."""
     try:
         return price_table(config)
     except ConfigError:
@@ -82,7 +82,7 @@ def known_table(config: Config) -> PriceTable | None:
 
 
 def money_unknown(config: Config) -> str | None:
-    """The sentence that says why nobody knows what anything costs; None if that is known."""
+    """Return a sentence on why no prices are known; None if they are."""
     try:
         price_table(config)
     except ConfigError as error:
@@ -95,7 +95,7 @@ MEND = "`nightvault prices` names the mistake: mend the table, or move it away"
 
 
 def currency_of(config: Config) -> str:
-    """The currency of amounts by the table in force; that of nightvault's own where nobody knows that one."""
+    """Return the currency of the table in force; that of the built-in table if the user's cannot be read."""
     return (known_table(config) or builtin_table()).currency
 
 
@@ -107,17 +107,17 @@ def _own_table(text: str, origin: str) -> PriceTable:
 
 @cache
 def builtin_table() -> PriceTable:
-    """The table that comes with nightvault."""
+    """Return the built-in table."""
     return parse_prices(builtin_prices(), "built in")
 
 
 def own_file(config: Config) -> str:
-    """The user's own prices: [prices] file, or a file below the state directory, which need not be there."""
+    """Return the path of the user's own prices: [prices] file, else one in the state directory, if any."""
     return config.prices.file or os.path.join(config.state_dir, OWN_FILE)
 
 
 def own_text(config: Config) -> str | None:
-    """The text of the user's own file; None if none is at the default path. `ConfigError`."""
+    """Return the text of the user's own file; None if the default file does not exist. `ConfigError`."""
     path = own_file(config)
     try:
         return read_small(path, _MOST_BYTES).decode()
@@ -130,18 +130,18 @@ def own_text(config: Config) -> str | None:
 
 
 def kind_of(vault: VaultSettings) -> str:
-    """The kind of a vault as the price table names it."""
+    """Return a vault's kind in the words of the price table."""
     return f"s3:{vault.storage_class}" if vault.kind == "s3" else vault.kind
 
 
 def price_of(config: Config, vault: VaultSettings) -> Price | None:
-    """The price of a vault; None if it is free, or not in the table, or nobody knows the table."""
+    """Return the price of a vault; None if it is free, not in the table, or the table cannot be read."""
     table = None if vault.kind == "directory" else known_table(config)
     return None if table is None else table.find(vault.region, kind_of(vault))
 
 
 def gap_for(price: Price | None, tier: Tier) -> int:
-    """The largest gap between two ranges that are asked for as one, in bytes."""
+    """Return the largest gap, in bytes, across which two ranges are requested as one."""
     if price is None:
         return NEAR
     return price.worth(tier) or NEAR
@@ -150,7 +150,7 @@ def gap_for(price: Price | None, tier: Tier) -> int:
 def quotes(
     plan: Priced, price: Price | None, kind: str, traits: VaultTraits, *, copy_days: int
 ) -> list[Quote]:
-    """A quote for each tier that the vault has."""
+    """Return a quote for each tier that the vault has."""
     found: list[Quote] = []
     for tier in tiers_of(price, kind, traits):
         ranges = plan.laid(gap_for(price, tier)).ranges
@@ -160,12 +160,12 @@ def quotes(
 
 
 def tiers_of(price: Price | None, kind: str, traits: VaultTraits) -> list[Tier]:
-    """The tiers that a vault has."""
+    """Return the tiers that a vault has."""
     return tiers_where(price, kind, waits=traits.waits)
 
 
 def tiers_where(price: Price | None, kind: str, *, waits: bool) -> list[Tier]:
-    """The same where it is known without a vault whether it `waits`."""
+    """Same as `tiers_of`, given only whether the vault `waits`."""
     if not waits:
         return [Tier.STANDARD]
     known = price.retrieval if price else builtin_table().hours(kind)
@@ -175,7 +175,7 @@ def tiers_where(price: Price | None, kind: str, *, waits: bool) -> list[Tier]:
 def priced(
     tier: Tier, load: Load, ranges: Sequence[RangePlan], price: Price | None, kind: str, *, copy_days: int
 ) -> Quote:
-    """A quote for that load; without a known price it has the hours alone."""
+    """Return a quote for that load; without a known price only its hours."""
     if price is None or tier not in price.retrieval:
         return Quote(tier, load, ranges, None, builtin_table().hours(kind).get(tier))
     bill = price.retrieving(load, tier, copy_days=copy_days)
@@ -183,9 +183,9 @@ def priced(
 
 
 def load_of(sizes: Mapping[int, int], ranges: Sequence[RangePlan]) -> Load:
-    """Bytes and requests of ranges in archives of these sizes.
+    """Return bytes and requests of ranges in archives of these sizes.
 
-    What is fetched are the pieces that hold wanted frames.
+    Only pieces that hold wanted frames are fetched.
     """
     from backup.transfer.retrieve import PIECE, ReadyRange, wanted_pieces
 

@@ -1,4 +1,4 @@
-"""Statistics: what the inventory tells of storing, growing and requests, with the terms of each vault."""
+"""Statistics from the inventory: storage, growth and requests, with the prices of each vault."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _OTHER_PART_SIZE = 32 * MIB
 
 
 class Statistics(Struct, frozen=True):
-    """All that was found: rows of the inventory, and the terms of each vault that has any.
+    """The statistics: rows of the inventory, and the prices of each vault that has any.
 
-    `table` is None where nobody knows the prices, and `unknown` says why then.
+    `table` is None if the prices are not known, and `unknown` says why.
     """
 
     now: datetime
@@ -40,16 +40,16 @@ class Statistics(Struct, frozen=True):
 
     @property
     def currency(self) -> str:
-        """The currency of amounts; there are none where nobody knows it."""
+        """The currency of amounts; None if it is not known."""
         return "" if self.table is None else self.table.currency
 
     @property
     def today(self) -> date:
-        """The day by UTC, as vaults bill it."""
+        """The present day in UTC, by which vaults bill."""
         return self.now.astimezone(UTC).date()
 
     def of_vault(self, vault: VaultName) -> Summary:
-        """The summary of a vault, of those jobs that were asked for."""
+        """The summary of a vault, limited to the chosen jobs."""
         return summed(self.rows.of(vault), self.terms[vault], self.today)
 
     def of_job(self, vault: VaultName, job: JobName | None) -> Summary:
@@ -66,9 +66,9 @@ def read_statistics(
     job: JobName | None = None,
     zone: tzinfo | None = None,
 ) -> Statistics:
-    """The statistics of everything, of a vault or of a job, from the inventory alone.
+    """Return the statistics of everything, of a vault or of a job, from the inventory alone.
 
-    `zone` is where nights are days (None: this machine's).
+    `zone` is the time zone by which nights are dated (None: this machine's).
     """
     with inventory.reading() as tx:
         return statistics_in(tx, config, now, vault=vault, job=job, zone=zone)
@@ -85,9 +85,9 @@ def statistics_in(
     dead: Callable[[Transaction], Sequence[queries.Stored]] | None = None,
     versions: Callable[[Transaction], Sequence[queries.Contents]] = queries.versions,
 ) -> Statistics:
-    """The same in one transaction.
+    """Same as `read_statistics`, in one transaction.
 
-    `dead` and `versions` look at every entry: somebody who keeps what they found brings it here.
+    `dead` and `versions` cost a scan of every entry, so a caller may pass results that it kept.
     """
     since = now - timedelta(days=MONTH)
     runs = queries.backup_runs(tx, now - _LOOKED_AT)
@@ -108,9 +108,9 @@ def statistics_in(
 
 
 def dead_archives(tx: Transaction) -> list[queries.Stored]:
-    """The archives that no kept snapshot, no rebuild and no open restore needs: what a prune would delete.
+    """Return the archives that a prune would delete: no kept snapshot, rebuild or open restore needs them.
 
-    What a run stored that may still come true is not among them.
+    Archives of a run that may still be committed are not among them.
     """
     every = queries.each(tx)
     kept = kept_snapshots(tx)
@@ -130,7 +130,10 @@ def _terms_of(config: Config, table: PriceTable | None, names: Iterable[VaultNam
 
 
 def terms_of(config: Config, table: PriceTable | None, vault: VaultSettings) -> Terms:
-    """The terms of a vault: a bucket keeps catalogs in a class of their own. None: no price is known."""
+    """Return the prices of a vault: a bucket keeps catalogs in a storage class of their own.
+
+    None: no price is known.
+    """
     data = kind_of(vault)
     catalogs = f"s3:{vault.catalog_class}" if vault.kind == "s3" else data
     classes = {PackKind.DATA: data, PackKind.CATALOG: catalogs}

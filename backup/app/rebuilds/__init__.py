@@ -1,4 +1,4 @@
-"""Beginning and beginning again: `init`, enrolment, rebuilds and their drills, vaults in place of others.
+"""`init`, enrolment, rebuilds and their drills, and the acceptance of replaced vaults.
 
-`keeping` makes the contexts of whoever deletes in place of servers: it rebuilds what it decides by.
+`keeping` makes the contexts of a keeper, which deletes in place of servers, by states that it rebuilds.
 """

@@ -1,4 +1,4 @@
-"""Rebuild drills by a config: each that ends is recorded as a run of its vault; what a real rebuild costs."""
+"""Rebuild drills by a config, each recorded as a run of its vault, and the price of a real rebuild."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _NO_DRILL = (LockedError, UsageError, RecoveryKeyError, SpoolError, InterruptedR
 
 
 class RebuildDrill(Struct, frozen=True):
-    """A drill of one vault, in steps that may be hours apart."""
+    """A rebuild drill of one vault, in steps that may be hours apart."""
 
     config: Config
     inventory: Inventory
@@ -50,7 +50,10 @@ class RebuildDrill(Struct, frozen=True):
     progress: Progress
 
     def step(self, retry_limit: RetryLimit | None = None) -> RebuildDrillReport:
-        """One step; a drill that ends is recorded: done, partial (the vault lacks something) or failed."""
+        """Run one step.
+
+        A drill that ends is recorded: done, partial (the vault lacks something) or failed.
+        """
         check_keys(self.config, self.keys)
         context = RebuildDrillContext(
             vault=make_vault(self.config, self.vault, Purpose.RESTORE, self.clock),
@@ -81,7 +84,7 @@ class RebuildDrill(Struct, frozen=True):
 
 
 def outcome_of(report: RebuildDrillReport) -> Outcome:
-    """How a drill ended: failed, if a rebuilt inventory would differ from the one in use."""
+    """Return the outcome of a drill: failed, if the rebuilt inventory differs from the one in use."""
     if not report.are_same:
         return Outcome.FAILED
     return Outcome.PARTIAL if report.rebuilt.is_partial else Outcome.DONE
@@ -102,7 +105,7 @@ def _kept(report: RebuildDrillReport) -> dict[str, object]:
 
 
 def rebuild_quotes(config: Config, settings: VaultSettings, catalogs: Catalogs, clock: Clock) -> list[Quote]:
-    """What a real rebuild from these catalogs would take and cost, for each tier that they need."""
+    """Return a quote of a real rebuild from these catalogs, for each tier."""
     terms = terms_of(config, known_table(config), settings)
     price, kind = terms.prices[PackKind.CATALOG], terms.classes[PackKind.CATALOG]
     traits = make_vault(config, settings.name, Purpose.RESTORE, clock).traits

@@ -1,7 +1,7 @@
-"""Enrolling a server's signer, in three steps: a request, its enrolment by a recovery key, and keeping that.
+"""The enrolment of a server's signer: a request, its signature by a recovery key, and saving the result.
 
-Both are JSON without any secret, on a line: a file may hold many. They come from outside, so that they are
-read strictly: what is signed has the lengths that it is shown with.
+Request and enrolment are each one line of JSON, without a secret; a file may hold many. They come from
+outside, so they are parsed strictly: signed fields must have their exact lengths.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _ASK_AGAIN: Final = "ask for it again, and give the file as nightvault printed i
 
 
 class Request(Struct, frozen=True):
-    """A server's request: the word that this signer is its, and that it was rebuilt from these ancestors.
+    """A server's request to be enrolled: its statement that this signer is its own, and its ancestors.
 
-    `signature` is by that signer; it is empty in a request of an older version, which names no ancestors.
+    `signature` is made by that signer; a request of an older version has none, and names no ancestors.
     """
 
     inventory_id: InventoryId
@@ -51,7 +51,7 @@ class Request(Struct, frozen=True):
 
     @property
     def fingerprint(self) -> str:
-        """The signer's, as `key status` prints it."""
+        """The signer's fingerprint, as `key status` prints it."""
         return fingerprint_of(self.signer_public).hex()
 
     def document(self) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class Request(Struct, frozen=True):
 
     @classmethod
     def from_text(cls, text: str) -> Request:
-        """Read a request. `UsageError` if it is none, or not signed by the signer that it names."""
+        """Parse a request. `UsageError` if it is not valid, or not signed by the signer that it names."""
         fields = _Fields(text, _REQUEST)
         inventory_id, signer = InventoryId(fields.hex("inventory", 16)), fields.hex("signer", 32)
         recipients = fields.hexes("recipients", most=_MOST_RECIPIENTS)
@@ -113,7 +113,7 @@ class Enrolment(Struct, frozen=True):
 
     @classmethod
     def from_text(cls, text: str) -> Enrolment:
-        """Read an enrolment. `UsageError` if it is none, or its signature is not by the key that it names."""
+        """Parse an enrolment. `UsageError` if it is not valid, or not signed by the key that it names."""
         fields = _Fields(text, _ENROLMENT)
         inventory_id, signer = InventoryId(fields.hex("inventory", 16)), fields.hex("signer", 32)
         recipient, tag = fields.hex("recipient", 16), fields.hex("tag", 32)
@@ -134,7 +134,7 @@ class Enrolment(Struct, frozen=True):
 
 
 def make_request(config: Config, inventory: Inventory) -> Request:
-    """The request of this server, signed by its signer."""
+    """Make the request of this server, signed by its signer."""
     signer = read_signer(State(config.state_dir), inventory)
     recipients = tuple(recipient.id for recipient in parse_recipients(recipients_of(config)))
     signature = sign_request(signer, inventory.id, recipients, inventory.ancestors)
@@ -145,7 +145,7 @@ def make_request(config: Config, inventory: Inventory) -> Request:
 
 
 def enrol(request: Request, key: RecoveryKey) -> Enrolment:
-    """The enrolment by a recovery key of the signer in a request. `RecoveryKeyError`."""
+    """Enrol the signer in a request, by a recovery key. `RecoveryKeyError`."""
     recipient = key.recipient.id
     if recipient not in request.recipients:
         raise RecoveryKeyError(
@@ -159,9 +159,9 @@ def enrol(request: Request, key: RecoveryKey) -> Enrolment:
 
 
 def requests_in(text: str) -> dict[int, Request]:
-    """The requests of a file that has one on each line, by the number of the line.
+    """Return the requests of a file, one on each line, by line number.
 
-    `UsageError`, naming the line, for what must be looked at by itself.
+    `UsageError`, naming the line, for a request that may not be enrolled together with others.
     """
     found: dict[int, Request] = {}
     first_lines: dict[InventoryId, int] = {}
@@ -183,7 +183,7 @@ def requests_in(text: str) -> dict[int, Request]:
 
 
 def enrol_all(requests: Mapping[int, Request], key: RecoveryKey) -> list[Enrolment]:
-    """The enrolments of many requests, in order. `RecoveryKeyError`, naming the line."""
+    """Enrol the signers of many requests, in order. `RecoveryKeyError`, naming the line."""
     found = []
     for number, request in requests.items():
         try:
@@ -209,9 +209,9 @@ def _in_line(number: int, error: NightvaultError) -> NightvaultError:
 
 
 def enrolment_for(text: str, config: Config, inventory: Inventory) -> Enrolment:
-    """The enrolment of this inventory and signer, in a file that has one, or one on each line.
+    """Find the enrolment for this inventory and signer in a file that has one on each line.
 
-    `UsageError` if there is none, or it is not as it must be.
+    `UsageError` if there is none, or it is not valid.
     """
     texts = [text] if _is_json(text) else [line for line in text.split("\n") if line.strip()] or [text]
     ours = [line_text for line_text in texts if _is_about(_Fields(line_text, _ENROLMENT), inventory)]
@@ -233,14 +233,14 @@ def enrolment_for(text: str, config: Config, inventory: Inventory) -> Enrolment:
 
 
 def other_key(enrolment: Enrolment, config: Config) -> EnrolmentKey | None:
-    """The enrolment key that is known for its recipient, if that is another one than the enrolment's."""
+    """Return the enrolment key known for its recipient, if it differs from the enrolment's; else None."""
     known = State(config.state_dir).read_signed_enrolments().get(enrolment.recipient)
     signed = enrolment.signed
     return known.key if known is not None and signed is not None and known.key != signed.key else None
 
 
 def keep(enrolment: Enrolment, config: Config, *, with_proof: bool) -> None:
-    """Keep an enrolment's tag and, `with_proof`, its signature."""
+    """Save an enrolment's tag and, `with_proof`, its signature."""
     state = State(config.state_dir)
     state.add_enrolment(enrolment.recipient, enrolment.tag)
     if with_proof and enrolment.signed is not None:
@@ -248,7 +248,7 @@ def keep(enrolment: Enrolment, config: Config, *, with_proof: bool) -> None:
 
 
 def proofs(config: Config, inventory: Inventory) -> dict[bytes, EnrolmentKey]:
-    """The keys whose signature on this inventory, signer and ancestors each catalog carries, by recipient."""
+    """Return the enrolment keys that signed this inventory, signer and ancestors, by recipient."""
     carried = read_keys(config, inventory).enrolments
     about = inventory.id, inventory.signer_public, inventory.ancestors
     known = State(config.state_dir).read_signed_enrolments()
@@ -289,7 +289,7 @@ class _Fields:
         self._fields = fields
 
     def wrong(self, why: str) -> UsageError:
-        """The message on a document that is not as it must be."""
+        """Return the error for a document that is not valid."""
         return UsageError(f"this is not a {self._kind}" + (f": {why}" if why else ""), advice=_ASK_AGAIN)
 
     def has(self, name: str) -> bool:

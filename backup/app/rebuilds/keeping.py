@@ -1,4 +1,4 @@
-"""Deleting in place of servers, made from a config: vault and prune role, recovery key, floor."""
+"""The context of a keeper, made from a config: vault and prune role, recovery key, floor."""
 
 from __future__ import annotations
 
@@ -34,9 +34,12 @@ def keeper_context(
     accept: Sequence[str] = (),
     who: str = "",
 ) -> KeeperContext:
-    """The context of deletions in that vault; `keep_within` as on the command line, else as in the config.
+    """Return the context of a keeper's deletions in that vault.
 
-    `accept` are pack ids of others' catalogs that take no part, by the word of `who`.
+    `keep_within` replaces the config's. `accept` are pack ids of strangers' catalogs that `who` says to
+    ignore.
+
+    `accept` are pack ids of strangers' catalogs that `who` says to ignore.
     """
     check_keys(config, recovery_keys)
     settings = config.vault(vault)

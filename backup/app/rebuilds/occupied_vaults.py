@@ -1,4 +1,4 @@
-"""Refuses vaults that hold backups already, before a new and empty history begins in them."""
+"""Refuses vaults that already hold backups, before a new inventory begins in them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from backup.protocols import Clock, Vault
 
 
 def has_inventory(config: Config) -> bool:
-    """Whether there is an inventory; other errors than `NoInventoryError` come out."""
+    """Whether there is an inventory; errors other than `NoInventoryError` are raised."""
     try:
         opened(config).close()
     except NoInventoryError:
@@ -24,8 +24,8 @@ def has_inventory(config: Config) -> bool:
 def refuse_occupied(config: Config, clock: Clock, *, unknown: Callable[[str], None] | None = None) -> None:
     """`OccupiedVaultError` if a vault of the config holds backups.
 
-    A vault that cannot be looked at is an error, or told to `unknown` with a sentence. One that is not set up
-    in AWS yet is left out, unless there is no other.
+    A vault that cannot be read is an error, or a sentence passed to `unknown` if that is given. One that is
+    not set up in AWS yet is left out, unless there is no other.
     """
     there = [settings for settings in config.vaults if not config.gaps_of(settings)]
     for settings in there or config.vaults:

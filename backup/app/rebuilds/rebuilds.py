@@ -32,7 +32,7 @@ def run_rebuild(
     progress: Progress,
     retry_limit: RetryLimit | None = None,
 ) -> RebuildReport:
-    """The report of one step of a rebuild; the caller holds `alone_on_state`.
+    """Run one step of a rebuild and return its report; the caller holds `alone_on_state`.
 
     `NightvaultError` if there is an inventory already.
     """
@@ -76,13 +76,13 @@ def _to_read(vault: Vault, progress: Progress) -> Vault:
 
 
 def forget_list(config: Config, vault: VaultName) -> None:
-    """Forget the vault's list, so that the next rebuild asks for a newer one: backups may run before."""
+    """Delete the saved list of the vault, so that the next rebuild requests a newer one."""
     with Journal.opened(State(config.state_dir).rebuild, vault) as journal:
         journal.forget_listing()
 
 
 def check_keys(config: Config, recovery_keys: Sequence[RecoveryKey]) -> None:
-    """Refuse keys of recipients that the config does not name, before the vault is asked for anything."""
+    """Refuse keys of recipients that the config does not name, before anything is requested."""
     ids = [recipient.id for recipient in parse_recipients(config.recipients)]
     own = [key.recipient.id for key in recovery_keys]
     if ids and not set(own) & set(ids):

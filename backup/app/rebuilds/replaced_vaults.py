@@ -1,4 +1,4 @@
-"""Vaults that have taken the place of another one: shown, and accepted by the user."""
+"""Vaults that were replaced by another one under their name: shown, and accepted by the user."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from backup.transfer.retry import FIRST_CONTACT, RetryPolicy
 
 
 class ReplacedVault(Struct, frozen=True):
-    """A vault as it was known, and as it is now; `archives` were stored in the one before.
+    """A vault as the inventory knows it, and as it is now; `archives` is the number stored in the old one.
 
-    `unmarked` tells that its marker is missing or damaged, and which.
+    `unmarked` says whether its marker is missing or damaged; empty if it is intact.
     """
 
     vault: VaultName
@@ -45,7 +45,7 @@ class ReplacedVault(Struct, frozen=True):
 
     @property
     def present_state(self) -> str:
-        """The part of a sentence, after a comma, that tells what is there now."""
+        """The part of a sentence, after a comma, that says what is there now."""
         if not self.exists:
             return "and is not there: a new one is made"
         if self.unmarked:
@@ -63,7 +63,7 @@ class Accepted(Struct, frozen=True):
 
 
 def look_at_vault(config: Config, inventory: Inventory, name: str, clock: Clock) -> ReplacedVault:
-    """The vault as it is now, compared with what the inventory knows. Nothing is changed."""
+    """Compare the vault with what the inventory knows of it. Nothing is changed."""
     vault = make_vault(config, name, Purpose.BACKUP, clock)
     patience = RetryPolicy(clock, limit=FIRST_CONTACT)
     state = patience.call(vault.state)
@@ -82,10 +82,10 @@ def look_at_vault(config: Config, inventory: Inventory, name: str, clock: Clock)
 def accept_vault(
     config: Config, inventory: Inventory, found: ReplacedVault, *, clock: Clock, progress: Progress
 ) -> Accepted:
-    """Know the vault by its present identity, and build on nothing that its own list does not show.
+    """Record the vault's present identity, and build on no archive that its list does not show.
 
-    What it lacks is marked as lost: by its list, where that is made at once, else all of it until a check
-    finds it again. No backup may be at work meanwhile.
+    Missing archives are marked as lost: those that its list lacks, or all of them until a check finds them if
+    the list takes hours. No backup may run meanwhile.
     """
     vault = make_vault(config, found.vault, Purpose.BACKUP, clock)
     patience = RetryPolicy(clock, limit=FIRST_CONTACT)

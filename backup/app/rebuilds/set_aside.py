@@ -1,4 +1,4 @@
-"""Moves an inventory and its keys out of the way of a rebuild, and back if nothing was rebuilt."""
+"""Moves an inventory and its keys aside for a rebuild, and back if nothing was rebuilt."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Moved(Struct, frozen=True):
 
 @contextmanager
 def alone_on_state(config: Config, clock: Clock) -> Iterator[None]:
-    """Hold the locks of the state: no backup runs, and no process has the inventory open.
+    """Hold the locks of the state directory: no backup runs, and no process has the inventory open.
 
-    A process that has it open for a moment is waited for; else `LockedError`.
+    Waits briefly for a process that has it open; then `LockedError`.
     """
     State(config.state_dir).create()
     with ExitStack() as held:
@@ -49,10 +49,10 @@ def alone_on_state(config: Config, clock: Clock) -> Iterator[None]:
 
 
 def set_aside(config: Config, now: datetime) -> list[Moved]:
-    """Move inventory and keys to names with the time; the caller holds `alone_on_state`.
+    """Rename inventory and keys with a timestamp; the caller holds `alone_on_state`.
 
-    The inventory goes first, so that a cut leaves none, and never one without its log. What lies beside it is
-    named so that SQLite finds it with the file that was moved.
+    The inventory is renamed first, so that an interruption never leaves one without its log. SQLite's files
+    beside it are renamed to match.
     """
     require_file(config.inventory_url)
     state, path = State(config.state_dir), sqlite_path(config.inventory_url) or ""
@@ -77,7 +77,7 @@ def set_aside(config: Config, now: datetime) -> list[Moved]:
 
 
 def put_back(config: Config, moved: Sequence[Moved]) -> bool:
-    """Undo `set_aside`; False if there is nothing to undo, or an inventory has taken the place."""
+    """Undo `set_aside`; False if there is nothing to undo, or a new inventory exists."""
     if not moved or os.path.lexists(sqlite_path(config.inventory_url) or ""):
         return False
     with _our_errors("put back"):
@@ -88,7 +88,7 @@ def put_back(config: Config, moved: Sequence[Moved]) -> bool:
 
 
 def waiting_restores(config: Config) -> int:
-    """The number of restores that wait for a vault and keep keys of packs here."""
+    """Return the number of restores that wait for a vault and have pack keys here."""
     try:
         return sum(name.endswith(".keys") for name in os.listdir(State(config.state_dir).restores))
     except FileNotFoundError:

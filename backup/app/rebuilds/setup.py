@@ -1,4 +1,4 @@
-"""Sets up keys, inventory and vaults of a new installation, and enrols its signer if the key is at hand."""
+"""Sets up keys, inventory and vaults of a new installation; a recovery key, if given, enrols its signer."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class Installation(Struct, frozen=True):
 def initialise(
     config: Config, recipients: Sequence[Recipient], key: RecoveryKey | None, clock: Clock
 ) -> Installation:
-    """Make what is missing: state directory, keys, inventory. What is there stays as it is.
+    """Create what is missing: state directory, keys, inventory. What exists stays as it is.
 
-    `recipients` are those to seal for if neither the config nor an earlier `init` names any; `key`, if it is
-    at hand, enrols the signer at once.
+    `recipients` are those to seal for if neither the config nor an earlier `init` names any; `key`, if given,
+    enrols the signer at once.
     """
     require_file(config.inventory_url)
     state = State(config.state_dir)
@@ -79,7 +79,7 @@ def enrol_here(
     signer_public: bytes,
     ancestors: Sequence[InventoryId],
 ) -> None:
-    """Have a recovery key that is at hand enrol this server, in both versions."""
+    """Enrol this server by a recovery key that is on this machine, in both versions."""
     recipient = key.recipient.id
     state.add_enrolment(recipient, key.enrolment_tag(inventory_id, signer_public))
     signature = enrol_signature(key, inventory_id, signer_public, ancestors)
@@ -109,10 +109,10 @@ def _create(config: Config, state: State, clock: Clock) -> Inventory:
 
 
 def create_vaults(config: Config, clock: Clock) -> list[str]:
-    """Create the vaults of the config that do not exist, record the identity of each; returns their names.
+    """Create the config's vaults that do not exist, record the identity of each, and return their names.
 
-    One that is not set up in AWS yet is left out. `VaultMissingError` for one that was known and is gone,
-    `OtherVaultError` if another one is in its place.
+    One that is not set up in AWS yet is left out. `VaultMissingError` for a known vault that is gone,
+    `OtherVaultError` if it was replaced.
     """
     with closing(opened(config)) as inventory:
         there = [settings for settings in config.vaults if not config.gaps_of(settings)]
@@ -129,7 +129,7 @@ def create_vaults(config: Config, clock: Clock) -> list[str]:
 
 @contextmanager
 def naming(vault: VaultName) -> Iterator[None]:
-    """Have our errors name the vault, where several were to be made."""
+    """A context manager that adds the vault's name to our errors."""
     try:
         yield
     except NightvaultError as error:

@@ -1,1 +1,1 @@
-"""Restores by a config: their contexts, going on with open ones, and notes on why one is held."""
+"""Restores by a config: their contexts, continuing open ones, and notes on why one cannot continue."""

@@ -1,4 +1,4 @@
-"""Contexts of restores, made from a config, and how fast archives come down."""
+"""Contexts of restores, made from a config, and the download speed of archives."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def restore_context(
     stop: Callable[[], bool] | None = None,
     retry_limit: RetryLimit | None = None,
 ) -> RestoreContext:
-    """The context of a restore from a vault; `stop` ends what waits within a `download_limit`."""
+    """Return the context of a restore from a vault; `stop` also ends a wait for a `download_limit`."""
     share_freed_memory()
     cores = usable_cores(config.limits.cores)
     state = State(config.state_dir)
@@ -68,10 +68,10 @@ def restore_context(
 
 
 def refuse_own(config: Config, *places: bytes) -> None:
-    """`TargetError` if a place is nightvault's own, or lies in what is: the state, or a vault's directory.
+    """`TargetError` if a path is, or lies in, the state directory or a vault's directory.
 
-    What a restore replaces or removes there would be backups, keys, or the inventory. Places are compared by
-    device and inode, so another way to the same directory counts, too; they need not be there yet.
+    There a restore could replace or remove backups, keys, or the inventory. Paths are compared by device and
+    inode, so another path to the same directory counts, too; they need not exist yet.
     """
     own: dict[tuple[int, int], str] = {}
     vaults = [(vault.path, f"vault {vault.name}") for vault in config.vaults if vault.path]
@@ -111,21 +111,21 @@ class LinkOrigin(StrEnum):
 
 
 class Link(Struct, frozen=True):
-    """The download speed of a vault's archives, `speed` in bytes a second, and the source of that figure."""
+    """The download speed for a vault's archives: `speed` in bytes a second, and the source of that figure."""
 
     speed: float
     origin: LinkOrigin
 
 
 def link_from(config: Config, inventory: Inventory, vault: VaultName) -> Link:
-    """The link, or the vault's own lowest limit if that is lower."""
+    """Return the link, or the vault's own lowest limit if that is lower."""
     link = _link(config, inventory)
     limit = min((window.limit for window in config.vault(vault).download_limit), default=None)
     return link if limit is None or limit >= link.speed else Link(float(limit), LinkOrigin.LIMITED)
 
 
 def link_speed(config: Config, inventory: Inventory) -> float:
-    """The bytes per second that are fetched from vaults."""
+    """Return the bytes per second that are fetched from vaults."""
     return _link(config, inventory).speed
 
 

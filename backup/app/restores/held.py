@@ -1,4 +1,4 @@
-"""Notes on why the daemon does not go on with an open restore; they lie beside its keys for `restores`."""
+"""Notes on why the daemon does not continue an open restore; stored beside its keys, shown by `restores`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _SUFFIX = ".held"
 
 
 class HeldNote(Struct, frozen=True):
-    """The reason why a restore does not go on, and what to do."""
+    """The reason why a restore does not continue, and what to do."""
 
     why: str
     advice: str
 
 
 class HeldNotes:
-    """The notes on restores, in the directory of the state where their keys wait."""
+    """The notes on restores, in the directory that holds their pack keys."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
@@ -35,7 +35,7 @@ class HeldNotes:
         return None
 
     def note(self, restore_id: str, error: NightvaultError) -> bool:
-        """Note why a restore does not go on; returns whether that is news."""
+        """Save why a restore does not continue; returns whether that is new."""
         held = HeldNote(str(error), error.advice)
         if self.read(restore_id) == held:
             return False
@@ -44,12 +44,12 @@ class HeldNotes:
         return True
 
     def clear(self, restore_id: str) -> None:
-        """Forget the note: the restore goes on."""
+        """Delete the note: the restore continues."""
         with suppress(OSError):
             os.unlink(self._path(restore_id))
 
     def keep(self, open_ids: Collection[str]) -> None:
-        """Forget all but those on these restores."""
+        """Delete all notes but those on these restores."""
         with suppress(OSError):
             for name in os.listdir(self._directory):
                 restore_id, dot, _ = name.partition(_SUFFIX)
@@ -58,7 +58,7 @@ class HeldNotes:
 
     @contextmanager
     def noting(self, restore_id: str) -> Iterator[None]:
-        """Note the error that ends the work on a restore, unless it was stopped or another process has it."""
+        """A context manager that saves the error that ends the work on a restore, except stops and locks."""
         try:
             yield
         except (InterruptedRunError, LockedError):

@@ -1,7 +1,7 @@
-"""Continues open restores, as the daemon does: fetches what is ready, asks for what is missing.
+"""Continues open restores for the daemon: fetches what is ready, requests what is missing.
 
-Under systemd each restore is continued in a unit of its own; else here, into targets that bear the mark of
-their restore. The reason why one is not continued is noted for `restores`, and logged once.
+Under systemd each restore is continued in a unit of its own; else in this process, into targets that hold the
+mark file of their restore. The reason why one is not continued is saved for `restores`, and logged once.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _log = logging.getLogger(__name__)
 def continue_restores(
     config: Config, *, clock: Clock, stop: threading.Event, units: RestoreUnits | None = None
 ) -> Iterator[tuple[str, RestoreReport | NightvaultError]]:
-    """Take each open restore a step further; yields the id and the outcome of those that did more than wait.
+    """Take one step of each open restore; yields the id and the outcome of those that did more than wait.
 
-    With `units` each is started in a unit, but for dumps, which write nothing. One that another process works
-    on is left alone. A failure of one does not keep back the others, and is yielded once.
-    `InterruptedRunError` once `stop` is set.
+    With `units` each is started in a unit, except dumps, which write no files. One that another process works
+    on is skipped. A failure of one does not stop the others, and is yielded once. `InterruptedRunError` once
+    `stop` is set.
     """
     notes = HeldNotes(State(config.state_dir).restores)
     with closing(opened(config)) as inventory:

@@ -1,10 +1,10 @@
-"""A progress for work that nobody watches."""
+"""A `Progress` that shows nothing."""
 
 from __future__ import annotations
 
 
 class Silent:
-    """A `Progress` that tells nothing."""
+    """A `Progress` that shows nothing."""
 
     def start(self, title: str, total: int | None = None, *, counts: str = "file") -> None:
         """Do nothing."""

@@ -1,1 +1,1 @@
-"""Forgetting, marking, pruning and compacting by a config, and taking each of them back."""
+"""Forgetting, marking, pruning and compacting by a config, and undoing each of them."""

@@ -1,4 +1,4 @@
-"""Compaction by a config: the rules by which each job's snapshots go, prices, horizon."""
+"""Compaction by a config: retention rules of each job, prices, horizon."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def run_compact(
     min_gain: Decimal = Decimal(0),
     only_plan: bool = False,
 ) -> CompactReport:
-    """Retire what is worth it in one vault, and keep the recovery lines; recorded as a run, unless a plan.
+    """Retire the archives of a vault for which that pays; a real compaction is recorded, a plan is not.
 
-    `LockedError` while a backup runs: nothing was done. `ConfigError` without a price: there is no gain to
-    reckon with.
+    `LockedError` while a backup runs: nothing was done. `ConfigError` without a price, as no gain can be
+    computed.
     """
     if context.price is None and (settings.kind != "directory" or min_gain):
         unknown = money_unknown(config)
@@ -85,7 +85,7 @@ def _record(context: PruneContext, outcome: Outcome, report: Mapping[str, Any], 
 def compact_once(
     config: Config, vault: VaultName, *, clock: Clock, progress: Progress, stop: threading.Event
 ) -> CompactReport:
-    """A compaction as the daemon does it."""
+    """Run a compaction for the daemon."""
     with closing(opened(config)) as inventory, attempt(inventory, clock, RunKind.COMPACT, {"vault": vault}):
         at = RunContext(config=config, inventory=inventory, clock=clock, progress=progress, stop=stop.is_set)
         return run_compact(config, config.vault(vault), prune_context(at, vault))

@@ -1,4 +1,4 @@
-"""Tells the arguments of `forget` apart: jobs, and snapshots by their ids."""
+"""Interprets the arguments of `forget`: jobs, or ids of snapshots."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Targets(Struct, frozen=True):
 def meant_by(
     config: Config, tx: Transaction, words: Sequence[str], jobs: Iterable[str] = (), *, undo: bool = False
 ) -> Targets:
-    """The jobs, or else the snapshots, of these words; `jobs` can be nothing but jobs. `UsageError`.
+    """Return the jobs, or else the snapshots, that these words name; `jobs` can only be jobs. `UsageError`.
 
     With `undo` the snapshots are forgotten ones, else those that are not.
     """

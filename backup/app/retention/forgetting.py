@@ -1,10 +1,10 @@
-"""Forgetting by a config: which jobs, what stays and what goes of each, and then one amendment for each job.
+"""Forgetting by a config: plans what stays and goes of each job, then stores one amendment for each.
 
     def planner(tx): return [plan_by_policy(config, tx, job, now) for job in jobs]  # changes nothing
     for vault in vaults_of(planner(tx)):
         for plan, done in forget_in(at, vault, planner): ...
 
-A plan is made again under the lock, so that what it decides on is what there is.
+A plan is made again under the lock, so that it is based on the present state.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def jobs_with_policy(config: Config, tx: Transaction, *, any_job: bool = False) 
 def plan_by_policy(
     config: Config, tx: Transaction, job: JobName, now: datetime, *, instead: Policy | None = None
 ) -> JobPlan:
-    """The plan by the job's policy, or by one given `instead`. `UsageError` without a policy.
+    """Return the plan by the job's policy, or by one given `instead`. `UsageError` without a policy.
 
     The job's policy takes nothing while the job leaves out all of a source: only older snapshots have its
     files.
@@ -111,7 +111,7 @@ def plan_by_policy(
 def plan_by_name(
     config: Config, tx: Transaction, job: JobName, chosen: Collection[SnapshotId], now: datetime
 ) -> JobPlan:
-    """The plan for a job of which snapshots were named by these ids."""
+    """Return the plan for a job whose snapshots were named by these ids."""
     row, every = _known(tx, job)
     candidates = [candidate_of(snapshot, now) for snapshot in every]
     numbers = {snapshot.number for snapshot in every if snapshot.id in chosen}
@@ -122,7 +122,7 @@ def plan_by_name(
 
 
 def refuse_refused(plans: Sequence[JobPlan]) -> None:
-    """`UsageError` if a snapshot that was named has to stay."""
+    """`UsageError` if a named snapshot has to stay."""
     refused = [
         f"{plan.snapshots[snapshot.number].id[:8]} of job {plan.job.name}: {snapshot.reason}"
         for plan in plans
@@ -137,16 +137,16 @@ def refuse_refused(plans: Sequence[JobPlan]) -> None:
 
 
 def vaults_of(plans: Sequence[JobPlan]) -> list[VaultName]:
-    """The vaults of the jobs of which something goes."""
+    """Return the vaults of the jobs of which snapshots go."""
     return list(dict.fromkeys(plan.vault for plan in plans if plan.goes))
 
 
 def forget_in(at: RunContext, vault: VaultName, planner: Planner) -> Iterator[tuple[JobPlan, Amended]]:
-    """Forget in one vault, job by job, what the plans say that are made now; each job is true by itself.
+    """Forget in one vault, job by job, what plans made under its lock say; each job is committed by itself.
 
-    A job of which nothing goes is left alone. An error ends the rest, and undoes nothing that was done
-    before it: the same command goes on. `ClockError` if the vault's clock says another time: a policy would
-    take new nights for old ones.
+    A job of which nothing goes is skipped. An error stops the rest, and undoes nothing done before: the same
+    command goes on. `ClockError` if the vault's clock differs: a policy would mistake new snapshots for old
+    ones.
     """
     with amending_vault(at, vault) as amender:
         with naming_emulator(at.config.vault(vault)):
@@ -169,7 +169,7 @@ def _require_same_time(amender: Amender, at: RunContext) -> None:
 
 
 def report_of(plan: JobPlan) -> dict[str, Any]:
-    """The report that is kept with the run: policy, forgotten snapshots, number of kept ones."""
+    """Return the report stored with the run: policy, forgotten snapshots, number of kept ones."""
     return {
         "policy": str(plan.policy) if plan.policy else None,
         "forgotten": [snapshot.id for snapshot in plan.goes],
@@ -178,7 +178,7 @@ def report_of(plan: JobPlan) -> dict[str, Any]:
 
 
 def candidate_of(snapshot: Snapshot, now: datetime) -> Candidate:
-    """A snapshot as a policy sees it; a pin that has ended is none."""
+    """Return a snapshot in the form that a policy takes; an expired pin is left out."""
     is_pinned = snapshot.pin is not None and snapshot.pin.holds_at(now)
     tags = frozenset(snapshot.tags)
     return Candidate(snapshot.number, snapshot.started_at, snapshot.is_whole, tags, is_pinned)

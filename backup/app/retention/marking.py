@@ -1,4 +1,4 @@
-"""Tags, pins and acceptance of snapshots: changed under the lock, and kept in catalogs for a rebuild."""
+"""Tags, pins and acceptance of snapshots, changed under the lock and stored in catalogs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TagsAndPin(Struct, frozen=True):
     pin: Pin | None
 
     def record(self, number: int) -> MarksRecord:
-        """As a catalog carries them."""
+        """Return the record for a catalog."""
         pin = self.pin
         until = micros(pin.until) if pin is not None and pin.until is not None else None
         return MarksRecord(number, list(self.tags), pin is not None, pin.note if pin else "", until)
@@ -42,7 +42,7 @@ Change = Callable[[TagsAndPin], TagsAndPin]
 def tagging(
     *, add: Collection[str] = (), remove: Collection[str] = (), instead: Collection[str] | None = None
 ) -> Change:
-    """Tags added, removed, or put in place of all others; `UsageError` if they become too many."""
+    """Return a change that adds, removes or replaces tags; `UsageError` if they become too many."""
 
     def change(before: TagsAndPin) -> TagsAndPin:
         tags = set(before.tags if instead is None else instead) - set(remove) | set(add)
@@ -54,17 +54,17 @@ def tagging(
 
 
 def pinning(note: str = "", until: datetime | None = None) -> Change:
-    """A pin in place of the one before."""
+    """Return a change that replaces the pin."""
     return lambda before: TagsAndPin(before.tags, Pin(note, until))
 
 
 def unpinning(before: TagsAndPin) -> TagsAndPin:
-    """No pin."""
+    """Return the tags without a pin."""
     return TagsAndPin(before.tags, None)
 
 
 def mark(at: RunContext, chosen: Collection[SnapshotId], change: Change) -> Iterator[Amended]:
-    """Change the marks of snapshots, job by job; a job of which none changes is left alone."""
+    """Change tags and pins of snapshots, job by job; a job in which nothing changes is skipped."""
     with at.inventory.reading() as tx:
         jobs = {snapshot.job_number for snapshot in _chosen(tx, chosen)}
     for amender, rows in amending_vaults_of(at, jobs):
@@ -81,7 +81,7 @@ def mark(at: RunContext, chosen: Collection[SnapshotId], change: Change) -> Iter
 
 
 def accept(at: RunContext, snapshot: Snapshot) -> Amended | None:
-    """Say that a snapshot is right, and all before it are; None if nothing waits for that."""
+    """Accept a snapshot that has shrunk, and all before it; None if none of them waits for that."""
     if not waiting_up_to(at, snapshot):
         return None
     with at.inventory.reading() as tx:
@@ -94,7 +94,7 @@ def accept(at: RunContext, snapshot: Snapshot) -> Amended | None:
 
 
 def waiting_up_to(at: RunContext, snapshot: Snapshot) -> list[Snapshot]:
-    """The snapshots of a job, up to one of them, that wait for an answer."""
+    """Return a job's snapshots, up to this one, that wait to be accepted."""
     with at.inventory.reading() as tx:
         every = snapshots.list_snapshots(tx, job=snapshot.job, also_forgotten=True)
     return [loss for loss in every if loss.waits and loss.number <= snapshot.number]

@@ -1,4 +1,4 @@
-"""Prunes by a config: who may delete, prices, grace; each prune is recorded as a run of its vault."""
+"""Prunes by a config: who may delete, prices, grace. Each prune is recorded as a run of its vault."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from backup.transfer.retry import RetryLimit
 
 
 class Prune(Struct, frozen=True):
-    """A prune of one vault: its context, the most that deleting early may cost, whether it is only a plan."""
+    """A prune of one vault: its context, the limit of early deletion fees, and whether it is only a plan."""
 
     config: Config
     context: PruneContext
@@ -42,9 +42,10 @@ class Prune(Struct, frozen=True):
     only_plan: bool = False
 
     def step(self, retry_limit: RetryLimit | None = None) -> PruneReport:
-        """One step; "waiting" while the vault makes its list. One that ends is recorded, done or failed.
+        """Run one step; "waiting" while the vault prepares its list.
 
-        The recovery lines that come of it are kept. `LockedError` while a backup runs: nothing was done.
+        A prune that ends is recorded, done or failed. New recovery lines are saved. `LockedError` while a
+        backup runs: nothing was done.
         """
         context = self.context
         if retry_limit is not None:
@@ -76,12 +77,12 @@ class Prune(Struct, frozen=True):
 
 
 def is_partial(report: PruneReport) -> bool:
-    """Whether something needs an admin's eye: a refusal without a day, or a warning."""
+    """Whether an admin must look: a refusal without a date, or a warning."""
     return bool(report.warnings) or any(group.until is None for group in report.refused)
 
 
 def prune_context(at: RunContext, vault: VaultName) -> PruneContext:
-    """The context of a prune: catalogs are stored by the backup role, archives deleted by the prune role."""
+    """Return the context of a prune: the backup role stores catalogs, the prune role deletes archives."""
     config, settings = at.config, at.config.vault(vault)
     may_delete = deletes_here(config, settings)
     return PruneContext(
@@ -99,9 +100,9 @@ def prune_context(at: RunContext, vault: VaultName) -> PruneContext:
 
 
 def catalog_price(config: Config, settings: VaultSettings) -> Price | None:
-    """The price of catalogs, which a bucket keeps in a class of their own.
+    """Return the price of catalogs, which a bucket keeps in a storage class of their own.
 
-    With a mistake in the user's table it is nightvault's own: how long they are billed at least counts.
+    With a mistake in the user's table the built-in one is used, for its minimum duration.
     """
     if settings.kind == "directory":
         return None
@@ -112,7 +113,7 @@ def catalog_price(config: Config, settings: VaultSettings) -> Price | None:
 def prune_once(
     config: Config, vault: VaultName, *, clock: Clock, progress: Progress, stop: threading.Event
 ) -> PruneReport:
-    """One step of a prune, as the daemon does it: "waiting" while the vault makes its list."""
+    """Run one step of a prune for the daemon: "waiting" while the vault prepares its list."""
     with closing(opened(config)) as inventory, attempt(inventory, clock, RunKind.PRUNE, {"vault": vault}):
         at = RunContext(config=config, inventory=inventory, clock=clock, progress=progress, stop=stop.is_set)
         return Prune(config, prune_context(at, vault)).step()

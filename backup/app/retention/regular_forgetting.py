@@ -1,4 +1,4 @@
-"""Forgetting without being asked: after a backup, or by a schedule. What failed is recorded as a run."""
+"""Automatic forgetting, after a backup or by a schedule. A failure is recorded as a run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from backup.transfer.retry import RetryLimit
 
 
 class Forgot(Struct, frozen=True):
-    """What a job forgot by its policy; the new recovery line, if anything changed; warnings."""
+    """The result for a job: what it forgot, the new recovery line if anything changed, warnings."""
 
     job: JobName
     snapshots: tuple[SnapshotId, ...] = ()
@@ -40,9 +40,9 @@ def forget_after(
     stop: threading.Event,
     retry_limit: RetryLimit | None = None,
 ) -> tuple[BackupReport, Forgot | None]:
-    """Forget after a backup that made a snapshot, if its job does so; None if not.
+    """Forget after a backup that made a snapshot, if the job is configured so; None if not.
 
-    A failure does not make the backup one: it is among the warnings, and in `runs`. The report has the newest
+    A failure does not fail the backup: it is among the warnings, and in `runs`. The report has the newest
     recovery line.
     """
     after = config.job(report.job).forget_when is ForgetWhen.AFTER_BACKUP
@@ -68,10 +68,10 @@ def forget_job(
     retry_limit: RetryLimit | None = None,
     always_record: bool = False,
 ) -> Forgot:
-    """Forget what the policy of a job does not keep; an error is recorded as a failed run.
+    """Forget what a job's policy does not keep; an error is recorded as a failed run.
 
-    Nothing goes while the job leaves out all of a source: only older snapshots have its files.
-    `always_record`: that it ran is recorded even if nothing went.
+    Nothing goes while the job excludes all of a source: only older snapshots have its files. `always_record`:
+    the run is recorded even if nothing was forgotten.
     """
     began = clock.now()
     with closing(opened(config)) as inventory:

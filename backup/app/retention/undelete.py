@@ -1,4 +1,4 @@
-"""Taking condemned archives back, archive by archive: each job whose catalogs condemned them says so anew."""
+"""Undeletes condemned archives: each job that condemned one stores a catalog that takes that back."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _ADVICE = "`nightvault archives` lists them with their states"
 
 
 def chosen_archives(tx: Transaction, vault: VaultName, words: Sequence[str]) -> list[StoredArchive]:
-    """The condemned archives of a vault that `words` name by the beginning of their ids; without words all.
+    """Return the condemned archives of a vault whose ids begin with these words; without words all.
 
-    `UsageError` for a word that names none, several, or one that is not condemned.
+    `UsageError` for a word that matches none or several, or an archive that is not condemned.
     """
     every = pruning.stored_archives(tx, vault)
     if not words:
@@ -65,7 +65,7 @@ def _named(every: Sequence[StoredArchive], vault: VaultName, word: str) -> Store
 
 
 class Undeleted(Struct, frozen=True):
-    """Archives that were taken up, those that the vault does not have any more, and what was amended."""
+    """The result: archives taken back, those that the vault no longer has, and the amendments."""
 
     archives: Sequence[StoredArchive]
     gone: Sequence[StoredArchive]
@@ -73,9 +73,9 @@ class Undeleted(Struct, frozen=True):
 
 
 def undelete_archives(at: RunContext, vault: VaultName, words: Sequence[str]) -> Undeleted:
-    """Take up the archives that `words` name, or all, but for those that a list of now lacks.
+    """Undelete the archives that `words` name, or all, except those missing from a new list.
 
-    Where lists are late nobody knows; there as here they are unconfirmed until a later list shows them.
+    Where lists come late, none can be checked. All are unconfirmed until a later list shows them.
     `LockedError` while a backup or a prune runs.
     """
     with amending_vault(at, vault) as amender:
@@ -106,7 +106,7 @@ def _gone(at: RunContext, vault: Vault, named: Sequence[StoredArchive]) -> list[
 def said_by_jobs(
     chosen: Sequence[StoredArchive], jobs: Mapping[int, JobRow]
 ) -> Iterator[tuple[JobRow, list[TakenUpRecord]]]:
-    """What each job says: those that condemned an archive, or any job where none is known."""
+    """Yield each job with its records: the jobs that condemned an archive, else any job of the vault."""
     packs: dict[int, list[bytes]] = defaultdict(list)
     for archive in chosen:
         for job in archive.condemned_by.keys() or {min(jobs)}:

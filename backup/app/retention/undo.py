@@ -1,7 +1,7 @@
-"""Taking forgotten snapshots back, as long as nothing was deleted that only they needed.
+"""Takes forgotten snapshots back, as long as no archive that only they needed was deleted.
 
-Archives that are condemned, and that they need, are taken up again first: each job whose catalogs condemned
-them says so in a catalog of its own, and only then do the snapshots come back.
+Condemned archives that they need are undeleted first: each job whose catalogs condemned them stores a catalog
+that takes that back. Only then do the snapshots come back.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Return(Struct, frozen=True):
 
 
 def returns(tx: Transaction, forgotten: Sequence[Snapshot]) -> Return:
-    """Which of a job's forgotten snapshots can come back."""
+    """Return which of a job's forgotten snapshots can come back."""
     held = need.chunks_held(tx, _by_job(forgotten))
     if not need.gone_with_deletions(tx, held):
         return Return(tuple(forgotten), ())
@@ -44,7 +44,7 @@ def returns(tx: Transaction, forgotten: Sequence[Snapshot]) -> Return:
 
 
 def undo_forget(at: RunContext, chosen: Collection[SnapshotId], *, if_all: bool) -> Iterator[Amended]:
-    """Take snapshots back, job by job; those that came back already are passed over.
+    """Take snapshots back, job by job; those that are back already are skipped.
 
     `if_all`: `UsageError` for a job of which one cannot come back; else the others come.
     """
@@ -64,7 +64,7 @@ def undo_of_job(
     *,
     if_all: bool,
 ) -> Iterator[Amended]:
-    """Take those of one job back; `rows` are all jobs of its vault."""
+    """Take the snapshots of one job back; `rows` are all jobs of its vault."""
     with inventory.reading() as tx:
         found = returns(
             tx, [snapshot for snapshot in _forgotten(tx, chosen) if snapshot.job_number == row.number]
@@ -88,7 +88,7 @@ def undo_of_job(
 
 
 def cannot_come_back(lost: Sequence[Snapshot]) -> UsageError:
-    """What is said of snapshots that need archives which were deleted."""
+    """Return the error for snapshots that need archives which were deleted."""
     named = ", ".join(f"{snapshot.id[:8]} of job {snapshot.job}" for snapshot in lost)
     return UsageError(
         f"archives that only they needed were deleted, or will be, since it was forgotten: {named}",

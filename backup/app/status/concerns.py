@@ -46,7 +46,7 @@ _SET_UP = "nightvault setup aws --plan"
 
 
 def concerns_of(status: Status) -> list[Concern]:
-    """Everything that is not well, the critical first."""
+    """Return all concerns, the critical first."""
     found = [
         *overdue(status),
         *_unknown(status),
@@ -73,7 +73,7 @@ def concerns_of(status: Status) -> list[Concern]:
 
 
 def overdue(status: Status) -> Iterator[Concern]:
-    """All that is overdue: the jobs, and whatever else has a schedule."""
+    """Yield a concern for each overdue job, and for each other overdue task."""
     for job in status.jobs:
         if job.is_overdue and job.overdue_from is not None:
             last = "it was never backed up" if job.last_good is None else f"last good {shown(job.last_good)}"
@@ -100,7 +100,7 @@ def _at_it(job: JobStatus, status: Status) -> str:
 
 
 def late_or_unknown(status: Status) -> list[Concern]:
-    """Those of its concerns that say what is overdue, or what keeps that from being known."""
+    """Return the concerns about overdue tasks, and about errors that keep that from being known."""
     unknown = [
         concern for concern in status.concerns if concern.topic is Topic.UNKNOWN and concern.about in OF_DATES
     ]
@@ -183,7 +183,7 @@ def _ends(end: datetime, now: datetime) -> str:
 
 
 def issuer_level(certificate: CertificateStatus, now: datetime) -> Level | None:
-    """The severity of the end of what is above a certificate; None if there is time enough, or nothing."""
+    """Return the level of concern for the end of an issuer's certificate; None if it is not near."""
     if certificate.issuer_ends is None:
         return None
     left = certificate.issuer_ends - now
@@ -210,7 +210,7 @@ def _renewal(
 
 
 def certificate_level(certificate: CertificateStatus | None, now: datetime) -> Level | None:
-    """The severity of a certificate's state; None if there is no certificate, or time enough."""
+    """Return the level of concern for a certificate; None if there is no certificate, or time enough."""
     if certificate is None:
         return None
     if certificate.not_after is None or certificate.not_before is None:

@@ -35,7 +35,7 @@ class _Gauge(Struct, frozen=True):
     values: Sequence[tuple[Mapping[str, str], str]]
 
     def lines(self) -> Iterator[str]:
-        """As Prometheus reads it; nothing at all where there is no value."""
+        """Return the metric's lines for Prometheus; none if it has no value."""
         if not self.values:
             return
         yield f"# HELP nightvault_{self.name} {_escaped_help(self.help)}"
@@ -46,7 +46,7 @@ class _Gauge(Struct, frozen=True):
 
 
 def metrics_text(status: Status) -> str:
-    """A status in Prometheus's text format."""
+    """Return a status in Prometheus's text format."""
     gauges = [
         *_of_jobs(status.jobs),
         *_of_proofs(status.jobs),
@@ -58,7 +58,7 @@ def metrics_text(status: Status) -> str:
 
 
 def escaped_label(text: str) -> str:
-    """A label's value: backslash, quote and line feed are escaped, bytes that are no UTF-8 replaced."""
+    """Return a label's value with backslash, quote and line feed escaped, and invalid UTF-8 replaced."""
     plain = text.encode("utf-8", "replace").decode()
     return plain.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 

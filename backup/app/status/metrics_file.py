@@ -1,7 +1,6 @@
-"""The file of metrics: written when something has ended that changes the inventory, and when asked for.
+"""Writes the metrics file, after each change of the inventory and on request.
 
-Only the config says whether there is one; what is in it (`metrics.py`) is imported where there is, since that
-takes as long as a small backup.
+`metrics.py` is imported only if the config names such a file, as the import takes as long as a small backup.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 def write_metrics(path: str, status: Status) -> None:
-    """Write the metrics to a file that somebody named, or to a device such as /dev/stdout. `OSError`."""
+    """Write the metrics to a named file, or to a device such as /dev/stdout. `OSError`."""
     from backup.app.status.metrics import metrics_text
 
     write_durably(path, metrics_text(status).encode(), mode=_MODE, special=open_special(path))
@@ -36,7 +35,7 @@ def write_metrics(path: str, status: Status) -> None:
 
 @contextmanager
 def metrics_after(config: Config, clock: Clock) -> Iterator[None]:
-    """Write the metrics file of the config once the body has ended, however; what fails there is logged."""
+    """A context manager that writes the config's metrics file when the body has ended. Errors are logged."""
     try:
         yield
     finally:
@@ -44,9 +43,9 @@ def metrics_after(config: Config, clock: Clock) -> Iterator[None]:
 
 
 def refresh_metrics(config: Config, clock: Clock) -> None:
-    """Write the metrics file of the config, if it has one; what fails is logged.
+    """Write the config's metrics file, if there is one; errors are logged.
 
-    That there is no inventory is not: whatever needed it has said so.
+    A missing inventory is not logged: the command that needed it reports it.
     """
     path = config.monitoring.metrics_file
     if path is None:
@@ -68,9 +67,9 @@ def refresh_metrics(config: Config, clock: Clock) -> None:
 
 
 def remove_metrics(path: str) -> None:
-    """Remove a metrics file that is not written any more: its values would stand there for ever.
+    """Remove a metrics file that is no longer written, as its values would stay there for ever.
 
-    Only one that begins as those of `metrics.py` do; what fails is logged.
+    Only a file that begins as those of `metrics.py` do is removed; errors are logged.
     """
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):

@@ -72,7 +72,7 @@ class Concern(Struct, frozen=True):
 
 
 class RunFacts(Struct, frozen=True):
-    """A run for a status; `error` is the sentence of one that failed, `is_dead` one that was cut off.
+    """The facts of a run for a status; `error` is a failed one's message, `is_dead` one that was cut off.
 
     `reads_back`: a check that read archives back. `found_damage`: a check or drill that found something
     missing or damaged, and did not only break off. `grade`: of a drill, in words.
@@ -94,7 +94,7 @@ class RunFacts(Struct, frozen=True):
 
     @classmethod
     def of(cls, run: Run, vaults: Mapping[JobName, VaultName], *, is_dead: bool = False) -> RunFacts:
-        """The facts of a run in the inventory; `vaults` by job, for reports that name none."""
+        """Return the facts of a run in the inventory; `vaults` by job, for reports that name none."""
         error = run.report.get("error")
         vault = run.report.get("vault")
         if vault is None and run.job is not None and run.kind in {RunKind.BACKUP, RunKind.FORGET}:
@@ -166,7 +166,7 @@ class VaultStatus(Struct, frozen=True):
 
 
 class RestoreStatus(Struct, frozen=True):
-    """An open restore; `waiting` of its `retrievals` are not readable yet, `failed` never will be."""
+    """An open restore. Of its `retrievals`, `waiting` are not readable yet and `failed` never will be."""
 
     id: str
     snapshot: SnapshotId
@@ -203,11 +203,10 @@ class Suspended(Struct, frozen=True):
 
 
 class TaskStatus(Struct, frozen=True):
-    """A task as the daemon tells of it: `state` is running, queued, waiting, paused or idle.
+    """A task as the daemon reports it: `state` is running, queued, waiting, paused or idle.
 
-    `last` is what became of its newest run: new (there was none), done, failed, interrupted and so on.
-    Of one that runs: its id and number, since when, the phase that it is in and the figures of that; None:
-    nobody knows.
+    `last` is the outcome of its newest run: new (there was none), done, failed, interrupted and so on. Of a
+    running one: its id and number, its start, its phase and the figures of that; None if not known.
     """
 
     kind: str
@@ -230,7 +229,7 @@ class TaskStatus(Struct, frozen=True):
 
 
 class DiskStatus(Struct, frozen=True):
-    """What is free where something of ours lies: `what` is it, "the state directory" or a vault."""
+    """Free space on a disk that we use: `what` names the use, "the state directory" or a vault."""
 
     path: str
     what: str
@@ -239,7 +238,7 @@ class DiskStatus(Struct, frozen=True):
 
 
 class Undelivered(Struct, frozen=True):
-    """Messages that a channel could not be given: how many, since when, and its last answer."""
+    """Messages that a channel did not take: how many, since when, and its last answer."""
 
     channel: str
     messages: int
@@ -248,7 +247,7 @@ class Undelivered(Struct, frozen=True):
 
 
 class ScheduledStatus(Struct, frozen=True):
-    """Something else than a backup that has a schedule: a prune, a check, a drill, the certificate's renewal.
+    """Any scheduled task except backups: a prune, check, drill, the certificate's renewal, …
 
     `kind` is that of the daemon's task, `text` how the log names it, `command` does it by hand. `last_good`
     is when the newest began that ended well. `overdue_from` is None where nothing is stored yet that it could
@@ -271,7 +270,7 @@ class ScheduledStatus(Struct, frozen=True):
 
 
 class Unknown(Struct, frozen=True):
-    """A part of a status that could not be found out, and why; `level` says how bad that is."""
+    """A part of a status that could not be determined, and why; `level` says how bad that is."""
 
     what: str
     why: str
@@ -315,7 +314,7 @@ class Status(Struct, frozen=True):
 
     @property
     def for_daemon(self) -> Mapping[tuple[str, str], str]:
-        """All that the daemon alone does by a schedule: texts by kind and name."""
+        """All scheduled tasks that only the daemon runs: texts by kind and name."""
         jobs = [job for job in self.jobs if job.schedule and not job.has_timer]
         others = [task for task in self.scheduled if task.kind != TaskKind.RENEWAL]
         return {
@@ -325,7 +324,7 @@ class Status(Struct, frozen=True):
 
     @property
     def unread(self) -> Sequence[str]:
-        """The part of it that the daemon does not know, or not with a schedule: it goes by another config."""
+        """The part of `for_daemon` that the daemon does not schedule, as it has read another config."""
         known = {(task.kind, task.name) for task in self.tasks or () if task.next_at or task.state != "idle"}
         looked = bool(self.tasks) and not self.waits_for_clock
         return [text for key, text in self.for_daemon.items() if looked and key not in known]

@@ -1,7 +1,6 @@
-"""A status as one transaction of the inventory has it, with the config and the locks; no key is looked at.
+"""The status from one transaction of the inventory, with the config and the locks; keys are not read.
 
-The page reads this much; `status.py` adds this server's certificate. The rules by which something is not
-well: `concerns.py`.
+The page reads this much; `status.py` adds this server's certificate. The rules for concerns: `concerns.py`.
 """
 
 from __future__ import annotations
@@ -62,9 +61,9 @@ DAEMON = "daemon"
 
 
 class Parts:
-    """Reads the parts of a status: one that fails is noted, and takes no other with it.
+    """Reads the parts of a status: one that fails is recorded as unknown, and does not stop the others.
 
-    An inventory that cannot be read at all is no part: nothing would be known.
+    An inventory that cannot be read at all is an error: nothing would be known.
     """
 
     def __init__(self) -> None:
@@ -73,7 +72,7 @@ class Parts:
     def read(
         self, what: str, part: Callable[[], Value], otherwise: Other, level: Level = Level.WARNING
     ) -> Value | Other:
-        """The part; `otherwise` if it fails."""
+        """Return the part; `otherwise` if it fails."""
         try:
             return part()
         except (LockedError, InventoryDamagedError, InventoryMovedError):
@@ -110,9 +109,9 @@ class _Looks(Struct, frozen=True):
 def status_in(
     tx: Transaction, config: Config, now: datetime, certificate: CertificateStatus | None = None
 ) -> Status:
-    """The status as one transaction has it, for somebody who sees neither locks nor places.
+    """Return the status from one transaction, for a process that can see neither locks nor paths.
 
-    No certificate or key is looked at: what is known of them is given.
+    No certificate or key is read: `certificate` has what is known.
     """
     return recorded_status(tx, config, now, None, Parts(), certificate, None)
 
@@ -126,7 +125,7 @@ def recorded_status(
     certificate: CertificateStatus | None,
     renewal: RenewalStatus | None,
 ) -> Status:
-    """The status; `before` are the locks held before the transaction began, None: nobody can see them."""
+    """Return the status; `before` are the locks held before the transaction began, None if not visible."""
     part, bad = parts.read, Level.CRITICAL
     runs = part("runs", lambda: queries.newest_runs(tx), (), bad)
     after = holders(config.state_dir)
@@ -242,12 +241,12 @@ def _span(seconds: int | None) -> timedelta | None:
 
 
 def known_since(tx: Transaction, config: Config) -> datetime:
-    """Since when that is known which nobody has recorded: the inventory was made, the config changed."""
+    """Return the time from which an unrecorded task counts: inventory made or config changed, the later."""
     return max(queries.created_at(tx), config_changed_at(config))
 
 
 def config_changed_at(config: Config) -> datetime:
-    """When the config was changed last: a job may have come with that. Long ago if nobody knows."""
+    """Return when the config file was last changed, as a job may be new since; 1970 if not known."""
     try:
         return datetime.fromtimestamp(os.stat(config.path).st_mtime, UTC)
     except (OSError, OverflowError, ValueError):

@@ -1,4 +1,4 @@
-"""The open restores of a status: how far each is, and when it can go on."""
+"""The open restores of a status: their progress, and when they can continue."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from backup.restorer.report import stage
 def restore_status(
     config: Config, restore: Restore, groups: Sequence[queries.RetrievalGroup]
 ) -> RestoreStatus:
-    """An open restore, with the retrievals that it has."""
+    """Return the status of an open restore, given its retrievals."""
     examples = [group.example for group in groups]
     settings = next((vault for vault in config.vaults if vault.name == restore.vault), None)
     when = expected(settings, examples) if settings is not None else None

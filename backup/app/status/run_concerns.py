@@ -1,4 +1,4 @@
-"""Concerns about runs: the newest that failed or were partial, and what to do about them; pure."""
+"""Concerns about the newest runs that failed or were partial, with what to do; pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _SAMPLE = "1%"  # what a check reads that is to show that all is well again: any
 
 
 def failed_runs(status: Status) -> Iterator[Concern]:
-    """Concerns about the newest runs that failed or were partial."""
+    """Yield a concern for each newest run that failed or was partial."""
     for run in bad_runs(status):
         level = Level.CRITICAL if run.found_damage else Level.WARNING
         yield Concern(level, Topic.RUN, _run_text(run), _command(run), run.job, kind=run.kind)
 
 
 def bad_runs(status: Status) -> Iterator[RunFacts]:
-    """Those that failed or were partial; what the config has no more will never be done."""
+    """Yield the newest runs that failed or were partial, of what the config still has."""
     jobs = {None, *(job.name for job in status.jobs)}
     vaults = {None, *(vault.name for vault in status.vaults if vault.kind != UNKNOWN)}
     for run in status.ended:
@@ -39,7 +39,7 @@ def _is_damage_yet(run: RunFacts, status: Status) -> bool:
 
 
 def attempts(status: Status) -> Iterator[Concern]:
-    """Work that the daemon could not do and no run tells of: unexpected errors, jobs without rows."""
+    """Yield concerns about failures of the daemon that no run records: unexpected errors, unknown jobs."""
     told = {(str(run.kind), run.job or run.drill or run.vault) for run in status.ended if _is_bad(run)}
     tried = [
         *((str(RunKind.BACKUP), job.name, f"backup of job {job.name}", job.failed_at) for job in status.jobs),
@@ -95,5 +95,5 @@ def _command(run: RunFacts) -> str:
 
 
 def shown(moment: datetime) -> str:
-    """A time in this machine's zone."""
+    """Return a time in this machine's time zone, as text."""
     return f"{moment.astimezone():%Y-%m-%d %H:%M}"

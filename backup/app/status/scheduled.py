@@ -1,4 +1,4 @@
-"""Everything but backups that has a schedule: when it was last good, is due next, and is overdue."""
+"""All scheduled tasks except backups: last good run, next due time, whether overdue."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ from backup.schedule import next_due, overdue_from
 
 
 class ScheduleFacts(Struct, frozen=True):
-    """All that the times follow from besides the tasks; `stored_since` of jobs (True) and vaults, by
-    name, where anything is.
+    """The facts, besides the tasks, from which due times are computed.
+
+    `stored_since`: the time of the first archive of a job (True) or vault, by name. `since`: from when a task
+    counts that nobody has recorded.
 
     `since`: when a task counts as known that nobody has recorded.
     """
@@ -40,7 +42,7 @@ class ScheduleFacts(Struct, frozen=True):
 
 
 def read_scheduled(tx: Transaction, config: Config, known: ScheduleFacts) -> list[ScheduledStatus]:
-    """All that the config gives a schedule, and the certificate's renewal, in the order of doing."""
+    """Return the status of all scheduled tasks, and of the certificate's renewal, in order of execution."""
     tasks = [task for task in scheduled_tasks(config) if task.kind is not TaskKind.BACKUP]
     return [
         *(_scheduled(tx, config, task, known) for task in tasks),

@@ -1,6 +1,6 @@
 """Reads the status of this server: from inventory, config, locks and certificate; no vault, no network.
 
-What the inventory tells of it: `recorded.py`.
+The part that comes from the inventory: `recorded.py`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from backup.inventory.store.holders import holders
 
 
 def read_status(config: Config, now: datetime) -> Status:
-    """The status of this server. What is seen for the first time is noted, if this user may do that."""
+    """Return the status of this server. New tasks are recorded as known, if this user may write."""
     parts = Parts()
     certificate = parts.read("the certificate", lambda: _certificate(config), None)
     renewal = parts.read("the certificate's renewal", lambda: _renewal(config, certificate), None)

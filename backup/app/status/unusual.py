@@ -1,4 +1,4 @@
-"""Whether a backup was unusual beside the thirty before it, in sentences."""
+"""Compares a backup with the thirty before it, and describes what is unusual."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from backup.wording import counted, size
 
 
 def unusual_in(tx: Transaction, run: Run) -> list[str]:
-    """What was unusual about a backup that made a snapshot, one sentence each; none for any other run."""
+    """Return a sentence for each unusual figure of a backup that made a snapshot; none for any other run."""
     made_snapshot = run.kind is RunKind.BACKUP and run.outcome in {Outcome.DONE, Outcome.PARTIAL}
     if run.job is None or not made_snapshot:
         return []
@@ -26,7 +26,7 @@ def unusual_in(tx: Transaction, run: Run) -> list[str]:
 
 
 def sentences(night: Figures, before: Sequence[Figures]) -> list[str]:
-    """What is unusual about a night beside those before it, oldest first."""
+    """Return a sentence for each unusual figure of a night, compared with those before it, oldest first."""
     return [_sentence(figure, night, odd) for figure, odd in judge_figures(night, before).items()]
 
 

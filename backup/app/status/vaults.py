@@ -1,4 +1,4 @@
-"""The vaults of a status, with what they hold and what that costs, and the disks that are filled."""
+"""The vaults of a status, with their contents and monthly cost, and free space on local disks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OF_A_VAULT = frozenset({"nightvault-vault.json", "archives"})
 
 
 class Shelf(Struct, frozen=True):
-    """The contents of all vaults, when what was good last, prices (None: nobody knows one), and places."""
+    """The input for all vaults: contents, last good runs, prices (None: not known), and places."""
 
     held: Sequence[queries.HeldArchives]
     good: queries.LastGood
@@ -43,7 +43,7 @@ class Shelf(Struct, frozen=True):
 def vaults_of(
     tx: Transaction, config: Config, shelf: Shelf, scheduled: Sequence[ScheduledStatus], *, sees: bool
 ) -> list[VaultStatus]:
-    """The vaults of the config, and those that hold something; `sees`: their places can be looked at."""
+    """Return the config's vaults, and others that hold archives; `sees`: their directories are visible."""
     unverified = queries.oldest_unverified(tx)
     settings = {vault.name: vault for vault in config.vaults}
     prunes = {task.name: task.next_at for task in scheduled if task.kind == TaskKind.PRUNE}
@@ -82,7 +82,7 @@ def _vault(config: Config, name: VaultName, settings: VaultSettings | None, shel
 def undeleted_of(
     tx: Transaction, config: Config, table: PriceTable | None, now: datetime
 ) -> list[queries.Undeleted]:
-    """What has waited too long, in vaults where this server does not delete, for whoever does."""
+    """Return what has waited too long for its deletion in vaults where another server deletes."""
     found: list[queries.Undeleted] = []
     for settings in config.vaults:
         if not deletes_here(config, settings):
@@ -130,7 +130,7 @@ def month_of(
     settings: VaultSettings | None,
     held: Sequence[queries.HeldArchives],
 ) -> Decimal | None:
-    """The cost of a month of this, as `stats` says it; None where no price is known."""
+    """Return the monthly cost of these archives, as in `stats`; None if no price is known."""
     if settings is not None and settings.kind == "directory":
         return Decimal(0)
     if settings is None or table is None:
@@ -145,7 +145,7 @@ def month_of(
 
 
 def disks_of(config: Config, places: Places) -> list[DiskStatus]:
-    """The free space where the state directory and directory vaults lie, as far as it can be seen."""
+    """Return the free space of the state directory and directory vaults, as far as it can be seen."""
     paths = [("the state directory", config.state_dir)]
     paths += [(f"vault {vault.name}", vault.path) for vault in config.vaults if vault.path is not None]
     found: dict[int, DiskStatus] = {}

@@ -1,4 +1,4 @@
-"""How much of each job's archives was ever verified by reading it back, and when last; also in words."""
+"""How much of each job's archives was ever verified by reading it back, and when; also as text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _GRADES = {Grade.READ_BACK: "read back", Grade.OPENED: "opened"}
 
 
 def proofs_of_jobs(tx: Transaction, now: datetime) -> Mapping[JobName, Proof]:
-    """What was proven of each job's archives, over all vaults: shares, and when last in each grade."""
+    """Return how much of each job's archives was verified, over all vaults, and when last, by grade."""
     found: dict[JobName, Proof] = {}
     for (_, job), proof in proofs(tx, now).items():
         if job is not None:
@@ -23,7 +23,7 @@ def proofs_of_jobs(tx: Transaction, now: datetime) -> Mapping[JobName, Proof]:
 
 
 def proof_text(proof: Proof) -> str:
-    """What was proven of archives, in words: both grades, never mixed."""
+    """Return the verified shares as text: both grades, never mixed."""
     told = ((word, proof.last(grade), proof.share(grade)) for grade, word in _GRADES.items())
     return ", ".join(f"{word} {_share_text(when, share)}" for word, when, share in told)
 
@@ -35,7 +35,7 @@ def _share_text(when: datetime | None, share: float | None) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share in words; all of it only if it is all, and none only if it is none."""
+    """Return a share as text: 100 % only if it is all, and 0 % only if it is none."""
     if share is None:
         return "-"
     if 0 < share < 0.01:

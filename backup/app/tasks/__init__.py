@@ -1,1 +1,1 @@
-"""The daemon's tasks: which there are (`tasks`), when one is due (`times`), what is remembered (`book`)."""
+"""The daemon's tasks: their list (`tasks`), when one is due (`times`), what is stored of them (`book`)."""

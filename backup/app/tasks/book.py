@@ -1,4 +1,4 @@
-"""What the inventory remembers of tasks and pauses; it is open only while it is asked."""
+"""Tasks and pauses as the inventory stores them; it is open only during each call."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Seen(Struct, frozen=True):
-    """One look: rows and newest runs by task, pauses by job, and when the newest run of all began.
+    """The stored state: rows and newest runs by task, pauses by job, and the start of the newest run of all.
 
-    Where nothing ever ran that is when the inventory was made: no clock that is set shows an earlier time.
-    `rebuilt_since`: when the rebuild began of an inventory that knows no task yet.
+    If nothing ever ran, it is the time at which the inventory was made: a correct clock never shows an
+    earlier time. `rebuilt_since`: the start of the rebuild, in a rebuilt inventory that knows no task yet.
     """
 
     rows: Mapping[TaskKey, TaskRow]
@@ -38,19 +38,19 @@ class Seen(Struct, frozen=True):
 
 
 class InventoryBook(Struct, frozen=True):
-    """The memory of tasks in the inventory of a config."""
+    """The tasks and pauses in the inventory of a config."""
 
     config: Config
 
     def read(self, tasks: Sequence[Task]) -> Seen:
-        """What is known of these tasks."""
+        """Return the stored state of these tasks."""
         with closing(opened(self.config)) as inventory, inventory.reading() as tx:
             return read_tasks(tx, tasks)
 
     def write(
         self, *changed: TaskRow, asked: Collection[TaskKey] = (), answered: Collection[TaskKey] = ()
     ) -> None:
-        """Record tasks durably, with what a person asked for, and what was begun or taken back."""
+        """Store tasks durably, with the requests of a person that were added, begun or withdrawn."""
         with closing(opened(self.config)) as inventory, inventory.writing() as tx:
             for row in changed:
                 rows.write_task(tx, row)
@@ -60,12 +60,12 @@ class InventoryBook(Struct, frozen=True):
                 rows.end_request(tx, key)
 
     def pause(self, pause: Pause) -> None:
-        """Record a pause, durably, in place of another of the job."""
+        """Store a pause, durably, in place of the job's earlier one."""
         with closing(opened(self.config)) as inventory, inventory.writing() as tx:
             rows.write_pause(tx, pause)
 
     def resume(self, job: JobName) -> Pause | None:
-        """Take back a job's pause; the one that there was."""
+        """Remove a job's pause and return it."""
         with closing(opened(self.config)) as inventory, inventory.writing() as tx:
             found = rows.all_pauses(tx).get(job)
             rows.end_pause(tx, job)
@@ -73,7 +73,7 @@ class InventoryBook(Struct, frozen=True):
 
 
 def read_tasks(tx: Transaction, tasks: Sequence[Task]) -> Seen:
-    """What the inventory knows of these tasks."""
+    """Return the stored state of these tasks."""
     found = ((task.key, last_run_of(tx, task)) for task in tasks)
     return Seen(
         rows=rows.all_tasks(tx),
@@ -86,7 +86,7 @@ def read_tasks(tx: Transaction, tasks: Sequence[Task]) -> Seen:
 
 
 def note_tasks(tx: Transaction, config: Config, since: datetime) -> None:
-    """Record since when all is known that has a schedule, where no daemon does: it counts from then."""
+    """Record each new scheduled task as known since that time, from which on it can be overdue."""
     known, rebuilt = rows.all_tasks(tx), rows.rebuilt_since(tx)
     for key in noted_keys(config):
         if key not in known:
@@ -94,7 +94,7 @@ def note_tasks(tx: Transaction, config: Config, since: datetime) -> None:
 
 
 def last_run_of(tx: Transaction, task: Task) -> LastRun | None:
-    """The newest run that did what the task does."""
+    """Return the newest run that did what the task does."""
     run = _last(tx, task)
     return None if run is None else LastRun(run.started_at, run.outcome)
 

@@ -1,4 +1,4 @@
-"""Pauses of jobs: their schedules rest until a time, and then go on by themselves."""
+"""Pauses of jobs: their schedules rest until a given time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ LONGEST = timedelta(days=366)
 
 
 def pause_job(config: Config, name: str, until: datetime, now: datetime) -> datetime:
-    """Record a pause, in place of another of this job. `UsageError` for a time that cannot be meant."""
+    """Store a pause, in place of the job's earlier one.
+
+    `UsageError` for a time in the past or too far away.
+    """
     job = config.job(name)
     try:
         until = until.astimezone(UTC)
@@ -32,12 +35,12 @@ def pause_job(config: Config, name: str, until: datetime, now: datetime) -> date
 
 
 def resume_job(config: Config, name: str, now: datetime) -> bool:
-    """Take a job's pause back; whether it was paused."""
+    """Remove a job's pause; returns whether it was paused."""
     found = InventoryBook(config).resume(config.job(name).name)
     return found is not None and found.until > now
 
 
 def paused_jobs(config: Config, now: datetime) -> dict[JobName, datetime]:
-    """The jobs that are paused now, and until when."""
+    """Return the jobs that are paused now, and until when."""
     pauses = InventoryBook(config).read([]).pauses
     return {name: pause.until for name, pause in pauses.items() if pause.until > now}

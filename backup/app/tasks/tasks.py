@@ -28,7 +28,7 @@ SAMPLE = "sample"
 
 
 class TaskKind(StrEnum):
-    """What a task does, in the order in which those that are due at the same time run."""
+    """The kinds of tasks, in the order in which those due at the same time run."""
 
     BACKUP = "backup"
     FORGET = "forget"
@@ -41,10 +41,11 @@ class TaskKind(StrEnum):
 
 
 class KindTraits(Struct, frozen=True):
-    """All that tells the tasks of one kind from others; it stands here, and nowhere else.
+    """Everything that distinguishes one kind of task from others, defined only here.
 
-    `text` names one, and `command` does it by hand, with its name as {}. `run` is the kind of run that an
-    attempt is; None: it only looks whether something is to be done. It was good if it ended as one of `good`.
+    `text` names a task, and `command` runs it by hand, with its name as {}. `run` is the kind of run that an
+    attempt records; None: it only looks whether something is to be done. An attempt was good if its outcome
+    is one of `good`.
     """
 
     text: str
@@ -82,7 +83,7 @@ TaskKey = tuple[str, str]
 
 
 class Task(Struct, frozen=True):
-    """Something that is done by a schedule: its kind, the name of its job, vault or drill, and its times."""
+    """Work that is done by a schedule: its kind, the name of its job, vault or drill, and its times."""
 
     kind: TaskKind
     name: str
@@ -92,17 +93,17 @@ class Task(Struct, frozen=True):
 
     @property
     def key(self) -> TaskKey:
-        """What tells it from other tasks."""
+        """The task's unique key."""
         return self.kind, self.name
 
     @property
     def lane(self) -> str:
-        """Of each lane one task runs at a time."""
+        """The name of its lane, in which one task runs at a time."""
         return f" {self.kind}" if self.vault is None else self.vault
 
     @property
     def order(self) -> tuple[int, int]:
-        """Its place among those that wait."""
+        """Its sort key among waiting tasks."""
         return _ORDER[self.kind], self.number
 
     @property
@@ -112,7 +113,7 @@ class Task(Struct, frozen=True):
 
     @property
     def is_recorded(self) -> bool:
-        """Whether it is remembered over restarts: not that restores or the certificate were looked at."""
+        """Whether it is stored over restarts; the looks at restores and the certificate are not."""
         return KINDS[self.kind].run is not None
 
     @property
@@ -122,7 +123,7 @@ class Task(Struct, frozen=True):
 
     @property
     def names(self) -> dict[str, str]:
-        """What the log's lines of it carry."""
+        """The fields that log lines about it carry."""
         job = {} if self.of_job is None else {"job": self.name}
         return job if self.vault is None else {**job, "vault": self.vault}
 
@@ -132,28 +133,28 @@ class Task(Struct, frozen=True):
 
 
 def scheduled_tasks(config: Config) -> list[Task]:
-    """What the config gives a schedule, in the order in which it is done; restores are not among it."""
+    """Return the config's tasks that have a schedule, in the order of execution, without restores."""
     return [task for task in tasks_of(config) if task.timing.schedule is not None]
 
 
 def noted_keys(config: Config) -> list[TaskKey]:
-    """All of which is remembered since when it is known: it counts as late from then on, if it never came."""
+    """Return the keys of tasks whose first sight is recorded: one that never ran is late from then on."""
     samples = [(SAMPLE, vault.name) for vault in config.vaults if vault.check_when and vault.check_sample]
     return [*(task.key for task in scheduled_tasks(config)), *samples]
 
 
 def tasks_of(config: Config) -> list[Task]:
-    """What can be done by this config: also the backups of jobs without a schedule, when asked for."""
+    """Return all tasks of a config, also backups of jobs without a schedule, which run on request."""
     return sorted(_tasks(config, socket.gethostname()), key=lambda task: task.order)
 
 
 def restores_task() -> Task:
-    """Open restores: looked at every five minutes."""
+    """Return the task that looks for open restores every five minutes."""
     return Task(TaskKind.RESTORES, RESTORES, None, Timing(parse_schedule("every 5m", "UTC")))
 
 
 def renewal_tasks(config: Config) -> list[Task]:
-    """The certificate, if the config says how it is renewed: looked at every five minutes."""
+    """Return the task that looks at the certificate every five minutes, if renewal is configured."""
     if config.identity is None or config.identity.renew is None:
         return []
     name = "certificate's renewal"
@@ -161,7 +162,7 @@ def renewal_tasks(config: Config) -> list[Task]:
 
 
 def backup_task(job: JobSettings, host: str, number: int = 0) -> Task:
-    """The backups of a job."""
+    """Return the task for the backups of a job."""
     timing = Timing(
         job.when,
         timedelta(seconds=job.jitter),

@@ -1,11 +1,11 @@
-"""Decides when a task is due: schedule, jitter, missed times, retries, runs that were cut off; pure.
+"""Decides when a task is due: schedule, jitter, missed times, retries, interrupted runs; pure.
 
-A time of the schedule is done by the first attempt that begins after it. One that fails is tried again as
-`retry` says, until the next time. One that was cut off (the process ended, a stop) goes on at once, but not
-for ever: what ends the process each time counts as a failure. Of times that were missed one is made up for.
-All this is left to the next time if that is near: so there are never two runs after a machine wakes up.
+A time of the schedule is done by the first attempt that begins after it. A failed one is tried again as
+`retry` says, until the next time. An interrupted one (the process ended, a stop) is run again at once, but
+after several such ends it counts as failed. Of missed times one is caught up. All this is left to the next
+time if that is near: so there are never two runs after a machine wakes up.
 
-Whatever began, or ended, in the future (the clock was ahead then, or is behind now) says nothing.
+A start or end in the future (the clock was ahead then, or is behind now) is ignored.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _GOES_ON = {TaskState.INTERRUPTED, TaskState.WAITING}
 
 
 class Timing(Struct, frozen=True):
-    """The times of a task as configured; without a schedule it is done when somebody asks for it.
+    """The times of a task as configured; without a schedule it runs on request.
 
     `seed` makes its delays differ from those of other servers.
     """
@@ -50,7 +50,7 @@ class LastRun(Struct, frozen=True):
 
 
 def due_at(timing: Timing, row: TaskRow, last: LastRun | None, now: datetime) -> datetime | None:
-    """The time at which the task is due, in UTC; it may be past. None: when somebody asks for it."""
+    """Return the time at which the task is due, in UTC, which may be past; None if only on request."""
     by_hand = _was_run_since(row, last)
     goes_on = row.state in _GOES_ON and not by_hand
     retry = None if by_hand else retry_at(timing, row, now)
@@ -109,14 +109,14 @@ def _was_run_since(row: TaskRow, last: LastRun | None) -> bool:
 
 
 def failed_at(row: TaskRow, last: LastRun | None) -> datetime | None:
-    """When the newest attempt ended, if it failed and nobody ran it by hand since."""
+    """Return when the newest attempt ended, if it failed and no run was made by hand since."""
     return row.ended_at if row.state is TaskState.FAILED and not _was_run_since(row, last) else None
 
 
 def retry_at(timing: Timing, row: TaskRow, now: datetime) -> datetime | None:
-    """When an attempt that failed is tried again; None once that was done as often as configured.
+    """Return when a failed attempt is tried again; None once that was done as often as configured.
 
-    One that was missed is skipped, where missed times are.
+    A missed retry is skipped if missed times are.
     """
     if row.state is not TaskState.FAILED or row.ended_at is None:
         return None
@@ -127,7 +127,7 @@ def retry_at(timing: Timing, row: TaskRow, now: datetime) -> datetime | None:
 
 
 def begun(timing: Timing, row: TaskRow, last: LastRun | None, now: datetime) -> TaskRow:
-    """The task as an attempt begins; at a new time of its schedule it counts from 0 again."""
+    """Return the task's row at the start of an attempt; at a new scheduled time its counts start from 0."""
     since, schedule = _since(row, last, now), timing.schedule
     if schedule is None:
         is_new = row.state is not TaskState.FAILED
@@ -141,14 +141,14 @@ def begun(timing: Timing, row: TaskRow, last: LastRun | None, now: datetime) -> 
 
 
 def ended(row: TaskRow, state: TaskState, now: datetime) -> TaskRow:
-    """The task as its attempt ends."""
+    """Return the task's row at the end of an attempt."""
     failures = 0 if state is TaskState.DONE else row.failures + (state is TaskState.FAILED)
     cuts = row.cuts if state in _GOES_ON else 0
     return replace(row, state=state, ended_at=now, failures=failures, cuts=cuts)
 
 
 def found_at_start(row: TaskRow, last: LastRun | None, now: datetime) -> TaskRow:
-    """The task as a new process finds it: nobody works on it any more."""
+    """Return the task's row for a new process: an attempt that was running is over."""
     if row.state is not TaskState.RUNNING or row.began_at is None:
         return row
     outcome = last.outcome if last is not None and last.started_at >= row.began_at else None

@@ -1,4 +1,4 @@
-"""The channels of a config: made of its settings, and chosen for a message."""
+"""The channels of a config: made from its settings, and selected for a message."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from backup.notify.decide import QuietHours
 
 
 def make_channels(config: Config, environ: Mapping[str, str]) -> dict[str, Channel]:
-    """All channels, by name; nothing is read or connected yet. `environ` tells where credentials are."""
+    """Make all channels, by name; nothing is read or connected yet. `environ` says where credentials are."""
     return {channel.name: make_channel(channel, environ) for channel in config.notify.channel}
 
 
@@ -64,15 +64,15 @@ def _mail(channel: ChannelSettings, environ: Mapping[str, str]) -> Channel:
 def chosen_channels(
     config: Config, kind: MessageKind, job: JobName | None, environ: Mapping[str, str]
 ) -> list[Channel]:
-    """The channels that are told of this."""
+    """Return the channels that get such a message."""
     return [make_channel(settings, environ) for settings in chosen(config, kind, job)]
 
 
 def chosen(config: Config, kind: MessageKind, job: JobName | None) -> Iterator[ChannelSettings]:
-    """The channels that are told of this: those that the job names, else those of all jobs.
+    """Yield the settings of the channels that get such a message: the job's channels, else those of all jobs.
 
-    What is not of a job of the config goes to the channels of all jobs. Pings get only the ends of runs, and
-    nobody else does.
+    A message about no job of the config goes to the channels of all jobs. Ping channels get only the ends of
+    runs, which no other channel gets.
     """
     named = next((settings.notify for settings in config.jobs if settings.name == job), None)
     for channel in config.notify.channel:
@@ -83,11 +83,11 @@ def chosen(config: Config, kind: MessageKind, job: JobName | None) -> Iterator[C
 
 
 def zone_of(config: Config) -> ZoneInfo:
-    """The time zone in which messages are dated, and in which a day begins."""
+    """Return the time zone of dates in messages, and of the beginning of a day."""
     return ZoneInfo(config.notify.timezone or local_zone())
 
 
 def quiet_hours(config: Config, channel: ChannelSettings) -> QuietHours | None:
-    """The hours in which a channel keeps quiet: its own, else those of all."""
+    """Return a channel's quiet hours: its own, else those of all."""
     text = channel.quiet_hours or config.notify.quiet_hours
     return None if text is None or channel.kind == "ping" else QuietHours.parse(text, zone_of(config))

@@ -1,8 +1,8 @@
-"""Telling without rows: where the inventory cannot be written, a message goes out at once.
+"""Sends a message at once, without a row, if the inventory cannot be written.
 
-A full disk, or one that became read-only, is what an admin must hear of, and then no message can be recorded.
-What was told on which day is noted in the runtime directory, which is in memory on most systems; where there
-is none either, each failure is told.
+An admin must hear of a full or read-only disk, on which no message can be recorded. What was sent on which
+day is noted in the runtime directory, which is in memory on most systems; if there is none either, each
+failure is sent.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _log = logging.getLogger(__name__)
 
 
 def send_directly(config: Config, clock: Clock, why: NightvaultError, run: Run | None) -> bool:
-    """Tell that a run failed, or that nothing can be recorded, unless that was told today.
+    """Send that a run failed, or that nothing can be recorded, unless that was sent today.
 
-    False if there is somebody to tell, and no channel took it.
+    False if there are channels, and none of them took it.
     """
     if not config.notify.channel:
         return True

@@ -1,4 +1,4 @@
-"""Messages made of runs and concerns, as rows: what is said of them, and to which channels it goes."""
+"""Makes messages, as rows, from runs and concerns, and selects their channels."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Maker(Struct, frozen=True):
     now: datetime
 
     def of_runs(self, tx: Transaction, unrecorded: Run | None) -> None:
-        """Look at each run that has ended since the last time, and mark it."""
+        """Make messages of each run that ended since the last call, and mark it as seen."""
         seen: list[Run] = []
         for run in runs.unnoticed(tx):
             self._of_run(tx, run)
@@ -77,7 +77,7 @@ class Maker(Struct, frozen=True):
         self._add(tx, MessageKind.WARNING, key, replace(letter, title=title, advice=advice), run, at.vault)
 
     def of_concerns(self, tx: Transaction, status: Status, wanted: frozenset[Topic]) -> None:
-        """Make messages of concerns of these topics, and end the states of which there is none any more."""
+        """Make messages of concerns of these topics, and end told states whose concern is gone."""
         told = messages.told_states(tx)
         there: dict[str, Concern] = {}
         for concern in status.concerns:  # the critical first
@@ -111,7 +111,7 @@ class Maker(Struct, frozen=True):
         return vault is None or any(settings.name == vault for settings in self.config.vaults)
 
     def letter_context(self, tx: Transaction, run: Run) -> LetterContext:
-        """What a letter about the run says besides it."""
+        """Return what a letter about the run says besides the run itself."""
         settings = next((job for job in self.config.jobs if job.name == run.job), None)
         dates = queries.snapshot_dates(tx, self.now).get(run.job) if run.job else None
         made = snapshots.of_run(tx, run.number) if run.kind is RunKind.BACKUP else None
@@ -166,7 +166,7 @@ class Maker(Struct, frozen=True):
 
 
 def exit_code_of(run: Run) -> int | None:
-    """The exit code that a run ended with; None for one that neither succeeded nor failed."""
+    """Return a run's exit code; None for one that neither succeeded nor failed."""
     if run.outcome is Outcome.FAILED:
         code = run.report.get("exit_code")
         return code if isinstance(code, int) and 0 < code <= 255 else int(ExitCode.FAILED)

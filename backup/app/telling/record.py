@@ -1,8 +1,8 @@
 """Messages recorded as rows: made of runs that ended, and of concerns.
 
-Messages are made in one transaction with the mark that their run was looked at; whoever comes next (the
-daemon, a command, a timer's `status --notify`) finishes what a dead process left. Where the inventory cannot
-be written, a message is sent without a row (`fallback.py`). `send.py` sends what was made.
+Messages are made in the transaction that marks their run as seen; the next process (the daemon, a command, a
+timer's `status --notify`) finishes what a dead one left. Where the inventory cannot be written, a message is
+sent without a row (`fallback.py`). `send.py` sends what was made.
 
 Every backup comes here, so what makes messages is imported only where the config has channels.
 """
@@ -50,9 +50,9 @@ def messages_after(
     job: JobName | None = None,
     vault: VaultName | None = None,
 ) -> Iterator[None]:
-    """Make messages of whatever the body's runs came to; with `kind` also of an error that left no run.
+    """A context manager that makes messages of the body's runs; with `kind` also of an error without a run.
 
-    What fails in that is logged: nothing fails because nobody could be told of it.
+    Errors of that are only logged: no run fails because a message could not be made.
     """
     began = clock.now()
     failed: NightvaultError | None = None
@@ -84,7 +84,7 @@ def unrecorded_run(
     began: datetime,
     now: datetime,
 ) -> Run:
-    """A run that failed, as it would be recorded; it has no number. `about` names its vault or drill."""
+    """Return a failed run as it would be recorded, without a number. `about` names its vault or drill."""
     return Run(0, kind, job, Outcome.FAILED, began, now, None, {**about, **failure_report(error)})
 
 
@@ -97,7 +97,7 @@ def make_messages(
     only_overdue: bool = False,
     patience: float | None = None,
 ) -> bool:
-    """Make messages of runs that ended, of `unrecorded` if no run tells of it, and of what will fail.
+    """Make messages of runs that ended, of `unrecorded` if no row describes it, and of concerns.
 
     With `status` also of what is overdue in it, or only of that and of what cannot be found out. `patience`:
     for how many seconds to wait while another process writes, None: as long as the inventory does. Errors are

@@ -1,4 +1,4 @@
-"""Messages on their way by a config: sent by its channels, and as `notify` shows them."""
+"""Sends waiting messages by the config's channels, and prepares them for `notify`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from backup.protocols import Clock
 def deliver_messages(
     config: Config, clock: Clock, *, stop: Callable[[], bool] = lambda: False, only_due: bool = True
 ) -> Flushed:
-    """Send what waits. Errors of the inventory are raised, those of channels are recorded and logged."""
+    """Send waiting messages. Errors of the inventory are raised, those of channels recorded and logged."""
     with closing(opened(config)) as inventory:
         channels = make_channels(config, os.environ)
 
@@ -40,7 +40,10 @@ def deliver_messages(
 
 
 def note_of(inventory_id: bytes, message: Message) -> Note:
-    """A message as channels send it. Its id and its run's are made of the inventory's, and never change."""
+    """Return a message in the form that channels send.
+
+    Its ids are derived from the inventory's, and never change.
+    """
     details = {key: value for key, value in message.document.items() if key != "letter"}
     code = details.pop("exit_code", None)
     return Note(
@@ -55,7 +58,10 @@ def note_of(inventory_id: bytes, message: Message) -> Note:
 
 
 def report_of(config: Config, clock: Clock, number: int | None) -> tuple[Run, Letter]:
-    """A run and the letter about it; without a number of the newest run that is not silent. `UsageError`."""
+    """Return a run and the letter about it; without a number the newest run that is not silent.
+
+    `UsageError`.
+    """
     with closing(opened(config)) as inventory, inventory.reading() as tx:
         wanted = runs.find_run(tx, number) if number is not None else None
         if number is None:
