@@ -1,10 +1,10 @@
-"""Changes of what was saved before, without a backup: they are true once their catalog is stored.
+"""Changes what was saved before, without a backup; a change is committed once its catalog is stored.
 
     with amending(keys, context, sending) as amender:      # the lock; finishes what a dead process left
         amender.amend(RunKind.FORGET, job, amendment, report)
 
-What will change is written down with the run, then the catalog is stored, then one transaction applies it.
-A run that died in between is finished by the next one, as a backup is (`recovery.py`).
+The change is recorded with the run, then the catalog is stored, then one transaction applies it. A run that
+died in between is finished by the next one, as a backup is (`recovery.py`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ KeepLine = Callable[[str], Sequence[str]]
 
 
 class Amended(Struct, frozen=True):
-    """A change of one job that is true now: the run that recorded it, its report, the new recovery line."""
+    """A committed change of one job: the run that recorded it, its report, the new recovery line."""
 
     job: JobName
     vault: VaultName
@@ -53,10 +53,10 @@ def amending(
     only_plan: bool = False,
     keep_line: KeepLine | None = None,
 ) -> Iterator[Amender]:
-    """A context manager of what amends jobs of the context's vault, under the lock that backups take.
+    """A context manager that yields an amender of the context's vault, under the lock of backups.
 
-    `keep_line` is given each new recovery line. A rebuilt inventory leaves its mark in
-    the vault, but not for a plan. `LockedError` if a backup runs. What a dead process left in the vault is
+    `keep_line` is called with each new recovery line. A rebuilt inventory leaves its heir's mark in the
+    vault, but not for a plan. `LockedError` if a backup runs. What a dead process left in the vault is
     finished first.
     """
     with context.inventory.locked("backup"):
@@ -77,7 +77,7 @@ def amending(
 
 
 class Amender:
-    """Amends one job after the other; each is true by itself."""
+    """Amends one job after the other; each change is committed by itself."""
 
     def __init__(
         self,

@@ -43,7 +43,7 @@ _BEFORE_CHUNKS, _AFTER_CHUNKS = slice(_CHUNKS), slice(_CHUNKS + 1, None)
 class Chain(Struct, frozen=True):
     """The stored catalogs that a rebuild of a job needs: the newest full one and the deltas after it.
 
-    `newest_delta` may be one that the vault has lost: its successor must not seem to follow another.
+    `newest_delta` may be one that the vault has lost, as the next delta must still name it as its parent.
     `is_broken`: a catalog that belongs to `links` is lost or damaged. `is_new`: the job has no catalog and no
     snapshot yet, so that what its first run changes is everything.
     """
@@ -55,7 +55,7 @@ class Chain(Struct, frozen=True):
 
     @property
     def parent(self) -> tuple[PackId, bytes] | None:
-        """Pack id and header hash of the delta that the next one follows.
+        """Pack id and header hash of the delta that the next delta follows.
 
         An inventory that was rebuilt from a full catalog alone knows it by that one's header.
         """
@@ -70,7 +70,7 @@ class Chain(Struct, frozen=True):
         return (PackId(place.parent_pack_id), place.parent_header_hash) if place else None
 
     def record(self) -> records.ChainRecord:
-        """The chain as a catalog carries it."""
+        """The chain as a record of a catalog."""
         links = [_link(archive) for archive in self.links]
         sizes = [archive.size for archive in self.links]
         return records.ChainRecord(links, sizes, [archive.version for archive in self.links])
@@ -83,7 +83,7 @@ def _link(archive: Archive) -> tuple[int, int, bytes, bytes, str]:
 
 
 def read_chain(tx: Transaction, job: int, inventory: Inventory) -> Chain:
-    """Read a job's present chain."""
+    """Read a job's present chain from the inventory."""
     stored = [archive for archive, _ in archives.stored_catalogs(tx, job, inventory.id)]
     spoiled = [archive for archive, _ in archives.spoiled_catalogs(tx, job, inventory.id)]
     deltas = [archive for archive in stored if archive.label.generation is Generation.DELTA]
@@ -97,7 +97,7 @@ def read_chain(tx: Transaction, job: int, inventory: Inventory) -> Chain:
 
 
 def recovery_line(chain: Chain, job: JobRow, vault: VaultName) -> str:
-    """The line that finds this state without the inventory; empty before the job's first catalog."""
+    """Return the line that finds this state without the inventory; empty before the first catalog."""
     delta = chain.newest_delta
     if delta is None or delta.archive_id is None:
         return ""
@@ -116,9 +116,9 @@ def recovery_line(chain: Chain, job: JobRow, vault: VaultName) -> str:
 
 
 def names_after(tx: Transaction, job: int, inventory: Inventory, run: int, used: Iterable[int]) -> set[int]:
-    """The archives that a run's delta names: its own and those `used`, unless the job's catalogs name them.
+    """Return the archives that a run's delta names: its own and those `used`, without those named before.
 
-    In place of those that are lost, those that hold the same chunks.
+    Lost archives are replaced by those that hold the same chunks.
     """
     own = (archive.number for archive in archives.list_archives(tx, inventory.id, run=run))
     named = archives.named_archives(tx, job)
@@ -129,7 +129,7 @@ def names_after(tx: Transaction, job: int, inventory: Inventory, run: int, used:
 def position_after(
     chain: Chain, job: JobRow, number: int, generation: Generation, names: Iterable[int]
 ) -> CatalogPosition:
-    """The position of a new catalog in the chain."""
+    """Return the position of a new catalog in the chain."""
     parent = chain.parent[0] if chain.parent else None
     return CatalogPosition(job.number, number, generation, parent, sorted(names))
 
@@ -177,7 +177,7 @@ def with_secrets(
     secret: ChunkSecret,
     recipients: Sequence[Recipient],
 ) -> Iterator[Record | tuple[Any, ...]]:
-    """A job's first delta as a full catalog: its records, with the server's keys after the Start."""
+    """Return the records of a job's first delta as a full catalog, with the server's keys after the Start."""
     rest = iter(stream)
     yield next(rest)
     yield secrets_record(signer, secret, recipients)
@@ -185,12 +185,12 @@ def with_secrets(
 
 
 def secrets_record(signer: Signer, secret: ChunkSecret, recipients: Sequence[Recipient]) -> Record:
-    """The server's keys, as a full catalog carries them."""
+    """Return the record of the server's keys in a full catalog."""
     return records.Secrets(signer.seed, secret.secret, [recipient.public for recipient in recipients])
 
 
 def entry_records(staged: Sequence[Sequence[Any]], snapshot: int) -> Iterator[tuple[Any, ...]]:
-    """Staged entries (columns of `StagedEntry`) as a snapshot's records."""
+    """Return staged entries (columns of `StagedEntry`) as a snapshot's records."""
     chunks = [chunk_list or b"" for chunk_list in staged[_CHUNKS]]
     kinds, added_in, removed_in = (
         repeat(constant, len(chunks)) for constant in (records.ENTRY, snapshot, None)
@@ -233,7 +233,7 @@ def amending_records(
     host: str,
     program: str,
 ) -> Iterator[Record]:
-    """A delta without a snapshot: a change of what was saved before."""
+    """Return the records of a delta without a snapshot: a change of what was saved before."""
     yield start_record(inventory, job, position.number, position.generation, chain, host, program)
     yield from archive_records(tx, inventory, position.names)
     yield from amendment
@@ -241,7 +241,7 @@ def amending_records(
 
 
 def marks_of(tx: Transaction, job: int, every: Sequence[Snapshot], names: Collection[int]) -> list[Record]:
-    """The marks of snapshots and archives, and what checks have read, as a full catalog carries them."""
+    """Return the marks of snapshots and archives, and what checks have read, as records of a full catalog."""
     found: list[Record] = [*amendments.forgotten_of(every)]
     found += [marks for snapshot in every if (marks := amendments.marks_of(snapshot)) is not None]
     from backup.inventory.content.shrunk import shrunk_records  # full catalogs are rare
@@ -264,7 +264,7 @@ def full_records(
     host: str,
     program: str,
 ) -> Iterator[Record | tuple[Any, ...]]:
-    """Everything the job needs as of the newest delta: all snapshots with their marks, entries, archives."""
+    """Return all records of a job as of the newest delta: snapshots with their marks, entries, archives."""
     yield start_record(inventory, job, position.number, position.generation, chain, host, program)
     yield secrets_record(signer, secret, recipients)
     yield from archive_records(tx, inventory, position.names)
@@ -288,7 +288,7 @@ def start_record(
     host: str,
     program: str,
 ) -> records.Start:
-    """The first record of a catalog that follows the chain."""
+    """Return the first record of a catalog that follows the chain."""
     parent = chain.newest_delta.label.number if chain.newest_delta else 0
     return records.Start(
         records.FORMAT,
@@ -320,7 +320,7 @@ def archive_records(
     names: Sequence[int],
     contents: Mapping[int, PackContents] | None = None,
 ) -> Iterator[Record]:
-    """Archives with what lies in them, and before them their domains and vaults.
+    """Return the records of archives and their content, after those of their domains and vaults.
 
     `contents` are those that need not be read from the inventory, by the archive's number.
     """

@@ -1,4 +1,4 @@
-"""The commit: the delta catalog is uploaded last, and with it the snapshot becomes true."""
+"""The commit of a backup: its delta catalog is uploaded last, then the snapshot exists."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Committer:
     def commit(self, used: Iterable[int], tally: Tally) -> BackupReport:
         """Store the delta catalog, commit, and store a full catalog if due (a failure leaves it due).
 
-        Until the full one is stored, the run's record says that it is missing: nobody may be left to say it
-        after a cut.
+        Until the full one is stored, the run's record says that it is missing, as the process may be killed
+        before.
         """
         self._count(tally)
         tally.limit()
@@ -216,14 +216,14 @@ def _is_as_full(sources: Sequence[bytes], counts: Sequence[Count], before: Usual
 
 
 def outcome_of(problems: Iterable[Problem]) -> Outcome:
-    """PARTIAL as soon as one entry could not be saved, else DONE."""
+    """Return PARTIAL if any entry could not be saved, else DONE."""
     return Outcome.DONE if all(problem.is_warning for problem in problems) else Outcome.PARTIAL
 
 
 def make_true(
     tx: Transaction, run: int, job: JobRow, record: SnapshotRecord, marks: Sequence[Record] = ()
 ) -> None:
-    """Apply what the run staged, record its snapshot and the marks of that; only once, in one transaction."""
+    """Apply the staged changes, record the snapshot and its marks: once, in one transaction."""
     entries.apply_staged(tx, run, record.number)
     snapshots.record_snapshot(tx, _snapshot(record, job, run))
     amendments.apply(tx, job.number, marks)

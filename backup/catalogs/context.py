@@ -1,4 +1,4 @@
-"""Inputs of a backup run: the job, the keys that seal, and the context (inventory, vault, clock, …)."""
+"""Inputs of a run that stores catalogs: job, keys that seal, and context (inventory, vault, clock, …)."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ class BackupJob(Struct, frozen=True):
 
     @property
     def sending(self) -> Sending:
-        """How its packs are sent."""
+        """How the packs of the run are sent."""
         return Sending(self.part_size, self.most_parts_at_once, self.parts_are_fixed, self.level)
 
 
 class Keys(Struct, frozen=True):
-    """The keys that a server needs to seal: never one that opens.
+    """The keys that a server needs to seal packs; none of them opens one.
 
     `enrolments` are the slots of a catalog's header. `vouching` are the enrolment keys of its recipients, as
     far as they are known here; `signature` is one of theirs for this inventory, empty if there is none.
@@ -85,10 +85,10 @@ class Keys(Struct, frozen=True):
 
 
 class BackupContext(Struct, frozen=True):
-    """Everything a run needs besides its job; `stamps` is the file systems' clock, in ns.
+    """The context of a run, besides its job; `stamps` is the clock of the file systems, in ns.
 
-    After `most_deltas` of a job, if it is set, a full catalog is due earlier than usual. `begun` is called
-    with the number of a run as soon as that is recorded.
+    `most_deltas`, if set, is the number of deltas after which a full catalog is due. `begun` is called with
+    the number of a run once it is recorded.
     """
 
     inventory: Inventory
@@ -106,7 +106,7 @@ class BackupContext(Struct, frozen=True):
 
 
 class OpenRun(Struct, frozen=True, kw_only=True):
-    """A run in progress that stores catalogs. `domain` is the dedup domain's number.
+    """A run in progress that stores catalogs. `domain` is the number of its dedup domain.
 
     `level` is that of the compression, as `FrameCodec` takes it.
     """
@@ -128,7 +128,7 @@ class OpenBackup(OpenRun, frozen=True, kw_only=True):
 
 
 def require_a_source(job: BackupJob) -> None:
-    """`NoSourceError` if no source exists; call it after `before`, which may mount them."""
+    """`NoSourceError` if no source exists; call it after the hook `before`, which may mount them."""
     if job.sources and not job.streams and not any_is_there(job.sources):
         raise NoSourceError(
             f"not one of the sources of job {job.name} is there: {os.fsdecode(b', '.join(job.sources))}",

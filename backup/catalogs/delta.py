@@ -1,8 +1,8 @@
 """A backup's delta catalog, written while the run goes on.
 
-Entries go into it as they are staged, archives as they are stored. It is begun in the spool with the first of
-them, and nothing refers to it before `finish`: whatever ends the run until then deletes it, or the next run's
-sweep does. What it follows cannot change meanwhile: every writer of catalogs holds the lock of backups.
+Entries go into it as they are staged, archives as they are stored. The file is begun in the spool with the
+first of them, and nothing refers to it before `finish`. If the run ends before, it is deleted, at the latest
+by the next run. Its parent cannot change meanwhile, as every writer of catalogs holds the lock of backups.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _Begun(Struct, frozen=True):
 class Delta:
     """The delta catalog of one backup; `close` it at the end, whatever happened.
 
-    For one thread at a time: the writer's while the run goes on, then the run's own.
+    For one thread at a time: the writer thread during the run, then the run's own.
     """
 
     def __init__(self, at: OpenRun) -> None:
@@ -62,11 +62,11 @@ class Delta:
         writer.add(catalogs.entry_records(added, self._at.run.snapshot_number or 0))
 
     def recorded(self, number: int, contents: catalogs.PackContents) -> None:
-        """Keep what lies in an archive of the run's own until it is stored."""
+        """Remember the content of an archive of this run until it is stored."""
         self._on_their_way[number] = contents
 
     def stored(self, numbers: Sequence[int]) -> None:
-        """Write archives of the run's own, with what lies in them."""
+        """Write archives of this run, with their content."""
         if not numbers:
             return
         writer, contents = self._open().writer, self._on_their_way
@@ -79,7 +79,7 @@ class Delta:
     def finish(
         self, snapshot: SnapshotRecord, used: Iterable[int], marks: Sequence[Record]
     ) -> catalogs.WrittenCatalog:
-        """Write the rest; `used` are the archives that its entries need besides the run's own."""
+        """Write the last records; `used` are the archives that its entries need besides the run's own."""
         at, inventory = self._at, self._at.context.inventory
         begun = self._open()
         with inventory.reading() as tx:

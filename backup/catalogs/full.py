@@ -1,7 +1,7 @@
 """The rules for when a full catalog is due, and the messages of a run that could not store it.
 
-A full catalog is what a rebuild begins with. Where none is stored that the present recovery keys open and
-trust, the vault alone gives nothing back, or an older state: a run that leaves it so is partial.
+A rebuild begins with a full catalog. If none is stored that the present recovery keys open and trust, a
+rebuild gives nothing, or an older state: a run that leaves it so is partial.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class Due(StrEnum):
 
     @property
     def is_pressing(self) -> bool:
-        """Whether vault and present keys alone do not give the newest state back until it is stored."""
+        """Whether a rebuild could not give the newest state back until a full catalog is stored."""
         return self is not Due.SIZE
 
 
 def full_due(chain: Chain, keys: Keys, most_deltas: int | None = None) -> Due | None:
     """The most serious reason why a full catalog is due; None if it is not.
 
-    By size: when deltas outgrow half of the last, or after `most_deltas` (100).
+    The limit of size: deltas of more than half of the last full catalog, or `most_deltas` (100) of them.
     """
     full = next((link for link in chain.links if link.label.generation is Generation.FULL), None)
     if full is None:
@@ -72,13 +72,13 @@ def _changed(full: Archive, keys: Keys) -> Due | None:
 
 
 def without_full(report: BackupReport, due: Due, why: str) -> BackupReport:
-    """The report of a run that could not store the full catalog that was due."""
+    """Return the report of a run that could not store a due full catalog."""
     outcome = Outcome.PARTIAL if due.is_pressing else report.outcome
     return replace(report, outcome=outcome, warnings=(*report.warnings, lacks_full(report.job, due, why)))
 
 
 def lacks_full(job: JobName, due: Due, why: str) -> str:
-    """A sentence on the consequences, and on what comes next."""
+    """Return a sentence on the consequences, and on what comes next."""
     if not due.is_pressing:
         return f"the full catalog of job {job} could not be stored and is due next time: {why}"
     means = {

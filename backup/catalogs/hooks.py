@@ -1,8 +1,7 @@
 """The user's commands around a backup: before, after, on_failure, finally.
 
-All run under the backup lock, one after the other, each in a process group of its own that is ended with all
-its children when its time is up or the run is asked to stop. The commands after a run always finish, stop or
-not: they clean up.
+All run under the backup lock, one after the other, each in a process group of its own, which is ended after
+its timeout or when the run is asked to stop. Commands after a run are not ended by a stop, as they clean up.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ class Watched:
 
     @property
     def returncode(self) -> int | None:
-        """Its exit code, or the number of the signal that ended it, negative; None while it runs."""
+        """The exit code, or the negative number of the signal that ended it; None while it runs."""
         return self._process.returncode
 
     @property
@@ -71,7 +70,7 @@ class Watched:
     def wait(self, deadline: float, stop: Callable[[], bool] | None) -> None:
         """Wait until it ends. `TimeoutError`, `InterruptedError` when it had to be ended.
 
-        A child that it leaves behind may go on, and what that writes is not waited for.
+        A child process left behind may go on; its output is not waited for.
         """
         try:
             self._follow(deadline, stop)
@@ -132,7 +131,7 @@ _PASSED_ON = frozenset({"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LAN
 
 
 class Hook(StrEnum):
-    """The moment at which commands run: `before` anything is read, `after` a snapshot was made, and so on."""
+    """The moments at which commands run: `before` anything is read, `after` a snapshot, and so on."""
 
     BEFORE = "before"
     AFTER = "after"
@@ -143,7 +142,7 @@ class Hook(StrEnum):
 class Command(Struct, frozen=True):
     """A program with its arguments, found on PATH if it has no slash, and its timeout in seconds.
 
-    `grace`: the seconds between SIGTERM and SIGKILL, where it must be ended.
+    `grace`: the seconds between SIGTERM and SIGKILL, if it must be ended.
     """
 
     words: tuple[str, ...]
@@ -159,7 +158,7 @@ class Hooks(Struct, frozen=True):
 
 
 def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
-    """The part of our environment that a hook gets: paths and locale, no keys, no secrets."""
+    """Return the part of our environment that a hook gets: paths and locale, no keys, no secrets."""
     return {name: value for name, value in environ.items() if name in _PASSED_ON or name.startswith("LC_")}
 
 
@@ -173,7 +172,7 @@ class HookRun:
         self._variables = {"OUTCOME": "", "RUN": "", "SNAPSHOT": "", "ERROR": ""}
 
     def begun(self, run: int) -> None:
-        """Note the run's number."""
+        """Remember the run's number."""
         self._variables["RUN"] = str(run)
 
     def before(self) -> None:

@@ -1,4 +1,4 @@
-"""Messages about keys: recipients that have not enrolled the signer, older packs that need other keys."""
+"""Warnings about keys: recipients that have not enrolled the signer, older packs that need other keys."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from backup.model import JobName
 
 
 def unenrolled(keys: Keys) -> Iterator[str]:
-    """A sentence for each recipient whose recovery key has not enrolled the signer."""
+    """Yield a sentence for each recipient whose recovery key has not enrolled the signer."""
     vouching = {recipient for recipient, _ in keys.enrolments}
     for recipient in keys.recipients:
         if recipient.id not in vouching:
@@ -28,9 +28,10 @@ def unenrolled(keys: Keys) -> Iterator[str]:
 
 
 class OlderData(Struct, frozen=True):
-    """Data of a job in packs that not all of its present recipients can open.
+    """Data of a job in packs that at least one of its present recipients cannot open.
 
-    `needed`: the part that the newest snapshot needs; `is_told`: the run before found that it is nothing.
+    `needed`: the part that the newest snapshot needs; `is_told`: an earlier run already reported that it
+    needs none.
     """
 
     domains: Sequence[OlderPacks]
@@ -60,7 +61,7 @@ class OlderData(Struct, frozen=True):
         }
 
     def tell(self, job: JobName) -> Iterator[str]:
-        """A sentence, while the newest snapshot needs these packs, and once when it does no more."""
+        """Yield a sentence while the newest snapshot needs these packs, and once when it no longer does."""
         count = "1 older pack" if self.packs == 1 else f"{self.packs:,} older packs"
         whom = ", or ".join(
             " or ".join(sorted(recipient.hex() for recipient in domain.recipients)) for domain in self.domains
@@ -80,10 +81,10 @@ class OlderData(Struct, frozen=True):
 
 
 def older_data(tx: Transaction, row: JobRow, keys: Keys, *, run: int) -> OlderData | None:
-    """The data of a job in packs that one of the present recipients cannot open; None if there is none.
+    """Return a job's data in packs that one of the present recipients cannot open; None if there is none.
 
-    The files of the newest snapshot in them are looked up until there are none: no later run adds any. `run`
-    is the one that asks.
+    The newest snapshot's files in them are counted by each run until there are none, as no later run adds
+    any. `run` is the present run.
     """
     found = older_packs(tx, {recipient.id for recipient in keys.recipients}, job=row.number)
     if not found:

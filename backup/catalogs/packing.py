@@ -1,8 +1,8 @@
-"""Writes frames into packs in the spool, tree-hashes them on the way, and proves them before they leave.
+"""Writes frames into packs in the spool, computes their tree hashes, and verifies them before they are sent.
 
     spool.open_pack(kind, catalog) -> OpenPack; pack.append(frame, chunks) ...; pack.finish() -> Pack
 
-What is written is read back and opened again: a pack leaves here only if every chunk came out as it went in.
+What is written is read back and opened again: a pack is sent only if every chunk is as it was.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ _MOST_BEHIND = 1  # frame that is written and not yet hashed, beside the one tha
 class Spool(Struct, frozen=True):
     """The directory where packs are written, for one inventory, signer and set of recipients.
 
-    `is_read_again`: whether packs are read once more to be sent, so that they stay in the page cache;
-    `part_size`: of the parts that they are sent in, if the vault wants a SHA-256 of each.
+    `is_read_again`: packs stay in the page cache, as they are read again for sending; `part_size`: the size
+    of their parts, if the vault wants a SHA-256 of each.
     """
 
     directory: str
@@ -74,7 +74,7 @@ class Spool(Struct, frozen=True):
     part_size: int | None = None
 
     def open_pack(self, kind: PackKind, catalog: CatalogFields | None = None) -> OpenPack:
-        """A new, empty pack under fresh random keys."""
+        """Make a new, empty pack under fresh random keys."""
         pack_id = PackId(os.urandom(16))
         fields = HeaderFields(kind, pack_id, self.inventory_id, self.signer.public, catalog)
         pack_key = os.urandom(32)
@@ -87,7 +87,7 @@ class Spool(Struct, frozen=True):
         return OpenPack(self, path, label, header, keys)
 
     def sweep(self, keep: frozenset[str]) -> None:
-        """Delete packs that were never submitted: all but the file names to `keep`."""
+        """Delete packs that were never submitted: all files but those to `keep`."""
         place = os.path.join(self.directory, _SUFFIX)
         with spool_errors(self.directory, "swept"), held_folder(place) as (folder, _):
             for name in os.listdir(folder):
@@ -128,7 +128,7 @@ class OpenPack:
         return os.path.basename(self.path)
 
     def content(self) -> Content:
-        """The content of a catalog, to be signed at its end."""
+        """The content record of a catalog, to be signed at its end."""
         return Content(self._spool.signer, hashlib.sha256(self._header).digest())
 
     @property
@@ -169,10 +169,10 @@ class OpenPack:
                 raise ProofError(_disproved(self.path, f"a chunk of frame {row.number}"))
 
     def let_go(self, end: int) -> None:
-        """Take note that all before `end` is proven: drop it from the page cache if nobody reads it again.
+        """Record that all before `end` is verified, and drop it from the page cache unless it is read again.
 
-        What is written next then takes pages that were just freed, not new ones, and a sync has less to do.
-        The first call for some bytes has them written to the disk, a later one finds them written.
+        Later writes then reuse the freed pages, and a sync has less to do. The first call for some bytes
+        starts writing them to disk, a later one drops them.
         """
         if not self._spool.is_read_again and end - self._being_written >= _STEP:
             forget(self._file, self._let_go, end - self._let_go)
@@ -204,14 +204,14 @@ class OpenPack:
         return self.settle()
 
     def end(self) -> None:
-        """Write directory and trailer; nothing may be appended after them."""
+        """Write directory and trailer; nothing may be appended after that."""
         end = self.size
         self._write(
             seal_directory(self.keys, self.label.pack_id, self._frames, self._chunks, end_of_frames=end)
         )
 
     def settle(self) -> Pack:
-        """Sync an ended pack and prove its ends; on any thread, while another pack is written."""
+        """Sync an ended pack and verify its header and directory; on any thread, as another is written."""
         chunks = self._chunks
         with spool_errors(self.path, "written"):
             os.fsync(self._file)

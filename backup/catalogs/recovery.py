@@ -1,4 +1,4 @@
-"""Finishes what a dead process left: its uploads, and its commit if its catalog arrives."""
+"""Finishes what a dead process left: its uploads, and its commit once its catalog is stored."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def recover(
     clock: Clock,
     before: int | None = None,
 ) -> None:
-    """Finish or discard all runs of one vault before the caller's own, which is run `before`.
+    """Finish or discard all runs of one vault before the caller's own, whose number is `before`.
 
     The caller holds the backup lock, so no other run is alive. Runs of restores that died are ended, too.
 

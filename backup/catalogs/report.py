@@ -48,7 +48,7 @@ class Tally(Struct):
     by_stream: dict[_Path, int] = field(default_factory=dict)  # bytes of each that this run brought
 
     def see(self, found: os.stat_result) -> None:
-        """Count an entry of the sources; directories do not count as files."""
+        """Count an entry of the sources; directories are not counted as files."""
         self.entries += 1
         kind = found.st_mode & _KIND
         if kind == stat.S_IFREG:
@@ -69,7 +69,7 @@ class Tally(Struct):
         self.streams = self.streams[0] + 1, self.streams[1] + size
 
     def limit(self) -> None:
-        """Hold sizes to what a record holds: holes of sparse files may add up to more."""
+        """Limit sizes to what a record can hold: holes of sparse files may add up to more."""
         self.bytes = min(self.bytes, MOST)
         self.by_source = [(files, min(size, MOST)) for files, size in self.by_source]
 
@@ -116,7 +116,7 @@ class BackupReport(Struct, frozen=True):
 
 
 class SourceCounts:
-    """Files and bytes of each source, counted by directory while a scan goes on."""
+    """Files and bytes of each source, counted by directory during a scan."""
 
     def __init__(self, sources: Sequence[bytes]) -> None:
         self._sources = [resolved(source) for source in sources]
@@ -147,12 +147,12 @@ def _holders(tops: Sequence[bytes], path: bytes) -> list[bytes]:
 
 
 def is_lost(now: Count, before: Count, by: int) -> bool:
-    """Whether a source has lost nearly everything, by its files (0) or its bytes (1); or just everything."""
+    """Whether a source has lost nearly all its files (`by` 0) or bytes (1); of a small one, all its files."""
     if before[0] < LEAST_FILES:
         return now[0] == 0 < before[0]
     return now[by] * _PART < before[by]
 
 
 def is_stream_lost(now: int, before: int) -> bool:
-    """Whether a stream has lost nearly everything, by its bytes; one that holds none is meant to."""
+    """Whether a stream has lost nearly all its bytes; an empty one is taken as intended."""
     return before >= LEAST_STREAM and 0 < now * _PART < before

@@ -16,7 +16,7 @@ _FIRST_TRIES = 4  # about three seconds; later in a run, more attempts are made
 
 
 def open_spool(keys: Keys, sending: Sending, context: BackupContext) -> Spool:
-    """The context's spool, for packs sealed with these keys and sent like this."""
+    """Return the context's spool, for packs sealed with these keys and sent in this way."""
     directory, vault = context.spool, context.vault
     is_taken = isinstance(vault, TakesFiles) and vault.takes_from(directory)
     return Spool(
@@ -31,17 +31,17 @@ def open_spool(keys: Keys, sending: Sending, context: BackupContext) -> Spool:
 
 
 def successors(keys: Keys) -> Successors:
-    """The keys that prove who goes on, and this server's own proof."""
+    """Return the keys that prove a lineage, and this server's own proof."""
     return Successors(keys.vouching, keys.signer.public, keys.signature)
 
 
 def require_ours(
     keys: Keys, context: BackupContext, *, is_backup: bool = False, leaves_marks: bool = True
 ) -> list[OpenStranger]:
-    """Learn before anything is written whether this server may write to the vault, and who else does.
+    """Check that this server may write to the vault, before it does; return unanswered strangers.
 
-    As `succession.require_vault`. Where others are at work that nobody answered to, the run builds only upon
-    what the vault's list shows.
+    See `succession.require_vault`. If there are strangers without an answer, the run builds only on archives
+    that the vault's list shows.
     """
     patience = context.retry_limit.patience(context.clock, context.progress, attempts=_FIRST_TRIES)
     where = context.inventory, context.vault, context.clock, patience
@@ -54,7 +54,7 @@ def require_ours(
 
 
 def open_uploader(sending: Sending, context: BackupContext) -> Uploader:
-    """An uploader into the context's vault."""
+    """Return an uploader into the context's vault."""
     most = sending.most_parts_at_once
     return Uploader(
         inventory=context.inventory,
@@ -69,7 +69,7 @@ def open_uploader(sending: Sending, context: BackupContext) -> Uploader:
 
 
 def require_domain(keys: Keys, context: BackupContext, *, accept: bool = False) -> tuple[int, int]:
-    """The numbers of vault and dedup domain; the user must accept a changed set of recipients."""
+    """Return the numbers of vault and dedup domain. The user must accept a changed set of recipients."""
     ids = b"".join(sorted(recipient.id for recipient in keys.recipients))
     identity = domain_id(context.vault.name, keys.recipients, keys.secret)
     with context.inventory.writing() as tx:
@@ -85,7 +85,7 @@ def require_domain(keys: Keys, context: BackupContext, *, accept: bool = False) 
 
 
 def confirm_unlisted(context: BackupContext) -> None:
-    """Confirm archives that no list of the vault has shown, if there are any."""
+    """Confirm, by a list of the vault, archives that no list has shown yet."""
     with context.inventory.reading() as tx:
         if not archives.count_unconfirmed(tx, context.vault.name):
             return

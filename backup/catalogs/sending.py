@@ -1,4 +1,4 @@
-"""A job's catalogs written into the spool, sent and stored: the delta of a run, and a full one."""
+"""Writes a job's catalogs into the spool and stores them: the delta of a run, and a full one."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class CatalogSender:
     def delta_of_backup(
         self, delta: Delta, snapshot: SnapshotRecord, used: Iterable[int], marks: Sequence[Record] = ()
     ) -> Archive:
-        """Store what a backup changed; `used` are the archives that its entries need, besides its own.
+        """Store the delta of a backup; `used` are the archives that its entries need, besides its own.
 
-        `marks` are of the snapshot.
+        `marks` are those of the snapshot.
         """
         return self._send(delta.finish(snapshot, used, marks))
 
     def delta_of_amendment(self, amendment: Sequence[Record]) -> Archive:
-        """Store a change of what was saved before; a job's first catalog is full, too."""
+        """Store the delta of an amendment; a job's first catalog is full, too."""
         at, inventory = self._at, self._at.context.inventory
         number = self._allot()
         features = CatalogFeature.MARKS if amendments.needs_marks(amendment) else NO_FEATURE
@@ -69,7 +69,7 @@ class CatalogSender:
         return full_due(chain, self._at.keys, self._at.context.most_deltas)
 
     def full(self) -> Archive:
-        """Store everything that the job needs, as of its newest delta."""
+        """Store a full catalog of the job, as of its newest delta."""
         inventory = self._at.context.inventory
         number = self._allot()
         with inventory.reading() as tx:
@@ -97,7 +97,7 @@ class CatalogSender:
         return self._send(written)
 
     def line(self) -> str:
-        """The recovery line of the job's present state."""
+        """Return the recovery line of the job's present state."""
         inventory = self._at.context.inventory
         with inventory.reading() as tx:
             chain = catalogs.read_chain(tx, self._at.row.number, inventory)

@@ -1,7 +1,7 @@
-"""Sources that have lost nearly everything: files and bytes of each are counted, and compared with before.
+"""Finds sources that have lost nearly everything, by their files and bytes compared with earlier snapshots.
 
-Streams are compared by their bytes. A disk that is not there, and a folder that was emptied or replaced by a
-symlink, look like a deletion. What was there before is worth keeping until somebody has looked.
+Streams are compared by their bytes. A missing disk, and a folder that was emptied or replaced by a symlink,
+look like a deletion. The earlier snapshots are kept until a person has accepted the loss.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _A_DIRECTORY: Final = os.stat_result((stat.S_IFDIR, *[0] * 9))
 
 
 def lost_sources(at: OpenBackup, tally: Tally, usual: Sequence[Usual]) -> list[Lost]:
-    """The sources that have lost nearly everything; sees to the counts of what was kept as it was."""
+    """Return the sources that have lost nearly everything; entries kept as they were are counted again."""
     job, counts = at.job, list(tally.by_source)
     found: list[Lost] = []
     with at.context.inventory.reading() as tx:
@@ -52,7 +52,7 @@ def lost_sources(at: OpenBackup, tally: Tally, usual: Sequence[Usual]) -> list[L
 
 
 def lost_streams(at: OpenBackup, tally: Tally, usual: Sequence[Usual]) -> list[Lost]:
-    """The streams of this run that lost nearly everything: a dump of an emptied database ends well, too."""
+    """Return the streams that lost nearly everything: a dump of an emptied database does not fail."""
     found: list[Lost] = []
     with at.context.inventory.reading() as tx:
         for path, now in tally.by_stream.items():
@@ -63,7 +63,7 @@ def lost_streams(at: OpenBackup, tally: Tally, usual: Sequence[Usual]) -> list[L
 
 
 def lost_in(marks: Sequence[Record]) -> tuple[Lost, ...]:
-    """The losses that a snapshot's marks tell of; none where they accept them, too."""
+    """Return the losses in a snapshot's marks; none if the marks accept them, too."""
     shrunk = [record for record in marks if isinstance(record, ShrunkRecord)]
     if any(record.accepted for record in shrunk):
         return ()
@@ -73,7 +73,7 @@ def lost_in(marks: Sequence[Record]) -> tuple[Lost, ...]:
 def told_of(
     outcome: Outcome, job: JobName, snapshot: str, marks: Sequence[Record]
 ) -> tuple[Outcome, Mapping[str, list[str]]]:
-    """Outcome and report of a run whose process died, by the marks of the snapshot that it made."""
+    """Return outcome and report of a dead run, from the marks of its snapshot."""
     lost = lost_in(marks)
     if not lost:
         return outcome, {}
@@ -82,7 +82,7 @@ def told_of(
 
 
 def waits_for_answer(job: JobName, snapshot: str) -> str:
-    """A sentence on the consequences, with the command that ends them."""
+    """Return a sentence on the consequences, with the command that accepts the loss."""
     return (
         f"nothing of job {job} is forgotten, condemned or deleted until somebody says that this is right: "
         f"`nightvault snapshots accept {snapshot[:8]}`"
@@ -90,7 +90,7 @@ def waits_for_answer(job: JobName, snapshot: str) -> str:
 
 
 def with_lost(report: BackupReport, lost: Sequence[Lost]) -> BackupReport:
-    """The report as partial: the snapshot waits for an answer."""
+    """Return the report as partial: the snapshot waits to be accepted."""
     warnings = (*report.warnings, waits_for_answer(report.job, report.snapshot))
     told = [lost_text(loss) for loss in lost]
     return replace(report, outcome=Outcome.PARTIAL, shrunk=told, warnings=warnings)
@@ -118,11 +118,11 @@ class _ShrinkCheck:
         self._held = {source: self._all_held(source, usual) for source in at.job.sources}
 
     def has_shrunk(self, source: bytes, now: Count) -> bool:
-        """Whether it looks so, before it is counted again what the job leaves out by now."""
+        """Whether the counts say so, before files that the job now excludes are left out."""
         return any(is_lost(now, held.count, by) for by in (0, 1) for held in self._compared(source, by))
 
     def lost(self, source: bytes, now: Count) -> Lost | None:
-        """The loss, without what the job leaves out by now; None if that is not nearly everything."""
+        """Return the loss, without what the job now excludes; None if the rest is not nearly everything."""
         for by in (0, 1):
             for held in self._compared(source, by):
                 if is_lost(now, held.count, by):

@@ -1,4 +1,4 @@
-"""A catalog written into the spool while its records are made: sealed and proven on a thread of its own."""
+"""Writes a catalog into the spool while its records are made; a thread seals and verifies it."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class CatalogWriter:
         self._waiting: deque[Future[None]] = deque()
 
     def add(self, records: Iterable[Record | tuple[Any, ...]]) -> None:
-        """Write the next records; waits while the thread is behind."""
+        """Add the next records; waits while the thread is behind."""
         self._send(self._bodies.add(records))
 
     def finish(self) -> tuple[Pack, str]:
-        """Write the end; the synced, proven pack and its file name in the spool."""
+        """Write the end; returns the synced, verified pack and its file name in the spool."""
         try:
             self._send(self._bodies.end())
             self._settle(leave=0)
@@ -45,7 +45,7 @@ class CatalogWriter:
         return pack, self._pack.file_name
 
     def discard(self) -> None:
-        """Delete what was written."""
+        """Delete the file."""
         self._thread.shutdown(cancel_futures=True)
         self._pack.discard()
 

@@ -2,9 +2,9 @@
 
 `settings.py` has the values, each with its shape and the sentence for what breaks it; begin there.
 `machine_identity.py` has the certificate, `retention.py` what jobs keep, `drills.py` drills. `reading.py`
-finds and reads the file, key by key. `checking.py` and `limits.py` check what no single value shows.
-`in_force.py` tells what is in force, and from where. A `Config` is always whole and correct, its paths
-absolute; it never goes below `app`, which hands on single values.
+finds, reads and parses the file. `checking.py` and `limits.py` check what no single value shows.
+`in_force.py` lists each setting in force, and its origin. A `Config` is always whole and correct, its paths
+absolute; modules below `app` never get it, only single values.
 """
 
 from backup.config.drills import DrillSample, DrillSettings

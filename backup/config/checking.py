@@ -42,7 +42,7 @@ Mistake = tuple[str, str]  # key, sentence
 
 
 def check(config: Config, document: Mapping[str, Any]) -> Iterator[Mistake]:
-    """The mistakes that no single value shows, by key; `document` is what was written."""
+    """Return the mistakes that concern several values together, by key; `document` is the file as written."""
     yield from _check_identity(config)
     yield from _check_recipients(config.recipients)
     yield from check_memory(config)
@@ -63,7 +63,7 @@ def check(config: Config, document: Mapping[str, Any]) -> Iterator[Mistake]:
 def check_tables(
     vaults: Sequence[VaultSettings | None], jobs: Sequence[JobSettings | None], document: Mapping[str, Any]
 ) -> Iterator[Mistake]:
-    """The mistakes of vaults and jobs, each by itself, by key; None for one with mistakes in its values."""
+    """Return the mistakes in each vault and job, by key; None for one whose values are already wrong."""
     tables = document.get("vault", [])
     written = tables if isinstance(tables, list) else [tables]
     names = [
@@ -93,7 +93,7 @@ def _check_drills(config: Config) -> Iterator[Mistake]:
 
 
 def keys_of_kind(kind: str) -> set[str]:
-    """The keys that a vault of this kind may have."""
+    """Return the keys that a vault of this kind may have."""
     others = set().union(*_KIND_KEYS.values()) - _KIND_KEYS[kind]
     return set(VaultSettings.__struct_fields__) - others
 

@@ -54,7 +54,7 @@ class DrillSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def amount(self) -> DrillSample:
-        """The sample."""
+        """The size of the sample."""
         match = _WORDS.fullmatch(self.sample)
         return DrillSample(bytes=parse_size(self.sample)) if match is None else DrillSample(int(match[1]))
 
@@ -62,7 +62,7 @@ class DrillSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 def check_drill(
     drill: DrillSettings, vaults: Sequence[str], vault_of: Mapping[JobName, VaultName], deep: Sequence[str]
 ) -> Iterator[tuple[str, str]]:
-    """The mistakes of a drill, by key.
+    """Return the mistakes of a drill, by key.
 
     `vault_of` has the vault of each job, `deep` the vaults that have no expedited retrievals.
     """

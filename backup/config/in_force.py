@@ -1,4 +1,4 @@
-"""The settings in force, one by one, each with where it comes from; secrets are left out."""
+"""Lists the settings in force, each with its origin, without secrets."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _DAY = 24 * 3600
 
 
 class Origin(StrEnum):
-    """Where a value comes from."""
+    """The origin of a value: the file, or the default."""
 
     FILE = "file"
     DEFAULT = "default"
 
 
 class Setting(Struct, frozen=True):
-    """One key: its name, its value as TOML has it (None: not set), and where that is from."""
+    """One key: its name, its value as in TOML (None: not set), and its origin."""
 
     name: str
     value: Any
@@ -56,7 +56,7 @@ class Table(Struct, frozen=True):
 
 
 def settings_in_force(config: Config) -> Iterator[Table]:
-    """Every table with its keys; those that do not concern the kind of a vault are left out."""
+    """Yield every table with its keys; keys that do not apply to the kind of a vault are left out."""
     document = read_document(config.path)
     for name in SECTIONS:
         values = _section(config, name)
@@ -97,7 +97,7 @@ def _settings(values: Struct, written: Mapping[str, Any]) -> Iterator[Setting]:
 
 
 def without_secrets(name: str, value: Any) -> Any:
-    """A value without what nobody should read over a shoulder: passwords, tokens, a command's environment."""
+    """Return a value with its secrets masked: passwords, tokens, a command's environment."""
     if isinstance(value, Mapping):
         hides = _SECRET.search(name) is not None
         return {key: HIDDEN if hides else without_secrets(key, part) for key, part in value.items()}

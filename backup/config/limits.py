@@ -1,4 +1,4 @@
-"""What the settings allow: rates, memory and the parts within them, and deletions."""
+"""Limits of the config: rates, memory, part sizes and parts within them, and who may delete."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _UNITS = {"KiB": KIB, "MiB": MIB, "GiB": 1024 * MIB}
 
 
 def deletes_here(config: Config, settings: VaultSettings) -> bool:
-    """Whether this server may delete: as the config says, else as its rights let expect."""
+    """Whether this server may delete: as the config says, else as its roles suggest."""
     if settings.deletes is not None:
         return settings.deletes == "here"
     if settings.kind == "directory" or settings.prune_role_arn is not None:
@@ -33,7 +33,7 @@ def deletes_here(config: Config, settings: VaultSettings) -> bool:
 
 
 def parse_rate(value: object) -> int:
-    """Bytes a second of 1048576 or "2MiB/s"; `ValueError` with a sentence for anything else."""
+    """Return the bytes a second of 1048576 or "2MiB/s". `ValueError`, with the message for the user."""
     match = _RATE.fullmatch(value.strip()) if isinstance(value, str) else None
     if isinstance(value, int) and not isinstance(value, bool):
         rate = value
@@ -54,7 +54,7 @@ def limit_windows(value: object) -> object:
 
 
 def check_limits(vault: VaultSettings) -> Iterator[tuple[str, str]]:
-    """The mistakes in windows, by key: those without a minute in them."""
+    """Return the mistakes in rate limit windows, by key: windows of no length."""
     for key in ("upload_limit", "download_limit"):
         for number, window in enumerate(getattr(vault, key), 1):
             if minute_of(window.from_) == minute_of(window.to):
@@ -62,7 +62,7 @@ def check_limits(vault: VaultSettings) -> Iterator[tuple[str, str]]:
 
 
 def check_memory(config: Config) -> Iterator[tuple[str, str]]:
-    """The mistakes about memory and cores, by key: too little, or more parts at once than fit."""
+    """Return the mistakes about memory and cores, by key: too little, or more parts at once than fit."""
     memory, cores = config.limits.memory, config.limits.cores
     if cores is not None and not 1 <= cores <= MOST_CORES:
         yield "limits.cores", f"must be a number from 1 to {MOST_CORES}"
@@ -91,7 +91,7 @@ def part_size_within(vault: VaultSettings, memory: int = DEFAULT_MEMORY) -> int:
 
 
 def most_parts_at_once(vault: VaultSettings, memory: int = DEFAULT_MEMORY) -> int:
-    """The most parts that are sent at once: as many as fit into memory, few where more gain nothing."""
+    """Return how many parts may be sent at once: as many as fit into memory, fewer if more gain nothing."""
     if vault.parts_at_once:
         return vault.parts_at_once
     fitting = parts_at_once(backup_memory(memory).uploads, part_size_within(vault, memory))
@@ -100,7 +100,7 @@ def most_parts_at_once(vault: VaultSettings, memory: int = DEFAULT_MEMORY) -> in
 
 
 def warnings_of_limits(vault: VaultSettings) -> Iterator[str]:
-    """Warnings about rate limits at which even the smallest parts take too long."""
+    """Return warnings about rate limits at which even the smallest parts take too long."""
     slowest = min((window.limit for window in vault.upload_limit), default=None)
     smallest = min(vault.smallest_part, vault.part_size)
     at_once = vault.parts_at_once or PARTS_AT_ONCE

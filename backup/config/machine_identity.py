@@ -1,4 +1,4 @@
-"""The machine's identity in the config, how its certificate is renewed, and how AWS keys are got with it."""
+"""The machine's identity in the config: certificate and key, its renewal, and Roles Anywhere."""
 
 from __future__ import annotations
 

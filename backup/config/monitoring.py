@@ -1,4 +1,4 @@
-"""`[monitoring]`: what is written for those who watch, and from when on something is a concern."""
+"""`[monitoring]`: the metrics file, the log, and the limits from which on `status` has a concern."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _Path = Annotated[str, shape(r"[^\x00]+", "must not be empty, nor hold a NUL")]
 
 
 class LogForm(StrEnum):
-    """The form of log lines, where they do not go to systemd's journal."""
+    """The format of log lines, if they do not go to systemd's journal."""
 
     TEXT = "text"
     JSON = "json"
 
 
 class MonitoringSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[monitoring]`: the file of metrics, the form of the log, and from when on `status` has a concern.
+    """`[monitoring]`: the metrics file, the format of the log, and the limits for concerns of `status`.
 
     `min_free`: bytes free where the state directory or a directory vault lies. `check_age`: seconds since the
     last check of a vault that found nothing wrong. `max_month_cost`: what storing may cost a month.

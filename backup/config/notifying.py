@@ -1,4 +1,4 @@
-"""`[notify]`: the channels by which people are told, and at which hours; values and checks."""
+"""`[notify]`: the channels for messages, and their quiet hours; values and checks."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class ChannelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class NotifySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[notify]`: channels, and the hours in which they keep quiet (of this machine, or of `timezone`)."""
+    """`[notify]`: channels, and their quiet hours (in this machine's time zone, or in `timezone`)."""
 
     channel: tuple[ChannelSettings, ...] = ()
     quiet_hours: _Hours | None = None
@@ -99,7 +99,7 @@ Mistake = tuple[str, str]
 def check_notify(
     notify: NotifySettings, jobs: Sequence[tuple[str, Sequence[str] | None]]
 ) -> Iterator[Mistake]:
-    """The mistakes that no single value shows, by key; `jobs` are keys with the channels that they name."""
+    """Return mistakes that concern several values together, by key; `jobs` maps keys to channel names."""
     names = [channel.name for channel in notify.channel]
     for number, channel in enumerate(notify.channel, 1):
         key = f"notify.channel[{number}]"

@@ -1,4 +1,4 @@
-"""The keys of the config that are spans of time of a prune, a compaction or a check, read as seconds."""
+"""Time spans of prunes, compactions and checks in the config, parsed as seconds."""
 
 from __future__ import annotations
 
@@ -19,24 +19,30 @@ _LONGEST_MEMORY = 100 * 365 * _DAY
 
 
 def parse_grace(value: object) -> int:
-    """The seconds of "12h", "3d" or "1w", an hour at least; `ValueError` with a sentence for others."""
+    """Return the seconds of "12h", "3d" or "1w", at least an hour.
+
+    `ValueError`, with the message for the user.
+    """
     return _seconds(
         value, _HOUR, _LONGEST_GRACE, 'must be a text such as "3d", from "1h" to "365d" (h, d or w)'
     )
 
 
 def parse_horizon(value: object) -> int:
-    """The seconds of "180d" or "2y", a month at least; `ValueError` with a sentence for others."""
+    """Return the seconds of "180d" or "2y", at least a month. `ValueError`, with the message for the user."""
     return _seconds(value, 30 * _DAY, _LONGEST_HORIZON, 'must be a text such as "2y", from "30d" to "20y"')
 
 
 def parse_age(value: object) -> int:
-    """The seconds of "90d" or "26w", a day at least; `ValueError` with a sentence for others."""
+    """Return the seconds of "90d" or "26w", at least a day. `ValueError`, with the message for the user."""
     return _seconds(value, _DAY, _LONGEST_HORIZON, 'must be a text such as "90d", from "1d" to "20y"')
 
 
 def parse_keep_runs(value: object) -> int:
-    """The seconds of "400d" or "3y", a quarter at least; `ValueError` with a sentence for others."""
+    """Return the seconds of "400d" or "3y", at least a quarter.
+
+    `ValueError`, with the message for the user.
+    """
     return _seconds(value, 90 * _DAY, _LONGEST_MEMORY, 'must be a text such as "400d", from "90d" to "100y"')
 
 

@@ -1,4 +1,4 @@
-"""Finds and reads config.toml; every mistake is named by its key, and all are told at once."""
+"""Finds and reads config.toml; all mistakes are reported at once, each by its key."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ _TYPE_WORDS = {"int": "a whole number", "str": "a text", "bool": "true or false"
 
 
 def find_config(explicit: str | None, environ: Mapping[str, str], *, advice: str = _NO_CONFIG_ADVICE) -> str:
-    """The config file to read: `--config`, `$NIGHTVAULT_CONFIG`, the system's, the user's, in this order.
+    """Return the config's path: `--config`, `$NIGHTVAULT_CONFIG`, the system's, the user's, in this order.
 
-    `ConfigError` when there is none; a file that was asked for by name is never passed over.
+    `ConfigError` if there is none; a file given by name is never skipped.
     """
     for origin, path in (("--config", explicit), ("$NIGHTVAULT_CONFIG", environ.get("NIGHTVAULT_CONFIG"))):
         if path and _is_there(path):
@@ -113,7 +113,7 @@ def _hazard_of(path: str) -> Hazard | None:
 
 
 def config_of(document: Mapping[str, Any], path: str) -> Config:
-    """The config that a document says, as if it were the file; `ConfigError` as `load_config`."""
+    """Return the config of a document, as if it were the file; `ConfigError` as `load_config`."""
     mistakes: list[Mistake] = []
     config = _read_tables(document, path, mistakes)
     if config is not None:
@@ -126,7 +126,7 @@ def config_of(document: Mapping[str, Any], path: str) -> Config:
 
 
 def read_document(path: str) -> dict[str, Any]:
-    """The file as TOML, unchecked. `ConfigError`, also for a pipe, which would be waited for."""
+    """Read the file as TOML, unchecked. `ConfigError`, also for a pipe, which would block."""
     try:
         with open(path, "rb", opener=open_small) as file:
             text = file.read(_MOST_BYTES + 1)

@@ -43,7 +43,7 @@ class ForgetWhen(StrEnum):
 
 
 class RetentionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A policy as written: counts are numbers or "all", spans texts such as "30d"; 0 and none: no such rule.
+    """A policy as written: counts are numbers or "all", spans texts such as "30d"; 0 or absent: no such rule.
 
     Each of `keep_tags` is a tag, or several with commas between them that a snapshot must all have.
     """
@@ -71,7 +71,7 @@ class RetentionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 def parse_count(value: object) -> Count:
-    """The count of 7 or "all"; `ValueError` with a sentence for anything else."""
+    """Return the count of 7 or "all". `ValueError`, with the message for the user."""
     if value == ALL.value:
         return ALL
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
@@ -80,13 +80,13 @@ def parse_count(value: object) -> Count:
 
 
 def check_count(value: object) -> object:
-    """The count as it was written. `ValueError`."""
+    """Return the count as it was written. `ValueError` if it is not valid."""
     parse_count(value)
     return value
 
 
 def check_span(value: object) -> object:
-    """The span as it was written. `ValueError`."""
+    """Return the span as it was written. `ValueError` if it is not valid."""
     if not isinstance(value, str):
         raise ValueError('must be a text such as "30d", "13w" or "1y6m"')  # noqa: TRY004 (as of all values)
     try:
@@ -97,7 +97,10 @@ def check_span(value: object) -> object:
 
 
 def parse_forget(text: str | None, timezone: str, *, has_policy: bool) -> ForgetWhen | Schedule:
-    """When to forget: after each backup unless `text` says else, never without a policy. `ConfigError`."""
+    """Return when to forget: after each backup unless `text` says otherwise, never without a policy.
+
+    `ConfigError`.
+    """
     if not has_policy:
         return ForgetWhen.NEVER
     words = " ".join((text or ForgetWhen.AFTER_BACKUP).lower().split())
@@ -110,13 +113,13 @@ def parse_forget(text: str | None, timezone: str, *, has_policy: bool) -> Forget
 
 
 def check_rules(key: str, settings: RetentionSettings) -> Iterator[tuple[str, str]]:
-    """The mistake of a policy that has no rule, by key."""
+    """Return the mistake of a policy that has no rule, by key."""
     if settings.policy.is_empty:
         yield key, f"would keep nothing; a policy for most is {', '.join(proposed_lines())}"
 
 
 def proposed_lines() -> list[str]:
-    """The proposed policy in TOML."""
+    """Return the proposed policy in TOML."""
     return [f"{name} = {msgspec.json.encode(value).decode()}" for name, value in PROPOSED.items()]
 
 

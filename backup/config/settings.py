@@ -1,4 +1,4 @@
-"""The settings of config.toml as frozen values; each shape has the sentence for a value that breaks it."""
+"""The settings of config.toml as frozen values; each type of text has the message for a wrong value."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     @property
     def zone(self) -> str:
-        """The job's time zone: its own, else this machine's. `ConfigError` if that is unclear."""
+        """The job's time zone: its own, else this machine's. `ConfigError` if that cannot be determined."""
         return self.timezone or local_zone()
 
     @property
@@ -315,36 +315,36 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     hazard: Hazard | None = None  # how others can change the file
 
     def vault(self, name: str) -> VaultSettings:
-        """The vault of that name; `UsageError` when there is none."""
+        """Return the vault of that name; `UsageError` if there is none."""
         return _named(self.vaults, name, "vault", self.path)
 
     def gaps_of(self, vault: VaultSettings) -> tuple[str, ...]:
-        """The keys of a vault that `setup aws` fills in, as far as it lacks them: none once it is set up."""
+        """Return the keys that a vault lacks and `setup aws` fills in; none once it is set up."""
         if self.identity is None or not vault.is_in_aws:
             return ()
         keys = ("bucket", "role_arn") if vault.kind == "s3" else ("role_arn",)
         return tuple(key for key in keys if getattr(vault, key) is None)
 
     def not_set_up(self, vault: VaultSettings) -> str:
-        """A sentence if the vault is not set up in AWS yet, so that nothing can be done in it; else ""."""
+        """Return a sentence if the vault is not set up in AWS yet, so that it cannot be used; else ""."""
         lacks = " and no ".join(self.gaps_of(vault))
         return lacks and f"vault {vault.name} is not set up in AWS yet: the config has no {lacks} of it"
 
     def job(self, name: str) -> JobSettings:
-        """The job of that name; `UsageError` when there is none."""
+        """Return the job of that name; `UsageError` if there is none."""
         return _named(self.jobs, name, "job", self.path)
 
     def drill(self, name: str) -> DrillSettings:
-        """The drill of that name; `UsageError` when there is none."""
+        """Return the drill of that name; `UsageError` if there is none."""
         return _named(self.drills, name, "drill", self.path)
 
     def vault_of_drill(self, drill: DrillSettings) -> VaultName:
-        """The vault that a drill reads."""
+        """Return the vault that a drill reads."""
         return drill.vault or self.job(drill.jobs[0]).vault
 
     @property
     def warning(self) -> str:
-        """A sentence if others can change the file, else "". What they write there is done."""
+        """A sentence if others can change the file, and so what this user runs; else ""."""
         if self.hazard is None:
             return ""
         return (
@@ -353,7 +353,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         )
 
     def require_own(self, what: str) -> None:
-        """Refuse, for root, to run or load something that others can write into the file. `ConfigError`."""
+        """`ConfigError` for root if others can change the file, and with it what root runs or loads."""
         if self.hazard is not None and os.geteuid() == 0:
             raise ConfigError(
                 f"as root, nightvault does not use {what}: others can change the config {self.path}: "

@@ -1,4 +1,4 @@
-"""Shapes of texts in the config, each with the sentence for a text that breaks it; words like a wrong one."""
+"""Types of text in the config, each with the message for a wrong value; suggestions for misspelled words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAME_SENTENCE = "must be of letters, digits and _.-, 64 at most, and not begin w
 
 
 def shape(pattern: str, sentence: str) -> Meta:
-    """The shape of texts that match; `sentence` is told of one that does not."""
+    """Return the type of texts that match; `sentence` is the message for one that does not."""
     return Meta(pattern=rf"^(?:{pattern})\Z", description=sentence)
 
 
@@ -26,13 +26,13 @@ Endpoint = Annotated[str, shape(_SERVICE, "must be https://HOST, or http://127.0
 
 
 def written_as(key: str) -> str:
-    """How the table of a key such as `job[1].hooks` is written: `[job.hooks]`; of `vault[1]`: `[[vault]]`."""
+    """Return the header of a key's table: `[job.hooks]` for `job[1].hooks`, `[[vault]]` for `vault[1]`."""
     name = re.sub(r"\[\d+\]", "", key)
     return f"[[{name}]]" if key.endswith("]") else f"[{name}]"
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """A similar known word, as the end of a sentence; empty if none is similar."""
+    """Return a similar known word, as the end of a sentence; empty if none is similar."""
     import difflib
 
     close = difflib.get_close_matches(word, list(known), n=1)

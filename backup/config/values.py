@@ -1,4 +1,4 @@
-"""Sizes, times and amounts of money as config.toml and options write them."""
+"""Parses sizes, times and amounts of money as config.toml and options write them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _LONGEST_JITTER, _LONGEST_DELAY, _MOST_DELAYS = 86_400, 604_800, 20
 
 
 def parse_size(value: object) -> int:
-    """The bytes of 1048576 or "224MiB" (KiB, MiB, GiB); `ValueError` with a sentence for anything else."""
+    """Return the bytes of 1048576 or "224MiB" (KiB, MiB, GiB).
+
+    `ValueError`, with the message for the user.
+    """
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
@@ -27,7 +30,7 @@ def parse_size(value: object) -> int:
 
 
 def parse_duration(value: object) -> int:
-    """The seconds of 90, "90s", "15m" or "2h"; `ValueError` with a sentence for anything else."""
+    """Return the seconds of 90, "90s", "15m" or "2h". `ValueError`, with the message for the user."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
@@ -37,7 +40,7 @@ def parse_duration(value: object) -> int:
 
 
 def parse_money(value: object) -> Decimal:
-    """The amount of 25, 2.5 or "2.50"; `ValueError` with a sentence for anything else."""
+    """Return the amount of 25, 2.5 or "2.50". `ValueError`, with the message for the user."""
     text = str(value).strip()
     if isinstance(value, bool) or not _MONEY.fullmatch(text):
         raise ValueError("must be an amount of money like 25 or 2.50")
@@ -45,7 +48,7 @@ def parse_money(value: object) -> Decimal:
 
 
 def parse_delays(value: object) -> object:
-    """The seconds of each time in a list such as ["10m", "1h"]. `ValueError`."""
+    """Return the seconds of each time in a list such as ["10m", "1h"]. `ValueError`."""
     if not isinstance(value, list):
         raise ValueError('must be a list such as ["10m", "1h", "3h"]; [] for none')  # noqa: TRY004
     if len(value) > _MOST_DELAYS:
@@ -57,7 +60,7 @@ def parse_delays(value: object) -> object:
 
 
 def parse_jitter(value: object) -> int:
-    """The seconds of "30m", a day at most. `ValueError`."""
+    """Return the seconds of "30m", at most a day. `ValueError`."""
     found = parse_duration(value)
     if not 0 <= found <= _LONGEST_JITTER:
         raise ValueError('must be at most "24h"')
@@ -65,13 +68,13 @@ def parse_jitter(value: object) -> int:
 
 
 def minute_of(text: str) -> int:
-    """The minutes from midnight to a time such as "08:30"."""
+    """Return the minutes from midnight to a time such as "08:30"."""
     hours, minutes = text.split(":")
     return int(hours) * 60 + int(minutes)
 
 
 def local_zone() -> str:
-    """The name of this machine's time zone. `ConfigError` if that is unclear."""
+    """Return the name of this machine's time zone. `ConfigError` if it cannot be determined."""
     import tzlocal
 
     try:

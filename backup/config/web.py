@@ -1,4 +1,4 @@
-"""`[web]`: where the page listens, by which names it is known, who may use it, and how long a login lasts."""
+"""`[web]`: the address of the page, its names, who may use it, and how long a login lasts."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ class WebSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     @property
     def is_unix(self) -> bool:
-        """Whether it listens on a Unix socket."""
+        """Whether the page listens on a Unix socket."""
         return self.listen.startswith("unix:")
 
     @property
     def has_tls(self) -> bool:
-        """Whether browsers reach it by TLS: its own, or that of the proxy before it."""
+        """Whether browsers reach the page by TLS: its own, or that of the proxy before it."""
         if self.url is not None:
             return self.url.startswith("https://")
         return self.certificate is not None or self.behind_proxy or self.is_unix
