@@ -1,9 +1,9 @@
-"""The board of tasks: what is due, what is queued in each lane, what runs, what waits.
+"""The board of tasks: which are due, queued in their lane, running, or waiting.
 
-At each look the tasks that are due join the queue of their lane; whenever a lane is free its first one runs,
-if it may: of those that store catalogs one at a time. A task that waits (for a vault's list, for a lock) is
-tried again some minutes later. What has to be known after a restart is in the book before it counts; while
-the book cannot be written to (a full disk), memory decides.
+Each look puts due tasks into the queue of their lane. When a lane is free, its first task runs; of the tasks
+that store catalogs only one runs at a time. A task that waits (for a vault's list, for a lock) is tried again
+some minutes later. State that must survive a restart is written to the book before it takes effect; if the
+book cannot be written (a full disk), the state in memory is used.
 """
 
 from __future__ import annotations
@@ -34,22 +34,25 @@ _log = logging.getLogger(__name__)
 
 
 class Book(Protocol):
-    """The memory of tasks that outlives the process."""
+    """The durable state of tasks, which survives the process."""
 
     def read(self, tasks: Sequence[Task]) -> Seen:
-        """What is known of these tasks. Our errors."""
+        """Return the recorded state of these tasks. Raises `NightvaultError`."""
         ...
 
     def write(
         self, *changed: TaskRow, asked: Collection[TaskKey] = (), answered: Collection[TaskKey] = ()
     ) -> None:
-        """Record tasks durably; `asked` for by a person, and `answered`: begun or taken back. Our errors."""
+        """Record tasks durably. Raises `NightvaultError`.
+
+        `asked`: tasks that a person requested; `answered`: requests that have begun or were withdrawn.
+        """
         ...
 
 
 @dataclass(slots=True)
 class BoardLine:
-    """What the board has of one task."""
+    """The state of a task on the board."""
 
     task: Task
     row: TaskRow
@@ -66,12 +69,12 @@ class BoardLine:
 
     @property
     def order(self) -> tuple[bool, int, tuple[int, int]]:
-        """Its place in a queue: what was asked for by hand comes first, then who has waited longest."""
+        """The sort key in the queue: tasks requested by hand come first, then those that waited longest."""
         return not self.is_by_hand, self.turn, self.task.order
 
 
 class Board:
-    """All tasks; safe to be used from any thread. `launch` is to carry out a run, at once or in a thread."""
+    """The board of all tasks, thread-safe. `launch` carries out a run, at once or in a thread."""
 
     def __init__(
         self,
@@ -100,7 +103,7 @@ class Board:
         self.looked_at = monotonic()
 
     def look(self) -> None:
-        """Put what is due into its queue, and begin what may begin. Raises nothing."""
+        """Put due tasks into their queues, and begin those that may begin. Raises nothing."""
         try:
             self._look_at_book()
         except NightvaultError as error:
@@ -201,7 +204,7 @@ class Board:
             )
 
     def dispatch(self) -> None:
-        """Begin what is queued and may begin."""
+        """Begin the queued tasks that may begin."""
         while True:
             with self._lock:
                 queued = [
@@ -226,7 +229,7 @@ class Board:
         return run
 
     def record_begin(self, run: TaskRun) -> bool:
-        """Record that a run begins, before it does anything; whether it is a new one, and no second look."""
+        """Record that a run begins, before it does anything; False if it continues a task that waited."""
         line = self._lines[run.task.key]
         is_new = not line.waits_for
         if run.task.is_recorded:
@@ -236,10 +239,10 @@ class Board:
     def record_end(
         self, run: TaskRun, state: TaskState, waits_for: str = "", *, locked: bool = False
     ) -> bool:
-        """Record how a run ended; whether what it waits for is new. With `locked` it never began.
+        """Record the end of a run; return whether the reason for waiting is new. `locked`: it never began.
 
-        What was asked for by hand is not lost, whatever schedule and pause say: not before it began, nor
-        where it is cut off.
+        A task requested by hand stays requested, whatever schedule and pause say, if its run never began or
+        was interrupted.
         """
         with self._lock:
             line = self._lines[run.task.key]
@@ -258,7 +261,7 @@ class Board:
         return is_new
 
     def release(self, run: TaskRun) -> None:
-        """Free the lane of a run that has ended, and begin what waited for it."""
+        """Free the lane of a run that has ended, and begin the tasks that waited for the lane."""
         with self._lock:
             line = self._lines[run.task.key]
             line.run = None
@@ -282,7 +285,7 @@ class Board:
             self._unrecorded = None
 
     def retry_at(self, run: TaskRun) -> datetime | None:
-        """When a run that failed now is tried again, or comes anyway if that is sooner; None: not again."""
+        """Return when a run that fails now is retried, or is due anyway if that is sooner; None: no retry."""
         now, timing = self._clock.now(), run.task.timing
         row = ended(self._lines[run.task.key].row, TaskState.FAILED, now)
         return None if retry_at(timing, row, now) is None else due_at(timing, row, None, now)
@@ -290,7 +293,7 @@ class Board:
     # What is asked for by a person.
 
     def cancel(self, run: TaskRun) -> None:
-        """Ask a run to end for good. Recorded at once: it may hang until somebody ends the process."""
+        """Cancel a run. Recorded at once, as the run may hang until the process is ended."""
         with self._lock:
             line = self._lines[run.task.key]
             if line.run is not run:
@@ -302,9 +305,9 @@ class Board:
             self._record(line.row, answered=answered)
 
     def put(self, key: TaskKey) -> bool:
-        """Queue a task now, whatever its schedule and pause say; False if it runs, or was asked for already.
+        """Queue a task now, whatever its schedule and pause say; False if it runs or is requested already.
 
-        While a run of it is cancelled it is queued for then. `DaemonAwayError` after a stop.
+        If its run is being cancelled, the task runs again afterwards. `DaemonAwayError` after a stop.
         """
         with self._lock:
             if self._stopped:
@@ -324,7 +327,7 @@ class Board:
         return True
 
     def withdraw(self, name: str) -> Task | None:
-        """Take back what was asked for by hand and has not begun; None if there is no such thing."""
+        """Withdraw a request by hand that has not begun, and return its task; None if there is none."""
         with self._lock:
             for line in self.lines():
                 if line.is_by_hand and line.task.name == name:
@@ -337,20 +340,20 @@ class Board:
 
     @property
     def scheduled(self) -> list[Task]:
-        """The tasks that the config gives a schedule."""
+        """The tasks that have a schedule in the config."""
         return [task for task in self._tasks if task.is_recorded and task.timing.schedule is not None]
 
     def lines(self) -> list[BoardLine]:
-        """The lines of all tasks, in order."""
+        """Return the state of all tasks, in order."""
         with self._lock:
             return sorted(self._lines.values(), key=lambda line: line.task.order)
 
     def runs(self) -> list[TaskRun]:
-        """What runs."""
+        """Return the runs in progress."""
         return [line.run for line in self.lines() if line.run is not None]
 
     def replace(self, tasks: Sequence[Task], book: Book) -> None:
-        """Go on with other tasks; what runs is not disturbed."""
+        """Replace the tasks; runs in progress are not disturbed."""
         with self._lock:
             self._tasks, self._book = list(tasks), book
             new = {task.key: task for task in tasks}
@@ -366,7 +369,7 @@ class Board:
         self.look()
 
     def stop(self) -> None:
-        """Begin nothing any more, and ask all that runs to end."""
+        """Begin no more runs, and ask those in progress to end."""
         with self._lock:
             self._stopped = True
             for run in self.runs():

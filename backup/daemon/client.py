@@ -1,4 +1,4 @@
-"""Asks the daemon for something by its control socket."""
+"""The client of the daemon's control socket."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DENIED = {errno.EACCES, errno.EPERM}
 
 
 class DaemonError(NightvaultError):
-    """An error that the daemon answered with; it is told as the daemon's own."""
+    """An error that the daemon answered; it is shown with the daemon's kind, message and exit code."""
 
     def __init__(self, kind: str, message: str, advice: str, exit_code: int) -> None:
         super().__init__(message, advice=advice)
@@ -27,14 +27,14 @@ class DaemonError(NightvaultError):
 
     @property
     def kind(self) -> str:
-        """The word for it, as the daemon has it."""
+        """The stable word for the error, as the daemon sent it."""
         return self._kind
 
 
 def ask(
     directory: str, request: Mapping[str, object], *, seconds: float = _SECONDS, name: str = SOCKET
 ) -> dict[str, Any]:
-    """The daemon's answer. `DaemonAwayError` if there is none; `StateDeniedError`; its own errors."""
+    """Send a request and return the daemon's answer. `DaemonAwayError`, `StateDeniedError`, `DaemonError`."""
     try:
         with (
             socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection,

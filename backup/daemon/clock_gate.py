@@ -1,7 +1,7 @@
-"""Waits for a clock that is not set yet: one that shows a time before the newest run, or the inventory.
+"""Waits for a clock that is not set yet: it shows a time before the newest run or the inventory's creation.
 
-A machine without a battery begins in 1970, and is set once the network is there. That is waited for, for a
-quarter of an hour at most: else the clock is right, and was ahead when that run began.
+A machine without a battery-backed clock starts in 1970, until the network sets its clock. The daemon waits
+for that, at most 15 minutes. Then it takes the clock as right: it was ahead when the newest run began.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class ClockGate:
-    """Whether the clock can be relied on."""
+    """Decides whether the clock can be relied on."""
 
     monotonic: Callable[[], float]
     _since: float | None = None
     _is_given_up: bool = False
 
     def is_open(self, newest: datetime | None, now: datetime) -> bool:
-        """Whether `now` can be relied on; what is waited for, and for how long, is logged once."""
+        """Whether `now` can be relied on; a wait is logged once, with its reason and limit."""
         if newest is None or newest <= now:
             if self._since is not None and not self._is_given_up:
                 _log.info("this machine's clock was set: it is %s", _shown(now))
@@ -47,7 +47,7 @@ class ClockGate:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the clock is waited for just now."""
+        """Whether tasks wait for the clock to be set."""
         return self._since is not None and not self._is_given_up
 
 

@@ -3,10 +3,10 @@
     {"do": "run", "job": "main"}          {"job": "main", "queued": true}
     {"do": "cancel", "run": "x"}          {"error": {"kind": "usage", "message": …, "advice": …}}
 
-The socket is for its owner alone (0600), and whoever connects is asked for by the kernel: root and the
-daemon's own user, else the connection is closed unread. A socket with a group (0660) admits its members, too:
-that of the page, which is given fewer verbs. A request is short and has to come at once; clients that are
-slow, or many, hold up nobody else.
+Only its owner may use the socket (0600). The kernel says who connects: only root and the daemon's own user
+are answered, other connections are closed unread. A socket with a group (0660), that of the page, admits
+the members of the group, too, and has fewer verbs. A request is short and must arrive quickly; slow or many
+clients do not block others.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class ControlServer:
-    """A socket in `directory` that answers to these verbs, each on a thread of its own."""
+    """The server of a socket in `directory`; it answers requests with `verbs`, each on its own thread."""
 
     directory: str
     verbs: Mapping[str, Verb]
@@ -60,7 +60,7 @@ class ControlServer:
         self._room = threading.BoundedSemaphore(_MOST_CLIENTS)
 
     def start(self) -> None:
-        """Listen from now on. `OSError` if that cannot be; whoever calls holds the daemon's lock."""
+        """Start listening. `OSError` if that fails. The caller must hold the daemon's lock."""
         self._remove_old()
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
@@ -78,7 +78,7 @@ class ControlServer:
         threading.Thread(target=self._accept, args=[listening], name="control", daemon=True).start()
 
     def close(self) -> None:
-        """Listen no more, and remove the socket."""
+        """Stop listening, and remove the socket."""
         if self._socket is None:
             return
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Carries out runs of tasks, each on a thread of its own, and tells the log and the watchers of them."""
+"""Carries out runs of tasks, each on its own thread, and reports them to the log and the watchers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Executor:
-    """Carries out what the board begins. `board` is set before the first run."""
+    """Carries out the runs that the board begins. `board` must be set before the first run."""
 
     work: Work
     clock: Clock
@@ -31,7 +31,7 @@ class Executor:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def launch(self, run: TaskRun) -> None:
-        """Carry out a run in a thread, which does not keep the process from ending."""
+        """Carry out a run in a daemon thread, which does not keep the process from ending."""
         thread = threading.Thread(target=self.carry_out, args=[run], name=f"{run.task}", daemon=True)
         try:
             with self._lock:
@@ -43,7 +43,7 @@ class Executor:
             self.board.release(run)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for all runs to end, for so long at most; whether they have."""
+        """Wait up to `seconds` for all runs to end; return whether they have."""
         until = self.monotonic() + seconds
         with self._lock:
             threads = self._threads
@@ -52,7 +52,7 @@ class Executor:
         return not any(thread.is_alive() for thread in threads)
 
     def carry_out(self, run: TaskRun) -> None:
-        """Do the work of a run, and record and tell how it ends; raises nothing."""
+        """Do the work of a run, record its end, and report it to the watchers; raises nothing."""
         with about(**run.task.names) as names:
             run.log_names.append(names)
             self._carry_out(run)

@@ -1,6 +1,6 @@
-"""The Unix socket in the state directory: its path, and one line of JSON there and back.
+"""The Unix socket in the state directory: its path, and reading and writing of lines.
 
-A path of a socket may have 107 bytes, so it is named by a descriptor of its directory where that is possible.
+The path of a socket is limited to 107 bytes; a longer one is reached through a descriptor of its directory.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _SO_PEERGROUPS = getattr(socket, "SO_PEERGROUPS", 59)  # Linux 4.13
 
 
 class LineTooLongError(Exception):
-    """There was no end of a line within the bytes that are allowed."""
+    """A line is longer than the limit."""
 
 
 @contextmanager
 def short_path(directory: str, name: str) -> Iterator[str]:
-    """A path of a socket in a directory that is short enough. `OSError` if there is none."""
+    """Give the body a path of the socket that is short enough. `OSError` if there is none."""
     path = os.path.join(directory, name)
     if len(os.fsencode(path)) <= _LONGEST_PATH:
         yield path
@@ -39,15 +39,15 @@ def short_path(directory: str, name: str) -> Iterator[str]:
 
 
 def peer_of(connection: socket.socket) -> int:
-    """The user id of the process at the other end, as the kernel says it."""
+    """Return the user id of the peer process, from the kernel."""
     packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     return int(struct.unpack("3i", packed)[1])
 
 
 def groups_of(connection: socket.socket) -> set[int]:
-    """The groups of the process at the other end, its own and further ones, as the kernel says them.
+    """Return the groups of the peer process, primary and supplementary, from the kernel.
 
-    A kernel that does not know the further ones says the first alone.
+    An old kernel gives the primary group alone.
     """
     packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     room = 1024  # bytes, the most that Python gives: 256 groups; a process in more is turned away
@@ -61,7 +61,7 @@ def groups_of(connection: socket.socket) -> set[int]:
 
 
 def read_line(connection: socket.socket, most: int, seconds: float) -> bytes:
-    """One line, or what there is before the other end closes; all of it within `seconds`.
+    """Return one line, or the bytes before the peer closes; all must arrive within `seconds`.
 
     `LineTooLongError`, `TimeoutError`, `OSError`.
     """
@@ -78,7 +78,7 @@ def read_line(connection: socket.socket, most: int, seconds: float) -> bytes:
 
 
 def write_line(connection: socket.socket, line: bytes, seconds: float) -> None:
-    """Send a line within `seconds`. `TimeoutError`, `OSError`."""
+    """Send a line; it must be taken within `seconds`. `TimeoutError`, `OSError`."""
     connection.settimeout(seconds)  # of `sendall` it is for all of it
     connection.sendall(line + b"\n")
 

@@ -1,4 +1,4 @@
-"""The daemon's main thread: signals, ticks, signs of life, reloads, and a stop within ten seconds."""
+"""The daemon's main thread: signals, ticks, systemd's watchdog, reloads, and a stop within ten seconds."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Loop:
-    """Keeps a board going until `stop` is set or a signal comes. To be run in the main thread.
+    """Runs a board until `stop` is set or a signal comes. Must run in the main thread.
 
-    `look_seconds`: how long a `stop` that was not a signal, or a clock that was set back, may go unseen.
-    `woken`: SIGHUPs that came before it ran. `begins_anew`: it ended for another to begin, as SIGUSR1 asked.
+    `look_seconds`: how long a `stop` without a signal, or a clock that was set back, may stay unnoticed.
+    `woken`: SIGHUPs that arrived before it ran. `begins_anew`: it ended for a restart, as SIGUSR1 asked.
     """
 
     board: Board
@@ -56,7 +56,7 @@ class Loop:
     _reading_since: float | None = field(default=None, init=False)
 
     def run(self) -> bool:
-        """Run tasks until asked to stop; whether all that ran then ended in time.
+        """Run tasks until asked to stop; return whether all runs then ended in time.
 
         A second signal ends the process at once.
         """

@@ -1,7 +1,7 @@
-"""Has the page's copy of the inventory made anew, on a thread of its own: nobody who works waits for it.
+"""Renews the web page's copy of the inventory on its own thread, so that no run waits for it.
 
-At the daemon's start, when a task begins or ends, and, where people look at the page, when the inventory has
-changed otherwise. While nobody looks and nothing runs, nothing is done.
+The copy is renewed at the daemon's start, when a task begins or ends, and, while somebody has the page open,
+when the inventory has changed otherwise. While nobody has it open and nothing runs, nothing is done.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class PageWatcher:
-    """A watcher of runs; `config` gives the one that is in force."""
+    """A watcher that renews the page's copy when runs begin or end; `config` returns the config in force."""
 
     config: Callable[[], Config]
     _woken: threading.Event = field(default_factory=threading.Event, init=False)
@@ -37,21 +37,21 @@ class PageWatcher:
     _failed: str = field(default="", init=False)
 
     def began(self, _run: TaskRun) -> None:
-        """The page shows what runs."""
+        """Renew the copy, so that the page shows the run in progress."""
         self.is_looked_at(waited_for=True)
 
     def ended(self, _run: TaskRun, _end: TaskEnd) -> None:
-        """The page shows how it ended."""
+        """Renew the copy, so that the page shows how the run ended."""
         self.is_looked_at(waited_for=True)
 
     def is_looked_at(self, *, waited_for: bool = False) -> None:
-        """Somebody looks; `waited_for`, if the copy is to have what was recorded just now."""
+        """Note that somebody has the page open; `waited_for`: the copy must have the newest records."""
         if waited_for:
             self._waited_for.set()
         self._woken.set()
 
     def document(self) -> Mapping[str, Any]:
-        """What the page is told: the time of its copy."""
+        """Return the part of the daemon's answer about the copy: when it was made."""
         try:
             made = os.stat(page_copy(self.config().state_dir)).st_mtime
         except OSError:
@@ -60,7 +60,7 @@ class PageWatcher:
 
     @contextmanager
     def copying(self, group: int) -> Iterator[None]:
-        """Make copies for a group until the body ends."""
+        """Renew the copy, readable by a group, until the body ends."""
         config = self.config()
         copier = PageCopier(sqlite_path(config.inventory_url) or "", config.state_dir, group)
         self.is_looked_at(waited_for=True)

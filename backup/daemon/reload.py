@@ -1,4 +1,4 @@
-"""What differs between two configs, in lines for the log; values that may hold a secret are not shown."""
+"""Compares two configs at a reload: log lines of changed keys, without values that may be secret."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LISTS = {"vaults": "vault", "jobs": "job"}
 
 
 def require_same_place(old: Config, new: Config) -> None:
-    """Refuse what a process cannot change. `ConfigError`."""
+    """Raise `ConfigError` if a setting changed that a running process cannot change."""
     for name in _FIXED:
         if getattr(old, name) != getattr(new, name):
             raise ConfigError(
@@ -33,7 +33,7 @@ def require_same_place(old: Config, new: Config) -> None:
 
 
 def differences(old: Config, new: Config) -> list[str]:
-    """A line for each key that changed, such as `job main: schedule: daily at 02:30 -> daily at 03:00`."""
+    """Yield a line for each changed key: `job main: schedule: daily at 02:30 -> daily at 03:00`."""
     lines: list[str] = []
     for field in fields(Config):
         before, after = getattr(old, field.name), getattr(new, field.name)

@@ -1,4 +1,4 @@
-"""The daemon of one config, put together: board, executor, loop, control socket, reload."""
+"""The daemon put together: board, executor, loop, control socket, reload."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Service:
-    """A daemon. `reread` reads the config file anew; `told` wraps the work, to tell of crashes.
+    """A daemon. `reread` reads the config file again; `told` wraps the work, to notify people of crashes.
 
-    `reloaded` is told of each config that was read again. `woken`: SIGHUPs that came already.
+    `reloaded` is called with each config that was read again. `woken`: SIGHUPs that arrived already.
     """
 
     config: Config
@@ -54,9 +54,9 @@ class Service:
     begins_anew: bool = field(default=False, init=False)
 
     def run(self) -> bool:
-        """Run tasks until asked to stop; False if some run did not end in time, and the process has to.
+        """Run tasks until asked to stop; False if a run did not end in time, so the process must be ended.
 
-        `begins_anew` then says whether another daemon is to begin in its place, as SIGUSR1 asks.
+        `begins_anew` then says whether the daemon is to be restarted, as SIGUSR1 asked.
         """
         work = TaskWork(self.config, self.clock, RestoreUnits.of(self.environ))
         teller = Teller(lambda: self.config, self.clock)
@@ -173,12 +173,12 @@ def _hand_to_page(config: Config) -> None:
 
 
 def every_task(config: Config) -> list[Task]:
-    """The tasks of a config, with those that only look."""
+    """Return the tasks of a config, and those without a schedule, such as open restores."""
     return [*tasks_of(config), restores_task(), *renewal_tasks(config)]
 
 
 def all_tasks(config: Config) -> list[Task]:
-    """The same at a start. `ConfigError` if nothing has a schedule: there is nothing to wait for."""
+    """Return the tasks of a config at a start. `ConfigError` if none has a schedule."""
     if not scheduled_tasks(config):
         raise ConfigError(
             f"{config.path}: no job has a schedule", advice='give one a line like schedule = "every 6h"'

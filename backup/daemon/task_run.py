@@ -1,4 +1,4 @@
-"""One run of a task, and the watchers that are told when it begins and ends."""
+"""A run of a task, and the protocol of watchers that are called when it begins and ends."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from backup.protocols import Progress
 
 
 class FollowedProgress(Progress, Protocol):
-    """A progress that can be asked how far it is."""
+    """A progress that gives its figures on request."""
 
     def document(self) -> Mapping[str, object] | None:
-        """The figures of the phase as JSON has them; None between two phases."""
+        """Return the figures of the phase as a JSON document; None between two phases."""
         ...
 
 
 class TaskRun(Struct, frozen=True):
-    """A run of a task: `stop` asks it to end; `id` tells it from all others, in logs, status and messages."""
+    """A run of a task: `stop` asks it to end; `id` identifies it in logs, status and messages."""
 
     task: Task
     began_at: datetime
@@ -37,17 +37,17 @@ class TaskRun(Struct, frozen=True):
 
     @property
     def number(self) -> str | None:
-        """The number that the inventory has it by; None before it is recorded there."""
+        """The run's number in the inventory; None before it is recorded there."""
         return next((names["run"] for names in self.log_names if "run" in names), None)
 
     def cancel(self) -> None:
-        """Ask it to end for good: nothing goes on with it."""
+        """Cancel the run: it is asked to end, and is not continued later."""
         self.cancelled.set()
         self.stop.set()
 
 
 class Done(Struct, frozen=True):
-    """What work returns: its report, whose type goes by the kind of task; what it waits for, if anything."""
+    """The result of work: its report, whose type depends on the kind of task, and what it waits for."""
 
     report: Any = None
     waits_for: str = ""
@@ -58,9 +58,9 @@ Work = Callable[[TaskRun], Done]
 
 
 class TaskEnd(Struct, frozen=True):
-    """How a run ended. `report` is there if it is done, `error` if it failed or was interrupted.
+    """The end of a run: `report` if it is done, `error` if it failed or was interrupted.
 
-    `retry_at`: when a run that failed is tried again; None: at the next time of its schedule.
+    `retry_at`: when a failed run is retried; None: at the next time of its schedule.
     """
 
     state: TaskState
@@ -72,10 +72,10 @@ class TaskEnd(Struct, frozen=True):
 
 
 class Watcher(Protocol):
-    """Somebody who is told of runs, on the run's own thread; what it raises is logged and ends nothing.
+    """An observer of runs, called on the run's thread; an exception of it is logged and ignored.
 
-    `ended` is called before the end of the task is recorded, and after the run itself is in the inventory. A
-    process that dies between the two never calls it: who must not miss a run looks for it at the next start.
+    `ended` is called after the run is in the inventory, and before the end of the task is recorded. If the
+    process dies before that, it is not called: a watcher that must not miss a run looks at the next start.
     """
 
     def began(self, run: TaskRun) -> None:

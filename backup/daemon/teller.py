@@ -1,7 +1,7 @@
-"""Tells people of the daemon's runs: messages are made as each ends, and sent by a thread of their own.
+"""Notifies people of the daemon's runs: makes messages when runs end, and sends them on its own thread.
 
-What a daemon that died had not made or sent, the next one does at its start. Where the inventory cannot be
-used, no task begins, and so none tells of it: the thread does, once a day.
+Messages that a daemon had not made or sent when it died are made and sent at the next start. If the inventory
+cannot be used, no task can begin and report that: the thread notifies people of it, once a day.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Teller:
-    """A watcher of runs; `config` gives the one that is in force.
+    """A watcher that makes the messages of runs; `config` returns the config in force.
 
-    What waits is looked at each `look_seconds`.
+    Waiting messages are tried every `look_seconds`.
     """
 
     config: Callable[[], Config]
@@ -49,10 +49,10 @@ class Teller:
     _told_on: date | None = field(default=None, init=False)
 
     def began(self, run: TaskRun) -> None:
-        """Nothing: the run itself pings."""
+        """Do nothing: the run itself sends the ping of its start."""
 
     def ended(self, run: TaskRun, end: TaskEnd) -> None:
-        """Make the messages of a run that has ended, and have them sent."""
+        """Make the messages of a run that has ended, and wake the thread that sends them."""
         if end.waits_for or not run.task.is_recorded:
             return
         make_messages(self.config(), self.clock, unrecorded=_unrecorded(run, end))
@@ -60,7 +60,7 @@ class Teller:
 
     @contextmanager
     def sending(self) -> Iterator[None]:
-        """Send what waits, now and whenever something is to be sent, until the body ends."""
+        """Send waiting messages on a thread, now and whenever there are new ones, until the body ends."""
         thread = threading.Thread(target=self._send, name="messages", daemon=True)
         thread.start()
         try:

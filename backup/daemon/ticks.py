@@ -1,7 +1,7 @@
-"""Ticks of the daemon: APScheduler calls each full minute, in UTC; it decides nothing.
+"""Ticks of the daemon: APScheduler calls a function each full minute, in UTC; it schedules nothing else.
 
-Its own triggers count each time that was missed, one by one: millions when a clock without a battery, which
-began in 1970, is set. And it keeps a tick that was set while the clock was ahead: `reset_late` does not.
+Its own triggers would step through every missed time: millions when a clock that started in 1970 is set. It
+also keeps a tick that was planned while the clock was ahead; `reset_late` plans that again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class Ticks:
-    """Calls something at once, and then each full minute; two calls never overlap."""
+    """Calls a function at once, and then each full minute; calls never overlap."""
 
     def __init__(self, call: Callable[[], None]) -> None:
         from apscheduler.executors.pool import ThreadPoolExecutor
@@ -43,11 +43,11 @@ class Ticks:
             self._at_work.release()
 
     def start(self) -> None:
-        """Begin to tick."""
+        """Start the ticks."""
         self._scheduler.start()
 
     def reset_late(self) -> None:
-        """Set a tick again that is too far ahead because the clock was ahead when it was set."""
+        """Plan the next tick again if it is too far ahead, as the clock was ahead when it was planned."""
         last = SystemClock().now() + timedelta(seconds=TICK_SECONDS) + SLACK  # APScheduler knows no other
         for timer in self._scheduler.get_jobs():
             if timer.next_run_time is not None and timer.next_run_time > last:
@@ -55,7 +55,7 @@ class Ticks:
                 self._scheduler.reschedule_job(timer.id, trigger=timer.trigger)
 
     def stop(self, seconds: float) -> bool:
-        """Tick no more; whether no call is at work any more after so long."""
+        """Stop the ticks, and wait up to `seconds` for a call in progress; return whether it has ended."""
         self._scheduler.shutdown(wait=False)
         return self._at_work.acquire(timeout=seconds)
 

@@ -1,4 +1,4 @@
-"""What the control socket can be asked to do: status, run, pause, resume, cancel."""
+"""The verbs of the control socket: status, run, pause, resume, cancel."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class Verbs:
     clock: Clock
 
     def all(self) -> dict[str, Verb]:
-        """By name."""
+        """Return all verbs by name."""
         return {**self.of_page(), "cancel": self.cancel}
 
     def of_page(self) -> dict[str, Verb]:
-        """What the page's socket offers: nothing that ends a run or takes anything away."""
+        """Return the verbs of the page's socket: none of them ends a run or deletes anything."""
         return {"status": self.status, "run": self.run, "pause": self.pause, "resume": self.resume}
 
     def status(self, _request: Mapping[str, object]) -> dict[str, Any]:
-        """What runs, how far it is; what is queued, what waits, what is next."""
+        """Return the state of all tasks: running (with progress), queued, waiting, and when next due."""
         return {
             "as_of": self.clock.now(),
             "version": __version__,
@@ -44,7 +44,7 @@ class Verbs:
         }
 
     def run(self, request: Mapping[str, object]) -> dict[str, Any]:
-        """Queue the backup of a job, before all that has a schedule."""
+        """Queue the backup of a job, before all scheduled tasks."""
         job = self.config.job(_text(request, "job"))
         self.board.look()  # or a daemon that has just begun would not know it
         key = (TaskKind.BACKUP, job.name)
@@ -54,19 +54,19 @@ class Verbs:
         return {"job": job.name, "queued": queued, "after": after}
 
     def pause(self, request: Mapping[str, object]) -> dict[str, Any]:
-        """Let the schedules of a job rest until a time."""
+        """Pause the schedules of a job until a given time."""
         until = pause_job(self.config, _text(request, "job"), _moment(request, "until"), self.clock.now())
         self.board.look()
         return {"job": request["job"], "until": until}
 
     def resume(self, request: Mapping[str, object]) -> dict[str, Any]:
-        """Take back a pause."""
+        """End the pause of a job."""
         was_paused = resume_job(self.config, _text(request, "job"), self.clock.now())
         self.board.look()
         return {"job": request["job"], "was_paused": was_paused}
 
     def cancel(self, request: Mapping[str, object]) -> dict[str, Any]:
-        """Ask a run to end for good, named by id, number, job or vault; or take a request back."""
+        """Cancel a run, named by id, number, job or vault; or withdraw a request that has not begun."""
         name = _text(request, "run")
         found = [run for run in self.board.runs() if name in {run.id, run.task.name, run.number}]
         is_ending = all(run.cancelled.is_set() for run in found)

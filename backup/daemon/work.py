@@ -1,4 +1,4 @@
-"""The work of each kind of task, done by the functions of `app` with the config of the moment."""
+"""The work of each kind of task, done by functions of `app` with the config in force."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class BackupDone(Struct, frozen=True):
-    """A backup's report, with what its job forgot after it; None if it does not do so."""
+    """The report of a backup, and of the forget that followed; None if the job does not forget then."""
 
     report: BackupReport
     forgot: Forgot | None

@@ -1,4 +1,4 @@
-"""A small certificate authority, as people make one with openssl, for the certificates of IAM Roles Anywhere.
+"""A small certificate authority, like one made with openssl, for certificates of IAM Roles Anywhere.
 
 `authority.py` creates, opens and signs; `issuing.py` makes a server's certificate with a new key, or for a
 request whose key stays on the server; `subjects.py` limits names to those that AWS accepts as session tags;

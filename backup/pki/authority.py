@@ -76,13 +76,13 @@ def create_ca(
 def new_root(
     directory: str, root: int, subject: Subject, *, key_type: KeyType, days: int, now: datetime
 ) -> Authority:
-    """A new root with its self-signed certificate; nothing is written yet."""
+    """Return a new root with its self-signed certificate; nothing is written yet."""
     key = generate_key(key_type)
     return Authority(directory, _self_sign(key, subject.name(), days, now), key, root)
 
 
 def files_of(authority: Authority, passphrase: bytes | None) -> list[NewFile]:
-    """The files of a root: its key, encrypted if there is a passphrase, and its certificate."""
+    """Return the files of a root: its key, encrypted if there is a passphrase, and its certificate."""
     return [
         NewFile(authority.key_path, private_pem(authority.key, passphrase), PRIVATE),
         NewFile(authority.certificate_path, authority.certificate.public_bytes(Encoding.PEM)),
@@ -101,12 +101,12 @@ def _self_sign(key: PrivateKey, name: x509.Name, days: int, now: datetime) -> x5
 
 
 def key_is_encrypted(directory: str) -> bool:
-    """Whether the key of the root that signs is encrypted with a passphrase."""
+    """Whether the key of the signing root is encrypted with a passphrase."""
     return b"ENCRYPTED" in _read_key(directory, read_index(directory).head.signing)
 
 
 def open_ca(directory: str, passphrase: bytes | None = None) -> Authority:
-    """Open the authority in `directory` with the root that signs now.
+    """Open the authority in `directory` with the root that signs at present.
 
     `IdentityError` if it is not there or the passphrase does not open it.
     """

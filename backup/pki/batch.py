@@ -1,4 +1,4 @@
-"""The list of servers that certificates are made for at once; pure."""
+"""Parses a list of servers, for `nightvault ca issue --batch`; pure."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ MOST_HOSTS = 10_000
 
 
 def read_batch(text: str, *, organization: str | None, unit: str | None) -> Sequence[Subject]:
-    """The subjects in a list: a line for each server, NAME or NAME,UNIT or NAME,UNIT,DNS-NAME…
+    """Return the subjects in a list: each line is NAME or NAME,UNIT or NAME,UNIT,DNS-NAME…
 
-    Empty lines and those that begin with # are passed over. `organization` and `unit` are of lines that name
-    none. `UsageError` with the number of the first line that is wrong, before any certificate is made.
+    Empty lines and lines that begin with # are skipped. `organization` and `unit` are defaults for lines
+    without them. `UsageError` has the number of the first wrong line; no certificate is made then.
     """
     found: list[Subject] = []
     stems: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Write keys and certificates atomically and durably, with key files that only their owner may read."""
+"""Writes keys and certificates atomically and durably; key files are readable by their owner only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PUBLIC = 0o644
 
 @dataclass(frozen=True, slots=True)
 class NewFile:
-    """The content of a file to be written, and its mode."""
+    """A file to write: path, content and mode."""
 
     path: str
     data: bytes = field(repr=False)
@@ -43,7 +43,7 @@ def create_files(files: Sequence[NewFile]) -> None:
 
 
 def replace_files(files: Sequence[NewFile]) -> None:
-    """Replace files, if they exist; none is renamed into place before all are written and synced."""
+    """Write files, replacing existing ones; none is renamed into place before all are synced."""
     _write(files, replace=True)
 
 

@@ -1,8 +1,8 @@
-"""The authority's index: its roots, every certificate that it issued, revocations, numbers of CRLs.
+"""The authority's index: its roots, issued certificates, revocations, numbers of CRLs.
 
-`index.jsonl` has a line about the authority, then one for each certificate. It is replaced whole, under a
-lock of the directory. `issued/` has a copy of each certificate, written before anything else: one that the
-index lacks, as after a power cut or of an authority that has no index yet, is taken from there.
+`index.jsonl` has a line about the authority, then one for each certificate. The file is replaced as a whole,
+under a lock of the directory. `issued/` has a copy of each certificate, which is written first: a certificate
+that the index lacks (after a power cut, or in an authority without index) is read from there.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class CertificateState(StrEnum):
 
 
 class IndexEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An issued certificate. `root` is the key identifier of the root that signed it, in hex, as `serial`."""
+    """An issued certificate; `root` is the key identifier of its root. It and `serial` are in hex."""
 
     serial: str
     name: str
@@ -61,16 +61,16 @@ class IndexEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: Reason | None = None
 
     def state(self, now: datetime) -> CertificateState:
-        """Whether it is valid, by its dates and the index."""
+        """Return the certificate's state: valid, expired or revoked."""
         if self.revoked_at is not None:
             return CertificateState.REVOKED
         return CertificateState.EXPIRED if now > self.not_after else CertificateState.VALID
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """The first line. Certificates are signed with the root `signing`; `roots` belong in the trust anchor.
+    """The first line of the index. The root `signing` signs certificates; `roots` belong in the trust anchor.
 
-    `crl_at` and `crl_until` are of the newest revocation lists.
+    `crl_at` and `crl_until` are the dates of the newest revocation lists.
     """
 
     format: int = FORMAT
@@ -82,13 +82,13 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Index(Struct, frozen=True):
-    """The whole index; `entries` in the order in which they were issued."""
+    """The whole index; `entries` are in order of issue."""
 
     head: Head
     entries: Sequence[IndexEntry] = ()
 
     def newest(self, name: str) -> IndexEntry | None:
-        """The newest certificate of that common name."""
+        """Return the newest certificate with a common name."""
         found = [
             (entry.not_before, place, entry) for place, entry in enumerate(self.entries) if entry.name == name
         ]
@@ -96,12 +96,12 @@ class Index(Struct, frozen=True):
 
 
 def certificate_path(directory: str, root: int) -> str:
-    """The path of a root's certificate."""
+    """Return the path of a root's certificate."""
     return os.path.join(directory, f"{_stem(root)}.pem")
 
 
 def key_path(directory: str, root: int) -> str:
-    """The path of a root's key."""
+    """Return the path of a root's key."""
     return os.path.join(directory, f"{_stem(root)}.key")
 
 
@@ -110,7 +110,7 @@ def _stem(root: int) -> str:
 
 
 def read_index(directory: str) -> Index:
-    """The index, with certificates that only `issued/` has. `IdentityError` if it is damaged."""
+    """Read the index, and add certificates that only `issued/` has. `IdentityError` if it is damaged."""
     index = _read(os.path.join(directory, INDEX_FILE))
     known = {entry.serial for entry in index.entries}
     missing = [serial for serial in _issued(directory) if serial not in known]
@@ -121,7 +121,7 @@ def read_index(directory: str) -> Index:
 
 
 def change_index(directory: str, change: Callable[[Index], Index]) -> Index:
-    """Replace the index by what `change` makes of it; nobody else changes it meanwhile."""
+    """Replace the index by the result of `change`, under a lock; return the new index."""
     path = os.path.join(directory, INDEX_FILE)
     try:
         with file_lock(os.path.join(directory, LOCK_FILE), wait=True):
@@ -134,7 +134,7 @@ def change_index(directory: str, change: Callable[[Index], Index]) -> Index:
 
 
 def record(directory: str, certificates: Iterable[x509.Certificate]) -> None:
-    """Note certificates that were issued."""
+    """Add issued certificates to the index."""
     new = {entry.serial: entry for entry in map(entry_of, certificates)}
 
     def add(index: Index) -> Index:
@@ -145,7 +145,7 @@ def record(directory: str, certificates: Iterable[x509.Certificate]) -> None:
 
 
 def entry_of(certificate: x509.Certificate) -> IndexEntry:
-    """The entry of a certificate that was just issued."""
+    """Return the index entry of a new certificate."""
     names = subject_values(certificate, NameOID.COMMON_NAME)
     identifier = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
     return IndexEntry(
@@ -159,12 +159,12 @@ def entry_of(certificate: x509.Certificate) -> IndexEntry:
 
 
 def root_id(certificate: x509.Certificate) -> str:
-    """A root's key identifier, as the entries of its certificates have it."""
+    """Return a root's key identifier, in hex, as index entries have it."""
     return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest.hex()
 
 
 def load_copy(directory: str, serial: str) -> x509.Certificate:
-    """The copy of an issued certificate."""
+    """Load the copy of an issued certificate."""
     return load_certificates(os.path.join(directory, ISSUED_DIRECTORY, f"{serial}.pem"), named_by="--dir")[0]
 
 

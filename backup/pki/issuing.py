@@ -1,4 +1,4 @@
-"""Certificates for servers, with a new key, or for a request whose key never leaves its server."""
+"""Issues certificates for servers: with a new key, or for a request (CSR) whose key stays on its server."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MOST_NAMES = 5
 
 
 class Issued(Struct, frozen=True):
-    """An issued certificate, with its path and that of its key, and the one whose file it took."""
+    """An issued certificate, the paths of it and its key, and the certificate that it replaced."""
 
     certificate: x509.Certificate
     certificate_path: str
@@ -63,7 +63,7 @@ def issue_all(
     directory: str,
     now: datetime,
 ) -> Sequence[Issued]:
-    """Make a key and a certificate for each, as `issue` does."""
+    """Make a key and a certificate for each subject, as `issue` does."""
     make_directory(directory)
     for subject in subjects:
         check_common_name(subject.common_name)
@@ -92,7 +92,7 @@ def _check_place(directory: str, name: str) -> None:
 
 
 def certificate_at(path: str) -> x509.Certificate | None:
-    """The certificate in a file; None if there is none that can be read."""
+    """Return the certificate in a file; None if there is none, or it cannot be read."""
     try:
         return load_certificates(path)[0]
     except NightvaultError:

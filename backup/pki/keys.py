@@ -13,7 +13,7 @@ __all__ = ["KeyType", "PrivateKey", "generate_key", "private_pem", "signature_ha
 
 
 class KeyType(StrEnum):
-    """The types of key that can be made."""
+    """The types of keys that can be made."""
 
     RSA_2048 = "rsa-2048"
     RSA_4096 = "rsa-4096"
@@ -22,7 +22,7 @@ class KeyType(StrEnum):
 
 
 def generate_key(key_type: KeyType) -> PrivateKey:
-    """A new random private key."""
+    """Return a new random private key."""
     match key_type:
         case KeyType.RSA_2048:
             return rsa.generate_private_key(65537, 2048)

@@ -1,7 +1,7 @@
-"""Revocation: marking certificates in the index, and signed lists (CRL) of them for AWS.
+"""Revocation: marks certificates in the index, and signs revocation lists (CRLs) for AWS.
 
-A list is signed for each root that belongs in the trust anchor. Numbers grow; an expired certificate stays in
-one more list (RFC 5280, 3.3).
+A list is signed for each root that belongs in the trust anchor. List numbers increase; an expired certificate
+stays in one more list (RFC 5280, 3.3).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _FLAGS = {
 
 
 class WrittenCrl(Struct, frozen=True):
-    """A list that was signed: of which root, where it is, how many certificates it names, its bytes."""
+    """A signed revocation list: its root, its path, the number of its certificates, its size in bytes."""
 
     root: int
     path: str
@@ -56,10 +56,10 @@ class WrittenCrl(Struct, frozen=True):
 
 
 def revoke(directory: str, which: str, *, every: bool, reason: Reason, now: datetime) -> Sequence[IndexEntry]:
-    """Mark as revoked what `which` names: a serial, the beginning of one (six digits), or a server's name.
+    """Revoke the certificate with a serial, a prefix of one (six digits), or a server's name in `which`.
 
-    All valid certificates of a server with `every`, else there must be just one. What is revoked already
-    stays as it is.
+    With `every`, all valid certificates of a server are revoked; without, there must be exactly one. A
+    certificate that is revoked already keeps its date and reason. Returns the index entries.
     """
     chosen = {entry.serial for entry in _chosen(read_index(directory), which, every=every, now=now)}
 
@@ -197,5 +197,5 @@ def _revoked(entry: IndexEntry, now: datetime) -> x509.RevokedCertificate:
 
 
 def crl_path(directory: str, root: int) -> str:
-    """The path of a root's revocation list."""
+    """Return the path of a root's revocation list."""
     return os.path.join(directory, "crl.pem" if root == 1 else f"crl-{root}.pem")

@@ -1,7 +1,7 @@
-"""A new root for the authority, while both are in the trust anchor.
+"""Replaces the authority's root; for a time, the old and the new root are both in the trust anchor.
 
-Three steps, each recorded in the index: a new root is made, and both belong in the trust anchor; once AWS has
-both, the new one signs; once no server has a certificate of the old one, that leaves the anchor.
+Three steps, each recorded in the index. 1. A new root is made, and both belong in the trust anchor. 2. Once
+AWS has both, the new root signs. 3. Once no server has a certificate of the old root, that leaves the anchor.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ANCHOR_FILE = "anchor.pem"
 
 
 class RootStage(StrEnum):
-    """How far the change of the root is; part of the JSON interface."""
+    """The stage of a change of the root; part of the JSON interface."""
 
     SETTLED = "settled"  # one root
     ADDED = "added"  # both belong in the trust anchor, the old one signs
@@ -51,7 +51,7 @@ class RootStage(StrEnum):
 class Roots(Struct, frozen=True):
     """The roots of the trust anchor, oldest first.
 
-    `waiting` are the newest certificates of servers that are valid, and of the old root.
+    `waiting` are the certificates that must be renewed first: valid, a server's newest, and of the old root.
     """
 
     stage: RootStage
@@ -63,7 +63,7 @@ class Roots(Struct, frozen=True):
 
 
 def read_roots(directory: str, now: datetime) -> Roots:
-    """How things are."""
+    """Read the present roots from the authority's index."""
     return _roots(directory, read_index(directory), now)
 
 
@@ -76,10 +76,10 @@ def add_root(
     key_type: KeyType,
     now: datetime,
 ) -> Roots:
-    """Make a new root beside the present one, if there is none yet, and write both to the anchor's file.
+    """Make a new root beside the present one, unless there is one, and write both to the anchor's file.
 
-    It has the old one's organization and unit, and unless told otherwise its life, and a name of its own:
-    lists of revoked certificates go by the names of roots.
+    The new root has the old root's organization and unit, by default its validity, and always another name:
+    revocation lists are matched by the names of roots.
     """
     head = read_index(directory).head
     if len(head.roots) == 1:
@@ -94,7 +94,7 @@ def add_root(
 
 
 def switch_root(directory: str, now: datetime) -> Roots:
-    """Have the new root sign from now on."""
+    """Make the new root the one that signs."""
     head = read_index(directory).head
     if len(head.roots) == 1:
         raise UsageError("there is no new root", advice="make one first: `nightvault ca renew-root`")
@@ -103,7 +103,7 @@ def switch_root(directory: str, now: datetime) -> Roots:
 
 
 def finish_root(directory: str, now: datetime, *, force: bool) -> Roots:
-    """Take the old root out of the anchor's file.
+    """Remove the old root from the anchor's file.
 
     `UsageError` while a server's newest certificate is of the old root, unless forced.
     """
@@ -123,7 +123,7 @@ def finish_root(directory: str, now: datetime, *, force: bool) -> Roots:
 
 
 def write_anchor(directory: str, now: datetime) -> Roots:
-    """Write the file of what belongs in the trust anchor."""
+    """Write the file with the certificates that belong in the trust anchor."""
     roots = read_roots(directory, now)
     data = b"".join(certificate.public_bytes(Encoding.PEM) for certificate in roots.certificates)
     replace_files([NewFile(roots.anchor, data)])

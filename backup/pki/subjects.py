@@ -23,7 +23,7 @@ _WRITTEN_TOGETHER = frozenset(
 
 
 class Subject(Struct, frozen=True):
-    """Common name and other attributes that a trust policy may test; `dns` are alternative names."""
+    """A certificate's subject: attributes that a trust policy may test; `dns` are alternative names."""
 
     common_name: str
     organization: str | None = None
@@ -31,7 +31,7 @@ class Subject(Struct, frozen=True):
     dns: Sequence[str] = ()
 
     def name(self) -> x509.Name:
-        """The X.509 name; `UsageError` if a part of it could not become a session tag."""
+        """Return the X.509 name. `UsageError` if a part of it cannot become a session tag."""
         parts = [
             (NameOID.ORGANIZATION_NAME, "organization", self.organization),
             (NameOID.ORGANIZATIONAL_UNIT_NAME, "unit", self.unit),
@@ -100,6 +100,6 @@ def _scripts(text: str) -> set[str]:
 
 
 def file_stem(common_name: str) -> str:
-    """A safe file name derived from a common name."""
+    """Return a safe file name derived from a common name."""
     stem = "".join(letter if letter.isalnum() or letter in "._-@+" else "_" for letter in common_name)
     return stem.lstrip(".") or "identity"

@@ -1,4 +1,4 @@
-"""Puts the page together: its routes, and the layers through which every request goes."""
+"""Builds the web application: its routes, and the middleware of every request."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from backup.web.views.errors import BadParameterError, NotThereError
 
 
 def build(context: WebContext) -> Starlette:
-    """The application. The first layer is the outermost: every answer has its headers."""
+    """Return the application. The first middleware is the outermost: its headers are on every answer."""
     settings = context.settings
     layers = [
         Middleware(SafeHeaders, has_tls=settings.has_tls),
@@ -51,7 +51,7 @@ def build(context: WebContext) -> Starlette:
 
 
 def known_hosts(context: WebContext) -> frozenset[str]:
-    """The names by which the page is known; addresses of this machine itself are, always."""
+    """Return the host names that requests may use; loopback addresses are always allowed."""
     settings = context.settings
     names = {name.lower() for name in settings.hosts}
     if settings.url is not None:
@@ -62,7 +62,7 @@ def known_hosts(context: WebContext) -> frozenset[str]:
 
 
 def local_name(context: WebContext) -> str:
-    """`localhost:PORT` of a page that listens on this machine alone, as `ssh -L` is used; else empty."""
+    """Return `localhost:PORT` if the page listens on loopback alone, for use through `ssh -L`; else ""."""
     settings = context.settings
     host, _, port = settings.listen.rpartition(":")
     is_local = not settings.is_unix and is_loopback(host.strip("[]"))

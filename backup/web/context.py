@@ -1,4 +1,4 @@
-"""What the handlers of requests are given."""
+"""The context of the handlers of requests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from backup.web.reading import Reading
 
 
 class WebContext(Struct, frozen=True):
-    """Everything that a handler uses; the same for all requests."""
+    """The objects that handlers use; the same for all requests."""
 
     config: Config
     settings: WebSettings
@@ -31,7 +31,7 @@ class WebContext(Struct, frozen=True):
 
     @classmethod
     def of(cls, config: Config, clock: Clock, ask: Ask) -> WebContext:
-        """That of a config, with its file of accounts; `ask` sends requests to the daemon."""
+        """Return the context for a config, with its accounts opened; `ask` sends requests to the daemon."""
         settings = config.web or WebSettings()
         return cls(
             config=config,
@@ -55,18 +55,18 @@ class WebContext(Struct, frozen=True):
 
 
 def accounts_path(config: Config) -> str:
-    """The file of accounts: as configured, or in a directory beside the state directory."""
+    """Return the path of the file of accounts: as configured, else in a directory beside the state."""
     configured = config.web.accounts if config.web else None
     return configured or f"{config.state_dir}-web/accounts.sqlite"
 
 
 def context_of(request: Request) -> WebContext:
-    """The context of the application that answers."""
+    """Return the context of the application that handles the request."""
     context: WebContext = request.app.state.context
     return context
 
 
 def user_of(request: Request) -> User:
-    """Who asks; every route but those of `guard.gate.OPEN` is reached by users alone."""
+    """Return the user who sent the request; all routes but those of `guard.gate.OPEN` need one."""
     user: User = request.state.user
     return user

@@ -1,4 +1,4 @@
-"""What the daemon says: its status, kept for a moment, and what it is asked to do."""
+"""The web page's connection to the daemon: its status, cached for a second, and requests to it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _log = logging.getLogger(__name__)
 
 
 class Heard(Struct, frozen=True):
-    """The daemon's status as last heard: `document` as `nightvault status --json` has its daemon, or None.
+    """The daemon's last status: `document` is the daemon's part of `nightvault status --json`, or None.
 
-    While the daemon is away `document` stays what it said last, at `at`, and `is_away` says that it is old.
+    While the daemon does not answer, `is_away` is set, and `document` is its last answer, given at `at`.
     """
 
     asked_at: datetime
@@ -36,12 +36,12 @@ class Heard(Struct, frozen=True):
 
     @property
     def tasks(self) -> list[Mapping[str, Any]]:
-        """What runs, waits and is next; empty if that was never heard."""
+        """The daemon's tasks; empty if it never answered."""
         return list(self.document["tasks"]) if self.document else []
 
 
 class DaemonDesk:
-    """The one place of the page that asks the daemon, so that many viewers are one question a second."""
+    """The page's only connection to the daemon: however many viewers there are, it asks once a second."""
 
     def __init__(self, ask: Ask, clock: Clock) -> None:
         self._ask, self._clock = ask, clock
@@ -53,7 +53,7 @@ class DaemonDesk:
         self._asked = asyncio.Event()
 
     async def status(self) -> Heard:
-        """The daemon's status, at most a second old; or the last one, marked, if the daemon is away."""
+        """Return the daemon's status, at most a second old; the last one, so marked, if it is away."""
         self._lock = self._lock or asyncio.Lock()
         async with self._lock:
             now = self._clock.now()
@@ -74,7 +74,7 @@ class DaemonDesk:
             return Heard(now, at, document, is_away=True)
 
     async def ask(self, request: Mapping[str, object]) -> dict[str, Any]:
-        """The daemon's answer; its errors are raised. `LockedError` if very many wait for one."""
+        """Return the daemon's answer to a request, or raise its error. `LockedError` if too many wait."""
         if self._waiting >= _MOST_WAITING:
             raise LockedError("too many requests wait for the daemon", advice="try again in a moment")
         self._waiting += 1
@@ -89,16 +89,16 @@ class DaemonDesk:
         return answer
 
     async def rest(self, seconds: float) -> None:
-        """Wait so long, or until the daemon was asked for something that changes its status."""
+        """Wait `seconds`, or until a request to the daemon has changed its status."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._asked.wait()
 
     def close(self) -> None:
-        """Let the threads end."""
+        """End the threads."""
         self._threads.shutdown(cancel_futures=True)
 
 
 def away(_request: Mapping[str, object]) -> dict[str, Any]:
-    """An `Ask` where there is no daemon."""
+    """Raise `DaemonAwayError`: the `Ask` for a page without a daemon."""
     raise DaemonAwayError("there is no daemon", advice="`nightvault daemon` starts one")

@@ -1,6 +1,6 @@
-"""The stream of a browser: a line whenever the daemon's status has changed.
+"""Server-sent events: a browser gets a line whenever the daemon's status has changed.
 
-Nothing is asked while nobody looks.
+While no browser is connected, the daemon is not asked.
 
     event: status
     data: {"seen": "5e0c19af37b2d4aa", "away": false, "running":
@@ -34,7 +34,7 @@ _open: Counter[str] = Counter()
 
 
 async def events(request: Request) -> Response:
-    """The stream. 204 tells a browser not to come again: its user has enough of them, or all are taken."""
+    """Answer with the stream; with 204, which stops the browser's retries, if there are too many streams."""
     context, who = context_of(request), user_of(request)
     key = (who.session or b"").hex() or who.name
     if _open.total() >= MOST_STREAMS or _open[key] >= _MOST_OF_A_USER:

@@ -1,4 +1,4 @@
-"""What monitoring asks: whether this process answers, to anybody; the metrics, with a token for them."""
+"""Routes for monitoring: a health check, open to everybody; the metrics, with a token for them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _KEPT = timedelta(seconds=15)
 
 
 async def health(_request: Request) -> Response:
-    """Whether this process answers; it says nothing else."""
+    """Answer "ok", as a sign that the process runs."""
     return PlainTextResponse("ok\n")
 
 
 class Metrics:
-    """The metrics, made at most every fifteen seconds, however often they are asked for."""
+    """The handler of the metrics, which are computed at most every 15 seconds."""
 
     def __init__(self) -> None:
         self._made: tuple[datetime, object, str] | None = None
@@ -41,7 +41,7 @@ class Metrics:
 
 
 async def metrics(request: Request) -> Response:
-    """The metrics as `metrics_file` has them."""
+    """Answer with the metrics, in the same form as `status --metrics` writes."""
     state = request.app.state
     if not hasattr(state, "metrics"):
         state.metrics = Metrics()

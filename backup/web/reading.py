@@ -1,4 +1,4 @@
-"""Read transactions for requests: each on a thread of its own, only so many at once."""
+"""Read transactions for requests, on a small pool of threads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _AT_ONCE, _MOST_WAITING = 4, 128
 
 
 class Reading:
-    """The inventory for the handlers of requests.
+    """Read access to the inventory for handlers of requests.
 
     jobs = await context.reading.view(list_jobs_view, now)    # list_jobs_view(tx, now)
     """
@@ -30,15 +30,15 @@ class Reading:
         self._waiting = 0
 
     def as_of(self, now: datetime) -> datetime:
-        """The time of what is read: now, or that of the copy where a copy is read."""
+        """Return the time of the data: now, or the time of the copy if a copy is read."""
         return self._reads.as_of() or now
 
     async def view(
         self, make: Callable[Concatenate[Transaction, _P], _T], *args: _P.args, **named: _P.kwargs
     ) -> _T:
-        """What `make` returns, called with a transaction that sees one moment, then with the arguments.
+        """Call `make` with a read transaction (one consistent state) and the arguments; return its result.
 
-        `LockedError` if very many wait already.
+        `LockedError` if too many requests wait already.
         """
         if self._waiting >= _MOST_WAITING:
             raise LockedError("too many requests wait for the inventory", advice="try again in a moment")
@@ -55,6 +55,6 @@ class Reading:
         return self._reads.read(lambda tx: make(tx, *args, **named))
 
     def close(self) -> None:
-        """Close the connections, once what runs has ended."""
+        """Close the connections, after the queries in progress."""
         self._threads.shutdown()
         self._reads.close()

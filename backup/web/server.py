@@ -1,4 +1,4 @@
-"""The process that listens: HTTP/1.1 by uvicorn and h11, with bounds for connections and slow clients."""
+"""The HTTP server: HTTP/1.1 by uvicorn and h11, with limits for connections and slow clients."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class BoundedProtocol(H11Protocol):
     _answered: object = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a connection, or close it at once if there are too many."""
+        """Accept a connection, or close it at once if there are too many."""
         super().connection_made(transport)
         if len(self.connections) > self.most_connections:
             transport.abort()
@@ -37,7 +37,7 @@ class BoundedProtocol(H11Protocol):
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; the time for a head runs from its first byte."""
+        """Receive bytes; the time limit of a request head starts with its first byte."""
         if self._deadline is None and (self.cycle is None or self.cycle.response_complete):
             self._await_head()
         super().data_received(data)
@@ -46,23 +46,23 @@ class BoundedProtocol(H11Protocol):
             self._end_wait()
 
     def pause_writing(self) -> None:
-        """The client does not read: it may rest so long, and no longer."""
+        """Start the time limit for a client that does not read."""
         super().pause_writing()
         self._cut_off_unless_read()
 
     def resume_writing(self) -> None:
-        """The client reads again."""
+        """Stop that time limit, as the client reads again."""
         super().resume_writing()
         if self._unread is not None:
             self._unread.cancel()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close a connection that is not used; what its client has not read yet does not keep it."""
+        """Close an idle connection, even if its client has not read everything."""
         super().timeout_keep_alive_handler()
         self._cut_off_unless_read()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
+        """Remove a closed connection from the count."""
         self._end_wait()
         if self._unread is not None:
             self._unread.cancel()
@@ -86,7 +86,7 @@ class BoundedProtocol(H11Protocol):
 def server_options(
     app: ASGIApp, *, protocol: type[BoundedProtocol] = BoundedProtocol, **tls: Any
 ) -> uvicorn.Config:
-    """How uvicorn is to run; `tls`: its `ssl_…` options; `protocol`: one with other bounds."""
+    """Return uvicorn's configuration; `tls`: its `ssl_…` options; `protocol`: a class with other limits."""
     return uvicorn.Config(
         app,
         http=protocol,
@@ -110,7 +110,7 @@ class _Quiet(uvicorn.Server):
     """A server that ends at a signal, and does not pass the signal on."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """End; at once, if asked twice."""
+        """End the server; at once on a second signal."""
         self.force_exit = self.should_exit
         self.should_exit = True
 

@@ -19,7 +19,7 @@ LOCALE = os.path.join(os.path.dirname(__file__), "locale")
 
 
 def safe(value: object) -> object:
-    """A value as it may stand in HTML: text without characters that hide or reorder others; no raw bytes."""
+    """Return a value as safe HTML text: without raw bytes, and characters that hide or reorder others."""
     if isinstance(value, Markup):
         return value
     if isinstance(value, bytes):
@@ -37,11 +37,11 @@ class Texts:
         self.language = self._found.info().get("language", "en").replace("_", "-")
 
     def say(self, message: str, /, **values: object) -> Markup:
-        """A text of the catalogue, its places filled."""
+        """Return a text of the catalogue with its placeholders filled."""
         return _filled(self._found.gettext(message), values)
 
     def count(self, one: str, many: str, number: int, /, **values: object) -> Markup:
-        """A text that depends on a number, which fills the place `n`."""
+        """Return a text whose form depends on a number, which fills the placeholder `n`."""
         return _filled(self._found.ngettext(one, many, number), {"n": f"{number:,}", **values})
 
 

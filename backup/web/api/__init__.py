@@ -1,7 +1,7 @@
-"""The values of the pages as JSON, under /api/v1: `API` are its routes.
+"""The API: the values of the pages as JSON, under /api/v1; `API` has its routes.
 
-One generic encoder (`encoding.py`) makes JSON of the frozen values, and `openapi.py` makes the OpenAPI
-document of their types, so that neither can tell of anything that the other does not.
+A generic encoder (`encoding.py`) makes JSON from the frozen values, and `openapi.py` makes the OpenAPI
+document from their types, so that both always agree.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What somebody asks of the API: the parameters of an address."""
+"""Query parameters of API requests."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _MOST = 200
 
 
 class ApiParameters(Struct, frozen=True):
-    """The parameters of a request, as bytes: paths may be any."""
+    """The query parameters of a request, as bytes, since paths may be any bytes."""
 
     given: dict[str, list[bytes]]
 
     def text(self, name: str) -> str | None:
-        """A text; None if it was not given, or is empty."""
+        """Return a parameter as text; None if it is missing or empty."""
         found = self.given.get(name)
         if not found or not found[0]:
             return None
@@ -28,16 +28,16 @@ class ApiParameters(Struct, frozen=True):
             raise BadParameterError(f"{name} is not UTF-8") from error
 
     def path(self, name: str = "path") -> bytes:
-        """A path; the root if it was not given."""
+        """Return a parameter as a path; the root directory if it is missing."""
         return self.given.get(name, [b"/"])[0] or b"/"
 
     def paths(self, name: str = "path") -> list[bytes]:
-        """A path or several."""
+        """Return a parameter that may be repeated, as paths."""
         return self.given.get(name, [])
 
 
 def asked(request: Request, allowed: frozenset[str]) -> ApiParameters:
-    """The parameters of a request. `BadParameterError` for one that is not known, or very many."""
+    """Return the query parameters of a request. `BadParameterError` for unknown or too many ones."""
     raw = request.scope["query_string"].decode("latin-1")
     try:
         pairs = parse_qsl(raw, keep_blank_values=True, encoding="latin-1", max_num_fields=_MOST)

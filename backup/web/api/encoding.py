@@ -1,4 +1,4 @@
-"""JSON of frozen values: times in UTC, money as text, names as they are shown and as exact bytes."""
+"""Encodes frozen values as JSON: times in UTC, money as text, names as safe text and as exact bytes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
 def json_of(value: object) -> bytes:
-    """A value as JSON in ASCII: whatever texts there are, each client can read it."""
+    """Return a value as JSON in ASCII, which every client can read."""
     return json.dumps(document(value), separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
 def document(value: object) -> Json:
-    """A value as what JSON has."""
+    """Return a value as types that JSON has: dicts, lists, text, numbers."""
     if isinstance(value, StrEnum):
         return str(value)
     if isinstance(value, IntEnum):

@@ -1,4 +1,4 @@
-"""What can be asked of the API: each endpoint with its parameters, and the type of its answer."""
+"""The endpoints of the API: each with its parameters, and the type of its answer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Call = Callable[[Request, ApiParameters], Awaitable[object]]
 
 
 class Parameter(Struct, frozen=True):
-    """A parameter of the query; `is_list`: it may be given several times."""
+    """A query parameter; `is_list`: it may be repeated."""
 
     name: str
     about: str

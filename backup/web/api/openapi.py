@@ -1,4 +1,4 @@
-"""The OpenAPI document, made from the endpoints and the types of their answers."""
+"""Makes the OpenAPI document from the endpoints and the types of their answers."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ _PLAIN: Mapping[Any, Schema] = {
 
 
 class Schemas:
-    """The schemas of types; those of values with fields are kept by name, as components."""
+    """The schemas of types; those of structs are collected by name, as components."""
 
     def __init__(self) -> None:
         self.components: dict[str, Schema] = {}
 
     def of(self, kind: Any) -> Schema:
-        """The schema of a type. `TypeError` for one that has none."""
+        """Return the schema of a type. `TypeError` for a type without one."""
         kind = getattr(kind, "__supertype__", kind)  # a NewType
         if kind in _PLAIN:
             return dict(_PLAIN[kind])
@@ -129,7 +129,7 @@ _ERROR = {
 
 @cache
 def openapi() -> dict[str, Any]:
-    """The document; whoever gets it must not change it."""
+    """Return the OpenAPI document, which is made once; callers must not change it."""
     schemas = Schemas()
     paths = {PREFIX + endpoint.path: {"get": _operation(endpoint, schemas)} for endpoint in ENDPOINTS}
     for verb, description in ACTIONS.items():

@@ -1,4 +1,4 @@
-"""The routes of the API: its endpoints, its own description, and what the daemon is asked to do."""
+"""The routes of the API: its endpoints, its OpenAPI document, and the actions of the daemon."""
 
 from __future__ import annotations
 

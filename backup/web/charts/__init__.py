@@ -1,5 +1,5 @@
-"""Charts as SVG that the server draws: shapes only, which the style sheet colours and stretches.
+"""Charts as SVG, drawn by the server: shapes only, which the style sheet colours and scales.
 
-Words, scales and keys are HTML beside them (`templates/charts.html`), and each chart has a table of its
-data, so that nobody needs to see one. Pure.
+Text, scales and legends are HTML beside them (`templates/charts.html`), and each chart has a table of its
+data for readers who cannot see it. Pure.
 """

@@ -1,4 +1,4 @@
-"""Bars in a row, each of parts on top of each other: cost by month."""
+"""A chart of stacked bars, such as cost by month."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ WIDTH = 40  # of one bar with its share of the gaps
 
 
 class Bar(Struct, frozen=True):
-    """One bar: its parts from the bottom, and the text that stands beside the pointer."""
+    """A stacked bar: its parts from the bottom, and its tooltip."""
 
     parts: tuple[float, ...]
     told: str
 
 
 def bars(row: Sequence[Bar], top: float, label: str) -> Markup:
-    """All bars; `top` is the value at the upper edge."""
+    """Return the drawing of all bars; `top` is the value at the upper edge."""
     parts = [
         element("path", d=f"M0 {HEIGHT * part / 4:.1f}H{WIDTH * max(1, len(row))}", class_="grid")
         for part in range(5)
@@ -31,7 +31,7 @@ def bars(row: Sequence[Bar], top: float, label: str) -> Markup:
 
 
 def share(value: float, whole: float, label: str) -> Markup:
-    """How much of a whole something is, as a bar that lies."""
+    """Return the drawing of a share of a whole, as a horizontal bar."""
     part = 100 * min(1.0, max(0.0, value / whole)) if whole else 0.0
     return drawing(
         100,

@@ -1,4 +1,4 @@
-"""Curves over time: size and growth. The time axis is true to time, the other begins at zero."""
+"""A chart of curves over time: size and growth. The value axis begins at zero."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ WIDTH, HEIGHT, COLOURS, DASHES = 600, 160, 6, 4
 
 
 class Series(Struct, frozen=True):
-    """One curve: its name, and points as (seconds, value) in the order of time."""
+    """A curve: its name, and points (seconds, value) in order of time."""
 
     name: str
     points: Sequence[tuple[float, float]]
 
 
 class Curves(Struct, frozen=True):
-    """A drawing of curves, and what its scales say."""
+    """A drawing of curves, and the ends of its scales."""
 
     drawing: Markup
     top: float
@@ -30,7 +30,7 @@ class Curves(Struct, frozen=True):
 
 
 def curves(series: Sequence[Series], label: str, *, floor: float = 1.0) -> Curves:
-    """All curves in one drawing; with a single one, the area below it."""
+    """Return the drawing of all curves; the area below a single curve is filled."""
     points = [point for line in series for point in line.points]
     first, last = (
         (min(point[0] for point in points), max(point[0] for point in points)) if points else (0.0, 1.0)
@@ -46,7 +46,7 @@ def curves(series: Sequence[Series], label: str, *, floor: float = 1.0) -> Curve
 
 
 def rounded_up(value: float) -> float:
-    """The next number of the form 1, 2, 3, 4, 5, 6 or 8 times a power: of ten, or of 1024 from there on."""
+    """Return the next round number for a scale: 1, 2, 3, 4, 5, 6 or 8 times a power of 10 and of 1024."""
     base = 1.0
     while value >= base * 1024:
         base *= 1024
@@ -83,7 +83,7 @@ def _curve(placed: Sequence[tuple[float, float]], number: int, *, fill: bool) ->
 
 
 def key_mark(number: int) -> Markup:
-    """The mark of a curve for the key."""
+    """Return the mark of a curve for the legend."""
     line = element(
         "path", d="M0 6H16", class_=f"curve c{number % COLOURS} d{number % DASHES}", stroke_width=2
     )
@@ -91,6 +91,6 @@ def key_mark(number: int) -> Markup:
 
 
 def key_block(number: int) -> Markup:
-    """The mark of a bar's part for the key."""
+    """Return the mark of a bar's part for the legend."""
     block = element("rect", x=2, y=1, width=10, height=10, rx=1.5, class_=f"c{number % COLOURS}")
     return element("svg", block, viewBox="0 0 16 12", aria_hidden="true", focusable="false")

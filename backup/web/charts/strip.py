@@ -1,4 +1,4 @@
-"""The strip of nights: one sign a night, whose shape says as much as its colour."""
+"""The strip of nights: a sign for each night, with a shape and a colour of its own for each outcome."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from backup.web.charts.svg import drawing, element
 
 
 class NightSign(StrEnum):
-    """What became of a night."""
+    """The sign for the outcome of a night."""
 
     GOOD = "good"
     WARN = "warn"
@@ -22,7 +22,7 @@ class NightSign(StrEnum):
 
 
 class Night(Struct, frozen=True):
-    """One night of a strip, and the text that stands beside the pointer."""
+    """A night of a strip, and its tooltip."""
 
     sign: NightSign
     told: str
@@ -32,7 +32,7 @@ CELL, HEIGHT, GAP = 10, 28, 3
 
 
 def strip(nights: Sequence[Night], label: str) -> Markup:
-    """All nights, the newest at the right."""
+    """Return the drawing of all nights, the newest at the right."""
     cells = [_cell(number * CELL, night) for number, night in enumerate(nights)]
     return drawing(max(1, len(nights)) * CELL - GAP, HEIGHT, cells, label=label, class_="strip")
 

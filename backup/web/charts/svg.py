@@ -1,4 +1,4 @@
-"""SVG elements as text: every attribute and every word is escaped here."""
+"""Makes SVG elements as text; every attribute and text is escaped here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from backup.web.texts import safe
 
 
 def element(name: str, *inside: Markup | str, **attributes: object) -> Markup:
-    """An element; `class_` is the attribute class, `aria_label` aria-label; None leaves one out."""
+    """Return an element; `class_` is written as class, `aria_label` as aria-label; None is left out."""
     written = Markup("").join(
         Markup(' {}="{}"').format(_named(key), safe(_short(value)))
         for key, value in attributes.items()
@@ -23,7 +23,7 @@ def element(name: str, *inside: Markup | str, **attributes: object) -> Markup:
 
 
 def drawing(width: float, height: float, parts: Iterable[Markup], *, label: str, class_: str = "") -> Markup:
-    """A drawing that stretches to its place, with a text that says what it shows."""
+    """Return an SVG drawing that scales to its container; `label` describes it for screen readers."""
     return element(
         "svg",
         *parts,

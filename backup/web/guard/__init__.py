@@ -1,6 +1,6 @@
-"""Access to the page: accounts, sessions, tokens, the checks before a request is answered, and bounds.
+"""Access to the page: accounts, sessions, tokens, checks of every request, and its limits.
 
-`accounts` is the file of users; `users` the nouns; `passwords` and `throttle` guard a login; `gate` finds out
-who asks; `headers`, `hosts`, `origins` and `bounds` are checks, each a layer around the application. Nothing
-here knows a page.
+`accounts` is the file of accounts; `users` has the types; `passwords` and `throttle` protect the login;
+`gate` authenticates requests; `headers`, `origins` and `bounds` are further checks, each a middleware.
+Nothing here imports a page.
 """

@@ -1,7 +1,7 @@
-"""The file of accounts: users, sessions, tokens, and what was done. It belongs to the page's own user alone.
+"""The file of accounts: users, sessions, tokens and the audit log. Only the page's system user owns it.
 
-Of secrets only hashes are kept. The file is SQLite of mode 0600; it is not the inventory, and nothing
-rebuilds it.
+Only hashes of secrets are stored. The file is an SQLite database of mode 0600; it is not part of the
+inventory, and cannot be rebuilt from a vault.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _SURPLUS_SESSIONS = (
 
 
 class Account(Struct, frozen=True):
-    """A user as the file has it."""
+    """A user in the file of accounts."""
 
     name: str
     role: Role
@@ -67,7 +67,7 @@ class Account(Struct, frozen=True):
 
 
 class Token(Struct, frozen=True):
-    """A token without its secret; it is a user's, and ends with that user."""
+    """A token without its secret; it belongs to a user, and is removed with the user."""
 
     name: str
     user: str
@@ -77,7 +77,7 @@ class Token(Struct, frozen=True):
 
 
 class Deed(Struct, frozen=True):
-    """A line of the audit log."""
+    """An entry of the audit log."""
 
     at: datetime
     who: str
@@ -85,7 +85,7 @@ class Deed(Struct, frozen=True):
 
 
 class Accounts:
-    """The open file. Its methods may be called on any thread."""
+    """The opened file of accounts; thread-safe."""
 
     def __init__(self, path: str, *, idle: timedelta, absolute: timedelta) -> None:
         self._path, self._idle, self._absolute = path, idle, absolute
@@ -114,7 +114,7 @@ class Accounts:
     # Users.
 
     def users(self) -> list[Account]:
-        """All users, by name."""
+        """Return all users, sorted by name."""
         words = "SELECT name, role, made_at, password IS NOT NULL, link_until FROM users ORDER BY name"
         return [
             Account(name, Role(role), moment(made), bool(has), moment(until) if until else None)
@@ -122,7 +122,7 @@ class Accounts:
         ]
 
     def add_user(self, name: str, role: Role, password: str | None, now: datetime) -> None:
-        """A new user, with the hash of a password. `UsageError` if there is one of that name."""
+        """Add a user with the hash of a password. `UsageError` if the name is taken."""
         with self._writing() as db:
             if db.execute("SELECT 1 FROM users WHERE name = ?", [name]).fetchone():
                 raise UsageError(
@@ -132,22 +132,22 @@ class Accounts:
             db.execute("INSERT INTO users (name, role, password, made_at) VALUES (?, ?, ?, ?)", values)
 
     def remove_user(self, name: str) -> bool:
-        """Remove a user with all sessions and tokens; whether there was one."""
+        """Remove a user with all sessions and tokens; return whether there was one."""
         with self._writing() as db:
             return db.execute("DELETE FROM users WHERE name = ?", [name]).rowcount > 0
 
     def role_of(self, name: str) -> Role | None:
-        """The role of a user; None if there is none."""
+        """Return the role of a user; None if there is no such user."""
         found = self._one("SELECT role FROM users WHERE name = ?", name)
         return None if found is None else Role(found[0])
 
     def password_of(self, name: str) -> str | None:
-        """The hash of a user's password; None without one."""
+        """Return the hash of a user's password; None without one."""
         found = self._one("SELECT password FROM users WHERE name = ?", name)
         return None if found is None else found[0]
 
     def set_password(self, name: str, password: str) -> None:
-        """Keep a new hash; all sessions of the user and a link end."""
+        """Store the hash of a new password, and end all sessions and the link of the user."""
         with self._writing() as db:
             words = "UPDATE users SET password = ?, link = NULL, link_until = NULL WHERE name = ?"
             db.execute(words, [password, name])
@@ -155,7 +155,7 @@ class Accounts:
             db.execute("DELETE FROM browsers WHERE user = ?", [name])
 
     def make_link(self, name: str, now: datetime) -> str:
-        """The secret of a link by which the user sets a password, once, within a day. `UsageError`."""
+        """Return the secret of a link for setting a password, once, within a day. `UsageError`."""
         secret = new_secret()
         with self._writing() as db:
             words = "UPDATE users SET link = ?, link_until = ? WHERE name = ?"
@@ -164,7 +164,7 @@ class Accounts:
         return secret
 
     def use_link(self, secret: str, password: str, now: datetime) -> str | None:
-        """Keep the hash of a password that was set by a link, which is used up; whose. None if it is old."""
+        """Store the password's hash, use up the link, and return its user; None if the link is invalid."""
         with self._writing() as db:
             words = (
                 "UPDATE users SET password = ?, link = NULL, link_until = NULL"
@@ -178,7 +178,7 @@ class Accounts:
         return str(found[0])
 
     def user_of_link(self, secret: str, now: datetime) -> str | None:
-        """The user whose link that is; None if it was used, or is old."""
+        """Return the user of a link; None if the link was used or has expired."""
         words = "SELECT name FROM users WHERE link = ? AND link_until > ?"
         found = self._one(words, hash_secret(secret), micros(now))
         return None if found is None else str(found[0])
@@ -186,7 +186,7 @@ class Accounts:
     # Sessions.
 
     def open_session(self, name: str, now: datetime) -> str:
-        """A new session of a user; the secret for its cookie. The oldest make room."""
+        """Open a session; return the secret for its cookie. Beyond a limit, the oldest sessions end."""
         secret, at = new_secret(), micros(now)
         with self._writing() as db:
             self._remove_ended(db, now)
@@ -196,7 +196,7 @@ class Accounts:
         return secret
 
     def user_of_session(self, secret: str, now: datetime, *, touch: bool = True) -> User | None:
-        """The user of a session; None if it has ended. `touch`: it counts as used now."""
+        """Return the user of a session; None if it has ended. `touch` records that it was used now."""
         session = hash_secret(secret)
         words = (
             "SELECT user, role, seen_at, proved_at FROM sessions JOIN users ON name = user "
@@ -212,7 +212,7 @@ class Accounts:
         return User(name, Role(role), Way.SESSION, moment(proved_at) + FRESH, session)
 
     def is_open(self, session: bytes, now: datetime) -> bool:
-        """Whether a session that is known by its hash has not ended."""
+        """Whether the session with this hash is still open."""
         words = "SELECT 1 FROM sessions WHERE id = ? AND seen_at > ? AND made_at > ?"
         return self._one(words, session, micros(now - self._idle), micros(now - self._absolute)) is not None
 
@@ -229,7 +229,7 @@ class Accounts:
     # Browsers in which a user has logged in before.
 
     def know_browser(self, name: str, now: datetime) -> str:
-        """A secret by which this browser is known as that user's; no login, only a place in the throttle."""
+        """Return a secret that marks a browser as a user's. It is no login: the throttle uses it."""
         secret = new_secret()
         with self._writing() as db:
             row = [hash_secret(secret), name, micros(now + _KNOWN_LIVES)]
@@ -238,7 +238,7 @@ class Accounts:
         return secret
 
     def known_browser(self, secret: str, name: str, now: datetime) -> bytes:
-        """The browser's own key in the throttle; empty if it is not known as that user's."""
+        """Return the browser's key for the throttle; empty if the browser is not marked as that user's."""
         words = "SELECT id FROM browsers WHERE id = ? AND user = ? AND until > ?"
         found = self._one(words, hash_secret(secret), name, micros(now))
         return b"" if found is None else bytes(found[0])
@@ -246,7 +246,7 @@ class Accounts:
     # Tokens.
 
     def add_token(self, name: str, user: str, scope: Scope, until: datetime, now: datetime) -> str:
-        """A new token of a user; its secret. `UsageError` if there is one of that name, or no such user."""
+        """Add a token; return its secret. `UsageError` if the name is taken, or there is no such user."""
         secret = "nvw_" + new_secret()
         with self._writing() as db:
             if db.execute("SELECT 1 FROM tokens WHERE name = ?", [name]).fetchone():
@@ -258,7 +258,7 @@ class Accounts:
         return secret
 
     def tokens(self) -> list[Token]:
-        """All tokens, by name."""
+        """Return all tokens, sorted by name."""
         words = "SELECT name, user, scope, made_at, until FROM tokens ORDER BY name"
         return [
             Token(name, user, Scope(scope), moment(made), moment(until))
@@ -266,12 +266,12 @@ class Accounts:
         ]
 
     def remove_token(self, name: str) -> bool:
-        """Remove a token; whether there was one."""
+        """Remove a token; return whether there was one."""
         with self._writing() as db:
             return db.execute("DELETE FROM tokens WHERE name = ?", [name]).rowcount > 0
 
     def user_of_token(self, secret: str, scope: Scope, now: datetime) -> User | None:
-        """Who asks with that token; None unless it opens `scope` and has not expired."""
+        """Return the user of a token; None if the token has another scope or has expired."""
         words = "SELECT name FROM tokens WHERE id = ? AND scope = ? AND until > ?"
         found = self._one(words, hash_secret(secret), scope, micros(now))
         return None if found is None else User(found[0], Role.VIEWER, Way.TOKEN)
@@ -279,14 +279,14 @@ class Accounts:
     # What was done.
 
     def note(self, who: str, what: str, now: datetime) -> None:
-        """Add a line to the audit log, which keeps its newest ten thousand."""
+        """Add an entry to the audit log, which keeps the newest 10,000."""
         with self._writing() as db:
             row = [micros(now), who[:64], what[:200]]
             number = db.execute("INSERT INTO audit (at, who, what) VALUES (?, ?, ?)", row).lastrowid or 0
             db.execute("DELETE FROM audit WHERE number <= ?", [number - _MOST_AUDIT])
 
     def deeds(self, most: int = 100) -> list[Deed]:
-        """The newest lines of the audit log."""
+        """Return the newest entries of the audit log."""
         words = "SELECT at, who, what FROM audit ORDER BY number DESC LIMIT ?"
         return [Deed(moment(at), user, what) for at, user, what in self._read(words, most)]
 

@@ -1,4 +1,4 @@
-"""Bounds of a request: its address, its body, and the time that a client takes to take its answer."""
+"""Limits of a request: length of its URL, size of its body, and the time to read the answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SECONDS = 30.0
 
 
 class Bounds(Struct, frozen=True):
-    """A layer around the application; a client that is too slow is cut off."""
+    """The middleware that applies these limits; a client that is too slow is disconnected."""
 
     app: ASGIApp
     seconds: float = _SECONDS
@@ -53,11 +53,11 @@ class Bounds(Struct, frozen=True):
 
 
 class BodyError(Exception):
-    """A body that is too large, too slow, or no form."""
+    """The body of a request is too large, too slow, or no form."""
 
 
 async def read_form(request: Request, *, seconds: float = 10.0) -> dict[str, str]:
-    """The fields of a form that was sent, each once. `BodyError`."""
+    """Return the fields of a submitted form; of a repeated field the last. `BodyError`."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
         raise BodyError("a form is expected")

@@ -1,4 +1,4 @@
-"""The two cookies: that of a session, and that of a browser in which somebody has logged in before."""
+"""The two cookies: of a session, and of a browser in which a user has logged in before."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _KNOWN_SECONDS = 180 * 86_400
 
 
 def read_cookie(request: HTTPConnection, name: str, *, has_tls: bool) -> str:
-    """The secret in a cookie; empty without one."""
+    """Return the secret in a cookie; empty without one."""
     return request.cookies.get(_full(name, has_tls=has_tls), "")
 
 
 def set_cookie(response: Response, name: str, secret: str, *, has_tls: bool) -> None:
-    """Give a browser a cookie that no script reads and no other site sends."""
+    """Set a cookie that scripts cannot read (HttpOnly), and that other sites do not send (SameSite)."""
     response.set_cookie(
         _full(name, has_tls=has_tls),
         secret,
@@ -28,7 +28,7 @@ def set_cookie(response: Response, name: str, secret: str, *, has_tls: bool) -> 
 
 
 def remove_cookie(response: Response, name: str, *, has_tls: bool) -> None:
-    """Have a browser forget a cookie."""
+    """Delete a cookie in the browser."""
     full = _full(name, has_tls=has_tls)
     response.delete_cookie(full, path="/", secure=has_tls, httponly=True, samesite="strict")
 

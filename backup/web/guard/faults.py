@@ -1,4 +1,4 @@
-"""Turns what a handler raises into an answer: our errors as sentences, mistakes of ours as one."""
+"""Turns exceptions of handlers into answers: our errors with their message, bugs with a general one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 class Faults(Struct, frozen=True):
-    """A layer around the application; `problem` makes the page; `statuses`: of errors of views."""
+    """The middleware; `problem` makes the error page; `statuses` has HTTP's status for errors of views."""
 
     app: ASGIApp
     problem: Problem

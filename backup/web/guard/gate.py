@@ -1,7 +1,7 @@
-"""Finds out who asks, before any route is looked at: nobody gets further without being known.
+"""Authenticates every request before it is routed.
 
-A browser has a session; a program has a token, for the API or the metrics; a proxy before a Unix socket may
-name a user in a header. Only what `OPEN` names is answered to strangers.
+A browser has a session; a program has a token, for the API or the metrics; a proxy in front of a Unix socket
+may name a user in a header. Without a user only the paths in `OPEN` are answered.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LONGEST_SECRET = 128
 
 
 class Gate(Struct, frozen=True):
-    """A layer around the application. `user_header`: the proxy's, believed on a Unix socket alone."""
+    """The middleware. `user_header`: the proxy's header with the user, trusted on a Unix socket alone."""
 
     app: ASGIApp
     accounts: Accounts

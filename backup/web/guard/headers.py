@@ -1,4 +1,4 @@
-"""The headers that every answer has, errors too: what a browser may do with it."""
+"""The security headers of every answer, also of errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TLS = "max-age=31536000"
 
 
 class SafeHeaders(Struct, frozen=True):
-    """A layer around the application that adds them; nothing but style, script and icons is ever kept."""
+    """The middleware that adds them; browsers may cache only style, script and icons."""
 
     app: ASGIApp
     has_tls: bool

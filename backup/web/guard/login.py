@@ -1,4 +1,4 @@
-"""One attempt to log in: throttled, noted, and answered in the same time whether the name exists or not."""
+"""An attempt to log in: throttled, logged, and as slow for unknown names as for known ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _room = BoundedSemaphore(8)  # more than these would wait for a second and longe
 
 
 class Guarded(Protocol):
-    """What a login needs of the context."""
+    """The part of the context that a login needs."""
 
     @property
     def accounts(self) -> Accounts:
@@ -25,15 +25,15 @@ class Guarded(Protocol):
 
     @property
     def throttle(self) -> Throttle:
-        """The failures so far."""
+        """The counts of failed logins."""
 
     @property
     def clock(self) -> Clock:
-        """The time."""
+        """The clock."""
 
 
 class LoginResult(Struct, frozen=True):
-    """The secrets for the cookies; without a session `wait` says how many seconds to wait, if any."""
+    """The result of a login: secrets for the cookies; without a session, `wait` is the seconds to wait."""
 
     session: str | None = None
     browser: str | None = None
@@ -41,7 +41,7 @@ class LoginResult(Struct, frozen=True):
 
 
 def try_login(guarded: Guarded, name: str, password: str, known: str) -> LoginResult:
-    """Log a user in, or count the failure. `LockedError` while very many try."""
+    """Log a user in, or count the failure. `LockedError` while too many logins are in progress."""
     accounts, throttle, now = guarded.accounts, guarded.throttle, guarded.clock.now()
     browser = accounts.known_browser(known[:128], name, now) if known else b""
     if wait := throttle.seconds_to_wait(name, browser, now):

@@ -1,8 +1,8 @@
-"""Refuses requests to other names, which a stranger's page may have made to point here, and from other sites.
+"""Refuses requests with an unknown host name (DNS rebinding), and changes from other sites (CSRF).
 
-A name that an attacker owns can be made to mean 127.0.0.1 (DNS rebinding); the browser then sends that name
-as `Host`. What changes something must come from a page of ours: browsers say so in `Sec-Fetch-Site`, and old
-ones in `Origin`.
+An attacker can let a name of his own resolve to 127.0.0.1; the browser then sends that name as `Host`. A
+request that changes something must come from our own pages: browsers say that in `Sec-Fetch-Site`, old ones
+in `Origin`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ KNOWN = SAFE | {"POST"}
 
 
 class Origins(Struct, frozen=True):
-    """A layer around the application. `hosts`: the names that are ours, in small letters, without ports.
+    """The middleware. `hosts`: the allowed host names, in lower case, without ports.
 
-    `local` is `localhost` with the very port that it listens on, where it listens on this machine alone: an
-    attacker's name server has no say in that name, and another program's page has another port.
+    `local` is `localhost` with the page's port, if it listens on loopback alone: an attacker's name server
+    cannot change that name, and the page of another program has another port.
     """
 
     app: ASGIApp
@@ -63,7 +63,7 @@ _WRONG_HOST = "this page is not known by that name: the administrator may add it
 
 
 def host_of(authority: str) -> str | None:
-    """The host of `HOST[:PORT]` in small letters, IPv6 without brackets; None if it is none."""
+    """Return the host of `HOST[:PORT]` in lower case, IPv6 without brackets; None if it is invalid."""
     if authority.startswith("[") and not _BRACKETED.fullmatch(authority):
         return None
     try:
@@ -77,7 +77,7 @@ def host_of(authority: str) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether it is written as an address of this machine: no name server has a say in that."""
+    """Whether a host is written as a loopback address, which needs no name server."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -85,7 +85,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_same_origin(headers: Headers) -> bool:
-    """Whether a page of ours sent this, or a program that is no browser's page."""
+    """Whether our own page sent the request, by `Sec-Fetch-Site`, else by `Origin`."""
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site == "same-origin"

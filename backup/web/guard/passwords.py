@@ -1,4 +1,4 @@
-"""Passwords by Argon2id, only one at a time: each takes 32 MiB and a tenth of a second."""
+"""Hashes passwords by Argon2id, one at a time: each takes 32 MiB and 0.1 s."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _one_at_a_time = Lock()
 
 
 def check_password(password: str, name: str) -> None:
-    """Refuse a password that is guessed soon. `UsageError`."""
+    """Raise `UsageError` for a weak password."""
     if len(password) < SHORTEST:
         raise UsageError(f"the password is too short: it needs {SHORTEST} characters at least")
     if len(password) > LONGEST:
@@ -31,7 +31,7 @@ def check_password(password: str, name: str) -> None:
 
 
 def hash_password(password: str) -> str:
-    """The hash to keep, with its salt and cost, in the form of PHC."""
+    """Return the hash of a password with salt and cost, in PHC format."""
     argon = Argon2id(
         salt=os.urandom(16), length=32, iterations=_PASSES, lanes=_LANES, memory_cost=_MEMORY_KIB
     )
@@ -43,7 +43,7 @@ _NOBODYS: list[str] = []
 
 
 def is_password(password: str, kept: str | None) -> bool:
-    """Whether it is the password of a hash; without a hash it takes as long, and is false."""
+    """Whether the password belongs to the hash; without a hash it takes as long, and returns False."""
     if kept is None and not _NOBODYS:
         _NOBODYS.append(hash_password(secrets.token_hex(16)))
     try:
@@ -55,12 +55,12 @@ def is_password(password: str, kept: str | None) -> bool:
 
 
 def new_secret() -> str:
-    """A secret that nobody guesses: for a session, a token, a link."""
+    """Return a new random secret for a session, token or link."""
     return secrets.token_urlsafe(32)
 
 
 def hash_secret(secret: str) -> bytes:
-    """What is kept of such a secret: it is long and random, so one round of SHA-256 is enough."""
+    """Return the hash of such a secret to store: it is long and random, so one SHA-256 is enough."""
     return hashlib.sha256(_bytes(secret)).digest()
 
 

@@ -1,10 +1,10 @@
-"""How often a login may fail: by name, and in all; nobody is locked out for good.
+"""Limits failed logins, by name and in total; nobody is locked out for good.
 
-After a few failures a name rests, for a time that doubles up to five minutes; attempts meanwhile are not
-looked at. After thirty failures within a minute, of any names, nobody logs in by a new browser until it is
-over: no more passwords than these are tried, and no more work is done for strangers. A browser in which that
-user has logged in before, or set a password by a link, is counted by itself, so that a stranger who keeps
-guessing does not keep the owner out: a link is made on the server.
+After a few failures a name is blocked, for a time that doubles up to five minutes; attempts meanwhile are
+refused without a check of the password. After thirty failures within a minute, of any names, logins from new
+browsers are refused until the minute is over. A browser in which the user has logged in before, or set a
+password by a link, is counted separately, so that an attacker who keeps guessing does not lock out the user;
+such a link can be made on the server.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class _Failures:
 
 @dataclass(slots=True)
 class Throttle:
-    """Failures so far; the key is a name, and the browser that it is known in."""
+    """The counts of failures, by name and by known browser."""
 
     _by_key: OrderedDict[tuple[str, bytes], _Failures] = field(default_factory=OrderedDict)
     _window_began: datetime | None = None
     _in_window: int = 0
 
     def seconds_to_wait(self, name: str, browser: bytes, now: datetime) -> int:
-        """How long this login has to wait; 0: it may be tried."""
+        """Return how many seconds this login has to wait; 0: it may be tried."""
         found = self._by_key.get((name, browser))
         waits = [timedelta()]
         if found is not None and found.rests_until is not None:
@@ -65,5 +65,5 @@ class Throttle:
         self._in_window += 1
 
     def succeeded(self, name: str, browser: bytes) -> None:
-        """Forget the failures of that name in that browser."""
+        """Reset the failures of a name in a browser."""
         self._by_key.pop((name, browser), None)

@@ -1,4 +1,4 @@
-"""Who asks: a user of the page with a role, and the ways by which one is known."""
+"""The user of a request with a role, and the ways of authentication."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from msgspec import Struct
 
 
 class Role(StrEnum):
-    """What a user may do: look, or also run, pause and resume jobs."""
+    """The role of a user: a viewer only looks, an operator may also run, pause and resume jobs."""
 
     VIEWER = "viewer"
     OPERATOR = "operator"
@@ -23,7 +23,7 @@ class Scope(StrEnum):
 
 
 class Way(StrEnum):
-    """How a request says who asks."""
+    """The way in which a request was authenticated."""
 
     SESSION = "session"
     TOKEN = "token"  # noqa: S105  a word
@@ -31,7 +31,7 @@ class Way(StrEnum):
 
 
 class User(Struct, frozen=True):
-    """Who asks; `fresh_until`: up to then the password was typed recently enough to change something."""
+    """An authenticated user; until `fresh_until` the user may change something without the password."""
 
     name: str
     role: Role
@@ -40,10 +40,10 @@ class User(Struct, frozen=True):
     session: bytes | None = None  # the hash by which the accounts know it
 
     def is_fresh(self, now: datetime) -> bool:
-        """Whether the password was typed a short while ago."""
+        """Whether the password was typed recently enough to change something."""
         return self.fresh_until is not None and now < self.fresh_until
 
     @property
     def may_operate(self) -> bool:
-        """Whether the role allows to run, pause and resume; a fresh login is needed, too."""
+        """Whether the role may run, pause and resume jobs; a fresh login is needed, too."""
         return self.role is Role.OPERATOR and self.way is not Way.TOKEN

@@ -1,5 +1,5 @@
-"""The pages for people: from a request through values of `web.views` to HTML.
+"""The HTML pages: a handler takes a request, gets values from `web.views`, and renders a template.
 
-`PAGES`, in `routes.py`, are the routes. `html.py` makes HTML of `templates/`, where all is escaped by default
-and a missing name is an error, and says values in words; `links.py` makes and reads addresses.
+`PAGES`, in `routes.py`, are the routes. `html.py` renders `templates/`, which escape everything by default
+and fail on a missing name, and formats values; `links.py` makes and parses URLs.
 """

@@ -1,4 +1,4 @@
-"""What operators may do: run, pause and resume a job, soon after a password was typed."""
+"""The actions of operators: run, pause and resume a job, shortly after the password was typed."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ def _until(form: dict[str, str], now: datetime) -> str:
 
 
 async def run(request: Request) -> Response:
-    """Back a job up now."""
+    """Ask the daemon to back up a job now."""
     return await _asked(request, "run", "ran")
 
 
 async def pause(request: Request) -> Response:
-    """Let the schedules of a job rest until a time."""
+    """Pause the schedules of a job until a given time."""
     return await _asked(request, "pause", "paused")
 
 
 async def resume(request: Request) -> Response:
-    """Take back a pause."""
+    """End the pause of a job."""
     return await _asked(request, "resume", "resumed")
 
 

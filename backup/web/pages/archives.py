@@ -1,4 +1,4 @@
-"""Archives and money: what is stored by month and job, what is dead and from when it is free, checks."""
+"""The page of archives and costs: bytes stored by month and job, dead bytes, checks and drills."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MONTHS = 12
 
 
 class Months(Struct, frozen=True):
-    """The chart of what was stored in each month."""
+    """The chart of bytes stored in each month."""
 
     drawn: Markup
     top: int
@@ -33,7 +33,7 @@ class Months(Struct, frozen=True):
 
 
 def months(it: MoneyPage, said: Texts) -> Months | None:
-    """The last twelve months, and what each job stored in them; jobs beyond the colours are one part."""
+    """Return the chart of the last twelve months by job; jobs beyond the number of colours are one part."""
     if not it.months:
         return None
     labels = _until(max(month.month for month in it.months))
@@ -65,7 +65,7 @@ def _until(newest: str) -> list[str]:
 
 @answered
 async def show(request: Request) -> Response:
-    """All sums."""
+    """Show the page of archives and costs."""
     context = context_of(request)
     found = await context.reading.view(money, context.config, context.clock.now())
     return await framed(request, "archives.html", here="archives", it=found, months=months(found, texts()))

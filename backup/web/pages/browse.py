@@ -1,4 +1,4 @@
-"""What is in there: browsing a snapshot, search, versions of a file."""
+"""The pages that browse a snapshot, search names, and list versions of a file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from backup.web.views.versions import versions_of_path
 
 @answered
 async def show_directory(request: Request) -> Response:
-    """A directory of a snapshot; without a snapshot, the jobs to begin with."""
+    """Show a directory of a snapshot; without a snapshot, the list of jobs."""
     context, asked = context_of(request), PageParameters(request.scope["query_string"])
     snapshot = asked.text("snapshot")
     if snapshot is None:
@@ -36,7 +36,7 @@ async def show_directory(request: Request) -> Response:
 
 @answered
 async def show_search(request: Request) -> Response:
-    """What is called like the words of the address."""
+    """Show the paths whose names match the words of the search."""
     context, asked = context_of(request), PageParameters(request.scope["query_string"])
     words = asked.text("q")
     found = None
@@ -47,7 +47,7 @@ async def show_search(request: Request) -> Response:
 
 @answered
 async def show_versions(request: Request) -> Response:
-    """The versions of one path."""
+    """Show the versions of a path."""
     context, asked = context_of(request), PageParameters(request.scope["query_string"])
     found = await context.reading.view(
         versions_of_path,

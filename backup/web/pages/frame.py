@@ -1,4 +1,4 @@
-"""What all pages of users have in common: what the daemon said, and what an error is answered with."""
+"""Code that all pages for users share: the daemon's status, and error pages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 def answered(handler: Handler) -> Handler:
-    """A handler whose errors of what was asked for are pages that say so."""
+    """Wrap a handler: errors of the request become pages with status 400, 404 or 503."""
 
     @wraps(handler)
     async def guarded(request: Request) -> Response:
@@ -36,12 +36,12 @@ def answered(handler: Handler) -> Handler:
 
 
 async def framed(request: Request, template: str, *, here: str, **values: Any) -> Response:
-    """A page for somebody who is logged in; `here` is its entry in the navigation."""
+    """Return a page for a user who is logged in; `here` is its entry in the navigation."""
     heard = await context_of(request).daemon.status()
     return page(request, template, here=here, heard=heard, **values)
 
 
 async def heard_status(request: Request) -> DaemonStatus | None:
-    """What the daemon says it does; None while it is away, since nobody knows then."""
+    """Return the daemon's status; None if it does not answer."""
     heard = await context_of(request).daemon.status()
     return None if heard.is_away else daemon_status(heard.document)

@@ -1,4 +1,4 @@
-"""Runs, one run, nights and what changed between two of them."""
+"""The pages of runs, of one run, of the nights of a job, and of changes between two snapshots."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TOLD_ELSEWHERE = frozenset({"problems", "error", "outcome", "job", "vault", "un
 
 
 def report_rows(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """A report as names and values in words, without what the page tells elsewhere and what is empty."""
+    """Return a report as names and values in words, without empty values and those shown elsewhere."""
     for name, value in report.items():
         if name not in _TOLD_ELSEWHERE and value not in (None, "", [], {}):
             yield name.replace("_", " "), _in_words(name, value)
@@ -45,7 +45,7 @@ def _in_words(name: str, value: object) -> str:
 
 @answered
 async def show_runs(request: Request) -> Response:
-    """Runs, newest first, of one job, kind or outcome if these are given."""
+    """Show runs, newest first, filtered by job, kind and outcome."""
     context, asked = context_of(request), PageParameters(request.scope["query_string"])
     found = await context.reading.view(
         run_page,
@@ -67,7 +67,7 @@ async def show_runs(request: Request) -> Response:
 
 @answered
 async def show_run(request: Request) -> Response:
-    """One run with everything that is known of it."""
+    """Show one run with all details."""
     context = context_of(request)
     found = await context.reading.view(one_run, str(request.path_params["number"]))
     return await framed(request, "run.html", here="runs", it=found, report=list(report_rows(found.report)))
@@ -75,7 +75,7 @@ async def show_run(request: Request) -> Response:
 
 @answered
 async def show_nights(request: Request) -> Response:
-    """The snapshots of a job: that of the address, or the one that was backed up last."""
+    """Show the snapshots of the job in the URL, or of the job that was backed up last."""
     context, asked = context_of(request), PageParameters(request.scope["query_string"])
     job = asked.text("job") or await context.reading.view(newest_job, context.config)
     if job is None:
@@ -87,7 +87,7 @@ async def show_nights(request: Request) -> Response:
 
 @answered
 async def show_changes(request: Request) -> Response:
-    """What changed from one snapshot to another."""
+    """Show the changes from one snapshot to another."""
     context, asked = context_of(request), PageParameters(request.scope["query_string"])
     found = await context.reading.view(
         changes,

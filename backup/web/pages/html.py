@@ -1,4 +1,4 @@
-"""HTML from templates: all is escaped, a missing name is an error, and they are compiled at the start."""
+"""Renders HTML templates: everything is escaped, a missing name is an error, all are compiled at start."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ _LEAST_SHOWN = Decimal("0.0001")
 
 
 class Words:
-    """What the templates of one page need to say values; `zone` None is this machine's."""
+    """The functions with which templates format values; `zone` None is this machine's time zone."""
 
     def __init__(self, texts: Texts, now: datetime, zone: tzinfo | None = None) -> None:
         self._texts, self._now, self._zone = texts, now, zone
 
     def time(self, moment: datetime) -> Markup:
-        """A time to the minute with its zone."""
+        """Format a time to the minute, with its zone."""
         local = moment.astimezone(self._zone)
         return Markup('<time datetime="{}">{} <span class="zone">{}</span></time>').format(
             local.isoformat(timespec="seconds"), f"{local:%Y-%m-%d %H:%M}", safe(local.tzname() or "")
         )
 
     def day(self, moment: datetime) -> Markup:
-        """The day of a time, without the time."""
+        """Format the date of a time."""
         local = moment.astimezone(self._zone)
         return Markup('<time datetime="{}">{}</time>').format(f"{local:%Y-%m-%d}", f"{local:%Y-%m-%d}")
 
     def clock(self, moment: datetime) -> Markup:
-        """The time of the day with its zone."""
+        """Format the time of day, with its zone."""
         local = moment.astimezone(self._zone)
         return Markup('<time datetime="{}">{}</time>').format(
             local.isoformat(timespec="seconds"), f"{local:%H:%M}"
         )
 
     def ago(self, moment: datetime) -> Markup:
-        """How long ago a time is; one that is still to come is told as such."""
+        """Format how long ago a time is; a future time is shown as such."""
         passed = self._now - moment
         if passed < timedelta(0):
             return self.to_come(moment)
@@ -60,33 +60,33 @@ class Words:
         return self._texts.say("%(time)s ago", time=duration(passed.total_seconds()))
 
     def to_come(self, moment: datetime) -> Markup:
-        """How long it is until a time."""
+        """Format how long it is until a time."""
         left = moment - self._now
         if left < timedelta(minutes=1):
             return self._texts.say("now")
         return self._texts.say("in %(time)s", time=duration(left.total_seconds()))
 
     def size(self, count: int) -> str:
-        """A number of bytes."""
+        """Format a number of bytes."""
         return size(count)
 
     def count(self, number: int) -> str:
-        """A number, thousands apart."""
+        """Format a number, with thousands separated."""
         return f"{number:,}"
 
     def took(self, length: timedelta | float) -> str:
-        """A length of time."""
+        """Format a duration."""
         return duration(length.total_seconds() if isinstance(length, timedelta) else length)
 
     def money(self, amount: Decimal, currency: str) -> str:
-        """An amount: cents, or as many places as a small amount needs to be seen."""
+        """Format an amount of money: to the cent, or with more places for a small amount."""
         if 0 < amount < _LEAST_SHOWN:
             return f"< {_LEAST_SHOWN} {currency}"
         places = 2 if amount == 0 or abs(amount) >= Decimal("0.01") else 4
         return f"{amount:,.{places}f} {currency}"
 
     def path(self, path: bytes) -> str:
-        """A path or name that is safe to show."""
+        """Format a path or name so that it is safe to show."""
         return shown_path(path)
 
 
@@ -114,7 +114,7 @@ _STROKED = {
 
 
 def icon(name: str) -> Markup:
-    """An icon that screen readers pass over: a word always stands beside it."""
+    """Return an icon, hidden from screen readers: a word always stands beside it."""
     return Markup(  # noqa: S704  nothing of it is foreign
         '<svg viewBox="0 0 16 16" aria-hidden="true" focusable="false" fill="none" stroke="currentColor" '
         f'stroke-width="1.5" stroke-linecap="round" stroke-linejoin="round">{_STROKED[name]}</svg>'
@@ -126,7 +126,7 @@ _FILTERS = ("time", "day", "clock", "ago", "to_come", "size", "count", "money", 
 
 
 class Renderer:
-    """HTML of templates in one language."""
+    """Renders the templates in one language."""
 
     def __init__(self, said: Texts) -> None:
         self.texts = said
@@ -135,7 +135,7 @@ class Renderer:
             self.environment.get_template(name)  # a mistake in one shows at the start
 
     def html(self, template: str, now: datetime, zone: tzinfo | None = None, **values: Any) -> str:
-        """A page; `now` is what ages are told from."""
+        """Return the HTML of a page; ages are relative to `now`."""
         words = Words(self.texts, now, zone)
         made = self.environment.get_template(template)
         return made.render(words=words, now=now, navigation=navigation(self.texts), **values)
@@ -143,17 +143,17 @@ class Renderer:
 
 @cache
 def renderer() -> Renderer:
-    """The templates in this process's language."""
+    """Return the renderer for this process's language."""
     return Renderer(Texts())
 
 
 def texts() -> Texts:
-    """The texts in this process's language."""
+    """Return the texts in this process's language."""
     return renderer().texts
 
 
 def navigation(said: Texts) -> list[tuple[str, str, str, str]]:
-    """The pages of the first line: name, address, text, and the key that leads there after g."""
+    """Return the entries of the navigation: name, URL, text, and the key to type after g."""
     return [
         ("overview", "/", said.say("Overview"), "o"),
         ("runs", "/runs", said.say("Runs"), "r"),

@@ -1,4 +1,4 @@
-"""Addresses of pages, made and read in one place; paths are bytes, percent-encoded one by one."""
+"""Makes and parses the URLs of pages; paths are bytes, percent-encoded byte by byte."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MOST_FIELDS, _MOST_PICKED = 600, 500
 
 
 def link(where: str, /, **query: object) -> str:
-    """An address with its query; what is None or empty is left out."""
+    """Return a URL with a query; parameters that are None or empty are left out."""
     given = [(key, _sent(value)) for key, value in query.items() if value not in (None, "", b"")]
     return f"{where}?{'&'.join(f'{key}={value}' for key, value in given)}" if given else where
 
@@ -22,17 +22,17 @@ def _sent(value: object) -> str:
 
 
 def quoted(path: bytes) -> str:
-    """A path as the value of a field of a form, which carries text alone."""
+    """Return a path as the value of a form field, which can only be text."""
     return quote_from_bytes(path)
 
 
 def parent(path: bytes) -> bytes:
-    """The folder of a path."""
+    """Return the parent directory of a path."""
     return path.rstrip(b"/").rpartition(b"/")[0] or b"/"
 
 
 class PageParameters:
-    """What an address asks for. Paths are bytes; the fields `pick` of a form are paths, encoded once more."""
+    """The query parameters of a page. Paths are bytes; fields `pick` of a form are paths, encoded twice."""
 
     def __init__(self, query: bytes) -> None:
         try:
@@ -47,11 +47,11 @@ class PageParameters:
         self._pairs = [(key, value.encode("latin-1")) for key, value in pairs]
 
     def path(self, name: str) -> bytes | None:
-        """The first of that name as bytes; None if it is not there, or empty."""
+        """Return the first parameter of that name as bytes; None if it is missing or empty."""
         return next((value for key, value in self._pairs if key == name and value), None)
 
     def text(self, name: str) -> str | None:
-        """The first of that name as text; `BadParameterError` if it is none."""
+        """Return the first parameter of that name as text. `BadParameterError` if it is no UTF-8."""
         found = self.path(name)
         try:
             return None if found is None else found.decode()
@@ -59,7 +59,7 @@ class PageParameters:
             raise BadParameterError(f"{name} is not text in UTF-8") from error
 
     def number(self, name: str) -> int | None:
-        """The first of that name as a number; `BadParameterError` if it is none."""
+        """Return the first parameter of that name as a number. `BadParameterError` if it is none."""
         found = self.text(name)
         if found is None:
             return None
@@ -68,7 +68,7 @@ class PageParameters:
         return int(found)
 
     def paths(self) -> list[bytes]:
-        """All paths that were chosen, by `path` or by `pick`."""
+        """Return the paths chosen by parameters `path` and `pick`. `BadParameterError` for too many."""
         found = [value for key, value in self._pairs if key == "path" and value]
         found += [unquote_to_bytes(value) for key, value in self._pairs if key == "pick" and value]
         if len(found) > _MOST_PICKED:

@@ -1,7 +1,7 @@
-"""What a page says of the daemon while it is open: how far each task is, and whether anything else changed.
+"""Live updates of an open page: the progress of each task, and whether the page is out of date.
 
-A page is made with the version of what the daemon said then; the stream of events tells that of what it
-says now. How far a task is belongs to no version: that changes all the time, and is shown in its place.
+A page contains the version of the daemon's status that it was made from; the stream of events sends the
+present version. Progress is not part of the version: it changes all the time, and is updated in place.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _OF_A_TASK = ("kind", "name", "state", "last", "ended_at", "run", "paused_until"
 
 
 def version_of(heard: Heard) -> str:
-    """A word that is another one once a task began, ended, waits or rests, or the daemon came or went.
+    """Return a hash that changes when a task begins, ends, waits or is paused, or the daemon comes or goes.
 
-    Another copy of the inventory changes it, too, but while a task runs: then each copy has something new.
+    A new copy of the inventory changes it, too, except while a task runs, since then every copy differs.
     """
     tasks = [[task.get(name) for name in _OF_A_TASK] for task in heard.tasks]
     is_at_rest = all(task.get("state") != "running" for task in heard.tasks)
@@ -31,7 +31,7 @@ def version_of(heard: Heard) -> str:
 
 
 def summary(heard: Heard, said: Texts) -> dict[str, Any]:
-    """What the stream says: the version, whether the daemon is away, and how far each running task is."""
+    """Return the data of an event: the version, whether the daemon is away, progress of running tasks."""
     return {
         "seen": version_of(heard),
         "away": heard.is_away,
@@ -53,6 +53,6 @@ def _running(task: Mapping[str, Any], progress: Mapping[str, Any], said: Texts) 
 
 
 def how_far(phase: str | None, seconds_left: float | None, said: Texts) -> str:
-    """What a task is at, and how long it takes still, as text."""
+    """Return the phase of a task and the time left, as text."""
     left = [said.say("%(time)s left", time=duration(seconds_left)).unescape()] if seconds_left else []
     return " · ".join([*([phase] if phase else []), *left])

@@ -1,4 +1,4 @@
-"""The first page: is all well, what is not, and each job with its last thirty nights."""
+"""The first page: whether all is well, the concerns, and each job with its last thirty nights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from backup.web.views.overview import overview
 
 @answered
 async def show(request: Request) -> Response:
-    """All jobs at a glance."""
+    """Show the overview."""
     context = context_of(request)
     now, daemon = context.clock.now(), await heard_status(request)
     found = await context.reading.view(overview, context.config, now, daemon)
@@ -24,7 +24,7 @@ async def show(request: Request) -> Response:
 
 @answered
 async def explain(request: Request) -> Response:
-    """What each kind of concern means, and which page of the documentation tells more."""
+    """Show what each kind of concern means, and its page in the documentation."""
     return await framed(request, "help.html", here="overview")
 
 

@@ -1,4 +1,4 @@
-"""The overview at a glance: verdict, strips and table of nights, growth; from values, without a request."""
+"""The parts of the overview, made from its values: verdict, strips and table of nights, growth."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ACTIVE = frozenset({"running", "queued", "waiting"})
 
 
 class Verdict(Struct, frozen=True):
-    """The answer in large letters: `kind` is good, warn or bad."""
+    """The headline of the overview: `kind` is good, warn or bad."""
 
     kind: str
     title: Markup
@@ -37,14 +37,14 @@ class Verdict(Struct, frozen=True):
 
 
 class Matrix(Struct, frozen=True):
-    """The nights as a table: a row for each night, the newest first; a column for each job."""
+    """The table of nights: a row for each night, the newest first; a column for each job."""
 
     jobs: Sequence[str]
     rows: Sequence[tuple[date, Sequence[NightCell]]]
 
 
 class GrowthRow(Struct, frozen=True):
-    """How a job's snapshots grew from the first to the last that is drawn."""
+    """The growth of a job's snapshots, from the first to the last that is drawn."""
 
     name: str
     first: datetime
@@ -54,7 +54,7 @@ class GrowthRow(Struct, frozen=True):
 
 
 class Growth(Struct, frozen=True):
-    """The chart of sizes, with its ends and its table."""
+    """The chart of snapshot sizes, with the ends of its scales and its table."""
 
     drawn: Curves
     top: int
@@ -64,7 +64,7 @@ class Growth(Struct, frozen=True):
 
 
 def shown(it: Overview, said: Texts) -> dict[str, Any]:
-    """What the template needs."""
+    """Return the values of the template."""
     return {
         "it": it,
         "verdict": verdict(it, said),
@@ -78,12 +78,12 @@ def shown(it: Overview, said: Texts) -> dict[str, Any]:
 
 
 def active(tasks: Sequence[LiveTask]) -> list[LiveTask]:
-    """The tasks that run, or wait to run."""
+    """Return the tasks that run, or wait to run."""
     return [task for task in tasks if task.state in ACTIVE]
 
 
 def verdict(it: Overview, said: Texts) -> Verdict:
-    """Reassurance first: what is good is said even when not all is."""
+    """Return the headline; it mentions the good backups first, even if not all is well."""
     jobs = [job for job in _jobs(it) if job.is_configured]
     good = [job for job in jobs if job.last_good is not None and not job.is_overdue]
     if not jobs:
@@ -147,7 +147,7 @@ def _cell_text(cell: NightCell) -> str:
 
 
 def matrix(jobs: Sequence[JobCard]) -> Matrix:
-    """The strips of all jobs as one table."""
+    """Return the nights of all jobs as one table."""
     days = sorted({cell.day for job in jobs for cell in job.nights}, reverse=True)
     cells = [{cell.day: cell for cell in job.nights} for job in jobs]
     rows = [(day, [by_day.get(day) or NightCell(day, NightOutcome.NONE) for by_day in cells]) for day in days]
@@ -155,7 +155,7 @@ def matrix(jobs: Sequence[JobCard]) -> Matrix:
 
 
 def growth(jobs: Sequence[JobCard], said: Texts) -> Growth | None:
-    """The sizes of the newest snapshots of each job over time; None without any."""
+    """Return the chart of the sizes of each job's newest snapshots; None without snapshots."""
     jobs = [job for job in jobs if job.sizes]
     if not jobs:
         return None

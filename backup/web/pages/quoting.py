@@ -1,4 +1,4 @@
-"""What a restore of a selection would cost, and the command; restoring belongs here, later."""
+"""The page with the quote of a restore of chosen paths, and the command for it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from backup.web.views.quoting import quote
 
 
 def tier_word(tier: Tier, said: Texts) -> str:
-    """A tier as a heading."""
+    """Return a tier as a heading."""
     return {
         Tier.EXPEDITED: said.say("Expedited"),
         Tier.STANDARD: said.say("Standard"),
@@ -25,7 +25,7 @@ def tier_word(tier: Tier, said: Texts) -> str:
 
 
 def hours(bounds: tuple[float, float], said: Texts) -> str:
-    """How long a tier takes: minutes below an hour, days above two."""
+    """Return how long a tier takes, as text: minutes below an hour, days above two."""
     least, most = bounds
     if most <= 0:
         return said.say("at once")
@@ -38,7 +38,7 @@ def hours(bounds: tuple[float, float], said: Texts) -> str:
 
 @answered
 async def show(request: Request) -> Response:
-    """What restoring the chosen paths costs, and the command for it."""
+    """Show the cost of restoring the chosen paths, and the command for it."""
     context, asked = context_of(request), PageParameters(request.scope["query_string"])
     found = await context.reading.view(
         quote, context.config, context.clock.now(), asked.text("snapshot") or "", asked.paths() or [b"/"]

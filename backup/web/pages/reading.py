@@ -1,4 +1,4 @@
-"""Small questions of several pages: which jobs there are, and what is newest of them."""
+"""Queries that several pages share: the jobs, and their newest snapshots."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class NewestOfJob(Struct, frozen=True):
 
 
 def job_names(config: Config) -> list[JobName]:
-    """The configured jobs, in the order of the config."""
+    """Return the names of the configured jobs, in the order of the config."""
     return [job.name for job in config.jobs]
 
 
 def newest_of_jobs(tx: Transaction, config: Config) -> Sequence[NewestOfJob]:
-    """Each job with its newest snapshot."""
+    """Return each configured job with its newest snapshot."""
     return [_newest(tx, name) for name in job_names(config)]
 
 
 def newest_job(tx: Transaction, config: Config) -> str | None:
-    """The job whose snapshot is the newest; the first of the config if there is no snapshot."""
+    """Return the job with the newest snapshot; the first of the config if there is no snapshot."""
     jobs = newest_of_jobs(tx, config)
     known = [(job.last_good, job.name) for job in jobs if job.last_good is not None]
     return max(known)[1] if known else jobs[0].name if jobs else None

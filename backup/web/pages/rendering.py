@@ -1,4 +1,4 @@
-"""Values into answers: pages for a request, and pages that say what went wrong."""
+"""Makes the answer to a request from values: a page, or an error page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def page(
     heard: Heard | None = None,
     **values: Any,
 ) -> Response:
-    """The page that a template makes of these values; `heard` is what the daemon said."""
+    """Return the page that a template makes from the values; `heard` is the daemon's status."""
     context = context_of(request)
     now = context.clock.now()
     html = renderer().html(
@@ -42,7 +42,7 @@ def page(
 
 
 def problem(request: Request, status: int, sentence: str, advice: str = "") -> Response:
-    """A page that says what went wrong and what to do."""
+    """Return an error page: what went wrong, and what to do."""
     title = {
         404: texts().say("This page is not there"),
         403: texts().say("This is not allowed"),

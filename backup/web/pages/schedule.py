@@ -1,4 +1,4 @@
-"""The next two weeks, and for operators the buttons of `actions.py`: run now, pause, resume."""
+"""The page with the next two weeks, and for operators the buttons run now, pause, resume."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOURS = (1, 4, 12, 24, 72, 168, 336)
 
 
 def shown(it: SchedulePage, said: Texts) -> dict[str, Any]:
-    """What the template needs."""
+    """Return the values of the template."""
     return {
         "it": it,
         "weeks": weeks(it.days),
@@ -34,7 +34,7 @@ def shown(it: SchedulePage, said: Texts) -> dict[str, Any]:
 
 
 def weeks(days: Sequence[CalendarDay]) -> list[list[CalendarDay | None]]:
-    """Days as rows from Monday to Sunday, None where there is none."""
+    """Return the days as weeks from Monday to Sunday, with None for missing days."""
     rows: list[list[CalendarDay | None]] = []
     for day in days:
         if not rows or day.day.weekday() == 0:
@@ -44,7 +44,7 @@ def weeks(days: Sequence[CalendarDay]) -> list[list[CalendarDay | None]]:
 
 
 def weekdays(said: Texts) -> list[str]:
-    """The heads of the calendar."""
+    """Return the column headings of the calendar."""
     monday, tuesday, wednesday = said.say("Monday"), said.say("Tuesday"), said.say("Wednesday")
     thursday, friday = said.say("Thursday"), said.say("Friday")
     return [monday, tuesday, wednesday, thursday, friday, said.say("Saturday"), said.say("Sunday")]
@@ -58,7 +58,7 @@ def _length(number: int, said: Texts) -> str:
 
 @answered
 async def show(request: Request) -> Response:
-    """The calendar, the tasks, and for operators their buttons."""
+    """Show the calendar, the tasks, and for operators their buttons."""
     context, asked = context_of(request), PageParameters(request.scope["query_string"])
     found = await context.reading.view(
         schedule, context.config, context.clock.now(), await heard_status(request)

@@ -19,20 +19,20 @@ _WRONG = "name and password do not fit together"
 
 
 def local_target(target: str) -> str:
-    """A path of this page to go on to; anything else becomes the first page."""
+    """Return the path to go to after the login; anything but a local path becomes the first page."""
     is_path = target.startswith("/") and not target.startswith(("//", "/\\", "/login", "/logout"))
     return target if is_path and target.isprintable() and "\\" not in target else "/"
 
 
 async def show_login(request: Request) -> Response:
-    """The form to log in."""
+    """Show the login form."""
     user = request.state.user
     name = user.name if user is not None else ""
     return page(request, "login.html", next=local_target(request.query_params.get("next", "/")), name=name)
 
 
 async def log_in(request: Request) -> Response:
-    """Check name and password; a new session each time."""
+    """Check name and password; every login opens a new session."""
     context, form = context_of(request), await read_form(request)
     tls, name = context.settings.has_tls, form.get("name", "")[:64]
     if request.state.user is not None and request.state.user.way == "session":
@@ -57,7 +57,7 @@ async def log_in(request: Request) -> Response:
 
 
 async def log_out(request: Request) -> Response:
-    """End the session."""
+    """Log out: end the session."""
     context, user = context_of(request), user_of(request)
     if user.session is not None:
         context.accounts.close_session(user.session)
@@ -68,12 +68,12 @@ async def log_out(request: Request) -> Response:
 
 
 async def show_welcome(request: Request) -> Response:
-    """The form to set a password by a link of the command line."""
+    """Show the form to set a password, for a link made by `nightvault web user add --link`."""
     return page(request, "welcome.html", link=request.query_params.get("link", "")[:128])
 
 
 async def welcome(request: Request) -> Response:
-    """Set a password by a link, once; the browser is known from then on: no guessing keeps it out."""
+    """Set a password by a link, once; the browser is then known, so that an attacker cannot lock it out."""
     context, form = context_of(request), await read_form(request)
     link, password, now = form.get("link", "")[:128], form.get("password", ""), context.clock.now()
     name = context.accounts.user_of_link(link, now)

@@ -1,4 +1,4 @@
-"""Style, script and icon: read once, sent from memory; an address has the digest of its file."""
+"""Static files (style, script, icon): read once, sent from memory; URLs contain the file's hash."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ TYPES = {
 
 @cache
 def contents(name: str) -> bytes:
-    """What a file holds."""
+    """Return the content of a file."""
     with open(os.path.join(FOLDER, name), "rb") as file:
         return file.read()
 
 
 @cache
 def address(name: str) -> str:
-    """Where a browser gets a file, by an address that changes with it."""
+    """Return the URL of a file, which changes with its content."""
     return f"/static/{name}?v={hashlib.sha256(contents(name)).hexdigest()[:12]}"
 
 
 async def show(request: Request) -> Response:
-    """One of the files."""
+    """Answer with a static file."""
     name = str(request.path_params["name"])
     if name not in TYPES:
         raise HTTPException(404)

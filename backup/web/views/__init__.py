@@ -1,4 +1,4 @@
-"""What each page shows, as frozen values that are made from one read transaction; no HTML and no request.
+"""Views: the content of each page as frozen values, made from one read transaction; no HTML, no requests.
 
     overview.overview(tx, config, now, daemon)                    is all well
     run_pages.run_page(tx, job=…, kind=…, outcome=…, before=…)    runs, newest first
@@ -13,7 +13,7 @@
     calendar.schedule(tx, config, now, daemon)                    the next two weeks, and what runs
 
 `daemon` is a `daemon.DaemonStatus`, made from the answer of the verb "status", or None. Jobs, snapshots,
-words and cursors (`after`, what a page gave as `next_after`) are texts as somebody gave them, paths are
-bytes: all are checked here. `errors.NotThereError` is a page that is not there (404),
-`errors.BadParameterError` something that cannot be asked for (400). The values are in `values`.
+words and cursors (`after`: the `next_after` of an earlier page) are unchecked text from the request, paths
+are bytes: all are checked here. `errors.NotThereError` means that something does not exist (404),
+`errors.BadParameterError` that a parameter is invalid (400). The values are in `values`.
 """

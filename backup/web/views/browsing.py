@@ -1,4 +1,4 @@
-"""A directory of a snapshot, some entries at a time."""
+"""The view of a directory of a snapshot, in pages."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def directory(
     *,
     after: str | None = None,
 ) -> DirectoryPage:
-    """A part of a directory of a snapshot; a path that is no directory is a page of that entry alone.
+    """Return a page of a directory of a snapshot; for a path that is no directory, that entry alone.
 
-    Without a path it is the deepest directory that holds all of the sources.
+    The default path is the deepest directory that contains all sources.
     """
     name = _after(after)
     of = the_snapshot(tx, snapshot)

@@ -1,4 +1,4 @@
-"""The next two weeks of every task as a calendar, pauses, and what the daemon does now."""
+"""The view of the next two weeks as a calendar, of pauses, and of the daemon's tasks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OFTEN = 6  # times a day, from which on a task stands there once, with its coun
 
 
 def schedule(tx: Transaction, config: Config, now: datetime, daemon: DaemonStatus | None) -> SchedulePage:
-    """What is due when; times are this machine's, delays of a task are in them."""
+    """Return the calendar; days are in local time, and times include the tasks' delays."""
     tasks = tasks_of(config)
     seen = read_tasks(tx, tasks)
     pauses = {job: pause for job, pause in seen.pauses.items() if pause.until > now}

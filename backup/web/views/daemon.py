@@ -1,4 +1,4 @@
-"""What the daemon says of its tasks, as values."""
+"""The daemon's answer about its tasks, as values."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ class DaemonStatus(Struct, frozen=True):
     tasks: Sequence[LiveTask]
 
     def task(self, kind: str, name: str) -> LiveTask | None:
-        """The task of that kind and name; None if the daemon does not have it."""
+        """Return the task of a kind and name; None if the daemon does not have it."""
         return next((task for task in self.tasks if (task.kind, task.name) == (kind, name)), None)
 
 
 def daemon_status(answer: Mapping[str, Any] | None) -> DaemonStatus | None:
-    """The answer as a value; None without one, or if it cannot be understood, as from another version."""
+    """Return the answer as a value; None without one, or if it cannot be parsed, as from another version."""
     if answer is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Errors of what a page is asked for: each is an answer, never a failure of ours."""
+"""Errors of requests: each is an answer with an HTTP status, not a failure of the page."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from backup.errors import UsageError
 
 
 class BadParameterError(UsageError):
-    """Something in an address or a form cannot be meant: too long, no number, no path. HTTP's 400."""
+    """A parameter of a URL or form is invalid: too long, no number, no path. HTTP status 400."""
 
 
 class NotThereError(UsageError):
-    """What was asked for is not there, or not any more. HTTP's 404."""
+    """The requested object does not exist, or no longer. HTTP status 404."""

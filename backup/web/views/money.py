@@ -1,7 +1,7 @@
-"""Archives and money: what is held, dead and billed, by vault, job and month; and what was checked.
+"""The view of archives and costs: bytes stored and dead, cost by vault, job and month; and checks.
 
-What is dead and how many versions there are takes a look at every entry: seconds for a million. That is made
-once after each run, by one request at a time, and kept until another run begins or ends.
+Sums of dead bytes and versions read every entry: seconds for a million. They are computed once after each
+run, by one request at a time, and cached until another run begins or ends.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _MILLION = 1_000_000
 
 
 def proven_lines(tx: Transaction, now: datetime) -> list[ProvenLine]:
-    """Each job with the share that was ever proven in either grade, and when last."""
+    """Return each job with the shares that were ever read back and opened, and when last."""
     return [
         ProvenLine(
             job=job,
@@ -64,7 +64,7 @@ def proven_lines(tx: Transaction, now: datetime) -> list[ProvenLine]:
 
 
 def drill_lines(tx: Transaction) -> list[DrillLine]:
-    """The newest drills, newest first."""
+    """Return the newest drills, newest first."""
     return [_line(drill) for drill in list_drills(tx, limit=_MOST_DRILLS)]
 
 
@@ -111,7 +111,7 @@ class _CachedSums:
         self._found: _Slow | None = None
 
     def of(self, tx: Transaction, url: str) -> _Slow:
-        """The sums as of the newest run."""
+        """Return the sums as of the newest run."""
         key = (url, *run_pages.newest(tx), *run_pages.counts_of_marks(tx))
         with self._lock:
             if self._found is None or self._key != key:
@@ -124,7 +124,7 @@ _KEPT = _CachedSums()
 
 
 def money(tx: Transaction, config: Config, now: datetime) -> MoneyPage:
-    """What everything costs and why, and what was proven of it."""
+    """Return the costs with their parts, and how much was read back and opened."""
     slow = _KEPT.of(tx, config.inventory_url)
     found = statistics_in(tx, config, now, dead=lambda _: slow.dead, versions=lambda _: slow.versions)
     table = found.table

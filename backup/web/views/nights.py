@@ -1,4 +1,4 @@
-"""A job's snapshots, and what changed between two of them."""
+"""The views of a job's snapshots, and of the changes between two of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SNAPSHOTS_A_PAGE = 100
 def snapshot_page(
     tx: Transaction, job: str, *, before: str | int | None = None, forgotten: bool = True
 ) -> SnapshotPage:
-    """Some snapshots of a job, newest first, those with numbers below `before`; `forgotten` ones, too."""
+    """Return a page of a job's snapshots, newest first, numbered below `before`; `forgotten` ones, too."""
     of, below = the_job(tx, job), number_of(before, "before")
     every = snapshots_before(tx, of.number, before=below, limit=SNAPSHOTS_A_PAGE + 1)
     found = every if forgotten else _kept_before(tx, of.number, below)
@@ -59,7 +59,7 @@ def changes(
     path: bytes = ROOT,
     after: str | None = None,
 ) -> ChangePage:
-    """What changed up to a snapshot, since another of its job; without one since the one before it."""
+    """Return the changes from the snapshot `older` to `newer`; by default from the one before it."""
     path = path_of(path)
     place = _after(after)
     late = the_snapshot(tx, newer)
@@ -130,7 +130,7 @@ class _CachedCounts:
         self._known: OrderedDict[tuple[object, ...], Counts] = OrderedDict()
 
     def counts(self, tx: Transaction, between: Between, key: tuple[object, ...]) -> Counts:
-        """The counts, from before if they are known."""
+        """Return the counts, from the cache if they are known."""
         with self._lock:
             if key in self._known:
                 return self._known[key]

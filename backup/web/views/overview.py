@@ -1,4 +1,4 @@
-"""The overview: `nightvault status` with thirty nights of each job, and what the daemon does now."""
+"""The view of the overview: `nightvault status`, thirty nights of each job, and the daemon's tasks."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _MOST = 256 * 1024
 
 
 def certificate_of(config: Config) -> CertificateStatus | None:
-    """The dates of the certificate in its file; None without one, on a token, or where it may not be read."""
+    """Return the certificate's status from its file; None without one, on a token, or if it is unreadable."""
     if config.identity is None or ":" in config.identity.certificate.partition("/")[0]:
         return None
     from cryptography import x509
@@ -69,7 +69,7 @@ class _Rows(Struct, frozen=True):
 
 
 def overview(tx: Transaction, config: Config, now: datetime, daemon: DaemonStatus | None) -> Overview:
-    """Is all well, job by job."""
+    """Return the overview of all jobs and vaults."""
     found = the_status(tx, config, now, daemon)
     rows = _Rows(
         runs=by_job(run_pages.backups_since(tx, micros(now - _LOOKED_AT))),
@@ -101,9 +101,9 @@ def overview(tx: Transaction, config: Config, now: datetime, daemon: DaemonStatu
 
 
 def the_status(tx: Transaction, config: Config, now: datetime, daemon: DaemonStatus | None) -> Status:
-    """The status of `nightvault status`, with the daemon's word if it gave one.
+    """Return the status as `nightvault status` has it, with the daemon's answer if there is one.
 
-    Where locks cannot be seen it is not known whether a daemon runs that gives no answer.
+    The page cannot see locks: without an answer it does not know whether a daemon runs.
     """
     found = status_in(tx, config, now, certificate_of(config))
     if daemon is None:
@@ -113,7 +113,7 @@ def the_status(tx: Transaction, config: Config, now: datetime, daemon: DaemonSta
 
 
 def total(amounts: Sequence[Decimal | None]) -> Decimal | None:
-    """The sum; None if one of them is not known."""
+    """Return the sum; None if an amount is unknown."""
     known = [amount for amount in amounts if amount is not None]
     return sum(known, Decimal(0)) if len(known) == len(amounts) else None
 

@@ -1,6 +1,6 @@
-"""Checks of what somebody gave in an address or a form; `BadParameterError` says what is wrong.
+"""Checks of parameters in a URL or form; `BadParameterError` says what is wrong.
 
-Everything is bounded, so that no request makes a statement of any size.
+The size of every parameter is limited, so that no request makes a huge SQL statement.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ MOST_WORDS = 200
 
 
 def snapshot_of(text: str) -> str:
-    """The id of a snapshot, or at least its first six hex digits."""
+    """Return a snapshot's id, or at least its first six hex digits, once checked."""
     if not _SNAPSHOT.fullmatch(text):
         raise BadParameterError("a snapshot is named by 6 to 16 hex digits")
     return text
 
 
 def job_of(text: str) -> str:
-    """The name of a job."""
+    """Return a job's name, once checked."""
     if not text or len(text) > 200 or not text.isprintable():
         raise BadParameterError("this is no name of a job")
     return text
 
 
 def number_of(text: str | int | None, what: str) -> int | None:
-    """A whole number that is not below 0; None for none."""
+    """Return a whole number of at least 0; None for an empty parameter. `what` names it in errors."""
     if text is None or text == "":
         return None
     if isinstance(text, int) and 0 <= text < 10**15:
@@ -51,7 +51,7 @@ def number_of(text: str | int | None, what: str) -> int | None:
 
 
 def choice_of(text: str | None, kinds: type[_E], what: str) -> _E | None:
-    """One word of several; None for none."""
+    """Return a member of an enum; None for an empty parameter. `what` names it in errors."""
     if not text:
         return None
     try:
@@ -61,7 +61,7 @@ def choice_of(text: str | None, kinds: type[_E], what: str) -> _E | None:
 
 
 def path_of(path: bytes) -> bytes:
-    """An absolute path without steps that lead up, and without a slash at its end."""
+    """Return an absolute path without "..", and without a slash at its end."""
     steps = path.strip(b"/").split(b"/")
     is_long = len(path) > _LONGEST_PATH or any(len(step) > _LONGEST_NAME for step in steps)
     if not path.startswith(b"/") or b"\0" in path or is_long:
@@ -72,7 +72,7 @@ def path_of(path: bytes) -> bytes:
 
 
 def paths_of(paths: Sequence[bytes]) -> list[bytes]:
-    """Several paths, each once; those below another of them are left out."""
+    """Return the paths without duplicates, and without those below another of them."""
     if not paths:
         raise BadParameterError("choose at least one path")
     if len(paths) > MOST_PATHS:
@@ -85,7 +85,7 @@ def paths_of(paths: Sequence[bytes]) -> list[bytes]:
 
 
 def words_of(text: str) -> str:
-    """What to search for: a part of a name."""
+    """Return the words of a search, once checked."""
     words = text.strip()
     if len(words.encode("utf-8", "surrogatepass")) > MOST_WORDS or "\0" in words:
         raise BadParameterError(f"search for at most {MOST_WORDS} bytes")
@@ -93,7 +93,7 @@ def words_of(text: str) -> str:
 
 
 def cursor(*parts: bytes | int) -> str:
-    """The place after which a page goes on, as a text for an address."""
+    """Return a cursor: the position after which the next page begins, as text for a URL."""
     texts = [
         str(part).encode() if isinstance(part, int) else base64.urlsafe_b64encode(part) for part in parts
     ]
@@ -101,7 +101,7 @@ def cursor(*parts: bytes | int) -> str:
 
 
 def cursor_of(text: str | None, shape: str) -> tuple[bytes | int, ...] | None:
-    """What `cursor` was made of, by a letter each: n a number, b bytes; None for none."""
+    """Return the parts of a cursor, None without one; `shape` has a letter for each: n number, b bytes."""
     if not text:
         return None
     parts = text.split(".")

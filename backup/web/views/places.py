@@ -1,4 +1,4 @@
-"""Where the bytes of entries lie: vaults, storage classes, and until when they are readable at once."""
+"""Where the bytes of entries are stored: vaults, storage classes, and until when they are readable."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ Ready = dict[tuple[int, int], int]
 
 
 def places_of(tx: Transaction, config: Config, now: datetime, lists: Iterable[bytes]) -> list[Place]:
-    """The places of these chunk lists; of more than ten thousand chunks those of the first."""
+    """Return the places of the chunks in these lists; only the first 10,000 chunks count."""
     held = browsing.held_chunks(tx, numbers_in(lists))
     return summed(config, held, readable(tx, now, held))
 
 
 def numbers_in(lists: Iterable[bytes]) -> list[int]:
-    """The chunk numbers in packed lists, each once, in order; at most ten thousand."""
+    """Return the chunk numbers in packed lists, without duplicates, sorted; at most 10,000."""
     found: dict[int, None] = {}
     for packed in lists:
         room = MOST_CHUNKS - len(found)
@@ -42,7 +42,7 @@ def numbers_in(lists: Iterable[bytes]) -> list[int]:
 
 
 def summed(config: Config, chunks: Sequence[HeldChunk], ready: Ready) -> list[Place]:
-    """Chunks by vault and class; `ready` is what `readable` says of them."""
+    """Return the chunks summed up by vault and storage class; `ready` is the result of `readable`."""
     grouped: dict[tuple[str, str], list[HeldChunk]] = {}
     for chunk in chunks:
         grouped.setdefault((chunk.vault, class_of(config, chunk.vault, chunk.kind)), []).append(chunk)
@@ -50,7 +50,7 @@ def summed(config: Config, chunks: Sequence[HeldChunk], ready: Ready) -> list[Pl
 
 
 def class_of(config: Config, vault: str, kind: int) -> str:
-    """The storage class of a vault's packs of a kind; "unknown" if the config does not have it any more."""
+    """Return the storage class of a vault's packs of a kind; "unknown" if the vault is not in the config."""
     settings = next((candidate for candidate in config.vaults if candidate.name == vault), None)
     if settings is None:
         return "unknown"
@@ -72,7 +72,7 @@ def _place(vault: str, name: str, chunks: Sequence[HeldChunk], ready: Ready) -> 
 
 
 def readable(tx: Transaction, now: datetime, chunks: Sequence[HeldChunk]) -> Ready:
-    """Until when each frame is readable that the vault has made so."""
+    """Return until when each frame is readable, of those that the vault has made readable."""
     if not chunks:
         return {}
     found: dict[int, list[Output]] = {}

@@ -1,4 +1,4 @@
-"""The quote of a restore for whatever is chosen: by the inventory alone, no key, no vault."""
+"""The view of a quote for a restore of chosen paths, from the inventory alone, without key and vault."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ TARGET = "restored"
 def restore_command(
     snapshot: SnapshotId, paths: Sequence[bytes], *, tier: Tier | None = None, dry_run: bool = False
 ) -> str:
-    """`nightvault restore` of paths of a snapshot into a new directory below the current one.
+    """Return the `nightvault restore` command for paths of a snapshot, into a new directory.
 
-    One path lands in it; of several each keeps its way from the root.
+    A single path is restored directly into it; several paths keep their full paths below it.
     """
     first = paths[0] if len(paths) == 1 else b"/"
     words = [b"nightvault", b"restore", snapshot.encode() + b":" + first]
@@ -57,7 +57,7 @@ def restore_command(
 
 
 def quoted(word: bytes) -> str:
-    """A word for bash, zsh or ksh: what cannot be shown as it is stands there as octal numbers in $'…'."""
+    """Quote a word for bash, zsh or ksh; unprintable bytes are written as octal numbers in $'…'."""
     try:
         text = word.decode()
     except UnicodeDecodeError:
@@ -87,7 +87,7 @@ class _Chosen(Struct, frozen=True):
 
 
 def quote(tx: Transaction, config: Config, now: datetime, snapshot: str, paths: Sequence[bytes]) -> QuotePage:
-    """What a restore of these paths costs by each tier, and the commands for it."""
+    """Return the cost of a restore of these paths for each tier, and the commands for it."""
     wanted = paths_of(paths)
     of = the_snapshot(tx, snapshot)
     chosen = _chosen(tx, of, wanted)
@@ -200,7 +200,7 @@ def _tier(of_tier: Quote, snapshot: SnapshotId, paths: Sequence[bytes]) -> TierQ
 
 
 def borrowed(figure: Figure) -> str:
-    """The sentence that says whose price was taken, in place of one that nobody has looked up here."""
+    """Return the note that a price is taken from another region, as this region's is not verified."""
     tier, _, unit = figure.name.rpartition(".")
     what = {"gb": "a GB", "requests": "1,000 requests", "hours": "the hours"}.get(
         unit, unit.replace("_", " ")

@@ -1,4 +1,4 @@
-"""Rows of the inventory as values of pages: snapshots, entries, steps of a path."""
+"""Converts rows of the inventory to values of pages: snapshots, entries, steps of a path."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _KINDS = {
 
 
 def the_job(tx: Transaction, name: str) -> JobRow:
-    """The job of that name. `NotThereError`."""
+    """Return the job of that name. `NotThereError`."""
     found = find_job(tx, JobName(job_of(name)))
     if found is None:
         raise NotThereError("there is no such job")
@@ -39,7 +39,7 @@ def the_job(tx: Transaction, name: str) -> JobRow:
 
 
 def the_snapshot(tx: Transaction, words: str) -> Snapshot:
-    """The snapshot of an id or of its first digits, also a forgotten one. `NotThereError`."""
+    """Return the snapshot with an id or its first digits, also a forgotten one. `NotThereError`."""
     found = snapshots_of_prefix(tx, snapshot_of(words))
     if not found:
         raise NotThereError("there is no such snapshot any more")
@@ -49,7 +49,7 @@ def the_snapshot(tx: Transaction, words: str) -> Snapshot:
 
 
 def snapshot_line(snapshot: Snapshot) -> SnapshotLine:
-    """A snapshot for a list."""
+    """Return a snapshot as a line of a list."""
     return SnapshotLine(
         id=snapshot.id,
         job=snapshot.job,
@@ -71,17 +71,17 @@ def snapshot_line(snapshot: Snapshot) -> SnapshotLine:
 
 
 def kind_of(number: int) -> Kind:
-    """The kind of an entry by its number."""
+    """Return the kind of an entry from its number."""
     return _KINDS[EntryKind(number)][0]
 
 
 def mtime_of(nanoseconds: int) -> datetime:
-    """A time of a file, which may be any."""
+    """Return a file's modification time, in UTC."""
     return moment(nanoseconds // 1000).astimezone(UTC)
 
 
 def entry_line(version: Version, owners: Mapping[int, Owner]) -> EntryLine:
-    """An entry for a list."""
+    """Return an entry as a line of a list."""
     kind, kind_bits = _KINDS[EntryKind(version.kind)]
     owner = owners.get(version.owner, Owner(0, 0, "?", "?"))
     extra = decode_extra(version.extra) or Extra()
@@ -101,7 +101,7 @@ def entry_line(version: Version, owners: Mapping[int, Owner]) -> EntryLine:
 
 
 def steps_of(path: bytes) -> list[Step]:
-    """The steps that lead to a path, from the root to itself."""
+    """Return the steps of a path, from the root to the path itself."""
     found = [Step(Name(b"/"), Name(b"/"))]
     here = b""
     for name in filter(None, path.split(b"/")):

@@ -1,4 +1,4 @@
-"""Runs, some at a time, and one run with all that is known of it."""
+"""The views of runs, in pages, and of one run with all details."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run_page(
     outcome: str | None = None,
     before: str | int | None = None,
 ) -> RunPage:
-    """Some runs, newest first, with numbers below `before`."""
+    """Return a page of runs, newest first, with numbers below `before`."""
     of = the_job(tx, job) if job else None
     one_kind = choice_of(kind, RunKind, "kind")
     one_outcome = choice_of(outcome, Outcome, "outcome")
@@ -54,7 +54,7 @@ def run_page(
 
 
 def run_line(row: RunRow) -> RunLine:
-    """A run for a list."""
+    """Return a run as a line of a list."""
     began = moment(row.started_at)
     ended = None if row.finished_at is None else moment(row.finished_at)
     return RunLine(
@@ -80,7 +80,7 @@ def _whole(value: object) -> int:
 
 
 def one_run(tx: Transaction, number: str | int) -> RunDetail:
-    """A run with its report, its problems and what it stored. `NotThereError`."""
+    """Return a run with its report, its problems and the archives that it stored. `NotThereError`."""
     wanted = number_of(number, "the number of a run")
     run = None if wanted is None else find_run(tx, wanted)
     row = None if wanted is None else queries.one_row(tx, wanted)

@@ -1,4 +1,4 @@
-"""Search for a name, or a part of one, in all snapshots of all jobs."""
+"""The view of a search for names in all snapshots of all jobs."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _MOST_WILDCARDS = 4
 
 
 def search(tx: Transaction, words: str, *, job: str | None = None, after: str | None = None) -> SearchPage:
-    """Paths whose names hold the words, of any case; * and ? stand for any letters and any letter.
+    """Return paths whose names contain the words, ignoring case; * and ? are wildcards.
 
-    With a slash, what is before the last one must be at the end of the folder's path. Without words nothing
-    is looked for.
+    With a slash, the part before the last slash must match the end of the directory's path. Without words,
+    nothing is searched.
     """
     words = words_of(words)
     start = _after(after)

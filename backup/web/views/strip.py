@@ -1,4 +1,4 @@
-"""The thirty nights of each job: outcomes by day, what was missed, what was unusual."""
+"""The strip of thirty nights of a job: outcomes by day, missed and unusual nights."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _MOST_KNOWN = 4_000
 def strip(
     job: JobSettings | None, rows: Sequence[RunRow], now: datetime, zone: tzinfo | None
 ) -> list[NightCell]:
-    """The last thirty days of a job, oldest first; `rows` are its backups since before them, by number."""
+    """Return the last thirty days of a job, oldest first; `rows` are its backups, sorted by number."""
     today = now.astimezone(zone).date()
     days = [today - timedelta(days=ago) for ago in range(DAYS - 1, -1, -1)]
     by_day: dict[date, list[RunRow]] = {}
@@ -91,7 +91,7 @@ class _Judged:
         self._known: OrderedDict[RunRow, Sequence[str]] = OrderedDict()
 
     def of(self, run: RunRow, rows: Sequence[RunRow]) -> Sequence[str]:
-        """The sentences of a run beside the thirty of its job before it; none if it made no snapshot."""
+        """Return what is unusual about a run, compared with the 30 before it; empty without a snapshot."""
         night = _figures(run)
         if run.outcome not in _MADE or night is None:
             return ()
@@ -116,7 +116,7 @@ def _figures(run: RunRow) -> Figures | None:
 
 
 def by_job(rows: Sequence[RunRow]) -> Mapping[str, list[RunRow]]:
-    """Rows of each job, in their order."""
+    """Group rows by job, in their order."""
     found: dict[str, list[RunRow]] = {}
     for run in rows:
         found.setdefault(run.job or "", []).append(run)

@@ -1,4 +1,4 @@
-"""The versions of one file, in all kept snapshots of a job."""
+"""The view of the versions of a file, in all kept snapshots of a job."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOST = 100
 
 
 def versions_of_path(tx: Transaction, config: Config, now: datetime, job: str, path: bytes) -> VersionPage:
-    """The newest hundred versions of a path, newest first. `NotThereError` if it never had one."""
+    """Return the newest 100 versions of a path, newest first. `NotThereError` if it has none."""
     path = path_of(path)
     of = the_job(tx, job)
     rows = queries.newest_versions(tx, of.number, path, limit=MOST + 1)

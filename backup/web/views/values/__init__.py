@@ -1,1 +1,1 @@
-"""The values that pages and the API show: plain and frozen, with times in UTC, whole bytes and StrEnums."""
+"""The values of pages and API: frozen structs, with times in UTC, sizes in bytes, and StrEnums."""

@@ -1,4 +1,4 @@
-"""Archives: what is dead and from when it is free, and what was checked; money by month and job."""
+"""Values of the page of archives and costs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from backup.web.views.values.runs import RunLine
 
 
 class ClassLine(Struct, frozen=True):
-    """A storage class of a vault: what it holds, and what that costs a month."""
+    """A storage class of a vault: the bytes in it, and their cost a month."""
 
     name: str
     archives: int
@@ -25,9 +25,9 @@ class ClassLine(Struct, frozen=True):
 
 
 class FreeOn(Struct, frozen=True):
-    """Dead bytes whose minimum duration ends in that month, such as 2026-11; empty: they are free now.
+    """Dead bytes whose minimum duration ends in a month such as 2026-11; empty: it is over already.
 
-    `cost` is what deleting them now would be billed on top.
+    `cost` is the extra charge for deleting them now.
     """
 
     month: str
@@ -37,9 +37,9 @@ class FreeOn(Struct, frozen=True):
 
 
 class VaultMoney(Struct, frozen=True):
-    """A vault in money. `dead` is what nothing kept needs, `condemned` what is to be deleted.
+    """The costs of a vault. `dead`: needed by no kept snapshot; `condemned`: to be deleted.
 
-    Costs of the last 30 days are what the inventory can prove: uploads and retrievals.
+    Costs of the last 30 days include only uploads and retrievals that the inventory has recorded.
     """
 
     name: VaultName
@@ -61,7 +61,7 @@ class VaultMoney(Struct, frozen=True):
 
 
 class JobMoney(Struct, frozen=True):
-    """A job's part of a vault; job None: archives that belong to none."""
+    """A job's part of a vault; job None: archives that belong to no job."""
 
     vault: VaultName
     job: JobName | None
@@ -76,7 +76,7 @@ class JobMoney(Struct, frozen=True):
 
 
 class MonthLine(Struct, frozen=True):
-    """What a job stored in a month by UTC, such as 2026-11, and is there still."""
+    """Bytes that a job stored in a month (UTC) such as 2026-11, and that still exist."""
 
     month: str
     vault: VaultName
@@ -87,9 +87,9 @@ class MonthLine(Struct, frozen=True):
 
 
 class CheckLine(Struct, frozen=True):
-    """How far a vault was proven: when its list was last compared, when something of it was last read back.
+    """The checks of a vault: when its list was last compared, and when data was last read back.
 
-    `read_bytes` of `bytes` were read back since they were stored.
+    `read_bytes` of `bytes` were read back at least once.
     """
 
     vault: VaultName
@@ -103,7 +103,7 @@ class CheckLine(Struct, frozen=True):
 
 
 class ProvenLine(Struct, frozen=True):
-    """What was ever proven of a job's `bytes`: shares from 0 to 1, None of nothing; and when last."""
+    """Shares (0 to 1, None without bytes) of a job's `bytes` ever read back or opened, and when last."""
 
     job: JobName
     bytes: int
@@ -130,7 +130,7 @@ class DrillLine(Struct, frozen=True):
 
 
 class MoneyPage(Struct, frozen=True):
-    """Archives and money; `prices_of` is None where nobody knows the prices, `prices_from` says why then."""
+    """The page of archives and costs; without known prices `prices_of` is None, `prices_from` says why."""
 
     now: datetime
     today: date

@@ -1,4 +1,4 @@
-"""A snapshot's directory, the versions of a file, a search; and where bytes lie."""
+"""Values of the pages that browse: a directory, versions of a file, a search, and places of bytes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from backup.web.views.values.snapshot_line import SnapshotLine
 class EntryLine(Struct, frozen=True):
     """An entry of a directory. `mode` is as `ls` shows it, such as drwxr-xr-x.
 
-    `owner` and `group` are names, or numbers as text where none is known. `target` is a symlink's.
-    `has_content`: something of it lies in archives.
+    `owner` and `group` are names, or numbers as text if the name is unknown. `target` is a symlink's.
+    `has_content`: it has bytes in archives.
     """
 
     name: Name
@@ -33,9 +33,9 @@ class EntryLine(Struct, frozen=True):
 
 
 class Place(Struct, frozen=True):
-    """So many bytes lie in a vault, in a storage class; `needs_thaw`: they must be made readable first.
+    """Bytes in a vault and storage class; `needs_thaw`: they must be retrieved before they can be read.
 
-    `thawed_until`: all of them are readable until then without being asked for, None if some are not.
+    `thawed_until`: all of them are readable until then, without a new retrieval; None if some are not.
     """
 
     vault: VaultName
@@ -47,10 +47,10 @@ class Place(Struct, frozen=True):
 
 
 class DirectoryPage(Struct, frozen=True):
-    """A part of a directory of a snapshot, by name. `next_after` asks for the next page, None at the end.
+    """A page of a directory of a snapshot, by name; `next_after` is the next page's cursor, None at the end.
 
-    `count` are its entries in all, None if there are more than were counted. `places` is where the contents
-    of the entries on this page lie. `sources` are the job's, where the page is the first of a snapshot.
+    `count` is the number of all entries, None if there are too many to count. `places` are those of the
+    contents of this page's entries. `sources` are the job's, on the first page of a snapshot.
     """
 
     snapshot: SnapshotLine
@@ -80,9 +80,9 @@ class VersionLine(Struct, frozen=True):
 
 
 class VersionPage(Struct, frozen=True):
-    """The newest hundred versions of one path, newest first; those that no kept snapshot has are left out.
+    """The newest 100 versions of a path, newest first; without those that no kept snapshot has.
 
-    `is_gone`: the job's newest snapshot does not have it any more.
+    `is_gone`: the job's newest snapshot no longer has it.
     """
 
     job: JobName
@@ -94,9 +94,9 @@ class VersionPage(Struct, frozen=True):
 
 
 class Hit(Struct, frozen=True):
-    """A path that a search found: its newest version that a kept snapshot has.
+    """A result of a search: a path with its newest version in a kept snapshot.
 
-    `last` is the newest snapshot with it; `is_gone`: the job's newest snapshot does not have it any more.
+    `last` is the newest snapshot with it; `is_gone`: the job's newest snapshot no longer has it.
     """
 
     job: JobName
@@ -111,9 +111,9 @@ class Hit(Struct, frozen=True):
 
 
 class SearchPage(Struct, frozen=True):
-    """What was found of `words` in names. `next_after` asks for more, None at the end.
+    """The results of a search for `words` in names; `next_after` is the next page's cursor, None at the end.
 
-    `is_cut`: the search looked at as much as it may, and there may be more below `next_after`.
+    `is_cut`: the search stopped at its limit, and there may be more results after `next_after`.
     """
 
     words: str

@@ -1,4 +1,4 @@
-"""Names and paths as a snapshot has them, the kinds of its entries, the steps of a path."""
+"""Values of names and paths in a snapshot, kinds of entries, and steps of a path."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Kind(StrEnum):
 class Name(Struct, frozen=True):
     """A name or an absolute path in a snapshot, whose bytes may be anything.
 
-    `text` is safe to show on one line: what cannot be printed, or reorders text, stands there as an escape.
+    `text` is safe to show on one line: characters that are unprintable or reorder text are escaped.
     `raw` are the exact bytes, for an address (percent-encoded byte by byte), a form or JSON (docs/json.md).
     """
 
@@ -31,12 +31,12 @@ class Name(Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """As it is shown."""
+        """The name as it is shown."""
         return shown_path(self.raw)
 
 
 class Step(Struct, frozen=True):
-    """One step of the path that leads to a page: `name` is shown, `path` is where it leads."""
+    """A step of a path (breadcrumb): `name` is shown, `path` is its link."""
 
     name: Name
     path: Name

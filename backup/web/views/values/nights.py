@@ -1,4 +1,4 @@
-"""Snapshots of a job, and what changed between two of them."""
+"""Values of a job's snapshots, and of the changes between two of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from backup.web.views.values.snapshot_line import SnapshotLine
 
 
 class Change(StrEnum):
-    """What became of an entry between two snapshots."""
+    """The kind of a change of an entry between two snapshots."""
 
     ADDED = "added"
     REMOVED = "removed"
@@ -22,9 +22,9 @@ class Change(StrEnum):
 
 
 class SnapshotPage(Struct, frozen=True):
-    """Some snapshots of a job, newest first. `next_before` asks for the next page, None at the end.
+    """A page of a job's snapshots, newest first; `next_before` is the next page's cursor, None at the end.
 
-    `has_forgotten`: some of these, or of those between them, are forgotten; `shows_forgotten`: they are here.
+    `has_forgotten`: there are forgotten snapshots in this range; `shows_forgotten`: the page includes them.
     """
 
     job: JobName
@@ -37,10 +37,10 @@ class SnapshotPage(Struct, frozen=True):
 
 
 class ChangeLine(Struct, frozen=True):
-    """An entry that differs.
+    """An entry that differs between two snapshots.
 
-    `what` says how one that changed differs: kind, content, mode, owner, times, attributes. Sizes are None
-    where it is not there; of a directory 0.
+    `what` lists the differences of a changed entry: kind, content, mode, owner, times, attributes. A size is
+    None in a snapshot without the entry, and 0 for a directory.
     """
 
     path: Name
@@ -65,10 +65,10 @@ class ChangeCounts(Struct, frozen=True):
 
 
 class ChangePage(Struct, frozen=True):
-    """What changed from `older` to `newer` at and below `path`, in the order of paths.
+    """A page of changes from `older` to `newer` at and below `path`, sorted by path.
 
-    `unusual` are sentences about the night of `newer`. `next_after` asks for the next page, None at the end.
-    `earlier` and `later` are ids of the snapshots beside `newer`, to go on from night to night.
+    `unusual` are sentences about the night of `newer`. `next_after` is the next page's cursor, None at the
+    end. `earlier` and `later` are the ids of the snapshots before and after `newer`.
     """
 
     older: SnapshotLine | None

@@ -1,4 +1,4 @@
-"""The overview: is all well, job by job, with the last thirty nights of each."""
+"""Values of the overview: jobs with their last thirty nights, vaults, concerns, tasks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from backup.model import JobName, VaultName
 
 
 class NightOutcome(StrEnum):
-    """What became of a job in one night, the worst of its backups; none: nothing ran, and nothing had to.
+    """The outcome of a job's night, the worst of its backups; none: no backup ran or was due.
 
     `missed`: the schedule had a time that day, and no backup began.
     """
@@ -36,7 +36,7 @@ _WRONG = frozenset({NightOutcome.FAILED, NightOutcome.INTERRUPTED, NightOutcome.
 class NightCell(Struct, frozen=True):
     """One night of a job in its strip: a day in this machine's zone.
 
-    `run` is the backup that decided the outcome, None for none. `unusual` are sentences.
+    `run` is the backup that decided the outcome, None without one. `unusual` are sentences.
     """
 
     day: date
@@ -49,9 +49,9 @@ class NightCell(Struct, frozen=True):
 
 
 class LiveTask(Struct, frozen=True):
-    """What the daemon does, or will do, now: `state` is running, queued, waiting, paused or idle.
+    """A task of the daemon: `state` is running, queued, waiting, paused or idle.
 
-    `phase`, `done`, `total` and `seconds_left` are of one that runs; `run` is the daemon's own id of it.
+    A running task has `phase`, `done`, `total` and `seconds_left`; `run` is the daemon's own id of its run.
     """
 
     kind: str
@@ -71,11 +71,11 @@ class LiveTask(Struct, frozen=True):
 
 
 class JobCard(Struct, frozen=True):
-    """A job at a glance; `level` is that of its worst problem, None if it is well.
+    """A job in the overview; `level` is that of its worst problem, None without problems.
 
-    `nights` are the last thirty, oldest first. `uploaded` is what they stored. `sizes` are the bytes of its
-    newest snapshots, oldest first, at most one for each of these nights.
-    `configured`: the config has it still. `live` is what the daemon says of its backup now.
+    `nights` are the last thirty, oldest first, and `uploaded` the bytes that they stored. `sizes` are the
+    bytes of its newest snapshots, oldest first, at most one for each of these nights. `configured`: the job
+    is still in the config. `live` is the daemon's task of its backup.
     """
 
     name: JobName
@@ -104,7 +104,7 @@ class JobCard(Struct, frozen=True):
 
     @property
     def newest_failed(self) -> bool:
-        """Whether its newest night that is over failed, was interrupted or was missed."""
+        """Whether the newest night that is over failed, was interrupted or was missed."""
         over = (night.outcome for night in reversed(self.nights) if night.outcome not in _NOT_OVER)
         return next(over, self.last_outcome) in _WRONG
 
@@ -118,11 +118,11 @@ class HostCard(Struct, frozen=True):
 
 
 class VaultCard(Struct, frozen=True):
-    """A vault at a glance.
+    """A vault in the overview.
 
-    `month` is what it costs (None: no price is known), `why` says of what that is made. `checked_at` is when
-    a check last found nothing wrong, `unverified_since` when the oldest archive was stored that no check has
-    read anything of.
+    `month` is its cost a month (None: no price is known), `why` its parts in words. `checked_at`: when a
+    check last found nothing wrong; `unverified_since`: when the oldest archive was stored that was never
+    read back, not even in part.
     """
 
     name: VaultName
@@ -139,11 +139,11 @@ class VaultCard(Struct, frozen=True):
 
 
 class Overview(Struct, frozen=True):
-    """The first page. `problems` are those of `nightvault status`, the critical first, with their commands.
+    """The first page. `problems` are the concerns of `nightvault status`, critical ones first, with commands.
 
-    `as_of`: when the daemon last said what it does, None if it gave no answer: then nobody knows what runs.
-    `newest` is when the newest run began or ended that the inventory knows.
-    `month` is what all vaults cost, None where a price is not known.
+    `as_of`: the time of the daemon's answer; None without one, so that it is unknown what runs. `newest`:
+    when the newest run in the inventory began or ended. `month`: the cost a month of all vaults, None if a
+    price is unknown.
     """
 
     now: datetime
@@ -164,5 +164,5 @@ class Overview(Struct, frozen=True):
 
     @property
     def is_well(self) -> bool:
-        """Whether there is no problem."""
+        """Whether there are no problems."""
         return not self.problems

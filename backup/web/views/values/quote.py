@@ -1,4 +1,4 @@
-"""What a restore of a selection costs by each tier, and the command for it."""
+"""Values of a quote: the cost of a restore of chosen paths for each tier, and its command."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from backup.web.views.values.snapshot_line import SnapshotLine
 
 
 class TierQuote(Struct, frozen=True):
-    """One tier: what is retrieved and paid, and how many hours it takes; `total` None: no price is known.
+    """The quote for a tier: bytes retrieved, costs, and hours; `total` None: no price is known.
 
-    The other amounts are parts of `total`. `hours` are the least and the most, None where nobody knows.
-    `command` is the whole restore with this tier, to be copied into a shell.
+    The other amounts are parts of `total`. `hours` are the least and the most, None if unknown. `command`
+    restores with this tier, and can be copied into a shell.
     """
 
     tier: Tier
@@ -38,9 +38,9 @@ class TierQuote(Struct, frozen=True):
 class QuotePage(Struct, frozen=True):
     """The quote for some paths of a snapshot.
 
-    `command` restores with the config's tier; `is_too_much`: there are more entries than a page may count
-    (`limit`), and the command with `--dry-run` tells the price: then `tiers` is empty.
-    `is_free`: nothing is retrieved or paid, as from a directory. `missing` are paths that it does not have.
+    `command` restores with the config's tier. `is_too_much`: there are more entries than a page may count
+    (`limit`); `tiers` is empty then, and the command with `--dry-run` shows the price.
+    `is_free`: nothing is retrieved or paid, as from a directory. `missing` are paths not in the snapshot.
     """
 
     snapshot: SnapshotLine

@@ -1,4 +1,4 @@
-"""Runs, and one run with its report."""
+"""Values of runs in a list, and of one run with its report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from backup.web.views.values.snapshot_line import SnapshotLine
 
 
 class ProblemLine(Struct, frozen=True):
-    """A problem with an entry: `kind` is a word of `model.ProblemKind`; a warning was saved all the same."""
+    """A problem with an entry: `kind` is of `model.ProblemKind`; an entry with a warning was still saved."""
 
     path: Name
     kind: str
@@ -24,9 +24,9 @@ class ProblemLine(Struct, frozen=True):
 
 
 class RunLine(Struct, frozen=True):
-    """A run in a list. `seconds` is what it took, None while it runs; `problems` counts those of its report.
+    """A run in a list. `seconds` is its duration, None while it runs; `problems` counts those of its report.
 
-    `error` is the sentence of one that failed. Figures are 0 where its kind has none.
+    `error` is the message of a failed run. Figures are 0 if its kind has none.
     """
 
     number: int
@@ -45,7 +45,7 @@ class RunLine(Struct, frozen=True):
 
 
 class RunPage(Struct, frozen=True):
-    """Some runs, newest first. `next_before` asks for the page after this one, None at the end."""
+    """A page of runs, newest first; `next_before` is the next page's cursor, None at the end."""
 
     runs: Sequence[RunLine]
     job: JobName | None
@@ -56,7 +56,7 @@ class RunPage(Struct, frozen=True):
 
 
 class StoredLine(Struct, frozen=True):
-    """An archive that a run stored: `kind` is data or catalog, `state` a word of `archives.ArchiveState`."""
+    """An archive that a run stored: `kind` is data or catalog, `state` is of `archives.ArchiveState`."""
 
     number: int
     kind: str
@@ -67,12 +67,12 @@ class StoredLine(Struct, frozen=True):
 
 
 class RunDetail(Struct, frozen=True):
-    """A run with everything that is known of it.
+    """A run with all details.
 
-    `report` is its report as it was recorded, whose fields depend on the kind (docs/json.md). `problems` are
-    at most 1,000 in the order of paths, `problem_count` is how many there were. `stored` are at most 200 of
-    `stored_count` archives. `log_command` shows its log lines, which the journal keeps, not the inventory.
-    `earlier` and `later` are the runs of the same job beside it.
+    `report` is its report as it was recorded; its fields depend on the kind (docs/json.md). `problems` are
+    at most 1,000, sorted by path, of `problem_count`. `stored` are at most 200 of `stored_count` archives.
+    `log_command` shows its log lines, which are in the journal. `earlier` and `later` are the runs of the
+    same job before and after it.
     """
 
     line: RunLine

@@ -1,4 +1,4 @@
-"""The next two weeks as a calendar, pauses, and what runs now."""
+"""Values of the calendar of the next two weeks, pauses and tasks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from backup.web.views.values.overview import LiveTask
 
 
 class Due(Struct, frozen=True):
-    """A time at which a task is due; `is_paused`: the job rests then.
+    """A time at which a task is due; `is_paused`: its job is paused then.
 
-    One that is due very often stands there once a day, with its `count`.
+    A task that is due very often is listed once a day, with its `count`.
     """
 
     at: datetime
@@ -26,7 +26,7 @@ class Due(Struct, frozen=True):
 
 
 class CalendarDay(Struct, frozen=True):
-    """A day in this machine's zone with what is due, in order."""
+    """A day in local time with its due tasks, in order."""
 
     day: date
     is_today: bool
@@ -34,7 +34,7 @@ class CalendarDay(Struct, frozen=True):
 
 
 class ScheduledTask(Struct, frozen=True):
-    """A task with its schedule in words; `next_at` may be past: then it is due now."""
+    """A task with its schedule in words; if `next_at` is in the past, it is due now."""
 
     kind: str
     name: str
@@ -47,7 +47,7 @@ class ScheduledTask(Struct, frozen=True):
 
 
 class PauseLine(Struct, frozen=True):
-    """A job whose schedule rests until then."""
+    """A job whose schedules are paused, and until when."""
 
     job: JobName
     since: datetime
@@ -55,7 +55,7 @@ class PauseLine(Struct, frozen=True):
 
 
 class SchedulePage(Struct, frozen=True):
-    """The calendar. `as_of` is when the daemon said what it does, None if it gave no answer."""
+    """The calendar. `as_of` is the time of the daemon's answer, None without one."""
 
     now: datetime
     as_of: datetime | None

@@ -1,4 +1,4 @@
-"""A snapshot in a list, which most pages show."""
+"""The value of a snapshot in a list, which most pages use."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from backup.web.views.values.names import Name
 
 
 class SnapshotLine(Struct, frozen=True):
-    """A snapshot in a list, or the one that a page is about.
+    """A snapshot in a list, or the subject of a page.
 
-    `problems` counts what its run could not save, or could save only in part; `is_whole`: everything that
-    the job names was saved. `forgotten_at` is set while it is forgotten and can be taken back. `run` is None
-    after a rebuild.
+    `problems` counts entries that its run could not save, or only in part; `is_whole`: all sources of the
+    job were saved. `forgotten_at` is set while it is forgotten and can be taken back. `run` is None after a
+    rebuild.
     """
 
     id: SnapshotId
