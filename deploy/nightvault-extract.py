@@ -592,7 +592,7 @@ def start_of(record: list[Any], header: Header) -> Start:
     if len(claim) > MOST_ANCESTORS:
         raise ExtractError("it names too many ancestors")
     ids = [*claim, *([maker, nonce] if maker and nonce else [])]
-    if not all(isinstance(each, bytes) and len(each) == 16 for each in ids) or not isinstance(name, str):
+    if not all(isinstance(id_, bytes) and len(id_) == 16 for id_ in ids) or not isinstance(name, str):
         raise ExtractError("its first record is not what a first record is")
     if not (maker and nonce):
         return Start(name, claim, None)
@@ -629,8 +629,10 @@ class Family:
         open_ones = [inventory]
         while open_ones:
             claims = self._claims.get(open_ones.pop(0), {})
-            new = [each for claim in sorted(claims, key=len, reverse=True) for each in claim]
-            new = [each for each in dict.fromkeys(new) if each not in found and each != inventory]
+            new = [ancestor for claim in sorted(claims, key=len, reverse=True) for ancestor in claim]
+            new = [
+                ancestor for ancestor in dict.fromkeys(new) if ancestor not in found and ancestor != inventory
+            ]
             found += new
             open_ones += new
         return found
@@ -640,21 +642,23 @@ class Family:
         signed = self._signed(inventory)
         signers = self._signers.get(inventory, set())
         found = [
-            each
-            for each in self.claimed(inventory)
-            if each in signed or signers & self._signers.get(each, set())
+            ancestor
+            for ancestor in self.claimed(inventory)
+            if ancestor in signed or signers & self._signers.get(ancestor, set())
         ]
         for ancestor in list(found):
-            found += [each for each in self._signed(ancestor) if each not in found and each != inventory]
+            found += [
+                further for further in self._signed(ancestor) if further not in found and further != inventory
+            ]
         return found
 
     def _signed(self, inventory: bytes) -> list[bytes]:
         """What recovery keys signed: a later key's word says nothing of whom an earlier one vouches for."""
         return [
-            each
+            ancestor
             for claim, rank in self._claims.get(inventory, {}).items()
             if rank is not None and all(self._ranks.get(known, rank) >= rank for known in claim)
-            for each in claim
+            for ancestor in claim
         ]
 
     def lineage(self, inventory: bytes) -> set[bytes]:
@@ -663,12 +667,12 @@ class Family:
 
     def heirs(self, inventory: bytes) -> set[bytes]:
         """Those that were rebuilt from it."""
-        return {each for each in self._signers if inventory in self.ancestors(each)}
+        return {heir for heir in self._signers if inventory in self.ancestors(heir)}
 
     def last(self, some: Collection[bytes]) -> list[bytes]:
         """Those of them from which none of the others was rebuilt."""
-        passed = {ancestor for each in some for ancestor in self.ancestors(each)}
-        return sorted(each for each in some if each not in passed)
+        passed = {ancestor for known in some for ancestor in self.ancestors(known)}
+        return sorted(known for known in some if known not in passed)
 
 
 @dataclass
@@ -712,13 +716,13 @@ class Histories:
         """
         writers = self.writers(job)
         makers = {pack.start.maker for pack in self._catalogs if pack.header.job == job} - {None}
-        proven = {each for each in writers if makers & self._family.lineage(each)}
+        proven = {writer for writer in writers if makers & self._family.lineage(writer)}
         return self._family.last(proven or writers)
 
     def owner_in(self, job: bytes, inventory: bytes) -> list[bytes]:
         """The given inventory, or the nearest of its ancestors that wrote catalogs of the job."""
         line = [inventory, *self._family.ancestors(inventory)]
-        return [each for each in line if each in self.writers(job)][:1]
+        return [member for member in line if member in self.writers(job)][:1]
 
     def find(self, job: bytes, owner: bytes) -> History:
         """The newest state of the job by that inventory."""
@@ -768,9 +772,9 @@ class Histories:
     def _tips(self, job: bytes, owner: bytes) -> list[bytes]:
         """The states of that inventory from which nothing of it goes on."""
         headers = [pack.header for pack in self._catalogs]
-        ours = [each for each in headers if each.job == job and each.inventory == owner]
-        gone_on = {each.parent for each in ours if each.is_delta}
-        return sorted({each.state for each in ours} - gone_on)
+        ours = [header for header in headers if header.job == job and header.inventory == owner]
+        gone_on = {header.parent for header in ours if header.is_delta}
+        return sorted({header.state for header in ours} - gone_on)
 
     def _walk(self, tip: bytes, job: bytes, owner: bytes) -> tuple[list[Pack], Pack | None]:
         """Back from a state to a full catalog that counts; without one, perhaps one that does not."""
@@ -1405,7 +1409,7 @@ def choose_history(extractor: Extractor, found: Histories, options: argparse.Nam
 
 def name_of(history: History, histories: list[History]) -> str:
     """A job's name, with its inventory where there are several of that name."""
-    is_only = sum(each.name == history.name for each in histories) == 1
+    is_only = sum(other.name == history.name for other in histories) == 1
     return history.name if is_only else f"{history.name} with --inventory {history.inventory.hex()}"
 
 

@@ -116,7 +116,7 @@ def test_a_first_record_that_does_not_fit_is_refused(script: ModuleType) -> None
 
 def test_a_record_of_a_later_version_is_refused(script: ModuleType) -> None:
     def body(kind: int) -> bytes:
-        pieces = [msgspec.msgpack.encode(each) for each in ([kind, 1], [17, 1])]
+        pieces = [msgspec.msgpack.encode(record) for record in ([kind, 1], [17, 1])]
         return b"".join(struct.pack("<I", len(piece)) + piece for piece in pieces)
 
     assert list(script.read_records([body(21)])) == [[21, 1]]

@@ -237,6 +237,20 @@ def test_a_class_has_a_name_that_few_others_have() -> None:
     assert {name: files for name, files in places.items() if len(files) > 2}.keys() == SHARED_NAMES.keys()
 
 
+VAGUE_LOOP = re.compile(rb"\bfor (?:\w+, )*one(?:, \w+)* in ")
+
+
+def test_loops_name_what_they_go_over() -> None:
+    """`for snapshot in`, so that a line can be read without the one that filled the list."""
+    found = [
+        str(path.relative_to(REPOSITORY))
+        for folder in ("backup", "tests", "deploy", "migrations")
+        for path in (REPOSITORY / folder).rglob("*.py")
+        if VAGUE_LOOP.search(path.read_bytes())
+    ]
+    assert found == []
+
+
 OF_OTHERS = {
     ("support/quick_clients.py", "_cache"),  # botocore's loader takes no cache
     ("vault/test_glacier.py", "_credentials"),  # botocore's own way to credentials that renew themselves

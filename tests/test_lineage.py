@@ -191,7 +191,7 @@ def test_hundreds_of_thousands_of_claims_are_followed_in_no_time() -> None:
     catalog, count = Catalog(STRANGE[0], THEIRS), 600
     found = Family([Voucher.of(KEY)])
     for number in range(count):
-        claims = [InventoryId(b"%08d%08d" % (number, each)) for each in range(1000)]
+        claims = [InventoryId(b"%08d%08d" % (number, place)) for place in range(1000)]
         found.note(catalog.header(), msgspec.structs.replace(catalog.start(), ancestors=list(claims)))
     began = time.process_time()
     assert len(found.claimed(STRANGE[0])) == count * 1000

@@ -239,7 +239,7 @@ def test_small_archives_are_billed_as_the_smallest_size(kind: str, tmp_path: Pat
 def live_small(one: Billed, source: Path) -> None:
     """A month, then a prune that pays for the rest of what is billed at least."""
     data = one.terms.classes[PackKind.DATA]
-    (held,) = [each for each in one.stats().classes if each.name == data]
+    (held,) = [cost for cost in one.stats().classes if cost.name == data]
     assert held.month is not None
     assert held.overhead == 4 * 128 * 1024 - held.held.bytes
     one.foretold["a month"] = held.month

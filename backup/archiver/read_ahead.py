@@ -181,8 +181,8 @@ class ReadAhead:
 
     def close(self) -> None:
         """End the processes and drop what still waits."""
-        for item in self._queue:
-            self._release(item.handles if isinstance(item, Batch) else [item.handle])
+        for queued in self._queue:
+            self._release(queued.handles if isinstance(queued, Batch) else [queued.handle])
         self._queue.clear()
         self._readers.close()
 

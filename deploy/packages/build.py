@@ -70,7 +70,9 @@ def main() -> None:
     """Build what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--to", type=Path, default=TOP / "dist" / "packages", help="where packages go")
-    parser.add_argument("--distribution", action="append", choices=[each.name for each in DISTRIBUTIONS])
+    parser.add_argument(
+        "--distribution", action="append", choices=[distribution.name for distribution in DISTRIBUTIONS]
+    )
     parser.add_argument("--machine", action="append", choices=list(MACHINES))
     parser.add_argument("--nfpm", default="nfpm", help="the program that writes packages")
     parser.add_argument("--key", help="sign an apt repository with this key of gpg; without it none is made")
@@ -148,7 +150,7 @@ def _needs() -> set[str]:
         for line in requires(name) or []:
             need = Requirement(line)
             wanted = [{**here, "extra": extra} for extra in (extras or ("",))]
-            if need.marker is None or any(need.marker.evaluate(each) for each in wanted):
+            if need.marker is None or any(need.marker.evaluate(environment) for environment in wanted):
                 todo.append((re.sub(r"[-_.]+", "-", need.name).lower(), tuple(need.extras)))
     return set(found) - {"nightvault"}
 

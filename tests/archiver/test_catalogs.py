@@ -118,7 +118,9 @@ def test_secrets_are_in_full_catalogs_only(site: Site, source: Path) -> None:
     for catalog in read_catalogs(site.vault, site.key):
         secrets = [record for record in catalog.records if isinstance(record, records.Secrets)]
         if catalog.generation is Generation.FULL:
-            assert [(each.signer_seed, each.chunk_secret) for each in secrets] == [(b"s" * 32, b"c" * 32)]
+            assert [(secret.signer_seed, secret.chunk_secret) for secret in secrets] == [
+                (b"s" * 32, b"c" * 32)
+            ]
         else:
             assert secrets == []
 

@@ -129,10 +129,10 @@ class TestANight:
     def test_each_job_waits_for_an_answer_of_its_own(self, site: Site, source: Path) -> None:
         fill(source, 30)
         jobs = [site, site.with_job(name="another")]
-        for each in jobs:
-            each.backup()
+        for job in jobs:
+            job.backup()
         empty(source)
-        shrunk = [each.backup() for each in jobs]
+        shrunk = [job.backup() for job in jobs]
         with site.inventory.reading() as tx:
             found = [(wait.job, wait.snapshot) for wait in waits(tx)]
             assert found == [(report.job, report.snapshot) for report in reversed(shrunk)], "by their names"

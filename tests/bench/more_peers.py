@@ -145,5 +145,5 @@ class Bupstash:
 
 
 MORE: Mapping[str, type[Borg2 | Rustic | Kopia | Vykar | Bupstash]] = {
-    each.name: each for each in (Borg2, Kopia, Rustic, Vykar, Bupstash)
+    peer.name: peer for peer in (Borg2, Kopia, Rustic, Vykar, Bupstash)
 }

@@ -84,7 +84,7 @@ def _options() -> argparse.Namespace:
 
 def _make_packs(folder: Path, number: int) -> list[Path]:
     folder.mkdir()
-    packs = [folder / f"{each}.pack" for each in range(number)]
+    packs = [folder / f"{place}.pack" for place in range(number)]
     for path in packs:
         with path.open("wb") as file:
             file.writelines(os.urandom(MIB) for _ in range(_PACK // MIB))

@@ -207,7 +207,7 @@ def test_the_command_prints_the_script(shell: str, server: Server) -> None:
 def test_no_command_needs_the_database_to_be_completed() -> None:
     """SQLAlchemy takes longer to import than anybody waits for a word."""
     code = (
-        "import sys; from backup.cli import COMMANDS; [one.load() for one in COMMANDS.values()]; "
+        "import sys; from backup.cli import COMMANDS; [command.load() for command in COMMANDS.values()]; "
         "sys.exit('sqlalchemy' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False)

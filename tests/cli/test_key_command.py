@@ -123,7 +123,9 @@ def test_each_of_several_keys_restores_and_one_may_vouch_alone(server: Server, t
     seal_for(server, one, two)
     server.done("init")
     enroll(server, "two.key")
-    status = {each["id"]: each["enrolled"] for each in server.json("key", "status")["recipients"]}
+    status = {
+        recipient["id"]: recipient["enrolled"] for recipient in server.json("key", "status")["recipients"]
+    }
     assert status == {one["id"]: False, two["id"]: True}
     assert sorted(server.backup()["recipients"]) == sorted([one["id"], two["id"]])
     for name in ("one", "two"):
@@ -414,7 +416,7 @@ def test_a_request_with_ancestors_wants_the_nearest_named(rebuilt: Server) -> No
     rebuilt.done("key", "accept", rebuilt.folder / "answer")
     status = rebuilt.json("key", "status")
     assert status["ancestors"] == [ancestor]
-    assert [each["signed"] for each in status["recipients"]] == [True, True]
+    assert [recipient["signed"] for recipient in status["recipients"]] == [True, True]
     assert f"ancestor  {ancestor}\n" in rebuilt.done("key", "status").stderr
 
 
@@ -441,7 +443,9 @@ def test_a_request_of_an_older_version_is_taken_without_ancestors(rebuilt: Serve
     assert "its proof of ancestors was not kept" in told
     document = rebuilt.json("key", "accept", tmp_path / "answer")
     assert (document["signed"], document["enrolment_key"]) == (False, None)
-    found = {each["id"]: (each["enrolled"], each["signed"]) for each in recipients(rebuilt)}
+    found = {
+        recipient["id"]: (recipient["enrolled"], recipient["signed"]) for recipient in recipients(rebuilt)
+    }
     assert found[document["recipient"]] == (True, False)
     shown = rebuilt.done("key", "status").stdout
     assert f"{document['recipient']}  yes       older: it proves no ancestors" in shown
@@ -452,7 +456,9 @@ def test_an_enrolment_of_an_older_version_is_kept_as_before(asking: Server, tmp_
     older = {name: enrolment[name] for name in ("kind", "inventory", "signer", "recipient", "tag")}
     (tmp_path / "answer").write_text(json.dumps(older, indent=2))
     assert asking.json("key", "accept", tmp_path / "answer")["signed"] is False
-    assert [(each["enrolled"], each["signed"]) for each in recipients(asking)] == [(True, False)]
+    assert [(recipient["enrolled"], recipient["signed"]) for recipient in recipients(asking)] == [
+        (True, False)
+    ]
     assert asking.backup()["warnings"] == []
 
 
@@ -531,12 +537,12 @@ def test_many_requests_at_once(fleet: list[Server]) -> None:
     first = fleet[0]
     shown = [server.json("key", "status") for server in fleet]
     done = first.json(*enrolling_all(first, "--yes"))
-    whose = [{"inventory": each["inventory"], "signer": each["signer"]} for each in shown]
+    whose = [{"inventory": request["inventory"], "signer": request["signer"]} for request in shown]
     assert done == {"out": str(first.folder / "out"), "enrolled": whose}
     assert len((first.folder / "out").read_text().splitlines()) == 3
     for server in fleet:
         server.done("key", "accept", first.folder / "out")
-        assert [each["signed"] for each in recipients(server)] == [True]
+        assert [recipient["signed"] for recipient in recipients(server)] == [True]
     assert "is there already" in first.fails(2, *enrolling_all(first, "--yes"))
 
 

@@ -15,10 +15,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 _CODE = """
 import gc, json, sys
 from backup.cli import main
-before = [one["collections"] for one in gc.get_stats()]
+before = [counts["collections"] for counts in gc.get_stats()]
 try: main()
 except SystemExit: pass
-looked = [one["collections"] for one in gc.get_stats()] != before
+looked = [counts["collections"] for counts in gc.get_stats()] != before
 with open(sys.argv[1], "w") as file: json.dump([sorted(sys.modules), looked], file)
 """
 SERVICES = (

@@ -30,9 +30,9 @@ tries = {
     "root": lambda: os.chroot("/"),
     "internet": lambda: socket.socket(socket.AF_INET6),
 }
-for name, one in tries.items():
+for name, attempt in tries.items():
     try:
-        one()
+        attempt()
     except PermissionError:
         print(name)
 """

@@ -118,8 +118,8 @@ def test_no_month_that_the_clock_shows_costs_more(site: Site, steps: list[tuple[
             dates.append(shown)
             continue
         counted = sum(
-            each
-            for place, month, each in allowed
+            price
+            for place, month, price in allowed
             if month == shown or (month > shown and not any(date < shown for date in dates[place + 1 :]))
         )
         run = begin(at, cost, crashes=what == "crash")

@@ -59,7 +59,9 @@ def test_files_are_read_back_until_all_was(site: Site) -> None:
     assert 0 < after.read_back <= after.bytes
     assert after.opened == 0
     assert after.last_read_back is not None
-    assert {run.outcome for run in [each.run for each in recorded(site)]} == {Outcome.DONE}
+    assert {run.outcome for run in [recorded_drill.run for recorded_drill in recorded(site)]} == {
+        Outcome.DONE
+    }
 
 
 def test_bytes_are_read_back_and_checks_count(site: Site) -> None:

@@ -38,7 +38,7 @@ def test_files_of_so_many_bytes(candidates: list[FileCandidate], budget: int) ->
         return
     expected: list[FileCandidate] = []
     for candidate in fitting:
-        if sum(each.size for each in expected) + candidate.size > budget:
+        if sum(file.size for file in expected) + candidate.size > budget:
             break
         expected.append(candidate)
     assert chosen == expected

@@ -274,8 +274,8 @@ class TestTransactions:
 def read(inventory: Inventory, *statements: str) -> None:
     """Give statements to the database, in a transaction that is not told to write."""
     with inventory.reading() as tx:
-        for each in statements:
-            tx.connection.execute(each)
+        for statement in statements:
+            tx.connection.execute(statement)
 
 
 class TestFailures:

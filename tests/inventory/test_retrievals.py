@@ -107,7 +107,7 @@ def test_closed_restores_are_not_open(books: Inventory, snapshot: SnapshotId, cl
         retrievals.close_restore(tx, one.number, RestoreStage.DONE, clock.now())
     with books.reading() as tx:
         assert retrievals.list_restores(tx, only_open=True) == [other]
-        assert [each.id[0] for each in retrievals.list_restores(tx)] == ["s", "r"]
+        assert [restore.id[0] for restore in retrievals.list_restores(tx)] == ["s", "r"]
         closed = retrievals.find_restore(tx, one.number)
     assert (closed.state, closed.finished_at) == ("done", START + timedelta(hours=5))
 
@@ -252,7 +252,7 @@ def test_a_listing_is_kept(inventory: Inventory) -> None:
 def test_the_newest_listing_counts_and_a_dropped_one_does_not(inventory: Inventory) -> None:
     with inventory.writing() as tx:
         vault = get_or_create_vault(tx, DISK)
-        numbers = [retrievals.open_listing(tx, vault, f"token-{each}", START) for each in range(2)]
+        numbers = [retrievals.open_listing(tx, vault, f"token-{place}", START) for place in range(2)]
         for number in numbers:
             retrievals.listing_requested(tx, number, ListingId(f"job-{number}"))
         newest = retrievals.newest_listing(tx, DISK, state=ListingStage.WAITING)

@@ -83,7 +83,7 @@ GOOD = {
     "members": "raw_rows(tx, f'{_ALL} WHERE a IN ({_OPEN}) OR a = {State.OPEN}', ())",
     "a number": "raw_rows(tx, f'{_ALL} LIMIT {int(value)}', ())",
     "pairs": """
-    chosen = {text: one for text, one in {'a = ?': value, 'b = ?': values}.items() if one is not None}
+    chosen = {text: held for text, held in {'a = ?': value, 'b = ?': values}.items() if held is not None}
     raw_rows(tx, _ALL + ' AND '.join(chosen), tuple(chosen.values()))""",
     "a loop": """
     for table, column in (('rows', 'a'), ('others', 'b')):

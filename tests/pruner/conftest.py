@@ -43,7 +43,7 @@ class Kept:
         """The catalogs that it holds, by number."""
         listed = list_now(self.vault).archives
         found = [archive for archive in listed if archive.label and archive.label.kind is PackKind.CATALOG]
-        return [archive.archive_id for archive in sorted(found, key=lambda each: each.label.number)]  # type: ignore[union-attr]
+        return [archive.archive_id for archive in sorted(found, key=lambda archive: archive.label.number)]  # type: ignore[union-attr]
 
     def change(self, name: str) -> None:
         """A new file in the source: what the next backup stores."""

@@ -182,7 +182,7 @@ def test_a_mark_of_a_server_for_itself_stops_no_keeper(site: Site, tmp_path: Pat
 def test_a_message_names_no_more_than_twenty_others() -> None:
     """Whoever may store makes up ten thousand: the next message names the next ones."""
     ids = [number.to_bytes(16) for number in range(25)]
-    others = [Stranger(InventoryId(each), b"j" * 16, PackId(each)) for each in ids]
+    others = [Stranger(InventoryId(id_), b"j" * 16, PackId(id_)) for id_ in ids]
     assert told_of(others, VaultName("vault")).count(", ") == 20  # and one later
     assert " and 5 more has" in told_of(others, VaultName("vault"))
     assert advice_on(others, VaultName("vault"), "prune").count("--accept") == 20

@@ -570,8 +570,8 @@ def test_the_old_server_that_writes_on_beside_the_rebuilt_one_stops_it(kept: Kep
 def test_one_server_that_is_stopped_does_not_hold_up_another(kept: Kept) -> None:
     other = InventoryId(b"another server's")
     folder, keys = kept.folder / "other", server_keys(other)
-    for each in (folder, folder / "spool"):
-        each.mkdir()
+    for path in (folder, folder / "spool"):
+        path.mkdir()
     inventory = create_inventory(
         f"sqlite:///{folder / 'inventory.sqlite'}",
         inventory_id=other,

@@ -166,7 +166,7 @@ def test_what_a_job_needs_that_a_rebuild_left_out_stays(shared: SharedVault) -> 
     tree = snapshot_of(source_of(first))
     _take_away(first)
     one = shared.heir(first, "one job", jobs="second").with_job(name="second")
-    numbers = [each.number for each in one.snapshots()]
+    numbers = [snapshot.number for snapshot in one.snapshots()]
     shared.night(one, "of the heir")
     one.amend(ForgottenRecord(numbers, micros(shared.clock.now())))
     shared.pass_time()
@@ -193,7 +193,7 @@ def test_two_heirs_with_a_job_each_do_not_delete_what_the_other_needs(shared: Sh
     tree = snapshot_of(source_of(first))
     _take_away(first)
     one = shared.heir(first, "one job", jobs="second").with_job(name="second")
-    numbers = [each.number for each in one.snapshots()]
+    numbers = [snapshot.number for snapshot in one.snapshots()]
     shared.night(one, "of the heir")
     one.amend(ForgottenRecord(numbers, micros(shared.clock.now())))
     shared.pass_time()
@@ -219,7 +219,7 @@ def test_a_keeper_knows_the_job_that_a_rebuild_left_out(shared: SharedVault) -> 
     before = shared.data_of(first.inventory.id)
     one = shared.heir(first, "one job", jobs="second").with_job(name="second")
     _take_away(first)
-    numbers = [each.number for each in one.snapshots()]
+    numbers = [snapshot.number for snapshot in one.snapshots()]
     shared.night(one, "of the heir")
     one.amend(ForgottenRecord(numbers, micros(shared.clock.now())))
     keeper = Keeper(shared.folder / "keeper", shared.vault, shared.clock, wait=shared.wait)

@@ -282,8 +282,8 @@ def told_of_nesting(case: Case) -> dict[str, Any]:
 
 
 CASES: dict[str, Callable[[Case], dict[str, Any]]] = {
-    each.__name__: each
-    for each in (
+    make.__name__: make
+    for make in (
         entered_by_none,
         named_alone,
         entered_by_the_job,

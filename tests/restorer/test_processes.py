@@ -62,8 +62,8 @@ class Place:
         """Let somebody else own installation and vault."""
         for name in ("site", "vault"):
             for place, directories, files in os.walk(self.folder / name):
-                for each in ("", *directories, *files):
-                    os.chown(os.path.join(place, each), uid, uid)
+                for file in ("", *directories, *files):
+                    os.chown(os.path.join(place, file), uid, uid)
 
 
 @pytest.fixture

@@ -322,12 +322,12 @@ def test_an_output_that_is_gone_is_not_shared(cold: Cold, tmp_path: Path) -> Non
     cold.emulator.advance(40 * HOUR)  # it is gone, though by our clock it would live
     cold.clock.advance(timedelta(minutes=5))
     other = cold.begin(tmp_path / "other", "other")
-    assert [each.state for each in advance(other, world)] == ["planned"]
+    assert [retrieval.state for retrieval in advance(other, world)] == ["planned"]
     known = advance(other, world)
     assert len(cold.jobs()) == 1
-    assert [each.retrieval_id for each in known] == [job["JobId"] for job in cold.jobs()]
+    assert [retrieval.retrieval_id for retrieval in known] == [job["JobId"] for job in cold.jobs()]
     known = advance(one, world)
-    assert [each.retrieval_id for each in known] == [job["JobId"] for job in cold.jobs()]
+    assert [retrieval.retrieval_id for retrieval in known] == [job["JobId"] for job in cold.jobs()]
     cold.pass_hours(5)
     for restore in (one, other):
         deliver(restore, advance(restore, world), world)

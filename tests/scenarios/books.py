@@ -240,7 +240,7 @@ class Money:
         settings = machine.config.vault(VaultName(machine.vault))
         days = settings.retrieval_days if machine.kind == "s3" else 0
         with closing(opened(machine.config)) as inventory:
-            (one,) = [each for each in _kept(machine, inventory) if each.id == name]
+            (one,) = [snapshot for snapshot in _kept(machine, inventory) if snapshot.id == name]
             context = _context(machine, inventory)
             plan, price = plan_restore(one, b"/", context), price_of(machine.config, settings)
             assert price is not None

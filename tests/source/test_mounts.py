@@ -65,8 +65,8 @@ print(os.stat(here).st_dev == os.stat(there).st_dev, are_linkable(here, there))
 os.link(f"{here}/file", f"{there}/file")
 os.unlink(f"{there}/file")"""
     folders = [tmp_path / name for name in ("spool", "vault")]
-    for each in folders:
-        each.mkdir()
+    for path in folders:
+        path.mkdir()
     asked = [sys.executable, "-c", told, *map(str, folders)]
     assert subprocess.run(asked, capture_output=True, text=True, check=True).stdout == "True True\n"
     apart = ["unshare", "--mount", "sh", "-ec", 'mount --bind "$1" "$1"; shift; exec "$@"', "sh"]

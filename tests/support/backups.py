@@ -121,8 +121,8 @@ class Site(Struct):
         """A new one in `folder`; the vault must have been made."""
         clock = clock or ManualClock()
         keys = server_keys()
-        for each in (folder, folder / "spool", folder / "restores"):
-            each.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in (folder, folder / "spool", folder / "restores"):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
         inventory = create_inventory(
             _url(folder),
             inventory_id=INVENTORY_ID,

@@ -47,8 +47,8 @@ class Bare:
 
     def act(self, wish: Wish | None = None, *, vault: Vault | None = None) -> RebuildReport:
         """One act of a rebuild."""
-        for each in (self.folder, self.folder / "spool", self.folder / "restores"):
-            each.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in (self.folder, self.folder / "spool", self.folder / "restores"):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
         world = RebuildContext(
             vault=vault or self.vault,
             clock=self.like.clock,

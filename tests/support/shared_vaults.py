@@ -213,5 +213,7 @@ def source_of(site: Site) -> Path:
 def of_version_1(site: Site) -> Site:
     """The same server, enrolled by tags alone: nothing of it can prove who goes on."""
     keys = site.keys
-    tags = tuple(slot for slot in keys.enrolments if slot[0] in {each.id for each in keys.recipients})
+    tags = tuple(
+        slot for slot in keys.enrolments if slot[0] in {recipient.id for recipient in keys.recipients}
+    )
     return replace(site, keys=replace(keys, enrolments=tags, vouching=(), signature=b""))

@@ -96,8 +96,8 @@ def stranger(
     `by` enrols it, the site's recovery key by default, as a successor of `ancestors`.
     """
     folder = folder or site.folder.parent / "stranger"
-    for each in (folder, folder / "spool", folder / "restores", folder / "source"):
-        each.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path in (folder, folder / "spool", folder / "restores", folder / "source"):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
     (folder / "source" / "theirs").write_bytes(CONTENT)
     signer = signer or Signer(b"t" * 32)
     keys = enrolled(

@@ -57,7 +57,7 @@ class Builder:
         """Make a commit, and build packages of it that have a higher version than any before."""
         self.commit()
         self._make_key()
-        words = [f"--distribution={each}" for each in distributions]
+        words = [f"--distribution={distribution}" for distribution in distributions]
         made = self.build(self.folder / name, *words, "--machine=amd64", f"--key={WHO}")
         told = [path.name.split("_")[1] for path in made if path.suffix == ".deb"]
         versions = {f"debian{version.rpartition('~deb')[2]}": version for version in told}

@@ -88,7 +88,7 @@ def _register(machine: str) -> str:
         return ""
     magic = "7f454c460201010000000000000000000200b700"
     mask = "ffffffffffffff00fffffffffffffffffeffffff"
-    bytes_of = ["".join(f"\\x{each:02x}" for each in bytes.fromhex(word)) for word in (magic, mask)]
+    bytes_of = ["".join(f"\\x{byte:02x}" for byte in bytes.fromhex(word)) for word in (magic, mask)]
     line = f":qemu-aarch64:M::{bytes_of[0]}:{bytes_of[1]}:/usr/bin/qemu-aarch64-static:F"
     there = "/proc/sys/fs/binfmt_misc"
     return f"mount -t binfmt_misc none {there}; printf %s {shlex.quote(line)} > {there}/register; "

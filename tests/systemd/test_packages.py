@@ -85,7 +85,7 @@ def test_two_builds_are_equal(builder: Builder, editions: Sequence[Edition], fol
 
 @pytest.mark.parametrize(
     ("distribution", "machine"),
-    [(each, machine) for each in BUILD["DISTRIBUTIONS"] for machine in BUILD["MACHINES"]]
+    [(distribution, machine) for distribution in BUILD["DISTRIBUTIONS"] for machine in BUILD["MACHINES"]]
     if WHOLE
     else [(BUILD["DISTRIBUTIONS"][0], "arm64")],
     ids=lambda value: getattr(value, "name", value),

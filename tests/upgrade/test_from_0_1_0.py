@@ -106,7 +106,7 @@ def test_what_the_changelog_says_of_an_upgrade_from_0_1_0(site: Installed) -> No
     snapshot, target = expected()["ids"]["in-glacier"][-1], str(site.folder / "asked")
     site.run("restore", snapshot, "--target", target, "--key", str(site.key), allowed=(17,))
     checked = site.document("check", allowed=(1, 17))
-    assert {each["vault"] for each in checked} == set(VAULTS)
+    assert {report["vault"] for report in checked} == set(VAULTS)
     written = site.folder / "hosts"
     dump = ("dump", f"{expected()['ids']['on-disk'][-1]}:{SOURCE}/etc/hosts", "--key", str(site.key))
     site.run(*dump, "-o", str(written))

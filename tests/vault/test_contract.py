@@ -98,7 +98,7 @@ def test_parts_may_come_in_any_order(rig: Rig, order: tuple[int, ...]) -> None:
     data, label = some_bytes(size_of(rig)), some_label()
     parts = cut(data, unit(rig))
     upload_id = rig.vault.begin_upload(label, unit(rig))
-    send(rig.vault, upload_id, data, [parts[each] for each in order])
+    send(rig.vault, upload_id, data, [parts[place] for place in order])
     stored = rig.vault.list_parts(upload_id, unit(rig))
     assert [(part.offset, part.length) for part in stored] == [(part.offset, part.length) for part in parts]
     assert not rig.keeps_part_hashes or all(map(StoredPart.is_same_as, stored, parts))
@@ -119,7 +119,7 @@ def test_uploads_in_many_threads_do_not_mix(rig: Rig) -> None:
     with ThreadPoolExecutor(4) as threads:
         ids = list(threads.map(lambda data: store(rig.vault, data), contents))
     assert len(set(ids)) == len(contents)
-    assert [read_back(rig, each, len(data)) for each, data in zip(ids, contents, strict=True)] == contents
+    assert [read_back(rig, id_, len(data)) for id_, data in zip(ids, contents, strict=True)] == contents
 
 
 def test_one_small_part_is_enough(rig: Rig) -> None:
@@ -383,13 +383,13 @@ def test_a_listing_names_every_archive(rig: Rig) -> None:
     rig.make_ready()
     assert rig.vault.listing_status(listing_id).state is RetrievalState.READY
     listing = rig.vault.fetch_listing(listing_id)
-    listed = {each.archive_id: (each.label, each.size, each.tree_hash) for each in listing.archives}
+    listed = {row.archive_id: (row.label, row.size, row.tree_hash) for row in listing.archives}
     if rig.lists_tree_hashes:
         assert listed == stored
     else:
         assert {archive_id: (*seen[:2], None) for archive_id, seen in stored.items()} == listed
     assert listing.as_of.utcoffset() == UTC.utcoffset(None)
-    assert all(each.created_at.tzinfo for each in listing.archives)
+    assert all(archive.created_at.tzinfo for archive in listing.archives)
 
 
 def test_an_unknown_listing_has_expired(rig: Rig) -> None:

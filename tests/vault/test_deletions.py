@@ -76,7 +76,7 @@ def test_what_is_deleted_is_gone_and_nothing_else(rig: Rig) -> None:
     kept = store(rig.vault, b"def")
     for _ in range(2):  # the second time there is nothing to delete
         assert rig.vault.delete_archives(dict.fromkeys(gone)) == {}
-    assert [is_there(rig.vault, each) for each in [*gone, kept]] == [False] * 3 + [True]
+    assert [is_there(rig.vault, archive_id) for archive_id in [*gone, kept]] == [False] * 3 + [True]
     retrieval_id = rig.vault.request_retrieval(kept, None, Tier.BULK, "t")
     rig.make_ready()
     assert bytes(rig.vault.fetch(retrieval_id, ByteRange(0, 3)).data) == b"def"
@@ -100,7 +100,7 @@ def test_what_the_vault_protects_is_told_and_the_rest_is_deleted(rig: Rig) -> No
         assert list(refusals) == [kept]
         assert refusals[kept].detail
         assert refusals[kept].kept_until is None
-    assert [is_there(rig.vault, each) for each in (*gone, kept)] == [False, False, True]
+    assert [is_there(rig.vault, archive_id) for archive_id in (*gone, kept)] == [False, False, True]
 
 
 def test_only_protected_archives_are_no_missing_permission(rig: Rig) -> None:
@@ -124,7 +124,7 @@ def test_many_threads_may_delete_the_same(rig: Rig) -> None:
     ids = [store(rig.vault, b"abc") for _ in range(4)]
     with ThreadPoolExecutor(6) as threads:
         assert list(threads.map(rig.vault.delete_archives, [dict.fromkeys(ids)] * 6)) == [{}] * 6
-    assert not any(is_there(rig.vault, each) for each in ids)
+    assert not any(is_there(rig.vault, archive_id) for archive_id in ids)
 
 
 @pytest.mark.parametrize("date", [None, "", "soon", "Fri, 99 Jan 2026 03:04:05 GMT"])
@@ -165,11 +165,11 @@ def test_each_directory_is_synced_once_after_its_files_are_gone(
 
     def sync(fd: int) -> None:
         synced.append(fd)
-        left.append(sum(is_there(directory, each) for each in ids))
+        left.append(sum(is_there(directory, archive_id) for archive_id in ids))
 
     monkeypatch.setattr("backup.vault.layout.sync_directory", sync)
     assert directory.delete_archives(dict.fromkeys(ids)) == {}
-    assert len(synced) == len({each[:2] for each in ids})
+    assert len(synced) == len({archive_id[:2] for archive_id in ids})
     assert left[-1] == 0
 
 
@@ -245,9 +245,9 @@ def test_what_glacier_deleted_before_an_error_stays_deleted(
     emulator.set_faults([{"operation": "DeleteArchive", "skip": 1, **fault}])
     with pytest.raises(ThrottledError if "code" in fault else UnreachableError):
         glacier.delete_archives(dict.fromkeys(ids))
-    assert [is_there(glacier, each) for each in ids] == [False, "after" not in fault, True]
+    assert [is_there(glacier, archive_id) for archive_id in ids] == [False, "after" not in fault, True]
     assert glacier.delete_archives(dict.fromkeys(ids)) == {}
-    assert not any(is_there(glacier, each) for each in ids)
+    assert not any(is_there(glacier, archive_id) for archive_id in ids)
 
 
 # S3.
@@ -300,7 +300,7 @@ def test_when_s3_is_short_of_time_for_one_key_the_others_are_gone(
             bucket.delete_archives(dict.fromkeys(ids))
     finally:
         emulator.set_faults([])
-    assert [is_there(bucket, each) for each in ids] == [False, True, False]
+    assert [is_there(bucket, archive_id) for archive_id in ids] == [False, True, False]
     assert bucket.delete_archives(dict.fromkeys(ids)) == {}
 
 

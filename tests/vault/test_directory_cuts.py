@@ -33,7 +33,8 @@ def test_complete_killed_anywhere_leaves_an_upload_or_an_archive(tmp_path: Path)
         after = reopened(vault)
         uploads = [upload.upload_id for upload in after.list_uploads()]
         archives = [
-            (each.archive_id, each.size) for each in after.fetch_listing(after.request_listing("t")).archives
+            (archive.archive_id, archive.size)
+            for archive in after.fetch_listing(after.request_listing("t")).archives
         ]
         outcomes.add((len(uploads), len(archives)))
         assert (uploads, archives) in (([upload_id], []), ([], [(upload_id, len(DATA))]))
@@ -88,7 +89,7 @@ def test_everything_else_killed_anywhere_can_be_done_again(tmp_path: Path, actio
         begun = {"create": 0, "abort": 0, "delete": 1}.get(action)
         uploads = vault.list_uploads()
         assert len(uploads) == begun if begun is not None else len(uploads) >= 2
-        assert all(complete_empty_is_refused(vault, each.upload_id) for each in uploads)
+        assert all(complete_empty_is_refused(vault, upload.upload_id) for upload in uploads)
         archives = vault.fetch_listing(vault.request_listing("t")).archives
         assert len(archives) == (1 if action in {"begin", "abort"} else 0)
         if not was_killed:

@@ -162,7 +162,7 @@ def test_an_archive_whose_answer_was_lost_is_found_by_completing_again(
     emulator.make_inventories()
     listing_id = glacier.request_listing("t")
     emulator.advance(6 * HOUR)
-    assert [each.archive_id for each in glacier.fetch_listing(listing_id).archives] == [archive_id]
+    assert [archive.archive_id for archive in glacier.fetch_listing(listing_id).archives] == [archive_id]
 
 
 def test_a_request_whose_answer_was_lost_is_found_by_its_token(

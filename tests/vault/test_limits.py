@@ -138,9 +138,9 @@ def test_parts_on_threads_share_one_limit(tmp_path: Path) -> None:
         )
         for at in range(0, 3 * MIB, MIB)
     ]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert len(vault.list_parts(upload_id, MIB)) == 3
     assert (SystemClock().now() - began).total_seconds() >= 3 / 4 - 2 * LATE.total_seconds()

@@ -139,10 +139,10 @@ def test_real_threads_share_a_limit() -> None:
 
     began = SystemClock().now()
     threads = [threading.Thread(target=send, args=(number,)) for number in range(4)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     took = (SystemClock().now() - began).total_seconds()
     assert min(at_first_end[0]) >= SLICE  # nobody had all before another had some
     assert took >= (sum(got) - SLICE) / MIB - 2 * LATE.total_seconds()

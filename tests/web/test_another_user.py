@@ -89,9 +89,9 @@ for folder, names, files in os.walk(sys.argv[1]):
             fcntl.flock(held[-1], fcntl.LOCK_EX)
         except OSError:
             pass
-print(*(os.path.basename(one.name) for one in held), flush=True)
+print(*(os.path.basename(file.name) for file in held), flush=True)
 sys.stdin.readline()
-print(*(os.fstat(one.fileno()).st_size for one in held), flush=True)
+print(*(os.fstat(file.fileno()).st_size for file in held), flush=True)
 """
 
 

@@ -188,7 +188,7 @@ class Place(Struct, frozen=True):
 
     def send(self, operation: str, headers: Mapping[str, str], query: str) -> Reply:
         """The operation's usual request, with these headers and query parameters besides."""
-        one = next(each for each in OPERATIONS if each.name == operation)
+        one = next(known for known in OPERATIONS if known.name == operation)
         path = {"service": "/", "bucket": f"/{self.name}", "object": f"/{self.name}/dir/%20a"}[one.on]
         if operation == "CreateBucket":
             path = f"/{self.name}-new"
@@ -262,7 +262,7 @@ def make_place(raw: S3Talker, operation: str) -> Place:
     locked = operation in ("DeleteObject", "DeleteObjects") or "Lock" in operation or "Retention" in operation
     locked = locked or "Hold" in operation
     assert raw.ask("PUT", bucket, BODIES["CreateBucket"].encode(), lock if locked else {}).status == 200
-    one = next(each for each in SERVED if each.name == operation)
+    one = next(served for served in SERVED if served.name == operation)
     if one.on != "object" and not operation.startswith(("List", "DeleteObjects")):
         return Place(raw, name)
     storage_class = {"x-amz-storage-class": "GLACIER"} if operation == "RestoreObject" else {}
@@ -290,7 +290,7 @@ def _document(raw: S3Talker, path: str, kind: str, body: str) -> None:
 
 @pytest.mark.parametrize("operation", [operation.name for operation in SERVED])
 def test_every_parameter_is_done_or_refused(raw: S3Talker, operation: str) -> None:
-    found, one = list(parameters_of(operation)), next(each for each in SERVED if each.name == operation)
+    found, one = list(parameters_of(operation)), next(served for served in SERVED if served.name == operation)
     reads = one.method in ("GET", "HEAD")
     there: Place | None = None
     plain: dict[tuple[str, str], tuple[Place, Reply]] = {}

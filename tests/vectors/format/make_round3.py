@@ -45,9 +45,11 @@ def rebuilt_records(nonce: bytes = NONCE) -> list[catalog.Record]:
     times = (1_700_000_000_000_000, 1_700_000_060_000_000)
     return [
         start(nonce),
-        catalog.Secrets(packs.SIGNER.seed, packs.SECRET.secret, [each.public for each in recipients]),
+        catalog.Secrets(
+            packs.SIGNER.seed, packs.SECRET.secret, [recipient.public for recipient in recipients]
+        ),
         catalog.VaultRecord(1, "cold", "00112233445566778899aabbccddeeff"),
-        catalog.DomainRecord(1, b"\x03" * 16, 1, sorted(each.id for each in recipients)),
+        catalog.DomainRecord(1, b"\x03" * 16, 1, sorted(recipient.id for recipient in recipients)),
         catalog.ArchiveRecord(
             *(1, 1, 1, DATA_ID, bytes(range(100)), 65536, b"\x05" * 32, "id-of-the-vault"),
             *(1_700_000_050_000_000, "stored", "3HL4kqtJvjVBH40Nrjfkd"),
@@ -119,7 +121,7 @@ def values() -> dict[str, str]:
         "enrolment_public": key.public.hex(),
         "enrolment_text": key.to_text(),
         "enrolment_fingerprint": key.fingerprint,
-        "ancestors": "".join(each.hex() for each in ANCESTORS),
+        "ancestors": "".join(inventory_id.hex() for inventory_id in ANCESTORS),
         "ancestors_hash": enrolment.ancestry(ANCESTORS).hex(),
         "slot_a": first.hex(),
         "slot_b": second.hex(),
