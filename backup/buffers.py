@@ -6,12 +6,12 @@ from __future__ import annotations
 class Buffers:
     """A pool of buffers of a usual size, and larger ones; one is free once it has no view. For one thread.
 
-    Nobody has to give one back: as long as there is a view of it, on whatever thread, it is in use. A thread
+    Buffers need not be given back: one is in use as long as there is a view of it, on any thread. A thread
     that lets go a moment late costs one buffer more.
     """
 
     def __init__(self, usual: int = 0) -> None:
-        """Whoever wants up to `usual` bytes gets part of a buffer of that size: all those are one supply."""
+        """A request for up to `usual` bytes gets part of a buffer of that size, from one common pool."""
         self._usual = usual
         self._kept: dict[int, list[bytearray]] = {}
 
@@ -26,7 +26,7 @@ class Buffers:
         return memoryview(kept[-1])[:size]
 
     def clear(self) -> None:
-        """Forget all buffers; those in use stay what they are."""
+        """Drop all buffers; those in use stay valid."""
         self._kept.clear()
 
 

@@ -3,7 +3,7 @@
 The rules:
 
 1. What can fail for a reason that a user can understand is raised as one of these, where the reason is known.
-   Anything else that is raised is a mistake in this program, and is told as one.
+   Anything else that is raised is a mistake in this program, and is reported as one.
 2. The message says what failed, and on what: a path, a key of the config, an archive. No name of a class or a
    function; no full stop at its end; it is read after "nightvault: ". Texts of others (a vault, a library)
    come behind a colon.
@@ -11,8 +11,8 @@ The rules:
    always has the same, it is its default.
 4. The cause is kept (`raise … from error`), and shown with --verbose. Nothing secret is in either.
 5. A class of its own needs a reason: an exit code that scripts decide by, a caller that catches just this, or
-   an advice that is always the same. Otherwise take the nearest one. A class that one package alone raises
-   and catches lies there, and is a subclass of one of these if it may reach a user.
+   an advice that is always the same. Otherwise take the nearest one. A class that only one package raises and
+   catches is defined there; if it may reach a user, it is a subclass of one of these.
 6. `retryable` says only that the same request may succeed later; who repeats it is `transfer/retry.py`.
 7. Errors are caught where something can be done: another file, another vault, the next job. They are printed
    in the command line (`cli/support/failures.py`) and by the daemon, and nowhere else.

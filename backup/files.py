@@ -9,7 +9,7 @@ several files that change together.
 A device or a pipe (/dev/null, /dev/stdout) is never replaced, and is written to only if the caller hands in
 an open one (`special`, from `safe_paths.open_special`): in a place where others write it may be theirs, and
 what is written may be a key. A name in a `dir_fd` is one of ours in a directory that others may write:
-nothing that lies there is followed or written to.
+nothing that exists there is followed or written to.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ class Draft:
 
     A context manager: a draft that was not placed by its end is removed. `mode` is meant, whatever the umask
     takes away. Writers at the same time do not hinder each other; where there is but one, `beside` names the
-    file that a cut may leave, so that the next writer takes its place or whoever cleans up knows it.
-    `special` is the open device or pipe that the path leads to, to be written to and closed; without it, one
-    that is there is refused (`OSError`).
+    file that a cut may leave, so that the next writer can reuse it or a clean-up can find it. `special` is
+    the open device or pipe that the path leads to, to be written to and closed; without it, one that is there
+    is refused (`OSError`).
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class Draft:
         os.rename(temporary, self._path, src_dir_fd=self._dir_fd, dst_dir_fd=self._dir_fd)
 
     def _take_name(self, temporary: str) -> None:
-        """Take a name that nobody else has: a link, unlike a rename, fails if somebody was faster."""
+        """Give the file a name that is free: unlike a rename, a link fails if the name is taken meanwhile."""
         at = self._dir_fd
         try:
             os.link(temporary, self._path, src_dir_fd=at, dst_dir_fd=at, follow_symlinks=False)
@@ -174,7 +174,7 @@ class Draft:
 
 
 def open_small(path: str | bytes, flags: int = os.O_RDONLY) -> int:
-    """Open a file that somebody named, to read: an `opener` for `open`.
+    """Open a file that a user named, for reading: an `opener` for `open`.
 
     `OSError` for a pipe, which would be waited for, or a device, which may have no end. What is in /dev
     itself was named on purpose (/dev/stdin, or a shell's pipe in /dev/fd): the caller limits what is read.
@@ -189,7 +189,7 @@ def open_small(path: str | bytes, flags: int = os.O_RDONLY) -> int:
 
 
 def read_small(path: str | bytes, most: int) -> bytes:
-    """The bytes of a file that somebody named; `OSError` as `open_small`, or if it has more than `most`."""
+    """The bytes of a file that a user named; `OSError` as `open_small`, or if it has more than `most`."""
     with open(path, "rb", opener=open_small) as file:
         data = file.read(most + 1)
     if len(data) > most:
@@ -212,7 +212,7 @@ def is_special(path: str | bytes) -> bool:
 
 
 def is_of_system(path: str | bytes) -> bool:
-    """Whether a path is a name in /dev itself or of an open file, where nobody but the system puts names."""
+    """Whether a path is directly in /dev, or in /dev/fd, where only the system creates names."""
     return os.path.dirname(os.path.abspath(os.fsdecode(path))) in _OF_THE_SYSTEM
 
 
@@ -298,10 +298,9 @@ class FileLock:
 def file_lock(path: str, *, shared: bool = False, wait: bool = False, told: str = "") -> FileLock:
     """Lock a file, which is made, or a directory; no process that is started inherits the lock.
 
-    A link is not followed. Without `wait`, `LockedError` if another holds it: `told`, and which processes, as
-    far as the kernel says.
-    Whoever removes the file takes nobody's lock away and gives none to two: a lock of a file that has lost
-    its name meanwhile does not count.
+    A link is not followed. Without `wait`, `LockedError` if another process holds it, with the text `told`
+    and those processes, as far as known. Removing the file neither takes a lock away nor gives it to two
+    processes: a lock on a file that has lost its name meanwhile does not count.
     """
     how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
     while True:

@@ -47,7 +47,7 @@ class Family:
     """The inventories that wrote into a vault, and which follows which; from catalogs of vouched signers."""
 
     def __init__(self, vouchers: Sequence[Voucher]) -> None:
-        """`vouchers`: the first one's word counts most (docs/format.md, 1.6)."""
+        """`vouchers`: the first key takes precedence (docs/format.md, 1.6)."""
         self._vouchers = vouchers
         self._signers: dict[InventoryId, set[bytes]] = {}
         self._ranks: dict[InventoryId, int] = {}
@@ -110,7 +110,7 @@ class Family:
         return tuple(found)[1:]
 
     def ancestors(self, inventory_id: InventoryId) -> tuple[InventoryId, ...]:
-        """Its proven ancestors, nearest first."""
+        """The inventory's proven ancestors, nearest first."""
         signed: set[InventoryId] = set()
         for claim, rank in self._claims.get(inventory_id, {}).items():
             if rank is not None and self._may_vouch(rank, claim):
@@ -134,12 +134,12 @@ class Family:
         return [ancestor for claim, rank in signed if self._may_vouch(rank, claim) for ancestor in claim]
 
     def _may_vouch(self, rank: int, claim: Sequence[InventoryId]) -> bool:
-        """Whether a key may speak for these: no earlier one does, or might if its word were not hidden."""
+        """Whether the key of that rank may vouch for these: no key before it does, or might, unread."""
         hides = rank > 0 and not self._unread.isdisjoint(claim)
         return not hides and all(self._ranks.get(inventory_id, rank) >= rank for inventory_id in claim)
 
     def lineage(self, inventory_id: InventoryId) -> frozenset[InventoryId]:
-        """It and its proven ancestors."""
+        """The inventory and its proven ancestors."""
         return frozenset((inventory_id, *self.ancestors(inventory_id)))
 
     def unproven(self, inventory_id: InventoryId) -> tuple[InventoryId, ...]:
@@ -152,7 +152,7 @@ class Family:
         )
 
     def heirs(self, inventory_id: InventoryId) -> frozenset[InventoryId]:
-        """The inventories that were rebuilt from it, or from one that was."""
+        """The inventories that were rebuilt from this one, directly or through others."""
         return frozenset(heir for heir in self._signers if inventory_id in self.ancestors(heir))
 
     def claiming(self, inventory_id: InventoryId) -> frozenset[InventoryId]:
@@ -195,7 +195,7 @@ class Stranger(Struct, frozen=True):
 
     @property
     def is_mark(self) -> bool:
-        """Whether only a mark says so."""
+        """Whether only a mark shows it, without a catalog."""
         return self.job_id == NO_JOB
 
 

@@ -1,8 +1,8 @@
 """The context of log lines: the job, vault, restore and run that a thread works for.
 
-Whoever starts work says so with `about`; the inventory adds the number of the run as soon as it is recorded.
-Threads that a run starts have no context of their own: their lines are of the one piece of work that is under
-way, if there is only one.
+Code that starts work names it with `about`; the inventory adds the number of the run as soon as it is
+recorded. Threads that a run starts have no context of their own: their lines are of the one piece of work
+that is under way, if there is only one.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ class Problem(Struct, frozen=True):
 
     @classmethod
     def of(cls, path: bytes, kind: str, detail: str) -> Problem:
-        """A problem from its stored fields; if the kind is unknown, its word is put before the detail."""
+        """A problem from its stored fields; a kind that is not known is put before the detail."""
         if kind in _PROBLEM_KINDS:
             return cls(path, ProblemKind(kind), detail)
         return cls(path, ProblemKind.UNKNOWN, f"{kind}: {detail}")
@@ -196,7 +196,7 @@ class ArchiveLabel(Struct, frozen=True):
 
 
 class FileStamp(NamedTuple):
-    """What tells that a file is the same and was not written to since: inode, size, mtime (ns)."""
+    """The evidence that a file is the same and was not written to since: inode, size, mtime (ns)."""
 
     inode: int
     size: int
@@ -247,7 +247,7 @@ class Part(Struct, frozen=True):
     """One part of an upload: its offset and length, its number (from 1), and its hashes.
 
     `tree_hash` is always there; `sha256` (plain) and `crc64` (CRC-64/NVME) only for a vault that checks them,
-    `tag` (MD5 in hex, a bucket's word for a part) only of one that another process may have sent.
+    `tag` (MD5 in hex, a bucket's ETag of a part) only of one that another process may have sent.
     """
 
     offset: int
@@ -299,7 +299,7 @@ class Tier(StrEnum):
 
 
 class OnCapacity(StrEnum):
-    """What a restore does when the vault cannot serve its tier: wait, take that tier, or fail."""
+    """The choice when the vault cannot serve a restore's tier: wait, take this other tier, or fail."""
 
     WAIT = "wait"
     STANDARD = "standard"
@@ -354,7 +354,7 @@ class Listing(Struct, frozen=True):
 
 
 class VaultState(Struct, frozen=True):
-    """A vault's status; a field is None where the vault does not tell, or not in the same answer."""
+    """A vault's status; a field is None if the vault does not say it, or not in the same answer."""
 
     exists: bool
     location: str  # ARN, URL or path

@@ -1,10 +1,10 @@
 """Finds users other than root and the caller who can change a path: by owners, modes, groups and ACLs.
 
-The way is gone step by step from `/`, through symlinks. As long as no step can be changed by somebody else,
-nobody can put something else in the place of the next one: so what is found holds until a right is changed.
+The way is gone step by step from `/`, through symlinks. As long as no step can be changed by other users,
+they cannot replace the next one either: so the result holds until a permission is changed.
 
 `hazard_of_way`, `foreign_link` and `hazard_of` only look. `held_directory` and `make_private` are for our
-directories in a place of somebody else: they follow no link of others. No mode is changed through a link.
+directories in places that other users own: they follow no link of others. No mode is changed through a link.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def hazard_of(
 def held_directory(path: str, parent: int | None = None) -> Iterator[int]:
     """A handle of a directory, in an open one if that is given; a link of root or the caller is followed.
 
-    `StateDeniedError` for a link of somebody else, with the command that mends it; `OSError`.
+    `StateDeniedError` for another user's link, with the command that mends it; `OSError`.
     """
     name = path if parent is None else os.path.basename(path)
     try:

@@ -157,9 +157,9 @@ class Vault(Protocol):
         """Make the archive of its parts, durably, and return its id.
 
         Repeated after a success it returns the same id, as long as the vault remembers; after that
-        `UploadExpiredError`, which also says that the vault gave the upload up: begin another. On a gap, a
-        wrong size or a wrong hash: `IntegrityError`, and the upload stays. `ArchiveTakenError` if somebody
-        else's object has its place: the upload is aborted, and the pack must be made anew.
+        `UploadExpiredError`, also if the vault has given the upload up: begin another. On a gap, a wrong size
+        or a wrong hash: `IntegrityError`, and the upload stays. `ArchiveTakenError` if an object that is not
+        ours has its key: the upload is aborted, and the pack must be made again.
         """
         ...
 

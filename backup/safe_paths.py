@@ -6,9 +6,9 @@
         way.risks        the directories passed that other users can change
         way.make()       make what is missing
 
-A symlink is followed if root or the caller owns it; others' are refused. Whoever owns a directory, or may
-write to it, can put something else in the place of what lies there. With the sticky bit they cannot, if that
-belongs to root or the caller. `open_plain` walks a real path again, and follows no symlink at all.
+A symlink is followed if root or the caller owns it; others' are refused. A user who owns a directory, or may
+write to it, can replace what is in it. With the sticky bit they cannot, if that belongs to root or the
+caller. `open_plain` walks a real path again, and follows no symlink at all.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Way:
     """The path to a directory, as it is now; a context manager that closes its handles. `OSError`."""
 
     def __init__(self, path: str, *, judges: bool = True) -> None:
-        """Without `judges`, nothing is said of `risks`: to know a group's members may take long."""
+        """Without `judges`, `risks` stays empty: looking up a group's members may take long."""
         self._judges = judges
         self._names: list[str] = []
         self._left: list[str] = _steps(_from_root(path))  # the next step is the last
@@ -295,7 +295,7 @@ def make_folders(path: str, mode: int = 0o700) -> None:
 
 
 def _from_root(path: str) -> str:
-    """The path from `/`: that of a directory that was removed cannot be told, and need not."""
+    """The path from `/`; the path of a removed directory is not known, and not needed."""
     return path if path.startswith("/") else os.path.join(os.getcwd(), path)
 
 

@@ -1,4 +1,4 @@
-"""Find files and snapshots that need chunks that are gone: one pass over entries, in constant memory."""
+"""Finds files and snapshots that need lost chunks: one pass over entries, in constant memory."""
 
 from __future__ import annotations
 

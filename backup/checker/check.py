@@ -1,4 +1,4 @@
-"""Compare the inventory with the vault's own list, in steps that may lie hours apart.
+"""Compares the inventory with the vault's own list, in steps that may lie hours apart.
 
     ask for a list → it comes → compare, mark what is lost or found again → adopt orphans → what is affected
 
@@ -87,7 +87,7 @@ def _greet(context: CheckContext) -> Meeting:
 
 
 def _stored_before(context: CheckContext) -> frozenset[int] | None:
-    """The archives that a list made at once must show: all that are stored now. None where clocks decide."""
+    """The archives that a list made at once must show: all stored now. None for vaults with slow lists."""
     if not context.vault.traits.lists_at_once:
         return None
     with context.inventory.reading() as tx:
@@ -227,7 +227,7 @@ class _ListComparison:
         self._findings += self._judge_orphans(orphans)
 
     def _see_to_mark(self, lines: Sequence[ListedRow]) -> None:
-        """Have the next run leave this inventory's mark again, if it is gone."""
+        """Make the next run leave this inventory's mark again, if the vault's list lacks it."""
         vault = self._context.vault
         if not vault.traits.lists_at_once or self.is_other:
             return
@@ -238,7 +238,7 @@ class _ListComparison:
                 strangers.set_heir_mark(tx, vault.name, "")
 
     def _tell_others(self, lines: Sequence[ListedRow]) -> set[bytes]:
-        """Tell of others that write of this server's jobs, once for each; the packs that are told of."""
+        """Add a finding for each heir and each stranger in the list; returns the strangers' packs."""
         context = self._context
         if self.is_other:
             return set()
@@ -254,7 +254,7 @@ class _ListComparison:
         return {stranger.pack_id for stranger in found.strangers}
 
     def _judge_orphans(self, orphans: Sequence[tuple[ListedRow, ArchiveLabel]]) -> list[CheckFinding]:
-        """Adopt what a cut left between the vault's word and our record; no backup may be at it meanwhile."""
+        """Adopt archives that a killed run stored but did not record; no backup may run meanwhile."""
         if not orphans:
             return []
         if self.is_other:

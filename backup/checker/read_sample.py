@@ -104,7 +104,7 @@ def begin_reading(
     context: CheckContext,
     open_run: Callable[[Transaction, datetime], Run] = runs.open_check,
 ) -> int:
-    """Record what will be read; the number of the run. `RecoveryKeyError` if no key given opens anything.
+    """Record the pieces to read; returns the run's number. `RecoveryKeyError` if no key given opens any.
 
     `open_run` records the run, in the same transaction: a check, unless it says otherwise.
     """
@@ -193,7 +193,7 @@ class _Reader:
         return [seen.record for seen in look(self._store, self._client) if seen.verdict is Verdict.READY]
 
     def _ask(self) -> bool:
-        """Ask for as much as comes down while outputs live; whether anything came of it."""
+        """Request what can be downloaded before outputs expire; returns whether any request was settled."""
         known = self._known()
         wanted = due(
             [reading for reading in known if reading.state is ReadingStage.PLANNED],
@@ -204,7 +204,7 @@ class _Reader:
         )
         if not wanted:
             return False
-        outcome = ask(self._store.wanted(wanted), self._store, self._client, self._client.open_ones())
+        outcome = ask(self._store.wanted(wanted), self._store, self._client, self._client.open_retrievals())
         if outcome.short is not None:
             self._context.progress.note(f"{outcome.short}: it is tried again the next time")
         return outcome.has_settled

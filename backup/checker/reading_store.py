@@ -59,9 +59,10 @@ class ReadingStore:
             if may:
                 readings.planned_anew(tx, reading.number, new_token(), failed)
         if not may:
-            why = failed.note if failed is not None else "what was asked for is gone before it was read"
+            why = failed.note if failed is not None else "the retrieval expired before it was read"
             self.keep(
-                reading, Result(note=f"{why}; to ask again may cost more than is allowed", is_unread=True)
+                reading,
+                Result(note=f"{why}; requesting it again may cost more than is allowed", is_unread=True),
             )
 
     def has_granted(self) -> bool:

@@ -44,7 +44,7 @@ class CheckFinding(Struct, frozen=True):
 
 
 class AffectedSnapshot(Struct, frozen=True):
-    """A snapshot of which so many files need chunks that are gone."""
+    """A snapshot, and the number of its files that need lost chunks."""
 
     id: SnapshotId
     job: JobName

@@ -99,7 +99,7 @@ _Rows = Mapping[tuple[str, str], Mapping[str, Figure]]
 
 
 class PriceTable(Struct, frozen=True):
-    """All known prices; `origin` is the file they are from."""
+    """All known prices; `origin` is the name of their file."""
 
     origin: str
     date: date
@@ -262,7 +262,7 @@ def figure_names() -> list[str]:
 
 
 def _require_figure(value: object, kind: str, region: str, origin: str) -> None:
-    """Refuse what is no amount: nan, infinity, less than nothing, more than anything costs. `ConfigError`."""
+    """Refuse figures that are no amount: NaN, infinity, below 0, or impossibly large. `ConfigError`."""
     for figure in value if isinstance(value, tuple) else (value,):
         amount = Decimal(figure)
         if amount.is_finite() and amount < 0:

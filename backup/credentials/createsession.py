@@ -161,7 +161,7 @@ def _failure(
         return ThrottledError(f"{options.host} asks us to slow down ({refusal.code})")
     if status == 407:
         return UnreachableError(
-            "the proxy wants a user and a password that it knows",
+            "the proxy requires a valid user and password",
             advice="as in http://USER:PASSWORD@HOST:PORT",
         )
     if status >= 500 or status == 408:

@@ -152,7 +152,7 @@ def _on_token(files: IdentityFiles) -> tuple[Sequence[x509.Certificate], bytes |
     found = find_certificates(uri, access)
     if len(found) != 1:
         raise IdentityError(
-            f"the token {uri.token_name} has {len(found) or 'no'} certificates as the pkcs11: URI names them",
+            f"the token {uri.token_name} has {len(found) or 'no'} certificates that match the pkcs11: URI",
             advice="name one of them: object= or id=; `nightvault read-certificate-data` lists them",
         )
     return [found[0].certificate, *issuers_on_token(found[0], uri, access)], found[0].id

@@ -61,7 +61,7 @@ def _handed_over(place: str, environ: Mapping[str, str]) -> str:
     directory = environ.get("CREDENTIALS_DIRECTORY")
     if not directory:
         raise IdentityError(
-            f"systemd hands over {place}, and did not start this process",
+            f"{place} is handed over by systemd, which did not start this process",
             advice="run it by its unit (systemctl start nightvault-backup@JOB), or name a file in the config",
         )
     return os.path.join(directory, place.removeprefix(CREDENTIAL))

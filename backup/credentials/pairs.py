@@ -4,8 +4,8 @@
     identity/trial                               the pair that has not got credentials yet
     identity/current                             the pair in use, and which configured certificate it replaces
 
-The swap of two files at once is the replacement of one, `current`. Whoever reads it finds both files in one
-folder, and neither ever changes, so nobody sees a mixed pair. The pair before stays until the next swap.
+The swap of two files at once is the replacement of one, `current`. A reader finds both files in one folder,
+and neither ever changes, so no reader sees a mixed pair. The pair before stays until the next swap.
 
 Few imports: programs that start often look here, too.
 """

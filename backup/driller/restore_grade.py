@@ -243,7 +243,7 @@ class _Opening:
             and len(planned) == len(left)
             and all(retrieval.token not in self._plan.paid for retrieval in planned)
         ):
-            why = "what was asked for is gone before it was read; to ask again may cost more than is allowed"
+            why = "a retrieval expired before it was read; requesting it again may cost more than is allowed"
             self._given_up.append(CheckFinding("unread", f"restore {restore.id}", why))
             cancel(restore, self._context.inventory, self._at.key_directory, self._context.clock)
             return ""

@@ -151,7 +151,7 @@ class ClosedRecord(msgspec.Struct, frozen=True, array_like=True, tag=9):
 class ArchiveRecord(msgspec.Struct, frozen=True, array_like=True, tag=10):
     """An archive and its pack; `archive_id` is "" while unknown, `stored_at` microseconds since 1970.
 
-    `version` is the vault's own word for one of several objects of that id, "" where it has none.
+    `version` is the vault's own version id where it may have several objects of that id, else "".
     """
 
     number: Number

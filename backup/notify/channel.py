@@ -69,7 +69,7 @@ class Channel(Protocol):
     def send(self, note: Note) -> str:
         """Send a note, and return what the receiver answered, on one line and without secrets.
 
-        `AwayError` if it may be taken later, `RefusedError` or `ConfigError` if somebody must do something
+        `AwayError` if a later attempt may succeed, `RefusedError` or `ConfigError` if a person must act
         first. None of their texts holds a secret.
         """
         ...

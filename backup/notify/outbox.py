@@ -104,7 +104,7 @@ class _Round(Struct, frozen=True):
         return self._send([other for other in there if other not in held], now, only_due)
 
     def _hand_on(self, tx: Transaction, delivery: Delivery, now: datetime) -> None:
-        """Give what waits for a channel that is gone to those that should have it now."""
+        """Move deliveries for a channel that does not exist any more to those that should have them now."""
         to = set(self.chosen(delivery.message)) - messages.channels_of(tx, delivery.message)
         messages.add_channels(tx, delivery.message, dict.fromkeys(sorted(to), now))
         why = "the config does not have this channel any more"

@@ -25,7 +25,7 @@ _FIGURES = (
 
 
 class LetterContext(Struct, frozen=True):
-    """What a letter says besides the run: this server, its time zone, the job's vault and last good backup.
+    """The context of a letter about a run: this server, its time zone, the job's vault and last good backup.
 
     `problems` are those of the run's snapshot, `remarks` sentences on what was unusual. `proven` says what of
     the job was ever read back and opened, and when last.

@@ -1,4 +1,4 @@
-"""Pings that a backup has begun; they are sent beside it, and hold it up for some seconds at most."""
+"""Pings that a backup has begun; they are sent in parallel, and delay it by some seconds at most."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def require_same_time(vault: Vault, clock: Clock, patience: RetryPolicy) -> bool
     clocks = compare_clocks(vault, clock, patience)
     if clocks.are_apart:
         raise PruneStoppedError(
-            clocks.told(vault.name),
+            clocks.text(vault.name),
             advice="set the clock right: what may be deleted, and when, is decided by it",
         )
     return clocks.there is not None

@@ -88,7 +88,7 @@ def _ask_for_planned(
     )
     if not wanted:
         return False, False
-    open_ones = client.open_ones()
+    open_ones = client.open_retrievals()
     asked = shared = False
     for start in range(0, len(wanted), BATCH):
         batch, theirs = wanted[start : start + BATCH], False

@@ -84,7 +84,7 @@ def _title(simulation: Simulation) -> str:
 
 
 def _description(simulation: Simulation) -> str:
-    """What can be seen, in words."""
+    """A description of the picture, for people who cannot see it."""
     end = simulation.at_the_end
     return (
         f"Rows from top to bottom are nights from {simulation.local(simulation.looks[0].night):%Y-%m-%d} to "
@@ -123,7 +123,7 @@ def _months(simulation: Simulation, axis: _Axis, top: int, height: int) -> Itera
 
 
 def _row(simulation: Simulation, look: SimulatedNight, axis: _Axis, y: int) -> Iterator[str]:
-    """The marks of a look; nights in a row that one rule keeps are one mark."""
+    """The marks of one row; consecutive nights that the same rule keeps are one mark."""
     yield f'<text x="16" y="{y + 10}">{simulation.local(look.night):%Y-%m-%d}</text>'
     step = _step(simulation)
     for run in _runs(look):
@@ -138,7 +138,7 @@ def _row(simulation: Simulation, look: SimulatedNight, axis: _Axis, y: int) -> I
 
 
 def _runs(look: SimulatedNight) -> list[list[Stay]]:
-    """The nights of a look, those that follow each other and that the same rule keeps together."""
+    """The nights of one row, grouped: consecutive nights that the same rule keeps are together."""
     runs: list[list[Stay]] = []
     for stay in look.kept:
         before = runs[-1][-1] if runs else None

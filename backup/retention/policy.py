@@ -34,7 +34,7 @@ _ALL_PERIODS = tuple(Period)
 
 
 class Policy(Struct, frozen=True):
-    """What to keep: counts (0: no such rule), spans (`NO_SPAN`: none), and sets of tags that go together."""
+    """A policy: counts (0: no such rule), spans (`NO_SPAN`: none), and sets of tags that go together."""
 
     last: Count = 0
     hourly: Count = 0

@@ -32,7 +32,7 @@ class Why(StrEnum):
 
     CATALOGS = "a catalog of each job that named it, which says that it is condemned"
     LISTING = "a list of the vault that is newer than these catalogs"
-    GRACE = "the time of grace"
+    GRACE = "the grace period"
     DURATION = "the vault's minimum duration"
     REFUSED = "the vault, which refuses to delete it"
     SHRUNK = "an answer to a source that has lost nearly everything: `nightvault status` names the command"
@@ -164,7 +164,7 @@ def _may_be_condemned(archive: PrunedArchive, rules: PruneRules, now: datetime) 
 
 
 def _wait(archive: PrunedArchive, rules: PruneRules, now: datetime, fee: Fee) -> Waiting | None:
-    """What a condemned archive waits for; None if it may be deleted now."""
+    """The reason why a condemned archive must wait; None if it may be deleted now."""
     is_refused = archive.retry_at is not None and archive.retry_at > now
     if not archive.is_decided:  # else all of this was seen to before, and nobody could build on it since
         begins = archive.grace_begins
@@ -186,7 +186,7 @@ def _wait(archive: PrunedArchive, rules: PruneRules, now: datetime, fee: Fee) ->
 
 
 def _early(waiting: Sequence[Waiting], most: Decimal) -> list[Waiting]:
-    """Those that only wait for the minimum duration, the cheapest a byte first, for `most` together."""
+    """Archives that wait only for the minimum duration, lowest fee a byte first, for `most` in all."""
     priced = (
         [archive for archive in waiting if archive.why is Why.DURATION and archive.fee is not None]
         if most > 0

@@ -108,13 +108,13 @@ def _nights(schedule: Schedule, begin: datetime, years: int) -> list[datetime]:
     while at < end:
         if len(found) == MOST_NIGHTS:
             raise UsageError(
-                f'"{schedule.text}" comes more than {MOST_NIGHTS} times in {span}',
+                f'"{schedule.text}" is due more than {MOST_NIGHTS} times in {span}',
                 advice="simulate fewer years",
             )
         found.append(at)
         at = next_due(schedule, at, at)
     if not found:
-        raise UsageError(f'"{schedule.text}" does not come in {span}')
+        raise UsageError(f'"{schedule.text}" is never due in {span}')
     return found
 
 
@@ -127,7 +127,7 @@ def _last_of_months(nights: Sequence[datetime], zone: ZoneInfo) -> frozenset[int
 
 
 def _look_at_history(policy: Policy, history: History) -> SimulatedNight:
-    """What is kept of a history of which nothing is to be forgotten, with reasons."""
+    """The nights kept, with reasons, of a history from which the policy has already forgotten."""
     applied = [rule.apply(history) for rule in policy.rules()]
     kept: list[Stay] = []
     for position, dated in reversed(list(enumerate(history.newest_first))):

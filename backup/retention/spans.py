@@ -70,5 +70,5 @@ def parse_span(text: str) -> Span:
         raise ConfigError(f'"{text}" is too long: {MOST} of a unit at most')
     span = Span(**{_UNITS[unit]: int(number) for number, unit in parts})
     if not span:
-        raise ConfigError(f'"{text}" is no time at all')
+        raise ConfigError(f'"{text}" must be longer than 0')
     return span

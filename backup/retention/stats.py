@@ -94,7 +94,7 @@ class Rows(Struct, frozen=True):
 
 
 class ClassCost(Struct, frozen=True):
-    """What archives in one storage class cost a month; None where no price is known.
+    """The monthly cost of archives in one storage class; None if no price is known.
 
     `overhead` are the bytes that are billed on top, `in_a_year` is the month's cost at the present pace.
     """
@@ -148,7 +148,7 @@ class Summary(Struct, frozen=True):
 
     @property
     def all(self) -> Amount:
-        """All archives."""
+        """The number of all archives."""
         return sum(self.held.values(), Amount())
 
     @property

@@ -29,7 +29,7 @@ _ESCAPED: Final = re.compile(rb"\\([0-7]{3})")
 
 
 def disks_at(paths: Collection[bytes], *, mounts: str = MOUNTS, by_uuid: str = BY_UUID) -> dict[bytes, str]:
-    """What is mounted at each of these real paths: a word for the kind of its name, and the name.
+    """The file system at each of these real paths: the kind of its name (such as UUID), and the name.
 
     Paths of which that is not known are left out. Source: proc(5), mountinfo.
     """

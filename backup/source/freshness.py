@@ -67,5 +67,5 @@ def _is_near(stamp: int, since: int, now: int, reach: int) -> bool:
 
 
 def _granularity(stamp: int) -> int:
-    """The largest possible distance of two timestamps that this file system cannot tell apart."""
+    """The largest possible distance of two times that this file system stores as the same timestamp."""
     return _TICK if stamp % _SECOND else _COARSE + _TICK

@@ -1,7 +1,7 @@
 """Finds a sparse file's holes by asking the system, and reads the data between them.
 
-A file system without holes reports none. A reported hole reads as zeros at that moment; if somebody writes
-there meanwhile, the file's times tell, as with any other change.
+A file system without holes reports none. A reported hole reads as zeros at that moment; if it is written to
+meanwhile, the file's times show it, as with any other change.
 """
 
 from __future__ import annotations

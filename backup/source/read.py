@@ -67,7 +67,7 @@ def same_version(one: os.stat_result, other: os.stat_result) -> bool:
 
 
 class Span(NamedTuple):
-    """Bytes `start` to `end` of a window, which nobody changes as long as there is a view of it."""
+    """Bytes `start` to `end` of a window, which is not reused as long as there is a view of it."""
 
     window: memoryview
     start: int
@@ -90,7 +90,7 @@ class Cutter(Protocol):
 
 
 def fresh(size: int) -> memoryview:
-    """Memory that nobody else uses."""
+    """New memory of `size` bytes."""
     return memoryview(bytearray(size))
 
 

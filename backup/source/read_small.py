@@ -77,7 +77,7 @@ def read_small(
 
 
 class _NotInMemoryError(Exception):
-    """More than a few files are not in memory, or nobody can tell."""
+    """More than a few files are not in the page cache, or the system cannot say."""
 
 
 def _read_one_by_one(directories: Sequence[int], files: Sequence[_File], first: int, room: _Room) -> None:

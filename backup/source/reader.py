@@ -49,7 +49,7 @@ class ReaderProcess(Worker):
         self.unanswered = 0  # questions whose answers were not taken
 
     def close(self) -> None:
-        """End the process; what it read is gone with it."""
+        """End the process; what it has read is discarded."""
         super().close()
         self._pieces = iter(())
 
@@ -77,7 +77,7 @@ class ReaderProcess(Worker):
         read = SmallRead(empty, loose, dense, ids, contents, attributes)
         count = len(loose) + len(dense)
         if (len(ids), len(contents)) != (32 * count, 16 * count):
-            raise ValueError("it named other files than it read")
+            raise ValueError("its answer names other files than it read")
         sizes, buffer = self._sizes.popleft(), next(self._pieces)
         middle = len(buffer) // 2
         loose_size, dense_size = (sum(map(sizes.__getitem__, indexes)) for indexes in (loose, dense))

@@ -58,7 +58,7 @@ def symlinks_among(sources: Sequence[bytes]) -> Iterator[str]:
 
 
 def any_is_there(sources: Sequence[bytes]) -> bool:
-    """Whether one of the sources exists, or may exist though we may not look."""
+    """Whether one of the sources exists, or may exist where this process has no permission to look."""
     for source in sources:
         try:
             os.lstat(source)

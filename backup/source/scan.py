@@ -4,8 +4,8 @@
         for entry in directory.entries: ...      # read through directory.handle while it is open
 
 A directory is yielded before those in it, and one of very many names in pieces. What could not be listed is
-reported and not yielded; names that could not be looked at are in `unread`: neither means that anything is
-gone. Directories on the way to a source are yielded too, with only the entries that lead there.
+reported and not yielded; names whose status could not be read are in `unread`: neither means that anything
+was removed. Directories on the way to a source are yielded too, with only the entries that lead there.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def scan(
     """Yield the directories of all sources and those on the way to them, once each, in the order of paths.
 
     `overrides` are the filters of single sources; of sources that lie in each other, the nearest decides.
-    `left_out` is told what is left out. At most `most_open` handles are open on the way down.
+    `left_out` is called for each excluded entry. At most `most_open` handles are open on the way down.
     """
     roots = roots_of(sources, filters, overrides or {})
     yield from walk(roots, report=report, left_out=left_out, most_open=most_open)
@@ -281,7 +281,7 @@ class _Walk:
             yield entry
 
     def _names(self, path: bytes, handle: int, node: _Node) -> tuple[list[bytes], _Node]:
-        """The names to look at in a directory, and its node: of a tagged one the tag, and other sources."""
+        """The names to scan in a directory, and its node; in a tagged one only the tag and other sources."""
         if node.filters is None:
             return sorted(node.children), node
         names = _listed(handle)
@@ -293,7 +293,7 @@ class _Walk:
         return sorted(wanted.children), wanted
 
     def _unseen(self, prefix: bytes, name: bytes, node: _Node, unread: set[bytes], error: OSError) -> None:
-        """Note a name that could not be looked at; a vanished file is no error, a missing source is."""
+        """Record a name whose status could not be read; a vanished file is no error, a missing source is."""
         if not isinstance(error, FileNotFoundError):
             unread.add(name)
             self._unreadable(prefix + name, error)

@@ -1,8 +1,8 @@
 """A directory as a scan yields it, whole or in pieces: its entries, and the columns that are compared first.
 
 A worker sends entries as columns of 64-bit numbers (`StatusColumns`, `ColumnEntries`), so that thousands of
-files need no object each: what is unchanged is compared as it came, and only an entry that somebody asks for
-becomes an object.
+files need no object each: unchanged entries are compared as columns, and an entry becomes an object only when
+it is needed.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class StatusColumns(NamedTuple):
         """
         size = 8 * len(names)
         if len(numbers) != size * len(_TYPES):
-            raise ValueError("it told of other statuses than names")
+            raise ValueError("the columns do not fit the number of names")
         found = cls(names, *map(array, _TYPES))
         for at, column in enumerate(found[1:]):
             column.frombytes(numbers[at * size : (at + 1) * size])
@@ -95,7 +95,7 @@ class StatusColumns(NamedTuple):
             column.append(value)
 
     def add_some(self, other: StatusColumns, start: int, stop: int) -> None:
-        """Add some of other entries."""
+        """Add some entries of other columns."""
         self.names.extend(other.names[start:stop])
         for column, more in zip(self[1:], other[1:], strict=True):
             column.extend(more[start:stop])
@@ -189,7 +189,7 @@ def _looks(entries: Sequence[ScannedEntry]) -> list[Look]:
 
 
 def _of_plain(looks: list[Look], modes: Sequence[int], links: Sequence[int]) -> list[Look]:
-    """The looks, but the names alone of all that are no files with one name."""
+    """The columns as `looks`, but only the name for entries that are not plain files with one name."""
     plain = {mode for mode in set(modes) if mode & _KIND == stat.S_IFREG}
     if set(links) <= {1} and len(plain) == len(set(modes)):
         return looks

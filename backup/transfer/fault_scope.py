@@ -1,4 +1,4 @@
-"""Tell a failure of one archive, which spoils what needs it, from one of the vault, which ends a run."""
+"""Distinguishes a failure of one archive, which affects what needs it, from one that ends the run."""
 
 from __future__ import annotations
 

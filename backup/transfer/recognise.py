@@ -1,4 +1,4 @@
-"""Make sure, before a run writes, that it is the known vault.
+"""Makes sure, before a run writes, that the vault is the one that the inventory knows.
 
 Another disk may be mounted at the same path: a backup would say that all is well, and could not be rebuilt.
 """
@@ -43,10 +43,10 @@ class Clocks(Struct, frozen=True):
 
     @property
     def are_apart(self) -> bool:
-        """Whether they differ by more than five minutes: then nobody knows which nights are old."""
+        """Whether they differ by more than five minutes: then the age of archives is not certain."""
         return self.there is not None and abs(self.there - self.here) > _MOST_APART
 
-    def told(self, vault: VaultName) -> str:
+    def text(self, vault: VaultName) -> str:
         """Both times, in words."""
         shown = f"{self.there:%Y-%m-%d %H:%M:%S}" if self.there else "nothing"
         return f"this machine's clock says {self.here:%Y-%m-%d %H:%M:%S} UTC, vault {vault} says {shown} UTC"

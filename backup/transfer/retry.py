@@ -21,7 +21,7 @@ _AGAIN: Final = 60.0  # seconds between two words about it
 
 
 class _Told(Struct):
-    """The time at which somebody was last told, by any thread."""
+    """The time of the last message to the user, by any thread."""
 
     at: datetime | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -83,7 +83,7 @@ class RetryPolicy(Struct, frozen=True):
         return attempt >= self.attempts
 
     def _say(self, error: NightvaultError, seconds: float) -> bool:
-        """Say that it is tried again, if it takes so long by the next try; whether it was said."""
+        """Tell the user about a retry if it takes long; returns whether this was said."""
         if self.tell is None or seconds < _SOON:
             return False
         now = self.clock.now()

@@ -77,9 +77,9 @@ def require_vault(
     """Raise, before anything is written, if the vault is away, denied, missing, another one or newer than we.
 
     One whose identity is not known yet gets one, if it shows what the inventory has in it; a rebuilt
-    inventory leaves its mark. One or two lists, or one DescribeVault. A backup, which stores them anew, marks
-    catalogs as lost that are not there. Returns the strangers that nobody answered to.
-    `VaultMissingError`, `OtherVaultError`, `OlderInventoryError`, `HeirError`.
+    inventory leaves its mark. One or two lists, or one DescribeVault. A backup marks catalogs as lost that
+    are not there, and stores them again. Returns the strangers without an answer. `VaultMissingError`,
+    `OtherVaultError`, `OlderInventoryError`, `HeirError`.
     """
     recognise(inventory, vault, patience)
     shown = look(inventory, vault, patience)
@@ -99,7 +99,7 @@ def require_vault(
 
 
 class ShownCatalog(Struct, frozen=True):
-    """A catalog by its label; `archive` where it can be read at once."""
+    """A catalog in the vault by its label; `archive` is set if it can be read at once."""
 
     label: ArchiveLabel
     created_at: datetime
@@ -143,10 +143,10 @@ class Ahead(Struct, frozen=True):
 
     @property
     def label(self) -> ArchiveLabel:
-        """What its description says."""
+        """The label in its description."""
         return self.shown.label
 
-    def told(self) -> str:
+    def text(self) -> str:
         """Both catalogs, with numbers and dates."""
         job = f"job {self.known.job}" if self.known else "a job that this inventory does not know"
         ours = (
@@ -187,7 +187,7 @@ def _refuse_older(
         pack, archive = ahead.label.pack_id, ahead.shown.archive
         if archive is None or _may_be_by(by, vault, archive, patience):
             raise OlderInventoryError(
-                f"this inventory is older than what it wrote: vault {vault.name} holds {ahead.told()}",
+                f"this inventory is older than what it wrote: vault {vault.name} holds {ahead.text()}",
                 advice=f"{OLDER}. {accept_made_up(vault.name, pack)}",
             )
         if note is not None:
@@ -258,7 +258,7 @@ def _refuse_heirs(inventory: Inventory, vault: Vault, shown: Shown, by: Successo
 
 
 class Others(Struct, frozen=True):
-    """Others at work by a whole list: proven heirs as errors, and strangers nobody answered to."""
+    """Other inventories in a vault's list: proven heirs, as errors, and strangers without an answer."""
 
     heirs: Sequence[HeirError]
     strangers: Sequence[Stranger]
@@ -300,7 +300,7 @@ def told_of(found: Sequence[Stranger], vault: VaultName) -> str:
 
 
 def advice_on(found: Sequence[Stranger], vault: VaultName, command: str) -> str:
-    """What to do about them, with the exact command."""
+    """The advice on strangers, with the exact command."""
     named = one_each(found)[:MOST_NAMED]  # it asks again about the others
     options = " ".join(f"--accept {stranger.pack_id.hex()}" for stranger in named)
     return (
@@ -334,8 +334,8 @@ def build_on_what_is_shown(
 ) -> int:
     """Mark archives as lost that the vault's list should show and does not; returns their number.
 
-    For a run beside which somebody else may delete: it stores anew what is missing. Where lists take hours it
-    goes by the newest that was fetched, and asks for a newer one.
+    For a run while a keeper may delete: it stores missing data again. Where lists take hours it goes by the
+    newest that was fetched, and asks for a newer one.
     """
     from backup.inventory.questions import compared  # hardly ever needed, as what follows
     from backup.transfer.retrievals.listing import newest_kept_head, see_to_listing

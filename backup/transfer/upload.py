@@ -177,7 +177,7 @@ class Uploader:
     def resume(self, pending: Sequence[PendingUpload]) -> None:
         """Finish what a dead process left: nothing that the vault has is sent again.
 
-        A pack whose spool file is gone or damaged is recorded as lost; nobody builds upon it.
+        A pack whose spool file is gone or damaged is recorded as lost; it is not built upon.
         """
         if not pending:
             return
@@ -323,7 +323,7 @@ class Uploader:
         return part
 
     def _put(self, upload_id: UploadId, part: Part, body: memoryview) -> None:
-        """Send it, and let the gate know of what may pass: there may be too much at once."""
+        """Send a part, and report retryable errors to the gate: there may be too many parts at once."""
         try:
             self._vault.put_part(upload_id, part, body)
         except NightvaultError as error:

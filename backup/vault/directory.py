@@ -377,7 +377,7 @@ class DirectoryVault:
 
     @contextmanager
     def _reading(self, doing: str) -> Iterator[Root]:
-        """For reading: archives can be read where the marker is not what it was."""
+        """Open the vault for reading, which works even if the marker is missing or damaged."""
         with self._opened(doing) as root:
             with suppress(UnmarkedVaultError):
                 read_marker(root, self._name)

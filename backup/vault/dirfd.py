@@ -2,7 +2,7 @@
 it.
 
 Every function takes the descriptor of a directory and a plain name in it. Names are made by this program or
-were matched against a pattern before; `O_NOFOLLOW` refuses a symlink that somebody put in their place.
+were matched against a pattern before; `O_NOFOLLOW` refuses a symlink in their place.
 """
 
 from __future__ import annotations

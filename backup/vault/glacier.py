@@ -330,7 +330,7 @@ class GlacierVault:
         return refusals
 
     def delete_archive(self, archive_id: ArchiveId, doing: str) -> None:
-        """One DeleteArchive, without a look at why it is denied; one that is gone already is no error."""
+        """One DeleteArchive, without finding out why it is denied; no error if it is deleted already."""
         with suppress(ArchiveMissingError):
             self._call("delete_archive", doing, unknown=ArchiveMissingError, archiveId=archive_id)
 
@@ -379,7 +379,7 @@ class GlacierVault:
     def _request(
         self, doing: str, parameters: dict[str, Any], *, unknown: type[VaultError], **how: Any
     ) -> Iterator[dict[str, Any]]:
-        """All parameters of a request to this vault; what AWS answers to it is told in our words."""
+        """A context with the parameters of a request to this vault; AWS's errors become ours."""
         doing = f"{doing} (Glacier vault {self._vault})"
         for name in _IDS & parameters.keys():
             if not _ID.fullmatch(parameters[name]):  # an id such as ".." would change the path of the request

@@ -81,7 +81,7 @@ def open_upload(answer: Mapping[str, Any]) -> OpenUpload:
 
 
 def identity_of(arn: str, made: str) -> VaultIdentity:
-    """Which vault it is, by its ARN and the date of its creation."""
+    """The vault's identity: its ARN and the date of its creation."""
     return VaultIdentity(f"{arn} {parse_date(made):%Y-%m-%dT%H:%M:%SZ}")
 
 

@@ -1,7 +1,7 @@
 """The marker of a directory vault: it tells the vault from an empty mount point, and from other vaults.
 
-Archives are recognised without it. So where it is damaged, or gone while archives are there, nothing is lost:
-they can be read, and a person can have it written anew. Nothing is written before that.
+Archives are recognised without it. So if it is damaged, or missing while there are archives, nothing is lost:
+they can be read, and a person can have the marker written again. Until then nothing is written to the vault.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def check_linked_size(upload: int, upload_id: UploadId, parts: Sequence[StoredPa
 def changed(upload_id: UploadId, offset: int) -> IntegrityError:
     """The error for a part whose bytes differ from its recorded hash."""
     return IntegrityError(
-        f"the part at {offset} of upload {upload_id} is not what was recorded",
+        f"the part at {offset} of upload {upload_id} has other bytes than were recorded",
         advice="its bytes changed in spool or memory: check this machine's disk and memory",
     )
 

@@ -61,6 +61,6 @@ def _exactly(connection: socket.socket, size: int) -> bytearray:
     while view:
         got = connection.recv_into(view)
         if not got:
-            raise EOFError("it said nothing more")
+            raise EOFError("it closed the connection")
         view = view[got:]
     return room

@@ -1,6 +1,6 @@
 """The workers of a run: started as there is more to do; one warning if one cannot be started or dies.
 
-pool = Pool(start, most=3, warn=warn, told="files were read by one process: the other")
+pool = Pool(start, most=3, warn=warn, subject="files were read by one process: the other")
 pool.start_one()                        # None if there may be no other
 pool.give_up(worker, error)             # the others go on
 pool.close()
@@ -33,18 +33,19 @@ class Pool(Generic[_W]):
         start: Callable[[], _W],
         most: int,
         warn: Callable[[str], None],
-        told: str,
+        subject: str,
         *,
         misses_any: bool = False,
     ) -> None:
-        """`warn` gets `told` and why one is missing; of one that cannot be started beside others only if
-        the pool `misses_any`.
+        """`warn` gets `subject` and why a worker is missing.
+
+        If one cannot be started while others run, this is only said if the pool `misses_any`.
         """
         self.workers: list[_W] = []
         self._start = start
         self.most = most
         self._warn = warn
-        self._told = told
+        self._subject = subject
         self._misses_any = misses_any
 
     def start_one(self) -> _W | None:
@@ -56,7 +57,7 @@ class Pool(Generic[_W]):
         except OSError as error:
             self.most = 0  # it is not tried again
             if self._misses_any or not self.workers:
-                self._warn(f"{self._told} cannot be started: {error.strerror or error}")
+                self._warn(f"{self._subject} cannot be started: {error.strerror or error}")
             return None
         self.workers.append(worker)
         return worker
@@ -64,7 +65,7 @@ class Pool(Generic[_W]):
     def give_up(self, worker: _W, error: WorkerGoneError) -> None:
         """Remove a worker that is gone; no other is started in its place."""
         self.most = 0
-        self._warn(f"{self._told} is gone: {error}")
+        self._warn(f"{self._subject} is gone: {error}")
         worker.close()
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
 """A process that runs a module of ours, isolated from the caller's environment, and how it ended.
 
-A worker runs as root where somebody says `sudo nightvault restore`, so nothing that lies in the current
-directory may become code of it: Python starts with `-I`, in `/`, with hardly any environment (and in UTF-8,
-as here); `backup` is loaded from the directory that it was loaded from here, whatever else bears that name.
+A worker runs as root after `sudo nightvault restore`, so no file in the current directory may become code of
+it: Python starts with `-I`, in `/`, with hardly any environment (and in UTF-8, as here); `backup` is loaded
+from the directory that it was loaded from here, whatever else bears that name.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class Worker:
             undo.pop_all()
 
     def close(self) -> None:
-        """End the process; whoever still looks at a piece of its memory keeps that until then."""
+        """End the process; pieces of its memory that still have views stay valid."""
         self._socket.close()
         if self.patience:
             with suppress(subprocess.TimeoutExpired):

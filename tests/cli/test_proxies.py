@@ -81,7 +81,7 @@ def test_plain_http_is_forwarded(world: World) -> None:
             HTTP_PROXY=f"http://{proxy.address}",
         )
         assert done.returncode == 15
-        assert b"the proxy wants a user and a password" in done.stderr
+        assert b"the proxy requires a valid user and password" in done.stderr
 
 
 def test_the_configs_identity_always_goes_through_it(tls_world: World, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_a_job_forgets_by_a_schedule_in_its_time_zone(tmp_path: Path) -> None:
         ('[job.retention]\nkeep_daily = "7"', "job[1].retention.keep_daily: must be a number such as 7"),
         ("[job.retention]\nkeep_daily = true", "job[1].retention.keep_daily: must be a number such as 7"),
         ('[job.retention]\nkeep_within = "30"', 'job[1].retention.keep_within: "30" is no length of time'),
-        ('[job.retention]\nkeep_within = "0d"', 'job[1].retention.keep_within: "0d" is no time at all'),
+        ('[job.retention]\nkeep_within = "0d"', 'job[1].retention.keep_within: "0d" must be longer than 0'),
         ("[job.retention]\nkeep_within = 30", 'job[1].retention.keep_within: must be a text such as "30d"'),
         ('[job.retention]\nkeep_tags = ["a", ""]', "job[1].retention.keep_tags[2]: must be a tag"),
         ('[job.retention]\nkeep_tags = ["a, b"]', "job[1].retention.keep_tags[1]: must be a tag"),

@@ -64,7 +64,7 @@ def test_key_and_passphrase_may_be_handed_over_by_systemd(
     write(f"{tmp_path}/web1.pass", "correct horse\n")
     files = replace(rsa_files, private_key="credential:web1.key", passphrase_file="credential:web1.pass")
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    with pytest.raises(IdentityError, match=r"systemd hands over credential:web1\.key") as caught:
+    with pytest.raises(IdentityError, match=r"credential:web1\.key is handed over by systemd") as caught:
         load_identity(files)
     assert "systemctl start" in caught.value.advice
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))

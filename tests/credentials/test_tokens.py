@@ -127,7 +127,7 @@ def test_a_key_that_wants_its_pin_every_time(where: Path) -> None:
     assert signs(identity)
     asked = files_of(where, "always", uri, reuse_pin=False, ask=lambda question: PIN.encode())
     assert signs(load_identity(asked))
-    with pytest.raises(IdentityError, match="wants a PIN for every signature") as caught:
+    with pytest.raises(IdentityError, match="needs a PIN for every signature") as caught:
         load_identity(files_of(where, "always", uri, reuse_pin=False)).sign(b"x")
     assert "--reuse-pin" in caught.value.advice
 
@@ -136,12 +136,12 @@ def test_a_key_that_wants_its_pin_every_time(where: Path) -> None:
     ("key", "why"),
     [
         (f"{URI};object=p-256?pin-value=0000-wrong", "the PIN does not open the token night vault"),
-        (f"{URI};object=p-256", "no private key of that name|wants a PIN"),
+        (f"{URI};object=p-256", "no private key of that name|needs a PIN"),
         (f"{URI};object=nothing?pin-value={PIN}", "no private key of that name"),
         (f"{URI};object=rsa-2048?pin-value={PIN}", "does not fit the certificate|refuses"),
         (f"{URI};object=vector?pin-value={PIN}", "does not fit the certificate|refuses"),
-        (f"pkcs11:token=none?pin-value={PIN}", "there is no token as the pkcs11: URI names it"),
-        (f"pkcs11:object=p-256?pin-value={PIN}", "2 tokens are meant"),
+        (f"pkcs11:token=none?pin-value={PIN}", "no token matches the pkcs11: URI"),
+        (f"pkcs11:object=p-256?pin-value={PIN}", "2 tokens match"),
         (f"{URI};object=p-256?pin-source=/none", "passphrase file /none is missing"),
     ],
 )

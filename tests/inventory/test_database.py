@@ -117,7 +117,7 @@ class TestMaking:
         connections = database.connections_to(str(state / "inventory.sqlite"))
         database.migrate(connections)
         connections.close()
-        with pytest.raises(NoInventoryError, match="never finished"):
+        with pytest.raises(NoInventoryError, match="is incomplete"):
             open_inventory(url_of(state), lock_directory=str(state))
         create_inventory(
             url_of(state),

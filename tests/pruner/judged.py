@@ -133,7 +133,7 @@ class Judged:
         hot = {row[0] for row in self._rows("SELECT archive_id FROM archives WHERE kind = 2")}
         for archive in gone:
             assert archive in self.told, "deleted without a word in the catalogs"
-            assert self.told[archive] + DEFAULT_GRACE <= now, "deleted within the time of grace"
+            assert self.told[archive] + DEFAULT_GRACE <= now, "deleted within the grace period"
             if not (archive in hot and self.vault.traits.keeps_metadata_hot):
                 age = now - self.skew - before[archive]
                 assert age + HOUR >= self.vault.traits.minimum_storage, "deleted before its day"

@@ -143,7 +143,7 @@ class JudgedBesideOthers(Judged):
         if not self.vault.traits.lists_at_once:
             may |= late
         gone = self.elsewhere.deleted & self.vault.held.keys()
-        assert gone <= may, "another machine deleted what was not condemned, or within the time of grace"
+        assert gone <= may, "another machine deleted what was not condemned, or within the grace period"
         for archive_id in gone:
             self.vault.held.pop(archive_id)
             self.gone_behind.add(archive_id)

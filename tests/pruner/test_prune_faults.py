@@ -155,7 +155,7 @@ def test_what_was_refused_after_a_lost_answer_is_not_relied_on(nights: Nights) -
 
 
 def test_grace_begins_when_the_catalog_is_stored(nights: Nights) -> None:
-    """A prune that was cut off told nobody; who finishes it days later begins the time of grace."""
+    """A prune that was cut off told nobody; who finishes it days later begins the grace period."""
     nights.forget(1, 2, 3, 4)
     cut = FaultyVault(nights.vault, Fault("complete_upload", PowerCut("gone")))
     with pytest.raises(PowerCut):

@@ -179,7 +179,7 @@ class World(JudgedBesideOthers):
         self.seen = set()
 
     def keep(self, _which: int = 0) -> None:
-        """A keeper deletes in the server's place, by its catalogs alone; his floor is the time of grace."""
+        """A keeper deletes in the server's place, by its catalogs alone; his floor is the grace period."""
         if abs(self.skew) > timedelta(minutes=4):
             return
         before = dict(self.vault.held)

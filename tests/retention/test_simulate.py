@@ -81,7 +81,7 @@ def test_what_cannot_be_simulated_is_refused() -> None:
         simulated(Policy(tags=(frozenset({"release"}),)))
     with pytest.raises(UsageError, match="more than 30000 times in 1 year"):
         simulated(text="every 1m")
-    with pytest.raises(UsageError, match="does not come in 1 year"):
+    with pytest.raises(UsageError, match="is never due in 1 year"):
         simulated(text="0 0 29 2 *")
 
 

@@ -163,7 +163,7 @@ def _require_same_time(amender: Amender, at: RunContext) -> None:
     clocks = compare_clocks(amender.vault, at.clock, at.retry_limit.patience(at.clock, at.progress))
     if clocks.are_apart:
         raise ClockError(
-            clocks.told(amender.vault.name),
+            clocks.text(amender.vault.name),
             advice="set the clock right: which nights are old is decided by it; nothing was forgotten",
         )
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _MOST_GROUPS = 12
 _WIDTH = 80
 _WORDS = {
-    "grace": "time of grace",
+    "grace": "grace period",
     "duration": "minimum duration",
     "catalogs": "word of each job",
     "listing": "a newer list",

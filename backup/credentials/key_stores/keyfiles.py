@@ -222,5 +222,5 @@ def read_file(path: str, what: str, *, named_by: str = IDENTITY) -> bytes:
         reason = error.strerror if isinstance(error, OSError) else "no such name can be"
         raise IdentityError(f"the {what} {path!s} cannot be read: {reason}") from error
     if len(data) > MOST_FILE:
-        raise IdentityError(f"the {what} {os.fspath(path)} has more than {MOST_FILE} bytes: it is none")
+        raise IdentityError(f"{os.fspath(path)} has more than {MOST_FILE} bytes: this is no {what}")
     return data

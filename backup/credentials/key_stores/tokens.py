@@ -106,7 +106,7 @@ class TokenKey(Struct, frozen=True):
         tokens = _tokens(self.uri, self.access)
         if len(tokens) > 1:
             raise IdentityError(
-                f"{len(tokens)} tokens are meant by the private key's pkcs11: URI",
+                f"{len(tokens)} tokens match the private key's pkcs11: URI",
                 advice="name one of them: token=, serial= or slot-id=",
             )
         pin = _pin(self.uri, self.access)
@@ -154,7 +154,7 @@ class TokenKey(Struct, frozen=True):
             return pin
         if self.access.passphrase.ask is None:
             raise IdentityError(
-                f"the key on the token {self.uri.token_name} wants a PIN for every signature",
+                f"the key on the token {self.uri.token_name} needs a PIN for every signature",
                 advice="let it have the token's own PIN: --reuse-pin",
             )
         return self.access.passphrase.ask(f"PIN of the key on {self.uri.token_name}").decode()
@@ -192,8 +192,8 @@ def _tokens(uri: Pkcs11Uri, access: TokenAccess) -> Sequence[Any]:
     meant = [token for token in found if _token_fits(token, uri)]
     if not meant:
         raise IdentityError(
-            f"there is no token as the pkcs11: URI names it ({uri.token_name}); {len(found)} are there",
-            advice="`pkcs11-tool --list-token-slots` shows those that are",
+            f"no token matches the pkcs11: URI ({uri.token_name}); {len(found)} are present",
+            advice="`pkcs11-tool --list-token-slots` lists them",
         )
     return meant
 
@@ -306,7 +306,7 @@ def _translated_errors(where: str) -> Iterator[None]:
         raise IdentityError(f"the PIN of the token {where} is locked") from error
     except known.UserNotLoggedIn as error:
         raise IdentityError(
-            f"the token {where} wants a PIN", advice="give it as pin-source= in the URI or as passphrase_file"
+            f"the token {where} needs a PIN", advice="give it as pin-source= in the URI or as passphrase_file"
         ) from error
     except known.PKCS11Error as error:
         name = str(error) or type(error).__name__

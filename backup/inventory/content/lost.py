@@ -172,8 +172,8 @@ def sound_locations(
 
     A retired or condemned archive is read only if there is no other: a keeper may delete it meanwhile.
     `held_by` are the archives of those `locations` (by number), which are read only if one is not sound. A
-    chunk in several archives that no listing has shown yet is taken from the newest: it was stored anew for a
-    reason. Only locations that `may_be` accepts are returned.
+    chunk in several archives that no listing has shown yet is taken from the newest: it was stored again
+    because the older copies were in doubt. Only locations that `may_be` accepts are returned.
     """
     yield from (location for location in _doubtful(tx, held_by, may_be) if location.number in locations)
     spoiled = _among(tx, held_by, _NOT_RELIED_ON) | _among(

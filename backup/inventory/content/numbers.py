@@ -30,7 +30,7 @@ class Numbers(Protocol):
     """A source of unique numbers."""
 
     def take(self) -> int:
-        """A number that nobody else has or will have."""
+        """A number that was never given out before and never will be again."""
 
     def take_many(self, count: int) -> Sequence[int]:
         """`count` such numbers, rising."""
@@ -58,7 +58,7 @@ class NumberSupply:
         self._end = 0
 
     def take(self) -> int:
-        """A number that nobody else has or will have."""
+        """A number that was never given out before and never will be again."""
         if self._next == self._end:
             self._take_block()
         number = self._next

@@ -65,7 +65,7 @@ class StoredArchive(Struct, frozen=True):
 
     @property
     def told_at(self) -> datetime | None:
-        """When the last of the catalogs that condemn it was stored; None until each job has one."""
+        """When the last of the catalogs that condemn it was stored; None until each job has stored one."""
         if self.condemned_at is None:
             return None
         return max(condemnation.told_at for condemnation in self.condemned_by.values())

@@ -27,7 +27,7 @@ _IN_TREE: Final = "(d.path = ? OR (d.path >= ? AND d.path < ?))"
 
 
 def lost_text(lost: Lost) -> str:
-    """What a source lost, in one sentence."""
+    """A sentence on what a source lost."""
     return (
         f"source {printable(os.fsdecode(lost.source))} has lost nearly everything: it holds "
         f"{counted(lost.files, 'file')} ({size(lost.length)}), and held "

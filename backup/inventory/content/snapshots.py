@@ -99,7 +99,7 @@ class Snapshot(Struct, frozen=True):
 
     @property
     def waits(self) -> bool:
-        """Whether nothing of its job is deleted before somebody accepts it."""
+        """Whether nothing of its job is deleted before a person accepts it."""
         return bool(self.lost) and not self.is_accepted
 
     @property
@@ -163,7 +163,7 @@ def unpack_roots(packed: bytes | None) -> tuple[bytes, ...]:
 
 
 def unpack_lost(packed: bytes | None) -> tuple[Lost, ...]:
-    """What sources lost from the bytes that are kept; empty where nothing is."""
+    """The losses of sources, from the bytes that are kept; empty if there are none."""
     return () if packed is None else tuple(msgspec.msgpack.decode(packed, type=list[Lost]))
 
 
@@ -225,7 +225,7 @@ def usual_snapshots(tx: Transaction, job: int) -> list[Usual]:
 
 
 def of_run(tx: Transaction, run: int) -> Snapshot | None:
-    """The snapshot that a run made; None if it made none, or if that is gone."""
+    """The snapshot that a run made; None if it made none, or if that was deleted."""
     row = record_of(tx, f"{SNAPSHOTS} WHERE s.run = ?", (run,))
     return row_to_snapshot(row) if row else None
 
@@ -312,7 +312,7 @@ def _of_one_job(
 ) -> Sequence[Snapshot]:
     """The snapshots of the job that holds the paths; `UsageError` names the jobs if they do not decide.
 
-    A job holds a path that lies at or below one of its sources, or else one that its newest snapshot has.
+    A job holds a path if it is at or below one of its sources, or else if its newest snapshot has it.
     """
     newest = {snapshot.job: snapshot for snapshot in candidates}
     holders = list(newest.values())

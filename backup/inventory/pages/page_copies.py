@@ -1,8 +1,8 @@
 """The copy of the inventory that the page reads, where the page is another user than the inventory's.
 
-SQLite's locks are locks of a file, and whoever may read a file may lock it: a page that may read the
-inventory could keep every backup from recording anything. So it is given a copy, which nobody writes to and
-nobody locks. Each copy is a new file, made from one consistent view, and takes the name of the one before.
+SQLite's locks are file locks, and any process that may read a file may lock it: a page that may read the
+inventory could block every backup. So it gets a copy, which is never written to or locked. Each copy is a new
+file, made from one consistent view, and takes the name of the one before.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class PageCopier:
         self._let_go()
 
     def _let_go(self) -> None:
-        """Give the room of the copy before back, even if somebody keeps it open: they could fill the disk."""
+        """Truncate the previous copy, even if a process keeps it open: otherwise that could fill the disk."""
         if self._before is not None:
             with suppress(OSError):
                 os.ftruncate(self._before, 0)

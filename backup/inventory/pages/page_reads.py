@@ -1,12 +1,12 @@
 """Reads an inventory that another process writes, for as long as this one runs: for the page.
 
 Where this process may not read the inventory, it reads the copy that the daemon makes for it
-(`page_copies.py`), which nobody writes to.
+(`page_copies.py`), which is never written to.
 
-Connections cannot write, and never open the file as immutable while somebody may write to it. SQLite keeps
-its newest changes and their index beside the database; where this process may not make these files and they
-are not there, nobody writes: then the database is read as it is, and what was read counts only if no writer
-came meanwhile.
+Connections cannot write, and never open the file as immutable while another process may write to it. SQLite
+keeps its newest changes and their index beside the database; where this process may not make these files and
+they are not there, nobody writes: then the database is read as it is, and what was read counts only if no
+writer came meanwhile.
 """
 
 from __future__ import annotations
@@ -127,16 +127,18 @@ class PageReads:
 
     @contextmanager
     def _room(self) -> Iterator[None]:
-        """A context manager that waits a while for one of the `most` at once."""
+        """A context manager that waits a while for one of the `most` places for readers."""
         if not self._places.acquire(timeout=_LONGEST_WAIT):
-            raise LockedError("too much of the inventory is read at once", advice="try again in a moment")
+            raise LockedError(
+                "too many requests read the inventory at the same time", advice="try again in a moment"
+            )
         try:
             yield
         finally:
             self._places.release()
 
     def close(self) -> None:
-        """Close all connections, and wait for nobody any more."""
+        """Close all connections without waiting for readers."""
         self._closed.set()
         with self._lock:
             if self._connections is not None:
@@ -144,7 +146,7 @@ class PageReads:
                 self._connections = None
 
     def _stamp(self) -> _Stamp:
-        """What changes when somebody writes: file and log."""
+        """A value that changes when the inventory is written to: the status of its file and log."""
         return _stamp_of(self.path), _stamp_of(f"{self.path}-wal")
 
     def _current(self, *, is_copied: bool) -> Connections:
@@ -230,5 +232,5 @@ def _check_schema(tx: Transaction, path: str) -> None:
     if version < HEAD:
         raise StateDeniedError(
             f"the inventory {path} is of an older nightvault",
-            advice="it is brought up at the next backup, or by any command of the user that owns it",
+            advice="it is migrated by the next backup, or by any command of the user that owns it",
         )

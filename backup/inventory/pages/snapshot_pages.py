@@ -50,7 +50,7 @@ class KeptSnapshots:
         return self._rows[-1] if self._rows else None
 
     def having(self, added_in: int, removed_in: int | None) -> Sequence[KeptSnapshot]:
-        """Those that have a version, oldest first; none if all were forgotten."""
+        """The snapshots that have a version, oldest first; none if all were forgotten."""
         first = bisect_left(self._numbers, added_in)
         last = len(self._numbers) if removed_in is None else bisect_left(self._numbers, removed_in)
         return self._rows[first:last]

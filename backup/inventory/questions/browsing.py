@@ -1,4 +1,4 @@
-"""Queries for pages of a directory of a snapshot: some rows at a time, after the name that came last.
+"""Queries for the listing of a directory in a snapshot: a page at a time, after the last name shown.
 
 Each is a statement or two, whatever the size of the directory, by the index on its entries.
 """

@@ -1,4 +1,4 @@
-"""What changed between two snapshots of a job, counted, and a page at a time in the order of paths.
+"""Queries for changes between two snapshots of a job: counts, and a page at a time in the order of paths.
 
 Few changes, as of a night, are found by the indexes on the snapshots in which versions begin and end. Where
 there are very many (a first snapshot, years apart), the directories are walked in order until a page is full.

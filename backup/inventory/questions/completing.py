@@ -1,4 +1,4 @@
-"""A quick look into the inventory for a shell that completes a word: read-only, and without SQLAlchemy.
+"""Queries of the inventory for shell completion: quick, read-only, and without SQLAlchemy.
 
 It reads the file as it is at this moment. If that would take a copy or a wait, it finds nothing.
 """

@@ -203,7 +203,7 @@ class BackupRun(Struct, frozen=True):
 
 
 class Uploads(Struct, frozen=True):
-    """Archives that were stored since some time, of `mib` MiB each, the last of which may be short."""
+    """Archives stored since a given time, of `mib` MiB each (rounded up)."""
 
     vault: VaultName
     job: JobName | None

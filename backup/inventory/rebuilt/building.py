@@ -300,9 +300,9 @@ class Builder:
     ) -> None:
         """Index the chunks, set counters above every number in use, and write the inventory's identity.
 
-        `ancestors` are those that it was rebuilt from, nearest first. `began_at`: the inventory is told to
-        be as old as its rebuild, for tasks that fell due meanwhile.
-        `InventoryDamagedError` if a row refers to one that does not exist.
+        `ancestors` are those that it was rebuilt from, nearest first. `began_at`: the beginning of the
+        rebuild is recorded as the inventory's age, for tasks that fell due meanwhile. `InventoryDamagedError`
+        if a row refers to one that does not exist.
         """
         self._flush_directories()
         index_chunks(self._tx)

@@ -66,7 +66,7 @@ def month_of(now: datetime) -> int:
 def begin_drill(
     tx: Transaction, name: str, grade: Grade, vault: VaultName, now: datetime, plan: bytes = b""
 ) -> Run:
-    """Record a drill before anything is asked for."""
+    """Record a drill before anything is requested."""
     run = open_drill(tx, now)
     number = number_of(tx, "SELECT number FROM vaults WHERE name = ?", (vault,))
     row = {"run": run.number, "name": name, "grade": grade.value, "vault": number, "plan": plan or None}

@@ -265,18 +265,18 @@ def running_restores(tx: Transaction) -> list[int]:
 
 
 def unnoticed(tx: Transaction) -> Sequence[Run]:
-    """Runs that have ended and were not looked at for a message yet, oldest first."""
+    """Runs that have ended and for which no message was considered yet, oldest first."""
     sql = f"{RUNS} WHERE r.noticed IS NULL AND r.outcome != ? ORDER BY r.number"
     return [run_of(row) for row in records(tx, sql, (Outcome.RUNNING,))]
 
 
 def mark_noticed(tx: Transaction, number: int) -> None:
-    """Record that a run was looked at; in the transaction in which its messages become rows."""
+    """Mark a run as noticed, in the transaction in which its messages become rows."""
     changed(tx, "UPDATE runs SET noticed = 1 WHERE number = ?", (number,))
 
 
 def mark_all_noticed(tx: Transaction) -> None:
-    """Record that every run that has ended was looked at, if there is no channel for messages."""
+    """Mark every run that has ended as noticed, if there is no channel for messages."""
     changed(tx, "UPDATE runs SET noticed = 1 WHERE noticed IS NULL AND outcome != ?", (Outcome.RUNNING,))
 
 

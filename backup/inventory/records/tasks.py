@@ -129,7 +129,7 @@ def end_pause(tx: Transaction, job: JobName) -> None:
 
 
 def newest_start(tx: Transaction) -> datetime | None:
-    """When the newest run began, by its number: no clock decides which that is. None if nothing ever ran."""
+    """When the run with the highest number began, whatever clocks said; None if nothing ever ran."""
     sql = "SELECT started_at FROM runs WHERE number = (SELECT max(number) FROM runs)"
     found = value_of(tx, sql, ())
     return None if found is None else moment(found)

@@ -25,12 +25,12 @@ WHERE q.requested_at <= ? GROUP BY v.name"""
 
 
 def last_stored(tx: Transaction, now: datetime) -> Mapping[VaultName, datetime]:
-    """When each vault accepted an archive of a run of this inventory last, until now."""
+    """The last time until now at which each vault accepted an archive of a run of this inventory."""
     return _dates(tx, _STORED, now)
 
 
 def last_retrieved(tx: Transaction, now: datetime) -> Mapping[VaultName, datetime]:
-    """When each vault accepted a request to retrieve something last, until now."""
+    """The last time until now at which each vault accepted a retrieval request."""
     return _dates(tx, _RETRIEVED, now)
 
 

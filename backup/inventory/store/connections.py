@@ -40,7 +40,7 @@ class Transaction:
 
 @contextmanager
 def _without_patience(connection: sqlite3.Connection) -> Iterator[None]:
-    """In it a lock of another process is an error at once."""
+    """A context in which a lock of another process is an error at once, without waiting."""
     ((patience,),) = connection.execute("PRAGMA busy_timeout")
     connection.execute("PRAGMA busy_timeout=0")
     try:

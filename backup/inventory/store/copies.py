@@ -1,7 +1,7 @@
 """Copies of an SQLite inventory, each one file that is whole; giving free pages back to the disk.
 
-A copy is made by SQLite's own backup API, from one consistent view: whoever writes meanwhile is not held up.
-It is checked before it gets its name, and lies in a folder of its own, for its owner alone.
+A copy is made by SQLite's own backup API, from one consistent view: writers are not blocked meanwhile. It is
+checked before it gets its name, and is in a folder that only its owner can read.
 """
 
 from __future__ import annotations

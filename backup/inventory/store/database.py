@@ -89,8 +89,8 @@ class Inventory(Struct, frozen=True):
     def locked(self, name: str) -> Iterator[None]:
         """Hold the lock `name`; it ends with the process. `LockedError` if another holds it.
 
-        With the lock of backups this process takes a fencing number: if somebody takes the lock away from it,
-        it writes nothing any more (`LockedError`).
+        With the lock of backups this process takes a fencing number: if the lock is taken away from it, it
+        writes nothing any more (`LockedError`).
         """
         with hold_lock(self.lock_directory, name) as lock:
             self.require_same_file()
@@ -229,7 +229,7 @@ def open_inventory(url: str, *, lock_directory: str) -> Inventory:
         _refuse_newer(version, lock_directory)
         if access is Access.READS:
             raise StateDeniedError(
-                f"the inventory {path} is of an older nightvault, and may not be written to bring it up",
+                f"the inventory {path} is of an older nightvault, and this user has no right to migrate it",
                 advice="run any command once as a user who may write it, or look at it with that version",
             )
         with hold_lock(lock_directory, "backup"):  # no run of an older program may be active
@@ -238,7 +238,7 @@ def open_inventory(url: str, *, lock_directory: str) -> Inventory:
             about = _about(tx)
     if about is None:
         raise NoInventoryError(
-            f"the inventory at {path} was never finished",
+            f"the inventory at {path} is incomplete: `nightvault init` was interrupted",
             advice="run `nightvault init`",
         )
     inventory_id, signer_public, joined = about
@@ -281,7 +281,7 @@ def _bring_up(connections: Connections, state: str) -> None:
 
 
 def open_copy(path: str) -> tuple[Inventory, bool]:
-    """A copy of an inventory, to be looked at only; and whether it has the schema of this program.
+    """A copy of an inventory, opened read-only, and whether it has the schema of this program.
 
     Nothing is locked, written or migrated. `NoInventoryError`, `InventoryNewerError`.
     """
@@ -292,7 +292,7 @@ def open_copy(path: str) -> tuple[Inventory, bool]:
         version = _checked_schema(tx, path)
         row = row_of(tx, "SELECT inventory_id, signer_public FROM about", ())
     if row is None:
-        raise NoInventoryError(f"the inventory at {path} was never finished")
+        raise NoInventoryError(f"the inventory at {path} is incomplete: `nightvault init` was interrupted")
     _refuse_newer(version, folder)
     return Inventory(connections, InventoryId(row[0]), row[1], folder), version == HEAD
 

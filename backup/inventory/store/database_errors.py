@@ -1,4 +1,4 @@
-"""The database's errors as ours: what failed, told apart by SQLite's codes whatever its messages say."""
+"""Translates the database's errors to ours, by SQLite's error codes and not by its messages."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def numerals(numbers: Iterable[int]) -> str:
 
 @lru_cache(maxsize=512)
 def quoted(name: str) -> str:
-    """The name of a table or column as it stands in a statement; `ValueError` for what is no plain word."""
+    """The name of a table or column as it stands in a statement; `ValueError` if it is no plain word."""
     if not name.isidentifier():
         raise ValueError(f"no name of a table or column: {name!r}")
     return f'"{name}"'
@@ -183,7 +183,7 @@ def number_of(tx: Transaction, sql: str, values: tuple[Any, ...]) -> int:
 
 
 def records(tx: Transaction, sql: str, values: tuple[Any, ...]) -> list[sqlite3.Row]:
-    """All rows, whose columns have names; for not too many."""
+    """All rows as records with named columns; for not too many rows."""
     cursor = executed(tx, sql, values)
     try:
         cursor.row_factory = sqlite3.Row
@@ -194,7 +194,7 @@ def records(tx: Transaction, sql: str, values: tuple[Any, ...]) -> list[sqlite3.
 
 
 def record_of(tx: Transaction, sql: str, values: tuple[Any, ...]) -> sqlite3.Row | None:
-    """The first row, whose columns have names; None if there is none."""
+    """The first row as a record with named columns; None if there is none."""
     found = records(tx, sql, values)
     return found[0] if found else None
 

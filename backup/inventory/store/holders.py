@@ -1,4 +1,4 @@
-"""The locks of an inventory that are held now, found without taking one: looking must not block a run.
+"""Finds the locks of an inventory that are held now, without taking one, which could block a run.
 
 The locks of the state directory, by name, and SQLite's own, by which one process writes at a time.
 """
@@ -29,7 +29,7 @@ class Holder(Struct, frozen=True):
 
 
 def holders(directory: str) -> Mapping[str, Sequence[Holder]] | None:
-    """The processes of this machine that hold locks, by name; None if the system does not tell."""
+    """The processes of this machine that hold locks, by name; None if the system does not say."""
     try:
         with open(_LOCKS, encoding="ascii", errors="replace") as file:
             fields = [line.split() for line in file]
@@ -73,7 +73,7 @@ def _files_in_list(path: str) -> set[str]:
 
 
 def held_locks(directory: str) -> frozenset[str] | None:
-    """The names of the locks that processes of this machine hold; None if the system does not tell."""
+    """The names of the locks that processes of this machine hold; None if the system does not say."""
     found = holders(directory)
     return None if found is None else frozenset(found)
 
@@ -109,7 +109,7 @@ def _hinders_writers(lock: Sequence[str]) -> bool:
 
 
 def _having_open(file: os.stat_result) -> set[int]:
-    """The processes that have a file open, as far as this one may look."""
+    """The processes that have a file open, as far as this process may see them."""
     found = set()
     for process in filter(str.isdigit, os.listdir("/proc")):
         with suppress(OSError):
@@ -121,7 +121,7 @@ def _having_open(file: os.stat_result) -> set[int]:
 
 
 def _holder(process: int) -> Holder:
-    """What is known of a process; it may have ended meanwhile."""
+    """The facts known of a process, which may have ended meanwhile."""
     try:
         with open(f"/proc/{process}/cmdline", "rb") as file:
             words = file.read(4096).rstrip(b"\0").split(b"\0")

@@ -6,9 +6,9 @@ process then records would be in a file that nobody reads any more.
 
 A living process keeps its lock even if it is suspended for good. `take_away` gives the lock's name to a new
 file, and the fence keeps the old holder from recording anything more: once it goes on, another run may have
-finished what it had sent, and gone on from there. So whoever takes the lock of backups takes the next number
-of the fence, too, and each of his transactions that write begins by comparing it. What he had recorded as
-submitted before is finished by the next run.
+finished what it had sent, and gone on from there. So a process that takes the lock of backups also takes the
+next fencing number, and begins each transaction that writes by comparing it. What it had recorded as
+submitted before losing the lock is finished by the next run.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def is_held(directory: str, name: str) -> bool:
 
 
 def take_away(directory: str, name: str) -> None:
-    """Take the lock `name` away from whoever holds it; raise the fence before."""
+    """Take the lock `name` away from the process that holds it; call `raise_fence` first."""
     path = os.path.join(directory, f"{name}.lock")
     try:
         renew_lock_file(path)

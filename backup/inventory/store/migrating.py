@@ -21,7 +21,7 @@ from backup.inventory.store.connections import Transaction
 
 
 class _Lent:
-    """A connection of the driver that nobody else can close, and whose transaction only we end."""
+    """A connection of the driver that SQLAlchemy can neither close nor commit."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection

@@ -1,4 +1,4 @@
-"""All other receivers, by the library apprise (the extra `notify`) and addresses in its own form."""
+"""Channels to all other receivers, through the library apprise (the extra `notify`), by its own addresses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MOST_SHOWN = 200
 
 
 class _LogLines(logging.Handler):
-    """What the library logs while it sends: the only place where it says why it could not."""
+    """Collects the library's log while it sends: only there it says why it failed."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -43,7 +43,7 @@ class Apprise(Struct, frozen=True):
     environ: Mapping[str, str]
 
     def send(self, note: Note) -> str:
-        """See `Channel`. The library does not tell a receiver that is away from one that refuses."""
+        """See `Channel`. The library does not distinguish a receiver that is away from one that refuses."""
         try:
             import apprise
         except ImportError as error:

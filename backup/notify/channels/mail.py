@@ -121,7 +121,7 @@ class Mail(Struct, frozen=True):
             return AwayError(f"{self._where} ended the connection")
         text = _clean(f"{self._where} answered {_answer(code, answer)}", secrets)
         if isinstance(error, smtplib.SMTPAuthenticationError) and code >= 500:
-            return RefusedError(text, advice="look at user and password of this channel")
+            return RefusedError(text, advice="check user and password of this channel")
         return RefusedError(text) if code >= 500 else AwayError(text)
 
 

@@ -133,7 +133,7 @@ class CatalogFetcher:
             return brought, []
         store = JournalRetrievals(self._journal, open_ones, brought, self._clock, self._tier)
         if store.has_lost():
-            store.find_lost(self._client.open_ones())
+            store.find_lost(self._client.open_retrievals())
         states = _states(look(store, self._client))
         outcome = ask(store.wanted(), store, self._client)
         if outcome.short is not None:

@@ -1,4 +1,4 @@
-"""Values that `ask` and `look` share, and the store that they write to."""
+"""The values that `ask` and `look` share, and the store to which they write."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class RetrievalClient(Struct, frozen=True):
     note: Callable[[str], None]
     askers: int = 8
 
-    def open_ones(self) -> Mapping[str, RetrievalId]:
-        """The requests that the vault has taken, by token."""
+    def open_retrievals(self) -> Mapping[str, RetrievalId]:
+        """The vault's open retrievals: ids by token."""
         return self.patience.call(self.vault.open_retrievals)
 
 
@@ -100,7 +100,7 @@ class Seen(Struct, Generic[R], frozen=True):
 
 
 class AskResult(Struct, frozen=True):
-    """The outcome of asking: whether anything was granted or refused for good; what no tier could serve."""
+    """The result of `ask`: whether a request was granted or refused for good; `short`: no capacity."""
 
     has_settled: bool = False
     short: CapacityError | None = None

@@ -91,7 +91,8 @@ def bring_listing(
 ) -> Listing | None:
     """The list that was asked for, kept; None while it is on its way.
 
-    `VaultError` if the vault could not make it, or keeps it no longer; `again` says how to ask anew.
+    `VaultError` if the vault could not make it, or keeps it no longer; `again` is the advice on how to
+    request it again.
     """
     listing_id = request.listing_id
     if listing_id is None:

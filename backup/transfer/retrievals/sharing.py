@@ -25,7 +25,7 @@ _LOCK_TRIES, _LOCK_PAUSE = 600, 0.2
 
 @contextmanager
 def asking_alone(inventory: Inventory, clock: Clock) -> Iterator[None]:
-    """Hold the right to ask: one process at a time, so that two restores see what the other asks for."""
+    """Hold the lock on requesting: one process at a time, so that each restore sees the other's requests."""
     with ExitStack() as held:
         for tried in range(_LOCK_TRIES):
             try:
@@ -33,7 +33,9 @@ def asking_alone(inventory: Inventory, clock: Clock) -> Iterator[None]:
                 break
             except LockedError as error:
                 if tried == _LOCK_TRIES - 1:
-                    raise LockedError("another restore is asking the vault for long") from error
+                    raise LockedError(
+                        "another restore has sent requests to the vault for a long time"
+                    ) from error
                 clock.sleep(_LOCK_PAUSE)
         yield
 

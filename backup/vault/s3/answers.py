@@ -66,7 +66,7 @@ def status_of_head(head: Mapping[str, Any]) -> RetrievalStatus:
 
 
 def status_of_line(line: Mapping[str, Any]) -> RetrievalStatus | None:
-    """The same by an item of a list with RestoreStatus; None where the list does not tell."""
+    """The status of an object's retrieval by an item of a list with RestoreStatus; None if it has none."""
     if not is_frozen(line):
         return READY
     told = line.get("RestoreStatus")
@@ -165,7 +165,7 @@ def check_present(
 ) -> None:
     """Raise `IntegrityError` unless the vault has exactly these parts, by number, size, ETag and CRC, if any.
 
-    Whoever may store can replace a part of an open upload, by one with the same CRC.
+    Anybody with the permission to store can replace a part of an open upload by one with the same CRC.
     """
     if [part.number for part in parts] != [uploaded["PartNumber"] for uploaded in there]:
         raise IntegrityError(f"cannot {doing}: the vault has {len(there)} of its {len(parts)} parts")

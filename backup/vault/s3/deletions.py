@@ -128,7 +128,7 @@ def _refusals(
 
 
 def _refusal(head: Mapping[str, Any], text: str, now: datetime | None) -> Refusal:
-    """The reason why S3 denied the deletion of an object, as its lock or the answer's text tells it."""
+    """The reason why S3 denied the deletion of an object, from its lock or the answer's text."""
     if head.get("ObjectLockLegalHoldStatus") == "ON":
         return Refusal("it is under a legal hold")
     until = head.get("ObjectLockRetainUntilDate")

@@ -80,7 +80,9 @@ class S3Uploads:
         upload = self._upload(upload_id, doing)
         _check_place(part, body.nbytes, self._requests.traits)
         if tree_hash_of(body) != part.tree_hash:
-            raise IntegrityError(f"cannot {doing}: it is not what was recorded", advice=_CHANGED)
+            raise IntegrityError(
+                f"cannot {doing}: its bytes are not those that were recorded", advice=_CHANGED
+            )
         crc = self._checksum(ChecksumCRC64NVME=answers.encode_crc(part.crc64 or 0))
         answer = self._requests.call(
             "upload_part",
@@ -110,8 +112,8 @@ class S3Uploads:
         """CompleteMultipartUpload, without overwriting; the same if our object exists already.
 
         Repeated after a success, the service knows no such upload or finds the key taken: then the object
-        there is ours if it has the ETag that these parts give. Whoever may store can put another one there,
-        of the same size and CRC.
+        there is ours if it has the ETag that these parts give. Anybody with the permission to store can put
+        another one there, of the same size and CRC.
         """
         doing = f"complete {_describe(upload_id)}"
         key = self._key_of(upload_id, doing)
