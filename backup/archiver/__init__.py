@@ -11,9 +11,9 @@ exists → a full catalog if one is due (`catalogs.full`).
             unchanged: nothing        gone: stage its end        else: read, stage a new version
     upload the packs; store the delta catalog; apply what was staged
 
-Invariants: nothing is true before the delta catalog is stored, and after that the commit can be repeated; a
-chunk is built upon only if its archive is stored, or was submitted by this very run; what could not be read
-stays as the newest snapshot has it; the server holds no key that opens a pack.
+Invariants: nothing is committed before the delta catalog is stored, and after that the commit can be
+repeated; a known chunk is reused only if its archive is stored, or was submitted by this very run; what could
+not be read stays as the newest snapshot has it; the server holds no key that opens a pack.
 
 Begin with `run_backup`.
 """

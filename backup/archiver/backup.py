@@ -3,7 +3,7 @@
     open the run → finish what a dead process left → scan, compare, read → packs → delta catalog → commit
     → a full catalog when one is due
 
-Nothing is true before the delta catalog is stored; then the commit can be repeated from what was prepared.
+Nothing is committed before the delta catalog is stored; then the commit can be repeated from what was staged.
 """
 
 from __future__ import annotations

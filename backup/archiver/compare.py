@@ -33,11 +33,11 @@ _A_FILE = os.stat_result((stat.S_IFREG, *[0] * 9))
 def differing_at_a_glance(
     looks: Sequence[Look], known: Callable[[int], Sequence[tuple[Any, ...]]], tally: Tally
 ) -> list[tuple[bytes, int | None]] | None:
-    """Name and index in `looks` of each entry that may have changed, in the order of names.
+    """Return name and index in `looks` of each entry that may have changed, in the order of names.
 
-    The index is None if the entry is gone. Instead of a list of more than a few, returns None: then all of
-    the directory is to be compared by `differing`. `known` gives as many rows at most as it is asked for
-    (`inventory.looks`), in the order of names. Files that are the same are counted, and need no object.
+    The index is None if the entry is gone. Returns None if there are more than a few: then the whole
+    directory must be compared by `differing`. `known` returns at most so many rows (`inventory.looks`), in
+    the order of names. Unchanged files are counted here, without an object for each.
     """
     few = len(looks) // _FEW
     if list(map(len, looks)).count(1) > few:
@@ -65,11 +65,11 @@ def differing_at_a_glance(
 def differing(
     directory: ScannedDirectory, live: Iterator[tuple[Any, ...]], tally: Tally, *, at_a_glance: bool
 ) -> Iterator[tuple[ScannedEntry | None, LiveEntry | None]]:
-    """Pairs of a scanned entry and its live row, in the order of names, for a directory or a piece of it.
+    """Yield pairs of a scanned entry and its live row, by name, for a directory or a piece of it.
 
-    `live` are rows (`LiveEntry`) of the same names, in order. A pair with one side only is new, or gone; what
-    could not be looked at is neither. A file that is the same `at_a_glance` (nothing special about it, and
-    all that `is_unchanged` asks for equal) is left out, and only counted.
+    `live` are rows (`LiveEntry`) of the same names, in order. A pair with one side is a new or a removed
+    entry; an unreadable entry is in none. A file that is the same `at_a_glance` (nothing special about it,
+    and all that `is_unchanged` asks for equal) is left out, and only counted.
     """
     found = directory.entries
     rows = list(islice(live, len(found)))
@@ -131,11 +131,12 @@ def _merged(
 
 
 def is_unchanged(live: LiveEntry, scanned: ScannedEntry, owners: Mapping[int, Owner]) -> bool:
-    """Whether size, times and inode are as they were: enough where nobody can set ctime.
+    """Whether size, times and inode are unchanged, which is enough where nobody can set ctime.
 
-    (FAT and sshfs show mtime as ctime: there a change that sets mtime back, and keeps the size, is not seen.)
+    (FAT and sshfs show mtime as ctime: there a change that keeps the size and sets mtime back is not
+    noticed.)
 
-    Of a directory that only leads to a source, times are not the job's: kind, mode and owner count.
+    Of a directory above a source only kind, mode and owner are compared, as its times do not concern the job.
     `owners` are the inventory's, by number.
     """
     found = scanned.stat
@@ -155,7 +156,7 @@ def is_unchanged(live: LiveEntry, scanned: ScannedEntry, owners: Mapping[int, Ow
 
 
 def is_to_read(job: BackupJob, live: LiveEntry, scanned: ScannedEntry, owners: Mapping[int, Owner]) -> bool:
-    """Whether an entry has changed, or is a file of a job that reads all files again."""
+    """Whether an entry has changed, or is a file of a job that rereads all files."""
     if job.reread and stat.S_ISREG(scanned.stat.st_mode):
         return True
     return not is_unchanged(live, scanned, owners)
@@ -168,10 +169,10 @@ def is_newly_mounted(live: LiveEntry, scanned: ScannedEntry, directory: ScannedD
 
 
 def is_left_out(job: BackupJob, path: bytes) -> bool:
-    """Whether the job now excludes a directory or one above it, or no source contains it any more.
+    """Whether the job now excludes a directory or one above it, or none of its sources contains it any more.
 
-    As in a scan, the innermost source that contains it decides, by its own filters, and only of what lies
-    below that source: what is named as a source is never left out.
+    As in a scan, the filters of the innermost source that contains it decide, and only below that source: a
+    source itself is never excluded.
     """
     roots = roots_of(job.sources, job.filters, job.overrides)
     top = max((root for root in roots if is_at_or_below(path, root)), key=len, default=None)
@@ -185,12 +186,12 @@ def is_left_out(job: BackupJob, path: bytes) -> bool:
 
 
 def leads_to_source(job: BackupJob, path: bytes) -> bool:
-    """Whether a directory lies above a source: no pattern leaves it out."""
+    """Whether a directory lies above a source: no pattern excludes it."""
     return any(resolved(source).startswith(path.rstrip(b"/") + b"/") for source in job.sources)
 
 
 def is_excluded(job: BackupJob, path: bytes) -> bool:
-    """Whether a pattern of the job excludes a stream, which is in no source, or a directory above it."""
+    """Whether a pattern of the job excludes a stream, which lies in no source, or a directory above it."""
     above, _, name = path.rpartition(b"/")
     steps = above.split(b"/")
     ways = ((b"/".join(steps[:end]) or b"/", steps[end], _A_DIRECTORY) for end in range(1, len(steps)))
@@ -201,6 +202,6 @@ def is_excluded(job: BackupJob, path: bytes) -> bool:
 
 
 def hint_of(found: os.stat_result, device_above: int) -> Hint:
-    """The hint by which the next run recognises the entry as unchanged."""
+    """Return the hint by which the next run recognises the entry as unchanged."""
     is_mount = stat.S_ISDIR(found.st_mode) and found.st_dev != device_above
     return Hint(inode_of(found), ctime_of(found), is_mount)

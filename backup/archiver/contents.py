@@ -1,4 +1,4 @@
-"""Reads files, cuts them into chunks, computes their ids, and gives them to the pipeline in batches."""
+"""Reads files, cuts them into chunks, computes chunk ids, and passes batches of chunks to the pipeline."""
 
 from __future__ import annotations
 
@@ -81,11 +81,11 @@ class _Run(Struct):
     lengths: list[int] = field(default_factory=list)
 
     def is_before(self, span: Span) -> bool:
-        """Whether the span is what follows."""
+        """Whether the span directly follows."""
         return self.window is span.window and self.end == span.start
 
     def named(self) -> ChunkRun:
-        """The run, once all its names are known; it may be kept as it lies, unless its window is large."""
+        """Return the run of chunks once all ids are computed; small windows may be kept without a copy."""
         names = [name.result() if isinstance(name, Future) else name for name in self.names]
         return ChunkRun(
             names,
@@ -106,10 +106,10 @@ class _WaitingChunks(Struct):
 
 
 class Contents:
-    """Reads one file after the other; `then` is called for each once its chunks have numbers.
+    """Reads one file after the other; `then` is called for each once all its chunks have numbers.
 
     For one thread; it has some of its own, which `close` ends. Two batches wait here: one fills while the ids
-    of the one before are computed. A batch ends where a window ends, once it has a quarter of `batch_bytes`.
+    of the one before are computed. A batch of at least a quarter of `batch_bytes` ends with its read window.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class Contents:
         return Chunker(self._seed)
 
     def close(self) -> None:
-        """Drop what was not flushed, and the buffers: cycles may keep this alive for long."""
+        """Drop what was not flushed, and the buffers, as reference cycles may keep this object alive."""
         self._naming.shutdown(wait=True, cancel_futures=True)
         self._older, self._filling = _WaitingChunks(), _WaitingChunks()
         self._windows.close()
@@ -154,8 +154,8 @@ class Contents:
     ) -> os.stat_result:
         """Read the file `name` in the open directory `handle`; returns its status when opened.
 
-        `before` are the chunks of its earlier version, which spare most of the cutting if most are still in
-        it. A file that changes while it is read is read once more, then kept as read, `changed`.
+        `before` are the chunks of its earlier version, which save most of the cutting if most are unchanged.
+        A file that changes while it is read is read once more, then kept as read, `changed`.
         `FileUnreadableError` if it cannot be read whole; then it has no content.
         """
         opened = open_file(handle, name)
@@ -194,9 +194,9 @@ class Contents:
         self._keep(file)
 
     def take_small(self, runs: Sequence[ChunkRun], files: int) -> list[int]:
-        """Take the chunks of `files` that were read elsewhere, at most one each; their numbers in order.
+        """Add the chunks of `files` read elsewhere, at most one each; returns their numbers in order.
 
-        What was read before them is flushed first.
+        Everything read before is flushed first.
         """
         self.flush()
         self.bytes_read += sum(len(run.data) for run in runs)
@@ -204,7 +204,7 @@ class Contents:
         return self._pipeline.put(runs)
 
     def flush(self) -> None:
-        """Give all chunks to the pipeline, and hand on the files that are complete."""
+        """Pass all chunks to the pipeline, and hand on the files that are complete."""
         self._begin_batch()
         self._begin_batch()
 

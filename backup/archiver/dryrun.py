@@ -50,9 +50,9 @@ class Change(Struct, frozen=True):
 def changes(
     job: BackupJob, inventory: Inventory, tally: Tally, *, left_out: LeaveOut | None = None
 ) -> Iterator[Change]:
-    """Every change, in the order of paths; the tally counts all that was seen. Writes nothing.
+    """Yield every change, in the order of paths; the tally counts all entries. Writes nothing.
 
-    `left_out` is called with what is excluded, and why, before the changes of the directory that holds it.
+    `left_out` is called with each excluded entry, and why, before the changes of its directory.
     """
     with inventory.reading() as tx:
         known = runs.find_job(tx, job.name)
@@ -83,7 +83,7 @@ class _StateBefore(Struct, frozen=True):
     kept: set[bytes] = field(default_factory=lambda: {TOP})
 
     def directory(self, directory: ScannedDirectory) -> Iterator[Change]:
-        """The changes of a directory, or of a piece of one."""
+        """Yield the changes of a directory, or of a piece of one."""
         if any(directory.path == kept or directory.path.startswith(kept + b"/") for kept in self.kept):
             return
         self.links.enter(directory)

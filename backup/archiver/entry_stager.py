@@ -26,8 +26,8 @@ from backup.source.scanned import ScannedDirectory, ScannedEntry
 class Staging(Struct, frozen=True):
     """A run's `Taker`, for its own thread.
 
-    `began` (ns) is when sources may have been frozen, if `may_be_frozen`: what changed since then is read
-    again next time.
+    `may_be_frozen`: the hook may have made file system snapshots of the sources since `began` (ns); what
+    changed after that is read again next time.
     """
 
     staged: StagedChanges
@@ -38,7 +38,7 @@ class Staging(Struct, frozen=True):
     may_be_frozen: bool
 
     def small_read(self, files: SmallFiles) -> None:
-        """Stage new plain files together; one with anything special is staged by `file_read`."""
+        """Stage new plain files together; those with special attributes are staged by `file_read`."""
         since = min(files.looked_at, self.began) if self.may_be_frozen else files.looked_at
         plain = self._plain_of(files, since)
         self.staged.add_files(files, plain)
@@ -85,7 +85,7 @@ class Staging(Struct, frozen=True):
         self._lost(path, str(error), has_vanished=error.has_vanished)
 
     def no_file(self, directory: ScannedDirectory, scanned: ScannedEntry, live: LiveEntry | None) -> None:
-        """Stage an entry that is no regular file."""
+        """Stage an entry that is not a regular file."""
         path = directory.prefix + scanned.name
         link = self.links.number(scanned.stat)
         try:

@@ -1,4 +1,4 @@
-"""Hard links: all names of an inode share a number that is stable between runs; content is read once a run.
+"""Hard links: all names of an inode get one number that is stable between runs; content is read once a run.
 
 The number is made from the inode's and from the path where the walk first enters its file system, so it
 survives a restart that gives disks other device numbers. Every name of an inode is looked at in every run, so
@@ -42,11 +42,11 @@ class Links:
         self._inodes: dict[tuple[int, int], _Inode] = {}
 
     def enter(self, directory: ScannedDirectory) -> None:
-        """Note the directory that the walk is in."""
+        """Record the directory that the walk has entered."""
         self._systems.setdefault(directory.device, directory.path)
 
     def number(self, found: os.stat_result) -> int:
-        """The number of an inode's names; 0 if it has but one, or is a directory."""
+        """Return the number shared by all names of an inode; 0 if it has only one, or is a directory."""
         if found.st_nlink < 2 or stat.S_ISDIR(found.st_mode):
             return 0
         # A file's device may differ from its directory's (overlayfs): devices count by order of appearance.
@@ -55,7 +55,7 @@ class Links:
         return int.from_bytes(named.digest(), "little") >> 1 or 1
 
     def are_known(self, live: LiveEntry, found: os.stat_result) -> bool:
-        """Whether the inventory has this entry as a name of that inode, or of none."""
+        """Whether the inventory's entry has the same link number as the inode now."""
         if live.extra is None:
             return found.st_nlink < 2 or not self.number(found)
         number = self.number(found)
@@ -65,7 +65,7 @@ class Links:
     def read(
         self, ahead: ReadAhead, directory: ScannedDirectory, scanned: ScannedEntry, then: Then, failed: Failed
     ) -> None:
-        """Read a file of several names at once, unless another name was read with the same status."""
+        """Read a file that has several names only once, unless its status has changed since."""
         found = scanned.stat
         identity = found.st_dev, found.st_ino
         known = self._inodes.get(identity)

@@ -4,9 +4,8 @@
         numbers = pipeline.put([ChunkRun(ids, lengths, data), ...])   # again and again
         pipeline.finish()                                             # the last pack is closed and handed on
 
-Known chunks are dropped; one query looks up a whole batch. The caller may reuse its bytes after each call,
-but for those that may be kept.
-A pack that is complete is recorded, which may take place on another thread, and sent once that is done.
+Known chunks are dropped; one query looks up a whole batch. The caller may reuse its buffer after each call,
+except where `may_be_kept`. A complete pack is recorded, possibly on another thread, and then sent.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ FRAMES_OF_A_PACK = 8  # at least, or what is left at its end is much of it
 class ChunkRun(NamedTuple):
     """Consecutive chunks in `data`.
 
-    `is_dense`: they hardly compress, and go into frames of their own. `may_be_kept`: nobody changes `data` as
-    long as there is a view of it, so a large run is sealed where it lies; all others are copied.
+    `is_dense`: they hardly compress, and go into frames of their own. `may_be_kept`: `data` does not change
+    as long as there is a view of it, so a large run is sealed without a copy; all others are copied.
     """
 
     ids: Sequence[ChunkId]
@@ -49,8 +48,8 @@ class ChunkRun(NamedTuple):
 class Pipeline:
     """Seals new chunks. Use it from one thread; it owns its workers and ends them.
 
-    `record` gets each complete pack, its file in the spool and its chunks' numbers; `send` gets what came of
-    that, and from then on `known` must know the pack's chunks.
+    `record` gets each complete pack, its file in the spool and its chunks' numbers; `send` gets the result of
+    `record`, and from then on `known` must know the pack's chunks.
     """
 
     def __init__(
@@ -100,7 +99,7 @@ class Pipeline:
         self._line.__exit__(kind, error, trace)
 
     def put(self, runs: Sequence[ChunkRun]) -> list[int]:
-        """The number of each chunk, in order; the bytes of new ones are sealed."""
+        """Return the number of each chunk, in order; new chunks are sealed."""
         found = self._look_up(set().union(*(run.ids for run in runs)))
         return list(chain.from_iterable(self._put(run, found) for run in runs))
 
@@ -116,7 +115,7 @@ class Pipeline:
         ]
 
     def finish(self) -> None:
-        """Seal what is left, record and send the last pack; an empty pack is never made."""
+        """Seal the rest, record and send the last pack; an empty pack is never made."""
         for kind in range(len(self._frames)):
             self._close_frame(kind)
         self._line.close_pack()

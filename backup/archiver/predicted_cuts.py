@@ -1,8 +1,8 @@
-"""Cuts of a changed file that are foreseen from its earlier chunks: what stayed as it was is not cut again.
+"""Predicts the cuts of a changed file from its earlier chunks: unchanged parts are not cut again.
 
-A cut depends on the bytes of its chunk and on the one after them. So where bytes have the id of an earlier
-chunk, and those after them the id of the chunk that followed it, the cut between them is where it was. Ids
-are needed anyway, and are computed on all cores.
+A cut depends on the bytes of its chunk and on the byte after them. So if bytes have the id of an earlier
+chunk, and the next bytes the id of the chunk that followed it, the cut between them is unchanged. Ids are
+needed anyway, and are computed on all cores.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NEAR: Final = 2**12  # chunks before and after, among which one of the same len
 
 
 class EarlierChunks:
-    """The chunks of a file's earlier version in order, without the last: the file's end cut that."""
+    """The chunks of a file's earlier version in order, except the last, which the file's end cut."""
 
     def __init__(self, ids: Sequence[bytes], lengths: Sequence[int]) -> None:
         self.ids = ids
@@ -41,7 +41,7 @@ class EarlierChunks:
 
 
 def earlier_chunks(tx: Transaction, numbers: Sequence[int]) -> EarlierChunks | None:
-    """The chunks of those numbers; None if one is not known any more."""
+    """Return the chunks of these numbers; None if one is not known any more."""
     ids: list[bytes] = []
     lengths = array("I")
     for start in range(0, len(numbers), _AT_ONCE):
@@ -55,7 +55,7 @@ def earlier_chunks(tx: Transaction, numbers: Sequence[int]) -> EarlierChunks | N
 
 
 class ForeseenCuts:
-    """Cuts one file, just as the chunker would; `names` are the ids of its chunks, None where not known."""
+    """Cuts one file with the chunker's own result; `names` are the chunks' ids, None if not computed."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class ForeseenCuts:
         self._shift = 0  # how far the last one that was found has moved
 
     def cuts(self, window: memoryview, *, final: bool) -> Iterator[int]:
-        """Same as `Chunker.cuts`; the name of a chunk is there before its length."""
+        """Same as `Chunker.cuts`; the id of each chunk is added to `names` before its length is yielded."""
         start = 0
         last = len(window) - 1 if final else len(window) - self._chunker.maximum
         while True:

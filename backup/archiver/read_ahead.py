@@ -1,7 +1,7 @@
-"""Files on their way to `Contents`, in the order of the scan; small ones in batches, by other processes.
+"""The queue of files before `Contents`, in scan order; other processes read small files in batches.
 
-Those are started when a run has many small files to read (`readers`); whatever they do not read, and
-everything that is not small, is read here in its turn.
+These processes are started when a run has many small files to read (`readers`); all other files are read here
+in their turn.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class SmallFiles(Struct, frozen=True):
         return self.directories[self.at[row]].rstrip(b"/") + b"/" + self.found.names[row]
 
     def content(self, index: int) -> Content:
-        """The content of the file at `index` of `rows`, as if it had been read alone."""
+        """Return the content of the file at `index` of `rows`, as if it had been read alone."""
         row = self.rows[index]
         found = self.found.status(row)
         return Content(
@@ -79,16 +79,16 @@ class SmallFiles(Struct, frozen=True):
 
 
 class Taker(Protocol):
-    """The receiver of files once their chunks have numbers."""
+    """The receiver of files whose chunks have numbers."""
 
     def file_read(self, path: bytes, live: LiveEntry | None, content: Content) -> None:
-        """A file was read; `live` is what the newest snapshot has of it."""
+        """Take a file that was read; `live` is its entry in the newest snapshot."""
 
     def file_lost(self, path: bytes, error: FileUnreadableError) -> None:
-        """A file could not be read."""
+        """Take a file that could not be read."""
 
     def small_read(self, files: SmallFiles) -> None:
-        """Files were read together."""
+        """Take small files that were read together."""
 
 
 class _WaitingFile(NamedTuple):
@@ -100,7 +100,7 @@ class _WaitingFile(NamedTuple):
 
 
 class ReadAhead:
-    """The queue of files to read, for the run's own thread; `drain` it, and `close` it whatever happened."""
+    """The queue of files to read, for the run's own thread; `drain` it, and always `close` it."""
 
     def __init__(
         self,
@@ -175,12 +175,12 @@ class ReadAhead:
             self._take_turn()
 
     def drain(self) -> None:
-        """Read everything that waits."""
+        """Read all waiting files."""
         while self._queue:
             self._take_turn()
 
     def close(self) -> None:
-        """End the processes and drop what still waits."""
+        """End the processes and drop all waiting files."""
         for queued in self._queue:
             self._release(queued.handles if isinstance(queued, Batch) else [queued.handle])
         self._queue.clear()
@@ -282,7 +282,7 @@ class ReadAhead:
     def read_now(
         self, handle: int, name: bytes, then: Then, failed: Failed, before: bytes | None = None
     ) -> os.stat_result | None:
-        """Read a file in the open directory `handle` before all that waits; its status when opened.
+        """Read a file in the open directory `handle` before all waiting ones; returns its status when opened.
 
         `before` are the chunks of its earlier version.
         """

@@ -1,4 +1,4 @@
-"""Small files that are requested together from a process that reads ahead, in columns."""
+"""A batch of small files, requested together from a reader process, in columns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LONGEST: Final = 255  # of names
 
 
 class Handle(Struct):
-    """Our own handle of a directory, kept while files in it wait."""
+    """An open directory handle of our own, kept while files in it wait."""
 
     number: int
     path: bytes
@@ -27,7 +27,7 @@ class Handle(Struct):
 class Batch(Struct):
     """At most so many small files requested together; `looked_at` is a moment before any of them was opened.
 
-    `at` holds each file's index in `handles`, `lives` what the newest snapshot has of it.
+    `at` holds each file's index in `handles`, `lives` its entry in the newest snapshot.
     """
 
     looked_at: int
@@ -51,7 +51,7 @@ class Batch(Struct):
         self.names += len(scanned.name)
 
     def add_new(self, handle: Handle, columns: StatusColumns, files: range) -> int:
-        """Add as many new files, from the first on, as one request takes; call `is_full` before."""
+        """Add new files, from the first on, as many as fit into one request; call `is_full` before."""
         some = slice(files.start, min(files.stop, files.start + self.most_files - len(self.at)))
         sizes, names = columns.sizes[some], list(map(len, columns.names[some]))
         most, size, length = len(names), sum(sizes), sum(names)
@@ -77,7 +77,7 @@ class Batch(Struct):
 
     @property
     def is_full(self) -> bool:
-        """Whether the next file may be too much for one request."""
+        """Whether the next file may not fit into the request."""
         return (
             self.bytes >= self.most_bytes
             or len(self.at) >= self.most_files

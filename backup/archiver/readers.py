@@ -1,6 +1,6 @@
-"""The processes that read small files for a run, asked by turns; more are started as there is more to read.
+"""The processes that read small files for a run; more are started as there is more to read.
 
-If one cannot be started or dies, that is told once, and nobody is asked any more: the caller reads by itself.
+If one cannot be started or dies, one warning is given, and the caller reads all files itself from then on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ALONE: Final = "small files were read by the first process alone: the one besid
 
 
 class Readers:
-    """At most `most` processes, for the run's own thread; `close` it whatever happened."""
+    """At most `most` reader processes, for the run's own thread; always `close` it."""
 
     def __init__(
         self, secret: ChunkSecret, batch_bytes: int, *, most: int, warn: Callable[[str], None]
@@ -44,11 +44,11 @@ class Readers:
 
     @property
     def are_there(self) -> bool:
-        """Whether there is one."""
+        """Whether there is a reader process."""
         return bool(self._pool.workers)
 
     def for_one_more(self) -> bool:
-        """Whether there is one to read a further small file; with the first of very many it is started."""
+        """Whether a process can read one more small file; the first one is started after very many files."""
         if self.are_there:
             return True
         self._seen += 1
@@ -58,11 +58,11 @@ class Readers:
 
     @property
     def have_room(self) -> bool:
-        """Whether one of them may be asked before another answer is taken."""
+        """Whether a process can take a request before another answer is taken."""
         return any(reader.unanswered < MOST_REQUESTS for reader in self._pool.workers)
 
     def ask(self, batch: Batch) -> None:
-        """Ask for a batch; they must `have_room`, if there are any."""
+        """Request a batch; one must `have_room`, if there are any."""
         if not self.are_there:
             self._asked.append(None)
             return
@@ -77,7 +77,7 @@ class Readers:
             self._give_up(reader, error)
 
     def answer(self) -> ReadBatch | None:
-        """The answer to the oldest question; None if nobody is left to give it."""
+        """Return the answer to the oldest request; None if no process can give it."""
         reader = self._asked.popleft()
         if reader is None or not self.are_there:
             return None
@@ -88,7 +88,7 @@ class Readers:
             return None
 
     def close(self) -> None:
-        """End them."""
+        """End the processes."""
         self._pool.close()
 
     def _started(self) -> ReaderProcess:

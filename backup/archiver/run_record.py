@@ -1,4 +1,4 @@
-"""The record of a backup: its begin, its failure, and what makes it partial once its snapshot is true."""
+"""The record of a backup run: its start, its failure, and reasons for a partial outcome after the commit."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from backup.transfer.upload import Uploader
 
 
 class RunProgress:
-    """Reports how many files and bytes were dealt with since the last report.
+    """Reports how many files and bytes were processed since the last report.
 
-    A file counts once it was seen, its bytes as they are read, so that a large one moves the display.
+    A file is counted when it is scanned, its bytes as they are read, so that a large one moves the display.
     """
 
     def __init__(self, progress: Progress, tally: Tally, uploader: Uploader) -> None:
@@ -39,7 +39,7 @@ class RunProgress:
         self._contents = contents
 
     def tell(self) -> None:
-        """Report what is new; once a directory, as once a file would cost as much as a stat."""
+        """Report what is new, once for each directory: once a file would cost as much as a stat."""
         left = 0 if self._contents is None else self._contents.left
         self._pass_on(self._tally.files, max(self._bytes, self._tally.bytes - left))
 
@@ -54,7 +54,7 @@ class RunProgress:
 
 
 def open_run(job: BackupJob, context: BackupContext, vault: int) -> tuple[JobRow, Run]:
-    """Record the begin of a backup. `ConfigError` if its job is kept in another vault."""
+    """Record the start of a backup. `ConfigError` if its job belongs to another vault."""
     with context.inventory.writing() as tx:
         own, nonce = context.inventory.id, os.urandom(16)
         row = runs.get_or_create_job(tx, job.name, vault, job_id_of(own, nonce), made_by=own, nonce=nonce)
@@ -69,7 +69,7 @@ def open_run(job: BackupJob, context: BackupContext, vault: int) -> tuple[JobRow
 
 @contextmanager
 def recorded_end(context: BackupContext, run: Run) -> Iterator[None]:
-    """Record it if the body ends without a snapshot; after a kill, the next run does that."""
+    """A context manager that records an end without a snapshot; after a kill, the next run does that."""
     try:
         with as_stopped(context.stop):
             yield
@@ -88,7 +88,7 @@ def _fail_run(context: BackupContext, run: Run, error: BaseException) -> None:
 
 
 def with_failures(report: BackupReport, failed: Sequence[str], context: BackupContext) -> BackupReport:
-    """The report as partial, also in the run's record: a hook after the snapshot failed."""
+    """Return the report as partial, also in the run's record: a hook after the snapshot failed."""
     if not failed:
         return report
     report = replace(report, outcome=Outcome.PARTIAL, warnings=(*report.warnings, *failed))
@@ -100,7 +100,7 @@ def with_failures(report: BackupReport, failed: Sequence[str], context: BackupCo
 def with_strangers(
     report: BackupReport, others: Sequence[OpenStranger], context: BackupContext
 ) -> BackupReport:
-    """The report as partial, once for each: somebody else writes of this server's jobs, unproven."""
+    """Return the report as partial because of new strangers, each only once."""
     new = [stranger for stranger in others if not stranger.was_told]
     if not new:
         return report

@@ -1,4 +1,4 @@
-"""The scan of a backup: by a second process where that is worth its start."""
+"""The scan of a backup: in a second process if that is worth its start."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ MANY_FILES = 20_000
 def scan_sources(
     job: BackupJob, files: int | None, report: Report, warn: Callable[[str], None]
 ) -> Generator[ScannedDirectory, None, None]:
-    """The directories of a job's sources, of which the newest snapshot has so many files, None without one.
+    """Yield the directories of a job's sources.
 
-    `report` is told of what could not be read, `warn` in a sentence if a second process was not available.
+    `files` is their number in the newest snapshot, None without one. `report` is called with each unreadable
+    entry, `warn` with a sentence if a second process was not available.
     """
     sources, filters, overrides = job.sources, job.filters, job.overrides
     if job.memory.workers > 1 and (are_many(sources, MANY_FILES) if files is None else files >= MANY_FILES):

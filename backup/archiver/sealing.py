@@ -1,4 +1,4 @@
-"""Frames into packs on threads: sealed by workers, written and hashed in order, proven by workers again.
+"""Puts frames into packs: workers seal them, one thread writes and hashes in order, workers verify.
 
     with SealingLine(open_pack, level=3) as line:
         frame = line.open_frame()
@@ -7,8 +7,8 @@
         line.send(frame)                                # again and again
         for sealed in line.finished(wait=True): ...     # packs that are complete, synced and proven
 
-While a pack is synced the next one fills. Only frames under way hold bytes, at most `in_flight` and one
-frame; and sealed, the one or two that are written and still hashed.
+While a pack is synced the next one fills. Memory is held only by frames under way, at most `in_flight` bytes
+and one frame, and by the one or two sealed frames that are being written and hashed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Frame(Struct):
     def of(
         cls, ids: Sequence[ChunkId], lengths: Sequence[int], numbers: Sequence[int], data: memoryview
     ) -> Self:
-        """Consecutive chunks as they lie in `data`, which nobody changes while there is a view of it."""
+        """Make a frame of the chunks in `data` without a copy; `data` must not change while viewed."""
         return cls(data, list(ids), list(lengths), list(numbers), len(data))
 
     def add(
@@ -88,7 +88,7 @@ class _UnderWay(Struct, frozen=True):
 
 
 class SealingLine:
-    """The line, for one thread; it owns its threads and deletes packs that nobody took."""
+    """The line, for one thread; it owns its threads and deletes packs that were not taken over."""
 
     def __init__(
         self,
@@ -145,16 +145,16 @@ class SealingLine:
             pack.discard()
 
     def open_frame(self) -> Frame:
-        """An empty frame; before it takes memory, that of frames that are written by now is free again."""
+        """Return an empty frame; buffers of frames that are already written are freed first."""
         while self._under_way and self._under_way[0].writing.done():
             self._settle_oldest()
         return Frame(self._buffers.take(self._largest))
 
     def has_room(self, frame: Frame) -> bool:
-        """Whether the open pack can take a frame; asks the writer only when it is nearly full.
+        """Whether the open pack can take a frame; waits for the writer only when it is nearly full.
 
-        The last frame under way counts as if it did not compress, where that is little of a pack: waiting
-        for it would leave cores idle.
+        The last frame under way is counted uncompressed if that is little of a pack, as waiting for it would
+        leave cores idle.
         """
         filling = self._filling
         if filling is None:
@@ -184,7 +184,7 @@ class SealingLine:
             self._settle_oldest()
 
     def close_pack(self) -> None:
-        """Let the open pack be finished once its frames are written; an empty pack is never made."""
+        """End the open pack once its frames are written; an empty pack is never made."""
         filling, self._filling = self._filling, None
         if filling is not None:
             writings: list[Future[Any]] = [
@@ -194,7 +194,7 @@ class SealingLine:
             self._closing.append((filling.pack, self._settler.submit(self._finish, filling, writings)))
 
     def finished(self, *, wait: bool) -> Iterator[SealedPack]:
-        """The closed packs that are complete by now, in order; all closed ones if `wait`."""
+        """Yield the closed packs that are complete, in order; all closed ones if `wait`."""
         while self._closing and (wait or self._closing[0][1].done()):
             sealed = self._closing[0][1].result()
             self._closing.popleft()

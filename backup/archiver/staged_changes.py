@@ -1,4 +1,4 @@
-"""Staged changes of a run, written in batches, and the newest snapshot's entries to compare with."""
+"""The staged changes of a run, written in batches, and the newest snapshot's entries to compare with."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ READS_A_VIEW: Final = 2_000
 
 
 class StagedChanges:
-    """The changes of one run, for its own thread; `writer` write them.
+    """The changes of one run, for its own thread; the `writer` thread writes them.
 
     `close` it at the end: what was not flushed is dropped.
     """
@@ -81,7 +81,7 @@ class StagedChanges:
     def live(
         self, path: bytes, *, after: bytes | None = None, until: bytes | None = None
     ) -> Iterator[tuple[Any, ...]]:
-        """The newest snapshot's entries in a directory, in the order of names; one page is held at a time.
+        """Yield the newest snapshot's entries in a directory, by name; one page is held at a time.
 
         The fields of `LiveEntry`; only names after `after` up to `until`, if they are given. Changes may be
         staged meanwhile.
@@ -94,12 +94,12 @@ class StagedChanges:
     def looks(
         self, path: bytes, *, after: bytes | None = None, until: bytes | None = None, most: int
     ) -> Sequence[tuple[Any, ...]]:
-        """At most so many of these as they look at a glance (`inventory.looks`), in the order of names."""
+        """Return at most so many of these entries as stat columns (`inventory.looks`), by name."""
         number = self._find(path)
         return () if number is None else looks_in(self.reading(), number, after=after, until=until, most=most)
 
     def one(self, path: bytes, name: bytes) -> LiveEntry | None:
-        """One of these."""
+        """Return one of these entries; None if there is none."""
         number = self._find(path)
         return None if number is None else entries.live_named(self.reading(), number, name)
 
@@ -112,10 +112,10 @@ class StagedChanges:
         content_id: ContentId | None = None,
         chunks: bytes | None = None,
     ) -> None:
-        """Stage a new version of an entry; nothing but its hints if nothing restorable changed.
+        """Stage a new version of an entry; only its hints if nothing that a restore needs has changed.
 
-        An entry whose old chunks are lost has changed, and so has one that was read and lies in packs which
-        were sealed for other recipients.
+        An entry whose old chunks are lost counts as changed, and so does one that was read and lies in packs
+        sealed for other recipients.
         """
         owner = self._owner(entry.owner)
         extra = encode_extra(entry.extra)
@@ -191,7 +191,7 @@ class StagedChanges:
         self._flush_if_full()
 
     def knows(self, path: bytes) -> bool:
-        """Whether any snapshot ever had that directory."""
+        """Whether any snapshot has ever had that directory."""
         return self._find(path) is not None
 
     def holds(self, path: bytes) -> bool:
@@ -200,7 +200,7 @@ class StagedChanges:
         return number is not None and entries.has_live(self.reading(), number)
 
     def flush(self) -> None:
-        """Have what was gathered written."""
+        """Pass the collected changes to the writer."""
         while self._writing and self._writing[0][0].done():
             self._writing.popleft()
         self.end_view()  # the next one has the directories that were written
@@ -230,7 +230,7 @@ class StagedChanges:
             tell()
 
     def close(self) -> None:
-        """Close the view of the inventory."""
+        """Close the read transaction."""
         self.end_view()
 
     @property
@@ -243,7 +243,7 @@ class StagedChanges:
             self.flush()
 
     def reading(self) -> Transaction:
-        """A view of the inventory; renewed now and then, so that SQLite's log can be truncated."""
+        """Return a read transaction, renewed now and then so that SQLite's WAL can be truncated."""
         if self._reads >= READS_A_VIEW:
             self.end_view()
         if self._reader is None:
@@ -253,7 +253,7 @@ class StagedChanges:
         return self._reader
 
     def end_view(self) -> None:
-        """End the view: the next one sees what was written meanwhile."""
+        """End the read transaction: the next one sees what was written meanwhile."""
         if self._view is not None:
             self._view.close()
         self._view = self._reader = None

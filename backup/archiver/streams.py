@@ -1,7 +1,7 @@
-"""A run's streams: read, and put into the snapshot below `/.streams`; one that fails stays as it was.
+"""Reads a run's streams into the snapshot, below `/.streams`; one that fails stays as it was.
 
-A stream is in the snapshot only as a whole. Streams of other runs are no more removed than a file that could
-not be read: they go when a pattern of the job excludes them.
+A stream is in the snapshot only as a whole. Streams of other runs stay, as an unreadable file does, until a
+pattern of the job excludes them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PRIVATE: Final = 0o700
 
 
 class StreamFailedError(NightvaultError):
-    """No stream could be saved and there was nothing else: no snapshot is made."""
+    """No stream could be saved, and nothing else is in the run: no snapshot is made."""
 
     advice = "earlier snapshots are unchanged; solve that and run the job again"
 
@@ -68,7 +68,7 @@ class Streams:
             raise StreamFailedError(f"nothing was saved: {told}")
 
     def carry(self) -> None:
-        """Count the streams of other runs, and stage the end of those that the job excludes by now."""
+        """Count the streams of other runs, and stage the removal of those that the job now excludes."""
         for path, live in self._live_below(TOP):
             if path in self._saved:
                 continue

@@ -1,4 +1,4 @@
-"""Disks that are not mounted, and sources that lead nowhere: their entries are kept, as they may be there."""
+"""Keeps the entries of disks that are not mounted, and of sources that now lead nowhere."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ LEADS_NOWHERE: Final = (
 
 
 class Roots(Struct, frozen=True):
-    """Where the sources of a job lie, with symlinks above them resolved; `kept` are those that lead nowhere.
+    """The real paths of a job's sources; `kept` are those that lead nowhere.
 
-    `paths` has the real path of each source. Of those in `kept` it is the one at which the newest snapshot
-    has what they held.
+    `paths` has the real path of each source. Of those in `kept` it is the path by which the newest snapshot
+    has their entries.
     """
 
     paths: Sequence[bytes]
@@ -55,7 +55,7 @@ class Roots(Struct, frozen=True):
     warnings: Sequence[str]
 
     def keep(self, path: bytes) -> bool:
-        """Whether a name that no scan finds leads to what is kept, or belongs to it."""
+        """Whether a path that no scan finds leads to a kept source, or belongs to one."""
         if not self.kept:
             return False
         if any(is_at_or_below(kept, path) for kept in self.kept):
@@ -65,10 +65,10 @@ class Roots(Struct, frozen=True):
 
 
 def roots_now(job: BackupJob, snapshots: Sequence[Snapshot]) -> Roots:
-    """The real paths of a job's sources, compared with those of the newest of its `snapshots` that has them.
+    """Return the real paths of a job's sources, compared with those in the newest of its `snapshots`.
 
-    Where a source leads elsewhere than then, and nothing is there, what it held is kept, unless another
-    source contains it and tells by itself.
+    If a source now leads to another path, and nothing is there, its entries are kept, unless another source
+    contains their old path.
     """
     last = next((snapshot for snapshot in reversed(snapshots) if snapshot.roots), None)
     known = {} if last is None else dict(zip(last.sources, last.roots, strict=False))  # streams come last
@@ -99,22 +99,22 @@ LINKED: Final = (
 
 
 def became_link(job: BackupJob, path: bytes, live: LiveEntry, scanned: ScannedEntry) -> bool:
-    """Whether a directory is a symlink now; not of mount points and sources, which are told of apart."""
+    """Whether a directory is now a symlink; mount points and sources are reported separately."""
     if live.kind != EntryKind.DIRECTORY or live.is_mount or not stat.S_ISLNK(scanned.stat.st_mode):
         return False
     return path not in map(resolved, job.sources)
 
 
 def is_unmounted(live: LiveEntry, scanned: ScannedEntry, directory: ScannedDirectory) -> bool:
-    """Whether another file system was mounted on this entry of `directory`, and now none is.
+    """Whether a file system was mounted on this entry of `directory`, and now none is.
 
-    Whatever lies there now (a marker file, what a program wrote while the disk was away) is of another disk.
+    Whatever lies there now (a marker file, output of a program while the disk was away) is on another disk.
     """
     return bool(live.is_mount) and scanned.stat.st_dev == directory.device
 
 
 def lost_mounts(tx: Transaction, job: BackupJob, number: int, path: bytes, gone: LiveEntry) -> list[bytes]:
-    """Mount points at or below a name that is gone, that held anything and were not given up.
+    """Return the mount points at or below a removed path that held entries and were not given up.
 
     `number` is the job's.
     """
@@ -125,7 +125,7 @@ def lost_mounts(tx: Transaction, job: BackupJob, number: int, path: bytes, gone:
 
 
 def is_missed(tx: Transaction, job: BackupJob, number: int, path: bytes) -> bool:
-    """Whether a mount point's entries are to be kept: it held something, and nobody gave it up."""
+    """Whether a mount point's entries are kept: it held some, and was not given up by `--disk-gone`."""
     if any(path == gone or path.startswith(gone + b"/") for gone in job.disks_gone):
         return False
     if not leads_to_source(job, path) and is_left_out(job, path):

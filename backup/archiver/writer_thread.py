@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class WriterThread:
-    """That thread, and the work that waits for it. For one caller, who must `close` it in the end."""
+    """The thread with its queue, for one caller, who must `close` it in the end."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "writer")
@@ -28,9 +28,9 @@ class WriterThread:
         self._error: BaseException | None = None
 
     def submit(self, work: Callable[[], T]) -> Future[T]:
-        """Do it after all that was given before; waits while too much is waiting.
+        """Run this after everything submitted before; waits while too much is waiting.
 
-        The first error ends it: it is raised here, by what this returns, and by `finish`.
+        The first error ends the thread: it is raised here, by the returned future, and by `finish`.
         """
         while self._waiting and (len(self._waiting) >= _MOST_WAITING or self._waiting[0].done()):
             self._waiting.popleft().result()

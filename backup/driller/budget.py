@@ -1,4 +1,4 @@
-"""Holds a drill to what its month allows: its cost is recorded in the transaction that begins it."""
+"""Holds a drill to its monthly limit: its cost is recorded in the transaction that begins it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from backup.model import ByteRange
 
 
 def cost_of(pieces: Sequence[Piece], context: DrillContext) -> int:
-    """What reading these pieces costs, in millionths. `LimitRefusedError` with a limit and no price."""
+    """Return the cost of reading these pieces, in millionths.
+
+    `LimitRefusedError` with a limit and no price.
+    """
     cost = context.price(pieces)
     if cost is None and context.limit is not None:
         raise LimitRefusedError(
@@ -31,7 +34,7 @@ def cost_of(pieces: Sequence[Piece], context: DrillContext) -> int:
 
 
 def left(tx: Transaction, context: DrillContext) -> int | None:
-    """What the drill may still cost this month, in millionths; None: there is no limit."""
+    """Return the rest of this month's limit, in millionths; None: there is no limit."""
     if context.limit is None:
         return None
     month = month_of(context.clock.now())
@@ -44,14 +47,14 @@ def left(tx: Transaction, context: DrillContext) -> int | None:
 
 
 def millionths_of(limit: Decimal) -> int:
-    """A limit in millionths, rounded down."""
+    """Return a limit in millionths, rounded down."""
     return int(limit * 1_000_000)
 
 
 def begin(
     tx: Transaction, context: DrillContext, grade: Grade, cost: int, now: datetime, plan: bytes = b""
 ) -> Run:
-    """Record a drill with its cost, unless the month does not allow it any more. `MonthSpentError`."""
+    """Record a drill with its cost, unless that exceeds the rest of the month. `MonthSpentError`."""
     room = left(tx, context)
     if room is not None and cost > room:
         raise month_spent(context, room)
@@ -61,7 +64,7 @@ def begin(
 
 
 def month_spent(context: DrillContext, room: int) -> LimitRefusedError:
-    """The error for a month that leaves too little for any sample; if it is unspent, no month is enough."""
+    """Return the error for a month that leaves too little for any sample, or for a limit that always does."""
     limit = context.limit or Decimal(0)
     may = f"drill {context.name} may cost {limit} {context.currency} a month"
     if room >= millionths_of(limit):
@@ -77,7 +80,7 @@ def month_spent(context: DrillContext, room: int) -> LimitRefusedError:
 
 
 def may_ask_again(tx: Transaction, context: DrillContext, run: int, asked: Piece) -> bool:
-    """Whether something may be asked for once more, which is recorded as spent."""
+    """Whether a piece may be requested again within the limit; if so, its cost is recorded."""
     if context.limit is None:
         return True
     cost = context.price([asked])
@@ -89,7 +92,7 @@ def may_ask_again(tx: Transaction, context: DrillContext, run: int, asked: Piece
 
 
 def piece_of(reading: Reading) -> Piece:
-    """A reading as a piece that is priced."""
+    """Return a reading as a piece with a price."""
     return Piece(
         reading.archive,
         reading.asked.end,

@@ -1,4 +1,4 @@
-"""What a drill may rehearse with, from the inventory: files of the newest snapshots, and their proofs."""
+"""The files that a drill may choose from: those of the newest snapshots, with when each was last proven."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from backup.model import EntryKind, JobName
 
 
 def jobs_of(tx: Transaction, context: DrillContext) -> list[JobName]:
-    """The drill's jobs, of those that were ever backed up into its vault."""
+    """Return the drill's jobs that were ever backed up into its vault."""
     there = [job.name for job in runs.list_jobs(tx, context.vault.name)]
     return [name for name in there if context.jobs is None or name in context.jobs]
 
 
 def archives_of_jobs(tx: Transaction, context: DrillContext) -> Collection[int] | None:
-    """The archives of the drill's jobs; None: all of the vault."""
+    """Return the archives of the drill's jobs; None: all of the vault."""
     return None if context.jobs is None else archives_of(tx, context.vault.name, context.jobs)
 
 
 def newest_snapshots(tx: Transaction, context: DrillContext) -> dict[JobName, Snapshot]:
-    """The newest kept snapshot of each job that has one."""
+    """Return the newest kept snapshot of each job that has one."""
     found = {name: snapshots.list_snapshots(tx, job=name) for name in jobs_of(tx, context)}
     return {name: several[-1] for name, several in found.items() if several}
 
 
 def files(tx: Transaction, context: DrillContext, grade: Grade) -> Iterator[FileCandidate]:
-    """Every file with content in the newest snapshots, with its oldest proof in a grade."""
+    """Yield every file with content in the newest snapshots, with the age of its oldest proof in a grade."""
     proven, chance = _proven_chunks(tx, context, grade), context.check.chance
     for job, snapshot in newest_snapshots(tx, context).items():
         for directory, row in entries.entries_below(tx, snapshot.job_number, ROOT, snapshot.number):
@@ -54,7 +54,7 @@ def files(tx: Transaction, context: DrillContext, grade: Grade) -> Iterator[File
 
 
 def with_links(tx: Transaction, snapshot: Snapshot, chosen: Collection[bytes]) -> list[bytes]:
-    """The chosen paths with all further names of the same files: only together do they show as hard links."""
+    """Return the chosen paths with all hard links of the same files: only together can they be verified."""
     groups: dict[int, list[bytes]] = {}
     for directory, row in entries.entries_below(tx, snapshot.job_number, ROOT, snapshot.number):
         if row.extra is None or row.kind != EntryKind.FILE:

@@ -1,4 +1,4 @@
-"""What was restored, compared with the inventory: content, metadata, hard links; and with the source.
+"""Compares restored files with the inventory (content, metadata, hard links), and with the source.
 
 Owners, and attributes that only root may set, are compared if root restored. The source is compared where
 it is on this machine and its size and time are still those of the snapshot.
@@ -36,7 +36,7 @@ _NANOSECONDS = 1_000  # some file systems store microseconds
 
 @dataclass(slots=True)
 class ComparisonResult:
-    """What came of a comparison: counts, findings, and the paths that are as they were saved."""
+    """The result of a comparison: counts, findings, and the paths that are as they were saved."""
 
     opened: Opened
     findings: list[CheckFinding] = field(default_factory=list)
@@ -50,7 +50,7 @@ def compare(
     chunk_key: bytes,
     problems: Mapping[bytes, Problem],
 ) -> ComparisonResult:
-    """Compare what lies below an open directory; `problems` are those that the restore met, by path."""
+    """Compare what lies below an open directory; `problems` are those of the restore, by path."""
     comparison = _TargetComparison(target, selection, snapshot, chunk_key, problems)
     try:
         return comparison.run()
@@ -79,11 +79,11 @@ class _TargetComparison:
         self._found: list[CheckFinding] = []
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close all handles."""
         self._existing.close()
 
     def run(self) -> ComparisonResult:
-        """Look at everything."""
+        """Compare everything."""
         good: set[bytes] = set()
         names: list[str] = []
         files = size = links = with_source = directories = 0

@@ -1,4 +1,4 @@
-"""The context of a drill: what it is of, what it may cost, and what it reads and restores with."""
+"""The context of a drill: its jobs, its limit, and what it reads and restores with."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from backup.restorer.context import RestoreContext
 
 
 class DrillContext(Struct, frozen=True):
-    """All that a drill works with: of all of a vault, or of `jobs`.
+    """All inputs of a drill: of a whole vault, or of `jobs`.
 
-    `limit` is what it may cost in a month, None: whatever it costs. `price` says what reading pieces costs,
-    None if nobody knows. `scratch` is the directory below which it may write, and nowhere else.
+    `limit` is its monthly limit of cost, None: no limit. `price` returns the cost of reading pieces, None if
+    it is not known. `scratch` is the directory below which it may write, and nowhere else.
     """
 
     name: str

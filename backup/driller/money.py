@@ -1,8 +1,8 @@
-"""What a drill may still cost in a month, by what was recorded before it was spent; pure.
+"""The rest of a drill's monthly limit, from costs that are recorded before they arise; pure.
 
-Months are those of the calendar, in UTC. What is dated in a later month was recorded while the clock was
-ahead, or the clock is behind now: it counts in this month, too, until a later run shows that it is older.
-So no clock that jumps makes a drill cost more than its limit in any month that the clock shows.
+Months are calendar months in UTC. A cost dated in a later month was recorded while the clock was ahead, or
+the clock is behind now: it counts in this month, too, until a later run shows that it is older. So a jumping
+clock never makes a drill cost more than its limit in any month that the clock shows.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ MILLIONTHS = 1_000_000
 
 
 def first_of(month: int) -> datetime:
-    """When a month begins."""
+    """Return the first moment of a month."""
     return datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC)
 
 
 def millionths(money: Decimal) -> int:
-    """An amount in millionths, rounded up."""
+    """Return an amount in millionths, rounded up."""
     return int((money * MILLIONTHS).to_integral_value(rounding="ROUND_CEILING"))
 
 
 def money_of(cost: int) -> Decimal:
-    """Millionths as an amount."""
+    """Return millionths as an amount."""
     return Decimal(cost) / MILLIONTHS
 
 
 def spent(charges: Iterable[Charge], month: int, is_older: Callable[[int], bool]) -> int:
-    """The millionths that count in a month; `is_older` says whether a run certainly began before it."""
+    """Return the millionths that count in a month; `is_older`: whether a run certainly began before it."""
     return sum(
         charge.cost
         for charge in charges

@@ -1,4 +1,4 @@
-"""What a drill would read next, and as much of it as its month allows. Nothing is asked for."""
+"""Plans what a drill reads next, within its monthly limit. Nothing is requested."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ALL = b"/"
 
 
 class Chosen(Struct, frozen=True):
-    """Files, the plans of restores that bring them, by job, and the pieces that both grades read for them.
+    """The chosen files, the plans of their restores by job, and the pieces that both grades read.
 
     A sample in bytes that is only read back has pieces alone.
     """
@@ -38,10 +38,10 @@ class Chosen(Struct, frozen=True):
 
 
 def plan(context: DrillContext, grade: Grade) -> Chosen | None:
-    """The pieces read next; None if nothing is stored yet. `MonthSpentError` if the month allows none,
-    `LimitRefusedError` if no month does.
+    """Return the pieces to read next; None if nothing is stored yet.
 
-    Of a sample that is too dear half is tried, and so on; then smaller files.
+    `MonthSpentError` if the rest of the month is too small, `LimitRefusedError` if every month is, or if the
+    price is not known. If a sample is too expensive, half of it is tried, and so on; then smaller files.
     """
     with context.inventory.reading() as tx:
         room = budget.left(tx, context)
@@ -59,7 +59,7 @@ def plan(context: DrillContext, grade: Grade) -> Chosen | None:
 
 
 def nothing_readable(context: DrillContext, chosen: Chosen) -> IntegrityError:
-    """The error that says that the archives of all chosen files are lost."""
+    """Return the error that says that the archives of all chosen files are lost."""
     lost = sorted({why for plan in chosen.plans.values() for why in plan.lost.values()})
     return IntegrityError(
         f"drill {context.name} cannot read any of its files: {'; '.join(lost)}",
@@ -137,7 +137,7 @@ def _together(tx: Transaction, plans: dict[JobName, RestorePlan], context: Drill
 
 
 def apart(tx: Transaction, plans: dict[JobName, RestorePlan]) -> list[Piece]:
-    """The pieces of each plan, as its restore asks for them."""
+    """Return the pieces of each plan, as its restore would request them."""
     return [
         _piece(tx, part, restore_plan.archives[part.archive].size)
         for restore_plan in plans.values()

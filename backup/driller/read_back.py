@@ -1,4 +1,4 @@
-"""The grade that needs no key: pieces of archives retrieved, and compared with what was stored."""
+"""The grade "read back", without a key: pieces of archives are retrieved and compared with stored hashes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from backup.inventory.store.states import StepStage
 
 
 def step(context: DrillContext) -> DrillReport:
-    """Begin a drill, or go on with the open one: "waiting" until all was read, then "done"."""
+    """Begin a drill, or continue the open one: "waiting" until all was read, then "done"."""
     with context.inventory.reading() as tx:
         found = drills.find_open(tx, context.name, Grade.READ_BACK)
     run = found.run.number if found is not None else begin(context)
@@ -40,7 +40,7 @@ def step(context: DrillContext) -> DrillReport:
 
 
 def begin(context: DrillContext) -> int | None:
-    """Record a drill with its cost; the number of its run. None if nothing is stored yet."""
+    """Record a drill with its cost; returns the number of its run. None if nothing is stored yet."""
     chosen = planning.plan(context, Grade.READ_BACK)
     if chosen is None:
         return None

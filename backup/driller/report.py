@@ -1,4 +1,4 @@
-"""The report of a drill: what it proved, what it found, and what it may have cost."""
+"""The report of a drill: what it proved, its findings, and its cost."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Opened(Struct, frozen=True):
 class DrillReport(Struct, frozen=True):
     """A drill that is done, or that waits for the vault.
 
-    `cost` in millionths is what it was foretold to cost; `run` is None if there was nothing to rehearse with.
+    `cost` is its estimated cost in millionths; `run` is None if there was nothing to read.
     """
 
     state: StepStage
@@ -62,21 +62,21 @@ class DrillReport(Struct, frozen=True):
 
     @property
     def is_grave(self) -> bool:
-        """Whether something cannot be had as it was saved."""
+        """Whether something cannot be restored as it was saved."""
         return bool(self.affected.files) or any(
             finding.is_grave or finding.kind in DEVIATIONS for finding in self.findings
         )
 
     @property
     def outcome(self) -> Outcome:
-        """As a run ends."""
+        """The outcome of the run."""
         if self.is_grave:
             return Outcome.FAILED
         return Outcome.PARTIAL if self.findings else Outcome.DONE
 
     @property
     def advice(self) -> str:
-        """What to do about what it found; empty if all is well."""
+        """What to do about the findings; empty if there are none."""
         if not self.is_grave:
             return ""
         if any(finding.kind in DEVIATIONS for finding in self.findings):
@@ -86,7 +86,7 @@ class DrillReport(Struct, frozen=True):
         return f"`nightvault check --vault {self.vault}` names what is affected"
 
     def read_back(self, report: CheckReport) -> DrillReport:
-        """This report, completed by what the checker read."""
+        """Return this report, completed by what the checker read."""
         return replace(
             self,
             state=report.state,
@@ -119,5 +119,5 @@ class DrillReport(Struct, frozen=True):
 
 
 def names_of(jobs: Sequence[JobName] | None, vault: VaultName) -> str:
-    """What a drill is of, in words."""
+    """Return the jobs or the vault of a drill, as text."""
     return f"vault {vault}" if jobs is None else ", ".join(f"job {name}" for name in jobs)

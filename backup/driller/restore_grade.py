@@ -1,6 +1,6 @@
-"""The grade that needs the recovery key: files restored into a directory of the drill's own, and compared.
+"""The grade "opened", which needs the recovery key: files are restored into a scratch directory and compared.
 
-    begin    choose, see that the key opens all of it, record the drill with its cost
+    begin    choose, check that the key opens all of it, record the drill with its cost
     step     begin the restores, ask, deliver what is ready; when all came: compare, record, remove
 
 Each step may be cut anywhere and run again. Keys of packs wait with their restores, as those of any restore
@@ -53,7 +53,7 @@ _ALL = b"/"
 
 
 class SnapshotPart(msgspec.Struct):
-    """What a drill restores of one snapshot, and the id of its restore once that is begun."""
+    """The part of a drill in one snapshot, and the id of its restore once that is begun."""
 
     job: str
     snapshot: str
@@ -69,13 +69,16 @@ class OpeningPlan(msgspec.Struct):
 
 
 def find(context: DrillContext) -> Drill | None:
-    """The drill of this grade that has not ended."""
+    """Return the open drill of this grade; None if there is none."""
     with context.inventory.reading() as tx:
         return drills.find_open(tx, context.name, Grade.OPENED)
 
 
 def step(context: DrillContext, keys: Sequence[RecoveryKey] = ()) -> DrillReport:
-    """Begin a drill, or go on with the open one. `RecoveryKeyError` if a key is needed, or opens not all."""
+    """Begin a drill, or continue the open one.
+
+    `RecoveryKeyError` if a key is missing, or does not open all packs.
+    """
     found = find(context) or begin(context, keys)
     if found is None:
         return DrillReport(StepStage.DONE, context.name, Grade.OPENED, context.vault.name, context.currency)
@@ -83,7 +86,7 @@ def step(context: DrillContext, keys: Sequence[RecoveryKey] = ()) -> DrillReport
 
 
 def begin(context: DrillContext, keys: Sequence[RecoveryKey]) -> Drill | None:
-    """Record a drill with its cost before anything is asked for; None if nothing is stored yet."""
+    """Record a drill with its cost before anything is requested; None if nothing is stored yet."""
     chosen = planning.plan(context, Grade.OPENED)
     if chosen is None:
         return None
@@ -128,7 +131,7 @@ class _Opening:
         self._folder = scratch.make(context.scratch, self._run)
 
     def step(self) -> DrillReport:
-        """Go on with each restore; when all are over, compare."""
+        """Continue each restore; when all have ended, compare."""
         waits = [self._go_on(number, part) for number, part in enumerate(self._plan.parts)]
         told = ", ".join(reason for reason in waits if reason)
         if told:
@@ -317,7 +320,7 @@ def _sum(several: Sequence[Opened]) -> Opened:
 
 
 def give_up(drill: Drill, context: DrillContext) -> None:
-    """End a drill that was cut off before all of it was begun; what of it was begun is cancelled."""
+    """End a drill that was interrupted before all its restores were begun; begun ones are cancelled."""
     folder = os.fsencode(f"{context.scratch}/{drill.run.number}/")
     with context.inventory.reading() as tx:
         begun = retrievals.list_restores(tx, only_open=True)
@@ -330,6 +333,6 @@ def give_up(drill: Drill, context: DrillContext) -> None:
 
 
 def needs_key(drill: Drill) -> bool:
-    """Whether some of its restores are not begun yet, for which the recovery key is needed."""
+    """Whether some of its restores are not begun yet, so that the recovery key is needed."""
     plan = msgspec.msgpack.decode(drill.plan, type=OpeningPlan)
     return any(not part.restore for part in plan.parts)

@@ -1,4 +1,4 @@
-"""Choose the files that a drill rehearses with: what was never proven first, then the oldest proof; pure."""
+"""Chooses the files of a drill: those never proven first, then those with the oldest proof; pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from backup.model import JobName
 
 
 class FileCandidate(Struct, frozen=True, order=True):
-    """A file that may be rehearsed with, in the order in which files are taken.
+    """A file that a drill may choose; candidates are taken in their sort order.
 
     `proven_at` is the oldest proof among its parts, in seconds since 1970; 0 if a part was never proven. Of
     those with the same time the `lot`, drawn at random, decides.
@@ -26,7 +26,7 @@ class FileCandidate(Struct, frozen=True, order=True):
 
 
 class Sample(Struct, frozen=True):
-    """How much is taken: `files`, or else files of so many `bytes`; none that is larger than `largest`."""
+    """The size of a sample: `files`, or else files of so many `bytes`; none larger than `largest`."""
 
     files: int | None = None
     bytes: int = 0
@@ -34,10 +34,10 @@ class Sample(Struct, frozen=True):
 
 
 def choose_files(candidates: Iterable[FileCandidate], sample: Sample) -> list[FileCandidate]:
-    """The first ones by their order, as many as the sample takes; at least one if there is any.
+    """Return the first files by their order, as many as the sample takes; at least one if there is any.
 
-    Of a sample in bytes those that are larger than all of it are passed over, unless there is nothing else.
-    Memory goes by the sample, not by the candidates.
+    For a sample in bytes, larger files are skipped, unless there are no others. Memory depends on the sample,
+    not on the number of candidates.
     """
     fits = (
         candidate for candidate in candidates if sample.largest is None or candidate.size <= sample.largest

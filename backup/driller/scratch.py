@@ -1,10 +1,10 @@
-"""The directory into which drills restore: one folder for each run, and nothing left once that is over.
+"""The directory into which drills restore: a folder for each run, which is removed at its end.
 
     <state>/drills/        0700
         RUN/0, RUN/1 …     what the restores of a drill bring
 
-It is made and removed through descriptors, never through a symlink. What a dead process left goes when the
-next drill begins: all folders but those of drills that wait for their vault.
+It is made and removed through descriptors, never through a symlink. Leftovers of a dead process are removed
+when the next drill begins: all folders but those of drills that wait for their vault.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DEEPEST = 200
 
 
 def make(path: str, run: int) -> str:
-    """The path of a run's folder, made if it is not there. `SpoolError` if it cannot be ours alone."""
+    """Return the path of a run's folder, created if missing. `SpoolError` if others can change it."""
     try:
         with _opened(os.path.dirname(path)) as state:
             _make(os.path.basename(path), state, path)
@@ -38,7 +38,7 @@ def make(path: str, run: int) -> str:
 
 @contextmanager
 def entered(path: str, run: int, name: str) -> Iterator[tuple[int, str]]:
-    """A folder for one restore of a run, made if it is not there: open, and its real path."""
+    """Open a folder for one restore of a run, created if missing; returns its handle and real path."""
     try:
         with Way(os.path.dirname(path), judges=False) as state:
             drills = os.path.basename(path)
@@ -56,7 +56,7 @@ def entered(path: str, run: int, name: str) -> Iterator[tuple[int, str]]:
 
 
 def clear(path: str, run: int, name: str) -> None:
-    """Remove what a restore of a run brought, to begin it anew."""
+    """Remove the files of one restore of a run, to begin it again."""
     try:
         with (
             _opened(os.path.dirname(path)) as state,
@@ -71,7 +71,7 @@ def clear(path: str, run: int, name: str) -> None:
 
 
 def sweep(path: str, keep: Collection[int]) -> None:
-    """Remove the folders of all runs but those in `keep`, and the directory itself once it is empty."""
+    """Remove the folders of all runs except those in `keep`, and the directory itself once it is empty."""
     try:
         with _opened(os.path.dirname(path)) as state:
             name = os.path.basename(path)

@@ -1,7 +1,7 @@
-"""Compaction without retrieval: retires archives whose live files the next backup stores anew from the disk.
+"""Compaction without retrieval: retires archives; the next backup stores their live files again from disk.
 
-A retired archive is not built upon. The next backup reads the files that need a chunk in it, and stores these
-chunks anew; older snapshots are served by the new archive, too. A prune deletes the old one once no kept
+New data does not refer to a retired archive. The next backup reads the files that need a chunk in it, and
+stores these chunks again; older snapshots use the new archive, too. A prune deletes the old one once no kept
 snapshot needs a chunk that it alone holds.
 """
 
@@ -37,7 +37,7 @@ _PACKS_A_RECORD = 50_000
 
 
 class JobRules(Struct, frozen=True):
-    """How a job's snapshots will go: its policy, the schedule of its nights, its time zone."""
+    """How a job's snapshots will be forgotten: its policy, its schedule, its time zone."""
 
     policy: Policy | None
     schedule: Schedule | None
@@ -45,7 +45,7 @@ class JobRules(Struct, frozen=True):
 
 
 class CompactReport(Struct, frozen=True):
-    """What was retired, or would be; `gain` in dollars over the horizon, None where no price is known."""
+    """The archives retired, or to be retired; `gain` in dollars over the horizon, None without a price."""
 
     vault: VaultName
     is_plan: bool
@@ -56,23 +56,23 @@ class CompactReport(Struct, frozen=True):
 
     @property
     def gain(self) -> Decimal | None:
-        """The gain of all."""
+        """The total saving."""
         gains = [choice.gain for choice in self.chosen if choice.gain is not None]
         return sum(gains, Decimal(0)) if gains else None
 
     @property
     def freed(self) -> int:
-        """The bytes that come free in the end."""
+        """The bytes that are freed in the end."""
         return sum(choice.freed for choice in self.chosen)
 
     @property
     def stored_anew(self) -> int:
-        """The bytes that the next backups store anew."""
+        """The bytes that the next backups store again."""
         return sum(choice.archive.stored_anew for choice in self.chosen)
 
     @property
     def gone_at(self) -> datetime | None:
-        """When the last of the old archives can be gone."""
+        """The time at which the last of the old archives can be deleted."""
         return max((choice.gone_at for choice in self.chosen), default=None)
 
     def document(self) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def compact(
     min_gain: Decimal = Decimal(0),
     only_plan: bool = False,
 ) -> CompactReport:
-    """Retire the archives of a vault that gain more than they cost; `jobs` are those of the config.
+    """Retire the archives of a vault for which that saves more than it costs; `jobs` are those of the config.
 
     `LockedError` while a backup runs.
     """

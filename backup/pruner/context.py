@@ -17,11 +17,11 @@ from backup.transfer.retry import RetryPolicy
 
 
 class PruneContext(Struct, frozen=True):
-    """All that a prune works with.
+    """All inputs of a prune.
 
     `backup` stores catalogs by the backup role; `deleting` is the same vault by the prune role, None where
-    this server only condemns. `price` is None where none is known. `threads`: deletions sent side by side.
-    `may_shrink`: jobs whose sources may lose everything.
+    this server only condemns. `price` is None where none is known. `threads`: how many deletions are sent at
+    once. `may_shrink`: jobs whose sources may lose everything.
     """
 
     keys: Keys
@@ -43,5 +43,5 @@ class PruneContext(Struct, frozen=True):
 
     @property
     def patience(self) -> RetryPolicy:
-        """How long a vault that does not answer is tried."""
+        """The retry policy for a vault that does not answer."""
         return self.backup.retry_limit.patience(self.backup.clock, self.backup.progress)

@@ -1,4 +1,4 @@
-"""What a prune does, decided from one view of the inventory and one list of the vault."""
+"""Decides what a prune does, from one view of the inventory and one list of the vault."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from backup.retention.prune import LISTS_FOLLOW, PrunedArchive, PrunePlan, Prune
 
 
 class DecisionAndRows(Struct, frozen=True):
-    """A decision, and the rows of the inventory that it was made from."""
+    """A decision, and the rows of the inventory on which it is based."""
 
     archives: Mapping[int, StoredArchive]
     shown: Shown
@@ -38,14 +38,14 @@ class DecisionAndRows(Struct, frozen=True):
 
 
 class Decider:
-    """Decides for one vault, as often as it is asked."""
+    """Decides for one vault, each time it is called."""
 
     def __init__(self, context: PruneContext, max_fee: Decimal) -> None:
         self._context = context
         self._max_fee = max_fee
 
     def decide(self, tx: Transaction, head: ListingRow, *, has_clock: bool) -> DecisionAndRows:
-        """What is to be done, by the list with that head. `PruneStoppedError` if that list must not be used.
+        """Decide by the list with that head. `PruneStoppedError` if the list must not be used.
 
         `has_clock`: the times of the list are the vault's own.
         """

@@ -1,4 +1,4 @@
-"""Deletes archives from the vault in batches, and records each batch as its answer comes."""
+"""Deletes archives from the vault in batches, and records the answer to each batch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _Answer = Mapping[ArchiveId, Refusal]
 
 @dataclass(slots=True)
 class Deleted:
-    """What came of it: archives that are gone, and those that the vault keeps."""
+    """The result: archives that are gone, and those that the vault refused to delete."""
 
     gone: list[StoredArchive] = field(default_factory=list)
     refused: list[tuple[StoredArchive, Refusal]] = field(default_factory=list)
@@ -38,9 +38,10 @@ Record = Callable[[Deleted], object]
 
 
 class Deleting(Struct, frozen=True):
-    """How archives are deleted: each request tried how often, how many side by side, until when.
+    """The settings of deletions: vault, retry policy, how many at once, when to stop.
 
-    `before_batch` and `before_request` raise if nothing more may go; the former on the caller's thread.
+    `before_batch` and `before_request` raise if nothing more may be deleted; the former on the caller's
+    thread.
     """
 
     vault: Vault
@@ -55,16 +56,16 @@ class Deleting(Struct, frozen=True):
 def delete_decided(archives: Sequence[StoredArchive], vault: Vault, context: PruneContext) -> Deleted:
     """Delete archives whose deletion is recorded. An error leaves the rest for the next time.
 
-    What the vault refuses is asked again on the day that it tells, or in a week.
+    A refused deletion is tried again on the day that the vault names, or in a week.
     """
     work = Deleting(vault, context.patience, context.backup.progress, context.threads, context.stop)
     return delete_all(archives, work, lambda some: _record(some, context))
 
 
 def delete_all(archives: Sequence[StoredArchive], work: Deleting, record: Record) -> Deleted:
-    """Delete archives; each batch is told to `record` as its answer comes.
+    """Delete archives; `record` is called with the answer to each batch.
 
-    Where one request of a batch fails, what the others were answered is recorded before its error is raised.
+    If one request of a batch fails, the answers to the others are recorded before its error is raised.
     """
     every = Deleted()
     size = max(1, work.vault.traits.deletes_at_once)

@@ -1,4 +1,4 @@
-"""Archives in groups for a report: those with the same reason and day together, with dates and money."""
+"""Groups of archives for a report, by reason and day, with dates and money."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from backup.retention.prune import PrunedArchive, Waiting, Why
 
 
 def group_of(archives: Sequence[PrunedArchive] | Sequence[StoredArchive], prices: Prices) -> Group:
-    """These archives as one group."""
+    """Return these archives as one group."""
     return Group(len(archives), sum(archive.size for archive in archives), month=prices.month(archives))
 
 
 def condemned_groups(
     archives: Sequence[PrunedArchive], grace: timedelta, now: datetime, prices: Prices
 ) -> list[Group]:
-    """Archives that are condemned now, by the day on which they can be deleted."""
+    """Return the archives that are condemned now, grouped by the day on which they can be deleted."""
     ends = now + grace
     waiting = [Waiting(archive, Why.GRACE, max(ends, archive.free_at)) for archive in archives]
     return waiting_groups(waiting, grace, now, prices)
@@ -33,7 +33,7 @@ def condemned_groups(
 def waiting_groups(
     waiting: Iterable[Waiting], grace: timedelta, now: datetime, prices: Prices
 ) -> list[Group]:
-    """Groups by reason and day, the soonest first; those that wait for no known day come last."""
+    """Return groups by reason and day, the soonest first; those without a known day come last."""
     groups: dict[tuple[Why, datetime | None, str], list[Waiting]] = defaultdict(list)
     for archive in waiting:
         refusal = archive.archive.refusal if archive.why is Why.REFUSED else ""
@@ -65,7 +65,7 @@ def _waiting_group(
 
 
 def refused_groups(done: Deleted, prices: Prices) -> list[Group]:
-    """What the vault refused to delete, by reason and day."""
+    """Return the archives that the vault refused to delete, by reason and day."""
     groups: dict[tuple[str, datetime | None], list[StoredArchive]] = defaultdict(list)
     for archive, refusal in done.refused:
         groups[refusal.detail, refusal.kept_until].append(archive)

@@ -1,4 +1,4 @@
-"""The vault's list that a prune uses: it stops where the list shows more than this inventory knows."""
+"""Reads the vault's list for a prune; stops if it shows more than this inventory knows, or less."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from backup.wording import counted
 
 
 class PruneStoppedError(NightvaultError):
-    """Something is not as a prune must find it; nothing was deleted.
+    """The vault or a clock is not as a prune requires; nothing was deleted.
 
-    `accept` are pack ids that a person may say to take no part, so that it goes on.
+    `accept` are pack ids that a person may say to ignore, so that the prune can go on.
     """
 
     def __init__(self, message: str, *, advice: str = "", accept: Sequence[str] = ()) -> None:
@@ -44,7 +44,7 @@ class PruneStoppedError(NightvaultError):
 
 
 class Shown(Struct, frozen=True):
-    """What a list shows: what was stored before `until` is in it; `missing` are ours that it must show."""
+    """The result: the list has everything stored before `until`; `missing` are our archives that it lacks."""
 
     until: datetime
     missing: frozenset[int]
@@ -75,7 +75,7 @@ def read_listing(
     *,
     has_clock: bool,
 ) -> Shown:
-    """What the kept list with that head shows. `PruneStoppedError` if it must not be used."""
+    """Read the stored list with that head. `PruneStoppedError` if it must not be used."""
     at_once = vault.traits.lists_at_once
     stored = frozenset(archive.number for archive in archives) if at_once else None
     covered = compared.must_show(tx, head, vault.name, now, at_once=at_once, stored=stored)

@@ -1,4 +1,4 @@
-"""The archives of a vault that the snapshots of an inventory need: data, and the catalogs of a rebuild."""
+"""Finds the archives of a vault that snapshots need: data, and the catalogs of a rebuild."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from backup.model import VaultName
 
 
 def needed_archives(tx: Transaction, vault: VaultName, kept: Kept) -> set[int]:
-    """The numbers of archives that these snapshots, live entries or a rebuild need.
+    """Return the numbers of archives that these snapshots, live entries or a rebuild need.
 
-    One that is not built upon is needed for chunks that no other archive keeps (`stored_elsewhere`);
-    one of which no chunk is known may hold anything.
+    An archive that is not built upon is needed only for chunks that no other archive has
+    (`stored_elsewhere`); one without known chunks may hold anything, so it is needed.
     """
     chunks = needed_chunks(tx, kept)
     elsewhere = stored_elsewhere(tx, chunks)

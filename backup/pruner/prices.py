@@ -1,4 +1,4 @@
-"""The money of a prune: deleting early, and what a month of storing costs."""
+"""The costs of a prune: fees of early deletion, and monthly storage."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class Prices(Struct, frozen=True):
     by_kind: Mapping[PackKind, Price | None]
 
     def minimum(self, kind: PackKind) -> timedelta | None:
-        """How long the class of these packs is billed at least; None without a price."""
+        """Return the minimum duration of this kind of pack; None without a price."""
         price = self.by_kind[kind]
         return None if price is None else timedelta(days=price.minimum_days)
 
     def fee(self, archive: PrunedArchive, now: datetime) -> Decimal | None:
-        """What deleting an archive costs at that time: the rest of its minimum duration."""
+        """Return the fee for deleting an archive at that time: the rest of its minimum duration."""
         price = self.by_kind[archive.kind]
         if price is None:
             return None
         return price.deleting(archive.size, 1, (now - archive.stored_at).days, short=shortfall(archive.size))
 
     def month(self, archives: Sequence[PrunedArchive] | Sequence[StoredArchive]) -> Decimal | None:
-        """What a month of storing these costs; None if a price is not known."""
+        """Return what storing these costs a month; None if a price is not known."""
         if not any(self.by_kind.values()):
             return None
         total = Decimal(0)

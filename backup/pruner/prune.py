@@ -1,4 +1,4 @@
-"""One step of a prune: list, decide, delete what is due, condemn what is not needed any more."""
+"""One step of a prune: list, decide, delete what is due, condemn what is no longer needed."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ _LISTS_ARE_LATE = timedelta(days=40)  # a list may show what was deleted before 
 
 
 def prune(context: PruneContext, *, max_fee: Decimal = Decimal(0), only_plan: bool = False) -> PruneReport:
-    """One step. "waiting" while the vault makes its list, which may take hours: nothing was done then.
+    """Run one step. "waiting" while the vault prepares its list, which may take hours; then nothing was done.
 
-    `max_fee` (dollars) pays for deletions before the vault's minimum duration is over, and lifts nothing
-    else. `LockedError` while a backup runs; `PruneStoppedError` says what is not as it should be.
+    `max_fee` (dollars) is the limit for fees of deletions before the minimum duration is over; it overrides
+    no other rule. `LockedError` while a backup runs; `PruneStoppedError` says what is wrong.
     """
     with amending(context.keys, context.backup, context.sending, only_plan=only_plan) as amender:
         step = _Prune(context, amender, max_fee)
@@ -62,7 +62,7 @@ class _Prune:
         self._deleted = Deleted()
 
     def plan(self) -> PruneReport:
-        """What a step would do now; nothing but the list is asked for."""
+        """Return what a step would do now; only the list is requested."""
         found, waits_for = self._find(is_plan=True)
         if found is None:
             return self._waiting(waits_for)

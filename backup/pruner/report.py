@@ -1,4 +1,4 @@
-"""The report of a prune: what was condemned, deleted, kept, and what waits for what until when."""
+"""The report of a prune: what was condemned, deleted and kept, and what waits for which day."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from backup.model import VaultName
 
 
 class Group(Struct, frozen=True):
-    """Archives that have the same fate: how many, their bytes; a reason, days and money where there are any.
+    """Archives with the same fate: how many, their bytes; a reason, days and money if there are any.
 
-    `why` is a word for scripts, `detail` a sentence. `until`: the day on which they can be deleted, or are
-    asked for again. `fee` is what deleting them now costs, `month` what a month of storing them does.
+    `why` is a word for scripts, `detail` a sentence. `until`: the day on which they can be deleted, or
+    deletion is tried again. `fee` is what deleting them now costs, `month` what a month of storing them does.
     """
 
     archives: int
@@ -59,11 +59,11 @@ def _money(amount: Decimal | None) -> str | None:
 
 
 class PruneReport(Struct, frozen=True):
-    """One step of a prune. `is_plan`: nothing was done; `dropped`: snapshots gone for good, by job.
+    """The result of one step. `is_plan`: nothing was done; `dropped`: snapshots gone for good, by job.
 
-    `condemned_groups` are the archives of `condemned` by the day on which they can be deleted. `old_runs`
-    are those that the inventory does without from now on, None while the prune waits. `held`: a sentence for
-    each job of which nothing is deleted before somebody answers.
+    `condemned_groups` are the archives of `condemned` by the day on which they can be deleted. `old_runs` are
+    those removed from the inventory, None while the prune waits. `held`: a sentence for each job of which
+    nothing is deleted before a person accepts a loss.
     """
 
     state: StepStage

@@ -1,4 +1,4 @@
-"""The keeper's folder: the vault's list, what rebuilds asked for, which servers are done.
+"""The keeper's folder: the vault's list, what its rebuilds requested, which servers are finished.
 
     lock  done.json  answers.json  list/  asked/<inventory>/  asked/family/  scratch/
 
@@ -30,7 +30,7 @@ _OTHER = "another `nightvault prune --delete-only` is at work in this state dire
 
 
 class Done(msgspec.Struct):
-    """The servers that are done in this round, which uses one list; a dry run's are kept apart."""
+    """The servers finished in this round, which uses one list; those of a dry run are kept apart."""
 
     listed_at: datetime
     is_plan: bool
@@ -38,9 +38,9 @@ class Done(msgspec.Struct):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A person's word that a pair of inventory and job takes no part in another server's.
+    """A person's answer that an inventory and job are to be ignored for another server.
 
-    `asker` is the name (`Lineage.name`) of that server; without one it is said for all.
+    `asker` is the name (`Lineage.name`) of that server; empty: for all servers.
     """
 
     vault: VaultName
@@ -52,7 +52,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class KeeperFolder:
-    """The paths, used within `opened`."""
+    """The paths in the folder, used within `opened`."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -60,7 +60,7 @@ class KeeperFolder:
     @classmethod
     @contextmanager
     def opened(cls, path: str) -> Iterator[KeeperFolder]:
-        """The folder, alone, without leftovers. `LockedError`."""
+        """Open the folder under its lock, and remove leftovers. `LockedError`."""
         try:
             make_folders(os.path.dirname(path))
             make_private(path)
@@ -77,20 +77,20 @@ class KeeperFolder:
 
     @property
     def listing(self) -> str:
-        """Where the vault's list is kept."""
+        """The path of the vault's list."""
         return os.path.join(self.path, "list")
 
     def asked(self, inventory_id: InventoryId) -> str:
-        """The folder of the journal of a server's rebuilds: what one asked for serves the others."""
+        """Return the folder for the journal of a server's rebuilds, which share what they requested."""
         return os.path.join(self.path, "asked", inventory_id.hex())
 
     @property
     def family(self) -> str:
-        """The folder of the journal of a look at who follows whom."""
+        """The folder for the journal of a search for lineages."""
         return os.path.join(self.path, "asked", "family")
 
     def share(self, inventory_id: InventoryId) -> None:
-        """Give a server's rebuilds what came down to see who follows whom: it is not retrieved twice."""
+        """Link what the search for lineages retrieved into a server's folder: nothing is retrieved twice."""
         asked = self.asked(inventory_id)
         make_folders(asked)
         with suppress(FileNotFoundError):
@@ -100,13 +100,13 @@ class KeeperFolder:
                         os.link(os.path.join(self.family, name), os.path.join(asked, name))
 
     def answers(self, vault: VaultName) -> set[tuple[str, str]]:
-        """Who asked, and about which pair (`lineages.pair_of`), where a person answered, in a vault."""
+        """Return the pairs of asker and stranger (`lineages.pair_of`) with an answer for this vault."""
         return {(answer.asker, answer.pair) for answer in self._answers() if answer.vault == vault}
 
     def answer(
         self, vault: VaultName, found: Sequence[tuple[str, Stranger]], who: str, now: datetime
     ) -> set[tuple[str, str]]:
-        """Keep a person's word that these take no part for those who ask; all answers in that vault."""
+        """Save a person's answer that these are to be ignored; returns all answers for that vault."""
         known = self._answers()
         new = [
             Answer(vault, pair_of(stranger), stranger.pack_id.hex(), who, now, asker)
@@ -130,16 +130,16 @@ class KeeperFolder:
         return os.path.join(self.path, "answers.json")
 
     def forget_asked(self, inventory_id: InventoryId) -> None:
-        """Forget what a server's rebuilds asked for, and what came."""
+        """Delete what a server's rebuilds requested, and what was retrieved."""
         shutil.rmtree(self.asked(inventory_id), ignore_errors=True)
 
     @property
     def scratch(self) -> str:
-        """Where rebuilt inventories lie."""
+        """The folder of rebuilt inventories."""
         return os.path.join(self.path, "scratch")
 
     def wipe(self) -> None:
-        """Leave no rebuilt inventory behind."""
+        """Delete all rebuilt inventories."""
         try:
             shutil.rmtree(self.scratch, ignore_errors=True)
             os.mkdir(self.scratch, 0o700)
@@ -147,7 +147,7 @@ class KeeperFolder:
             raise SpoolError(f"{self.scratch} cannot be emptied: {error.strerror}") from error
 
     def done(self, listed_at: datetime, *, is_plan: bool) -> Done:
-        """The servers that are done by the list of that time."""
+        """Return the servers that are finished by the list of that time."""
         with suppress(FileNotFoundError, ValueError), open(self._done, "rb") as file:
             done = msgspec.json.decode(file.read(), type=Done)
             if (done.listed_at, done.is_plan) == (listed_at, is_plan):
@@ -155,16 +155,16 @@ class KeeperFolder:
         return Done(listed_at, is_plan)
 
     def keep_done(self, done: Done) -> None:
-        """Remember it while another server waits."""
+        """Save it while another server waits."""
         write_durably(self._done, msgspec.json.encode(done), beside=f"{self._done}.new")
 
     def clear(self) -> None:
-        """The round is over: the next one asks for a new list."""
+        """End the round: the next one requests a new list."""
         self.forget_rounds()
         shutil.rmtree(self.listing, ignore_errors=True)
 
     def forget_rounds(self) -> None:
-        """Forget what is done, and what rebuilds asked for."""
+        """Delete the record of finished servers, and what rebuilds requested."""
         shutil.rmtree(os.path.join(self.path, "asked"), ignore_errors=True)
         with suppress(FileNotFoundError):
             os.unlink(self._done)

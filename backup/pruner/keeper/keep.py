@@ -1,11 +1,11 @@
-"""Deletes in place of servers that may not, by their catalogs and the vault's dates alone.
+"""Deletes in place of servers that may not delete, based on their catalogs and the vault's dates alone.
 
     keep(context)      # one step; "waiting" while the vault makes its list or retrieves catalogs
 
 For each server in the vault's list two states are rebuilt into scratch inventories: the newest, and one that
-keeps hold of whatever was there at the floor's time or came since (`rebuilder/floor.py`). What both agree on
-goes (`rules.py`). A catalog that is in neither stops it for that server. It keeps no inventory and no
-key, and may be cut off anywhere: the next step decides anew.
+retains everything since the floor (`rebuilder/floor.py`). An archive is deleted if both agree (`rules.py`). A
+catalog that is in neither stops the deletions for that server. No inventory and no key is stored, and an
+interrupted step is simply decided again.
 """
 
 from __future__ import annotations
@@ -71,11 +71,10 @@ _SETTLED_BY_A_HUMAN = (
 
 
 class KeeperContext(Struct, frozen=True):
-    """All that it works with. `vault` is by a role that reads catalogs and deletes, and cannot write.
+    """All inputs of a keeper. `vault` is by a role that reads catalogs and deletes, and cannot write.
 
-    `folder` is its own, 0700. Nothing goes that was needed within `keep_within`, or `grace` if that is
-    longer. `accept` are pack ids, or their beginnings, of others' catalogs that take no part by the word of
-    `who`.
+    `folder` is its own, 0700. Nothing is deleted that was needed within `keep_within`, or `grace` if that is
+    longer. `accept` are pack ids, or their beginnings, of strangers' catalogs that `who` says to ignore.
     """
 
     vault: Vault
@@ -94,14 +93,14 @@ class KeeperContext(Struct, frozen=True):
 
     @property
     def patience(self) -> RetryPolicy:
-        """How long a vault that does not answer is tried."""
+        """The retry policy for a vault that does not answer."""
         return self.retry_limit.patience(self.clock, self.progress)
 
 
 def keep(context: KeeperContext, *, only_plan: bool = False) -> KeeperReport:
-    """One step. A server whose catalogs cannot be relied on is passed over, and the report says why.
+    """Run one step. A server whose catalogs cannot be relied on is skipped, and the report says why.
 
-    `LockedError` while another is at work; `PruneStoppedError` if the clocks differ.
+    `LockedError` while another keeper is running; `PruneStoppedError` if the clocks differ.
     """
     begun = context.clock.now()
     with KeeperFolder.opened(context.folder) as folder:

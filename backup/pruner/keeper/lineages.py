@@ -1,8 +1,8 @@
-"""The servers that write into a vault: inventories of which catalogs prove that one followed the other. Pure.
+"""The servers that write into a vault: inventories whose catalogs prove that one followed the other. Pure.
 
 A server whose inventory was rebuilt goes on with its jobs under a new inventory id. Everything that the vault
-holds of a lineage must be known before anything is deleted (`require_covered`), and nobody else may have
-written of its jobs, unless a person said that it takes no part (`require_its_own`).
+holds of a lineage must be known before anything is deleted (`require_covered`), and no stranger may have
+written of its jobs, unless a person said to ignore it (`require_its_own`).
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _STOPPING = {
 
 
 class Lineage(Struct, frozen=True):
-    """A server: its inventories, the newest of them, its catalogs, when each was accepted, the whole list.
+    """A server: its inventories, its catalogs with their dates of acceptance, and the whole list.
 
-    `signers` are those of its inventories, none where no catalog of it can be believed; `replaced`: when the
-    first sign of an heir of an inventory came, by the vault's dates; `strangers` (a second heir, too) wrote
-    of its jobs, or say that they follow it; `unread` are inventories of the same signer of which no catalog
-    can be read; `ancestors` are proven to be before it, also those without a catalog; `named_by` tells of
-    every inventory which others have catalogs of it, or claim it.
+    `newest` is the newest of its inventories; `signers` are those of its inventories, none if no catalog of
+    it can be believed; `replaced`: when the first sign of an heir of an inventory came, by the vault's dates;
+    `strangers` (a second heir, too) wrote of its jobs, or say that they follow it; `unread` are inventories
+    of the same signer of which no catalog can be read; `ancestors` are its proven ancestors, also those
+    without a catalog; `named_by` has, for each inventory, which others have catalogs of it or claim it.
     """
 
     inventories: frozenset[InventoryId]
@@ -60,7 +60,7 @@ class Lineage(Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """What stays the same of it as long as no other inventory is found to be of it."""
+        """The name, which is the same until another inventory is found to belong to the server."""
         return min(self.inventories).hex()
 
     def is_named_by_others(self, inventory_id: InventoryId) -> bool:
@@ -69,7 +69,7 @@ class Lineage(Struct, frozen=True):
 
 
 def pair_of(stranger: Stranger) -> str:
-    """The name of a pair of inventory and job, under which a person's answer to it is kept."""
+    """Return the key under which a person's answer about an inventory and job is saved."""
     return f"{stranger.inventory_id.hex()} {stranger.job_id.hex()}"
 
 
@@ -88,7 +88,7 @@ def lineages(
     *,
     has_clock: bool = True,
 ) -> list[Lineage]:
-    """All servers with catalogs in a list, in the order of their newest inventories' ids.
+    """Return all servers with catalogs in a list, sorted by the ids of their newest inventories.
 
     `answered` are who asked (`Lineage.name`, empty for all) and a pair (`pair_of`) that takes no part in it,
     by a person's word; `has_clock`: the list's dates are
@@ -137,7 +137,7 @@ class _IndexedList:
                 self._signed_by[signer].add(inventory_id)
 
     def lineage(self, ids: Collection[InventoryId], answers: Collection[tuple[str, str]]) -> Lineage:
-        """The server of these inventories."""
+        """Return the server of these inventories."""
         answered = {pair for asker, pair in answers if asker in {"", min(ids).hex()}}
         every = [line for inventory_id in sorted(ids) for line in self.of_inventory[inventory_id]]
         own = [line for line in every if _pair(line) not in answered] or every
@@ -217,7 +217,7 @@ def _number(label: ArchiveLabel) -> int:
 
 
 def require_its_own(lineage: Lineage) -> None:
-    """`PruneStoppedError` if others wrote of its jobs, and nobody answered to that."""
+    """`PruneStoppedError` if strangers wrote of its jobs, and no person has answered."""
     if lineage.unread:
         ids = ", ".join(inventory_id.hex() for inventory_id in lineage.unread)
         raise PruneStoppedError(
@@ -246,9 +246,9 @@ def require_its_own(lineage: Lineage) -> None:
 
 
 def meant_by(known: Sequence[Lineage], listing: Listing, word: str) -> list[tuple[str, Stranger]]:
-    """The pairs that a person's word answers: who asks, and each stranger of that inventory. `UsageError`.
+    """Return the pairs that a person's answer concerns: asker, and each stranger of that inventory.
 
-    Any catalog of an inventory and job stands for the pair: since it was named a newer one may have come.
+    `UsageError`. Any catalog of an inventory and job names the pair, as a newer one may have come since.
     """
     every = [(lineage.name, stranger) for lineage in known for stranger in lineage.strangers]
     asked = {stranger.inventory_id for _, stranger in every}
@@ -270,7 +270,7 @@ def meant_by(known: Sequence[Lineage], listing: Listing, word: str) -> list[tupl
 
 
 def was_answered(answers: Collection[tuple[str, str]], listing: Listing, word: str) -> bool:
-    """Whether a person's word means what was answered to before: a step that waited is repeated."""
+    """Whether this answer was given before, as when a waiting step is repeated."""
     pairs = {pair for _, pair in answers}
     named = [label for label in _catalogs(listing) if is_named(label.inventory_id, label.pack_id, word)]
     return any(_pair_of_label(label) in pairs for label in named)
@@ -282,9 +282,9 @@ def _catalogs(listing: Listing) -> list[ArchiveLabel]:
 
 
 def require_covered(lineage: Lineage, newest: State, floor: State) -> None:
-    """`PruneStoppedError` unless every catalog of a server is part of a state, or older than where it begins.
+    """`PruneStoppedError` unless both states include each catalog of a server, or begin after it.
 
-    The state of the floor passes over full catalogs that are newer than it: the newest one has these.
+    The state of the floor leaves out full catalogs that are newer than the floor: the newest state has these.
     """
     for state in (newest, floor):
         _require_whole(state)

@@ -1,4 +1,4 @@
-"""The keeper's report: what went, what stays and why, and what looks like an attack."""
+"""The keeper's report: what was deleted, what stays and why, and signs of an intruder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from backup.model import VaultName
 
 
 class Sign(StrEnum):
-    """What an intruder on a server may have done."""
+    """Signs of an intruder on a server."""
 
     FORGOTTEN = "forgotten"  # many snapshots at once
     DROPPED = "dropped"  # snapshots taken away that were not forgotten before
@@ -27,7 +27,7 @@ class Sign(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something unusual about a job of a server, or the whole server (`job` empty), as a sentence."""
+    """A sign about a job of a server, or about the whole server (`job` empty), as a sentence."""
 
     sign: Sign
     job: str
@@ -35,7 +35,7 @@ class Finding:
 
 
 class Share(Struct, frozen=True):
-    """Archives with the same fate: how many, their bytes; why and until when if they stay."""
+    """Archives with the same fate: how many, their bytes; why they stay, and until when."""
 
     archives: int
     bytes: int
@@ -45,7 +45,7 @@ class Share(Struct, frozen=True):
 
 
 class InventoryReport(Struct, frozen=True):
-    """What was done for one server; `stopped` says why nothing was, with the way out in `advice`."""
+    """The result for one server; `stopped` says why nothing was deleted, `advice` what to do."""
 
     inventory: str
     jobs: Sequence[str] = ()
@@ -59,7 +59,10 @@ class InventoryReport(Struct, frozen=True):
 
 
 class KeeperReport(Struct, frozen=True):
-    """One step. `floor`: what any state of then or later held stays; `listed_at`: the list's own time."""
+    """The result of one step.
+
+    `floor`: everything that a state since then held stays; `listed_at`: the list's own time.
+    """
 
     state: StepStage
     vault: VaultName
@@ -71,7 +74,7 @@ class KeeperReport(Struct, frozen=True):
 
     @property
     def is_partial(self) -> bool:
-        """Whether somebody must look: a server was passed over, or something is unusual."""
+        """Whether an admin must look: a server was skipped, or there are signs of an intruder."""
         every = self.inventories
         return any(report.stopped or report.findings or report.warnings for report in every) or any(
             share.until is None for report in every for share in report.refused

@@ -1,8 +1,8 @@
-"""What may be deleted for a server, decided from two rebuilt states and the vault's list; pure.
+"""Decides what may be deleted for a server, from two rebuilt states and the vault's list; pure.
 
-An archive goes if both states say so: the newest one, and the one that keeps hold of all that was there at
-the floor's time or came since. In each it must be condemned by every job that named it, and no snapshot may
-need it, forgotten or not. The grace runs by the vault's date of the catalog that condemned it.
+An archive is deleted if both states allow it: the newest one, and the one that retains everything since the
+floor. In each it must be condemned by every job that named it, and no snapshot may need it, forgotten or not.
+The grace runs by the vault's date of the catalog that condemned it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FULLS_KEPT = 2
 
 
 class KeeperRules(Struct, frozen=True):
-    """The time of the list, the floor below it, and how long the vault bills at least, by kind of pack."""
+    """The time of the list, the floor, and the minimum duration by kind of pack."""
 
     at: datetime
     floor: datetime
@@ -33,7 +33,7 @@ class KeeperRules(Struct, frozen=True):
 
 
 class Decision(Struct, frozen=True):
-    """What goes, what waits for what, what stays as a snapshot needs it, and what is listed as another's."""
+    """The archives to delete, those that wait, those that a snapshot needs, and those of strangers."""
 
     delete: Sequence[StoredArchive]
     waiting: Sequence[Waiting]
@@ -43,7 +43,7 @@ class Decision(Struct, frozen=True):
 
 
 def decide(lineage: Lineage, newest: State, floor: State, rules: KeeperRules) -> Decision:
-    """Decide on each condemned archive of a server."""
+    """Decide about each condemned archive of a server."""
     asked: dict[int, tuple[StoredArchive, PrunedArchive]] = {}
     needed: set[int] = set()
     held: set[int] = set()

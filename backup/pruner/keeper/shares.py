@@ -1,4 +1,4 @@
-"""Groups of archives that go, wait or stay for the same reason, for the keeper's report."""
+"""Groups archives that are deleted, wait or stay for the same reason, for the keeper's report."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _WORDS = {
 
 
 def share_of(archives: Sequence[StoredArchive], why: str = "", detail: str = "") -> Share:
-    """These archives as one group: how many, their bytes, why and until when they stay."""
+    """Return these archives as one group: how many, their bytes, why and until when they stay."""
     return Share(len(archives), sum(archive.size for archive in archives), why, detail)
 
 
 def waiting_shares(decided: Decision) -> list[Share]:
-    """What stays though it is condemned: by reason and day, the soonest first."""
+    """Return the condemned archives that stay, by reason and day, the soonest first."""
     groups: dict[tuple[Why, date | None], list[Waiting]] = defaultdict(list)
     for archive in decided.waiting:
         groups[archive.why, archive.until and archive.until.date()].append(archive)
@@ -51,7 +51,7 @@ def waiting_shares(decided: Decision) -> list[Share]:
 
 
 def refused_shares(done: Deleted) -> list[Share]:
-    """What the vault refused to delete, by reason and day."""
+    """Return the archives that the vault refused to delete, by reason and day."""
     groups: dict[tuple[str, datetime | None], list[StoredArchive]] = defaultdict(list)
     for archive, refusal in done.refused:
         groups[refusal.detail, refusal.kept_until].append(archive)

@@ -1,7 +1,7 @@
-"""What an intruder on a server may have done, seen from its catalogs and the vault's dates; pure.
+"""Finds signs of an intruder on a server, in its catalogs and the vault's dates; pure.
 
-Nothing here decides what is deleted: within the floor nothing is, whatever a catalog says. It tells somebody
-to look while there is time.
+Nothing here decides what is deleted: within the floor nothing is, whatever a catalog says. An admin is told
+while there is time to look.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _AHEAD = timedelta(days=1)
 
 
 def find_signs(lineage: Lineage, newest: State, floor: State, rules: KeeperRules) -> list[Finding]:
-    """All findings of a server, since the floor."""
+    """Return all signs on a server since the floor."""
     by_job: dict[str, list[Snapshot]] = {}
     for snapshot in floor.snapshots:
         by_job.setdefault(snapshot.job, []).append(snapshot)

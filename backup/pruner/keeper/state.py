@@ -1,4 +1,4 @@
-"""What the keeper must know of a rebuilt state: read once, after which its file may go."""
+"""The facts that the keeper needs of a rebuilt state, read once; then the state's file can be deleted."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from backup.rebuilder.report import RebuildReport
 
 
 class State(Struct, frozen=True):
-    """What a state holds. `needed` are numbers of archives that any of its snapshots needs, forgotten or not.
+    """The content of a state.
 
-    `applied`: its catalogs, each with the id of its job; `bases`: those with which the jobs begin; `writers`:
-    inventory and signer of archives, as the headers say that the catalogs record. `waits`: jobs of which
-    nothing goes before somebody answers.
+    `needed` are numbers of archives that any of its snapshots needs, forgotten or not. `applied`: its
+    catalogs, each with the id of its job; `bases`: those with which the jobs begin; `writers`: inventory and
+    signer of archives, as the headers say that the catalogs record. `waits`: jobs of which nothing is deleted
+    before a person accepts a loss.
     """
 
     report: RebuildReport
@@ -38,12 +39,12 @@ class State(Struct, frozen=True):
 
     @property
     def inventory_id(self) -> InventoryId:
-        """The inventory whose state it is."""
+        """The id of the inventory whose state it is."""
         return self.report.predecessor or InventoryId(b"")
 
 
 def read_state(url: str, folder: str, vault: VaultName, report: RebuildReport) -> State:
-    """The state in the inventory at `url`, which a rebuild has just made."""
+    """Read the state from the inventory at `url`, which a rebuild has just made."""
     with closing(open_inventory(url, lock_directory=folder)) as inventory, inventory.reading() as tx:
         every = snapshots.list_snapshots(tx, also_forgotten=True)
         kept: dict[int, list[int]] = {}

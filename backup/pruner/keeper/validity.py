@@ -1,7 +1,7 @@
-"""How long a decision may be gone by: meanwhile a server may take an archive back, and build on it.
+"""Limits how long a decision may be used, as a server may take an archive back and reuse it meanwhile.
 
-It does so an hour after it took the archive back where lists come at once, and days after it where they are
-late (`inventory/questions/compared.py`). A process that slept must not delete by what was true before.
+It reuses the archive an hour after it took it back if lists come at once, and days after it if they are late
+(`inventory/questions/compared.py`). A suspended process must not delete by an old decision.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _LATE = timedelta(hours=20)  # with the age of the list at that time: less than 
 
 
 class Validity:
-    """From when a decision holds, and the end of that.
+    """The time from which a decision is valid, and its limit.
 
-    `look` raises if the server stored a catalog since; None where that cannot be seen at once: then the
-    decision holds for some hours since it was `begun`.
+    `look` raises if the server stored a catalog since. It is None if that cannot be seen at once: then the
+    decision is valid for some hours from when it was `begun`.
     """
 
     def __init__(self, clock: Clock, begun: datetime, look: Callable[[], None] | None) -> None:
@@ -31,14 +31,14 @@ class Validity:
         self._limit = _LATE if look is None else _AT_ONCE
 
     def renew(self) -> None:
-        """Look again if that is some time ago."""
+        """Check again if the last check is some time ago."""
         now = self._clock.now()
         if self._look is not None and abs(now - self._since) > _LOOK_AGAIN:
             self._look()
             self._since = now
 
     def require(self) -> None:
-        """`PruneStoppedError` if it holds no more."""
+        """`PruneStoppedError` if the decision is no longer valid."""
         passed = abs(self._clock.now() - self._since)
         if passed > self._limit:
             raise PruneStoppedError(
