@@ -1,4 +1,4 @@
-"""The wish and the context of a rebuild: inventory, vault, clock and the like."""
+"""The user's wish and the context of a rebuild: inventory, vault, clock and so on."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from backup.transfer.retry import RetryLimit, RetryPolicy
 
 
 class Wish(Struct, frozen=True):
-    """The user's wish; all of it may be left out.
+    """The user's options; each may be left out.
 
     `inventory` and `tip` are beginnings of ids in hex; `jobs` are names; `accepted` are beginnings of pack
-    ids of catalogs that belong there by the user's word; `deep` reads the directories of packs that no
-    catalog covers. With a `floor` the state keeps hold of what was there then. Catalogs that the vault
-    accepted after `before` are left out.
+    ids of catalogs that the user says are this server's; `deep` reads the directories of packs that no
+    catalog covers. With a `floor` the state retains what existed then. Catalogs that the vault accepted after
+    `before` are left out.
     """
 
     lines: Sequence[RecoveryLine] = ()
@@ -51,12 +51,12 @@ class ServerKeys(Struct, frozen=True):
 
 
 class RebuildContext(Struct, frozen=True):
-    """All that a rebuild works with outside its wish.
+    """All inputs of a rebuild except the user's options.
 
-    `recovery_keys` are one or several: older catalogs may be sealed for other ones than the newest. `url` is
-    where the inventory goes, `folder` holds what it asked for; `keep_keys` stores the server's keys
-    for the inventory of that id just before it gets its name, and may refuse. `keeps_what_came`: the caller
-    clears `folder`, which another rebuild goes on with.
+    There may be several `recovery_keys`: older catalogs may be sealed for others than the newest. `url` is
+    the place of the new inventory, `folder` that of the journal and retrieved files; `keep_keys` stores the
+    server's keys for that inventory just before it gets its final name, and may refuse. `keeps_what_came`:
+    `folder` is not cleared at the end, as another rebuild uses it.
     """
 
     vault: Vault
@@ -72,5 +72,5 @@ class RebuildContext(Struct, frozen=True):
 
     @property
     def patience(self) -> RetryPolicy:
-        """For what is asked of the vault."""
+        """The retry policy for requests to the vault."""
         return self.retry_limit.patience(self.clock, self.progress)

@@ -1,4 +1,4 @@
-"""A rebuild drill: the inventory made anew in a scratch folder, compared with the one in use, and removed.
+"""A rebuild drill: rebuilds the inventory in a scratch folder, compares it with the one in use, removes it.
 
     drill(wish, context)      # one step; "waiting" while the vault makes its list or retrieves catalogs
 
@@ -46,7 +46,7 @@ _PAUSES = (1.0, 5.0, 15.0)
 
 
 class RebuildDrillContext(Struct, frozen=True):
-    """All that a drill works with outside its wish; `inventory` is the one in use, `url` its place."""
+    """All inputs of a drill except the options; `inventory` is the one in use, `url` its place."""
 
     vault: Vault
     clock: Clock
@@ -59,7 +59,7 @@ class RebuildDrillContext(Struct, frozen=True):
 
 
 class RebuildDrillReport(Struct, frozen=True):
-    """A drill that is over, or waits: `worked` for so many seconds, of `took` since it was begun."""
+    """The report of a step: `worked` is the working time in seconds, `took` the time since its beginning."""
 
     rebuilt: RebuildReport
     comparison: Comparison | None = None
@@ -70,12 +70,12 @@ class RebuildDrillReport(Struct, frozen=True):
 
     @property
     def waits(self) -> bool:
-        """Whether the vault is still at work."""
+        """Whether the vault is still working."""
         return self.rebuilt.state is StepStage.WAITING
 
     @property
     def are_same(self) -> bool:
-        """Whether the rebuilt inventory has everything that catalogs carry."""
+        """Whether the rebuilt inventory has everything that catalogs contain."""
         return self.comparison is not None and self.comparison.are_same
 
     def document(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def _without_why(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def drill(wish: Wish, context: RebuildDrillContext) -> RebuildDrillReport:
-    """One step. Raises what `rebuild` raises; `LockedError` while another drill is at work here."""
+    """Run one step. Raises what `rebuild` raises; `LockedError` while another drill runs here."""
     began = context.clock.now()
     with (
         context.inventory.locked(LOCK),

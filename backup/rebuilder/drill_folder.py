@@ -1,4 +1,4 @@
-"""The folder of a rebuild drill: what it asked the vault for, and the scratch inventory while it is compared.
+"""The folder of a rebuild drill: its journal, and the scratch inventory during the comparison.
 
     <state>/rebuild-drill/        0700
         begun.json                when the drill was begun, and how long it has worked so far
@@ -29,7 +29,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Begun(msgspec.Struct):
-    """When a drill was begun, and the seconds in which it has worked so far."""
+    """The start of a drill, and the seconds of work so far."""
 
     at: datetime
     worked: float = 0.0
@@ -46,7 +46,10 @@ class DrillFolder:
     @classmethod
     @contextmanager
     def opened(cls, state_directory: str, vault: str) -> Iterator[DrillFolder]:
-        """The folder, without leftovers; the caller holds a lock. `SpoolError` if it cannot be used."""
+        """Open the folder and remove leftovers; the caller holds a lock.
+
+        `SpoolError` if it cannot be used.
+        """
         path = os.path.join(state_directory, NAME)
         try:
             state = os.open(state_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -65,7 +68,7 @@ class DrillFolder:
 
     @property
     def asked(self) -> str:
-        """Where the rebuild notes what it asked for; of each vault apart."""
+        """The folder for the journal of the rebuild, separate for each vault."""
         return os.path.join(self.path, "asked", self._vault)
 
     @property
@@ -74,7 +77,7 @@ class DrillFolder:
         return os.path.join(self.path, "scratch", "inventory.sqlite")
 
     def empty(self) -> None:
-        """A scratch folder with nothing in it, and a folder for what was asked for."""
+        """Create an empty scratch folder, and a folder for the journal."""
         self.clear_scratch()
         with self._own() as own:
             _make("scratch", own, f"{self.path}/scratch")
@@ -86,20 +89,20 @@ class DrillFolder:
             _remove("scratch", own)
 
     def begun(self, now: datetime) -> Begun:
-        """When the drill was begun: now, unless an earlier step noted it."""
+        """Return when the drill was begun: now, unless an earlier step recorded it."""
         with suppress(OSError, msgspec.MsgspecError), open(self._note, "rb") as file:
             return msgspec.json.decode(file.read(), type=Begun)
         return Begun(now)
 
     def note(self, begun: Begun) -> None:
-        """Note how long the drill has worked, for its next step."""
+        """Record how long the drill has worked, for its next step."""
         try:
             write_durably(self._note, msgspec.json.encode(begun), beside=f"{self._note}.new")
         except OSError as error:
             raise SpoolError(f"{self._note} cannot be written: {error.strerror}") from error
 
     def forget(self) -> None:
-        """Forget what this vault was asked for, and when."""
+        """Delete the requests of this vault, and the start of its drill."""
         with self._own() as own:
             with suppress(OSError):
                 os.unlink(os.path.basename(self._note), dir_fd=own)
@@ -110,7 +113,7 @@ class DrillFolder:
                 os.close(asked)
 
     def end(self) -> None:
-        """The drill is over: nothing of it stays, unless one of another vault still waits."""
+        """Remove everything of the drill, unless one of another vault still waits."""
         self.clear_scratch()
         self.forget()
         if not os.listdir(os.path.join(self.path, "asked")):

@@ -1,8 +1,8 @@
-"""Find each job's newest state in a vault: retrieve catalogs, believe or refuse them, look further back.
+"""Finds each job's newest state in a vault: retrieves catalogs, verifies them, goes further back if needed.
 
-Asks for as little as will do: the newest full catalog of each job and the deltas after it, all jobs at once;
-older ones only when these leave a gap, or when nobody vouches for their signer and an older one may. Catalogs
-of inventories that are not of the lineage are asked for last, if at all (`backup/lineage.py`).
+Requests as little as possible: the newest full catalog of each job and the deltas after it, all jobs at once;
+older ones only if these leave a gap, or if nobody vouches for their signer and an older one may. Catalogs of
+inventories outside the lineage are requested last, if at all (`backup/lineage.py`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _MOST_AHEAD = 10_000
 
 
 class StateFinder:
-    """One step of looking; `files`, `suspicions` and `listing` are what came of it."""
+    """One step of the search; `files`, `suspicions` and `listing` are its results."""
 
     def __init__(self, wish: Wish, context: RebuildContext, bringer: CatalogFetcher) -> None:
         self._wish = wish
@@ -55,7 +55,7 @@ class StateFinder:
 
     @property
     def files(self) -> dict[bytes, CatalogFile]:
-        """The catalogs that were believed, by header hash."""
+        """The trusted catalogs, by header hash."""
         return self._known.files
 
     @property
@@ -65,21 +65,21 @@ class StateFinder:
 
     @property
     def suspicions(self) -> list[Suspicion]:
-        """Everything that is not as it should be."""
+        """Everything suspicious."""
         return self._intake.suspicions
 
     def ancestors(self, inventory_id: InventoryId) -> tuple[InventoryId, ...]:
-        """The proven ancestors of an inventory, nearest first."""
+        """Return the proven ancestors of an inventory, nearest first."""
         return self._family.ancestors(inventory_id)
 
     def claimed(self, inventory_id: InventoryId) -> frozenset[InventoryId]:
-        """It, and all that its catalogs call ancestors, but for those that are proven to be others'."""
+        """Return it and all that its catalogs call ancestors, except those proven to be others'."""
         named = self._family.claimed(inventory_id)
         unproven = self._family.unproven(inventory_id)
         return frozenset((inventory_id, *(ancestor for ancestor in named if ancestor not in unproven)))
 
     def find(self) -> tuple[InventoryId, list[FoundJob]]:
-        """The inventory to rebuild, and its jobs with their chains, by name.
+        """Return the inventory to rebuild, and its jobs with their chains, by name.
 
         `WaitsError` until the vault is ready; `RecoveryKeyError`, `UntrustedError`, `ForkError`,
         `QuestionError`, `OlderStateError`, `NewerFormatError`, `NothingToRebuildError`, `UsageError`.
@@ -105,7 +105,7 @@ class StateFinder:
         return inventory_id, sorted(found, key=lambda job: job.name)
 
     def next_catalog(self, job: FoundJob) -> int:
-        """A number above every catalog of the job that anything here speaks of."""
+        """Return a number above every number of the job's catalogs that is mentioned anywhere."""
         own = self.claimed(job.owner)
         believed = [
             member.catalog.number for member in self._trusted.members(job.id) if member.inventory_id in own
@@ -374,15 +374,15 @@ class StateFinder:
         return True
 
     def give_up(self, member: Member, why: str) -> None:
-        """A catalog that cannot be applied is none: name it, and find the newest state without it."""
+        """Report a catalog that cannot be applied, and find the newest state without it."""
         self._intake.give_up(member, why)
 
     def pass_over(self, member: Member) -> None:
-        """A catalog of a later version, by a signer that is vouched for."""
+        """Leave out a catalog of a later version, by a signer that is vouched for."""
         self._intake.pass_over(member)
 
     def suspect(self, kind: str, archive_id: str, detail: str) -> None:
-        """Name something that is not as it should be."""
+        """Report something suspicious."""
         self._intake.suspect(kind, archive_id, detail)
 
     def _is_wanted(self, job: FoundJob) -> bool:

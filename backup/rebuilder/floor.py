@@ -1,9 +1,9 @@
-"""A state that keeps hold of what was there at some earlier time, whatever later catalogs take away. Pure.
+"""A rebuilt state that retains what existed at some earlier time, whatever later catalogs take away. Pure.
 
-Whoever deletes for a server rebuilds such a state beside the newest one. It begins with a full catalog that
-the vault accepted at the floor's time or before, and applies all deltas since. Snapshots that a later catalog
-drops stay. When something was forgotten or condemned is told by the vault's date of acceptance, which a
-server cannot choose. Of a job that is younger than the floor, everything stays.
+A keeper rebuilds such a state beside the newest one. It begins with a full catalog that the vault accepted at
+the floor's time or before, and applies all deltas since. Snapshots that a later catalog drops stay. The time
+at which something was forgotten or condemned is the vault's date of acceptance, which a server cannot choose.
+Of a job that is younger than the floor, everything stays.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _AHEAD: Final = timedelta(days=1)  # the vault's clock and ours differ by less
 def acceptance(
     candidates: Sequence[CatalogCandidate], as_of: datetime, *, has_clock: bool
 ) -> dict[ArchiveId, datetime]:
-    """When the vault accepted each catalog of a list of that time, as far as the dates can be right.
+    """Return when the vault accepted each catalog of a list, as far as the dates can be right.
 
-    One from the future is as old as the list. Where the vault has no clock of its own (a directory), none is
-    earlier than one of a lower number of its inventory and job, so that a date that was set wrong shifts
+    A date in the future counts as that of the list. If the vault has no clock of its own (a directory), no
+    catalog is earlier than one with a lower number of its inventory and job, so that a wrong date shifts
     nothing by more than a night. Elsewhere only its date counts: anybody may store a label with a low number.
     """
     if has_clock:
@@ -51,7 +51,7 @@ def acceptance(
 def oddly_dated(
     candidates: Sequence[CatalogCandidate], accepted: Mapping[ArchiveId, datetime], moment: datetime
 ) -> list[tuple[ArchiveId, str]]:
-    """The catalogs that a moment leaves out although their own dates are earlier, each with a sentence."""
+    """Return the catalogs left out at a moment although their own dates are earlier, each with a sentence."""
     return [
         (
             catalog.archive_id,
@@ -63,7 +63,7 @@ def oddly_dated(
 
 
 class Floor(Struct, frozen=True):
-    """A time by the vault's clock: what a state of then or later held stays.
+    """A time by the vault's clock: everything that a state since then held stays.
 
     `inventories` are those of the server; None: all that the list shows.
     """
@@ -74,7 +74,7 @@ class Floor(Struct, frozen=True):
     def hidden(
         self, candidates: Sequence[CatalogCandidate], accepted: Mapping[ArchiveId, datetime]
     ) -> set[ArchiveId]:
-        """The full catalogs that would begin a state later than the floor, where an older one is there."""
+        """Return the full catalogs newer than the floor, if the job has an older one to begin with."""
         by_job: dict[bytes | None, list[tuple[datetime, ArchiveId]]] = {}
         own = self.inventories
         for candidate in (
@@ -93,7 +93,7 @@ class Floor(Struct, frozen=True):
         return hidden
 
     def amended(self, record: Record, accepted_at: datetime | None) -> Record | None:
-        """A record as it is applied, of a catalog that the vault accepted then; None if it is left out."""
+        """Return a record as it is applied, given when its catalog was accepted; None if it is left out."""
         if isinstance(record, records.DroppedRecord):
             return record if accepted_at is not None and accepted_at <= self.at else None
         if isinstance(record, (records.CondemnedRecord, records.ForgottenRecord)):

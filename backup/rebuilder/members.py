@@ -1,4 +1,4 @@
-"""Catalogs as a rebuild sees them: candidates, believed ones, chains of them, and errors about them."""
+"""Catalogs in a rebuild: candidates, trusted ones, chains of them, and errors about them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from backup.model import ArchiveId, ArchiveLabel, Generation, InventoryId, TreeH
 
 
 class UntrustedError(FormatError):
-    """A catalog is well signed, by a signer that nobody vouches for."""
+    """A catalog is correctly signed, but nobody vouches for its signer."""
 
 
 class ForkError(NightvaultError):
-    """Two catalogs go on from the same one."""
+    """Two catalogs follow the same one."""
 
 
 class TwoSignersError(NightvaultError):
@@ -24,11 +24,11 @@ class TwoSignersError(NightvaultError):
 
 
 class OlderStateError(NightvaultError):
-    """The vault does not show what the recovery line names."""
+    """The vault does not show the catalog that the recovery line names."""
 
 
 class OtherNameError(ConfigError):
-    """The catalogs know their vault by another name than the config."""
+    """The catalogs name their vault differently than the config."""
 
     kind = "config"
 
@@ -41,18 +41,18 @@ class OtherNameError(ConfigError):
 
 
 class QuestionError(NightvaultError):
-    """A state can be had only by a catalog that nothing proves to belong there: a person must say so."""
+    """A state needs a catalog that nothing proves to be this server's: the user must decide."""
 
 
 class Trust(Struct, frozen=True):
-    """The signers believed without a recovery key: that of the fingerprint alone, or whoever wrote."""
+    """The signers trusted without a recovery key: only that with the fingerprint, or any."""
 
     signer: bytes | None = None
     vault: bool = False
 
 
 class CatalogCandidate(Struct, frozen=True):
-    """A catalog that a listing, a line or another catalog speaks of. A hint, all of it."""
+    """A catalog that a listing, a line or another catalog names. All of it is unproven."""
 
     archive_id: ArchiveId
     size: int
@@ -69,7 +69,7 @@ class Member(Struct, frozen=True):
 
     @property
     def catalog(self) -> CatalogFields:
-        """Its place, as the header says."""
+        """The fields of the catalog, from its header."""
         place = self.header.fields.catalog
         if place is None:
             raise FormatError("it is no catalog")
@@ -77,13 +77,13 @@ class Member(Struct, frozen=True):
 
     @property
     def is_delta(self) -> bool:
-        """Whether the next delta goes on from it: a job's first catalog is full, and does that, too."""
+        """Whether the next delta may follow it: also a job's first catalog, which is full."""
         place = self.catalog
         return place.generation is Generation.DELTA or CatalogFeature.FIRST_DELTA in place.features
 
     @property
     def state(self) -> bytes:
-        """The header hash of the delta whose state it gives."""
+        """The header hash of the delta whose state it contains."""
         return self.header.hash if self.is_delta else self.catalog.parent_header_hash
 
     @property
@@ -93,7 +93,7 @@ class Member(Struct, frozen=True):
 
 
 class NewerCatalogError(NewerFormatError):
-    """A later version wrote a catalog that would be needed: nothing older takes its place by itself."""
+    """A later version wrote a catalog that is needed: no older state is used without the user's word."""
 
     def __init__(self, member: Member, vault: str) -> None:
         pack = member.header.fields.pack_id.hex()
@@ -109,7 +109,7 @@ class NewerCatalogError(NewerFormatError):
 class Chain(Struct, frozen=True):
     """A full catalog and the deltas after it, oldest first; they end with the state of delta `number`.
 
-    `gap`: the walk back from the tip met a state that no catalog at hand explains. Then `base` is None.
+    `gap`: the walk back from the tip found a state that no known catalog gives. Then `base` is None.
     """
 
     tip: bytes  # header hash of the delta whose state this is

@@ -1,9 +1,9 @@
-"""The steps of a rebuild, which may lie hours apart: an inventory from the vault and a recovery key alone.
+"""The steps of a rebuild, which may be hours apart: an inventory from the vault and a recovery key alone.
 
-    find (line or listing, retrieve, believe) → apply → confirm → read uncovered packs → keep the keys → name
+    find (line or listing, retrieve, verify) → apply → confirm → read uncovered packs → keep the keys → name
 
-Run it again after any cut: what was asked for is not asked for twice, what was built is thrown away, and the
-inventory gets its name last.
+It can be run again after any interruption: nothing is requested twice, a half-built inventory is discarded,
+and the inventory gets its name last.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from backup.rebuilder.report import RebuildReport, RebuiltJob
 
 
 def rebuild(wish: Wish, context: RebuildContext) -> RebuildReport:
-    """One step: "waiting" until the vault is ready, then "done". Errors leave no inventory behind.
+    """Run one step: "waiting" until the vault is ready, then "done". Errors leave no inventory behind.
 
     Raises what `StateFinder.find` raises, and `NightvaultError` if there is an inventory already.
     """
@@ -76,7 +76,7 @@ def rebuild(wish: Wish, context: RebuildContext) -> RebuildReport:
 
 
 def waits_for(wish: Wish, context: RebuildContext) -> str:
-    """What the vault must bring first, asked for now; empty once `rebuild` has all that it needs.
+    """Return what the vault must still prepare, which is requested now; empty once nothing is missing.
 
     Raises what `StateFinder.find` raises.
     """
@@ -120,7 +120,7 @@ class _Building:
         self._listed: Sequence[ListedArchive] = finder.listing.archives if finder.listing else ()
 
     def build(self, inventory_id: InventoryId, jobs: Sequence[FoundJob]) -> RebuildReport:
-        """All of it, or nothing."""
+        """Build the whole inventory, or nothing."""
         with (
             phase(self._context.progress, "Rebuilding the inventory", counts="record"),
             building(self._context.url) as builder,

@@ -1,7 +1,7 @@
-"""Ranges that records of catalogs are held to when they are applied: what is signed may be absurd.
+"""Checks values of catalog records against valid ranges before they are applied: signed values may be absurd.
 
-A fault is a few words on what is out of range, empty where nothing is. What comes through can be shown,
-compared, counted and restored without a surprise; whether it is true is another matter.
+A fault is a short text on what is out of range; it is empty if nothing is. Values that pass can be shown,
+compared, counted and restored safely; whether they are true is not checked here.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _HIDDEN: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 def is_time(value: int) -> bool:
-    """Whether microseconds since 1970 lie within the calendar, in every time zone."""
+    """Whether microseconds since 1970 are within the calendar, in every time zone."""
     return _EARLIEST <= value <= _LATEST
 
 
 def is_text(value: str) -> bool:
-    """Whether a text is of moderate length, and of one line that no terminal can be tricked by."""
+    """Whether a text is short, of one line, and without characters that control a terminal."""
     if len(value) > _LONGEST_TEXT:
         return False
     plain = value.isascii() and value.isprintable()
@@ -49,7 +49,7 @@ def is_text(value: str) -> bool:
 
 
 def snapshot_fault(record: records.SnapshotRecord) -> str:
-    """Of a snapshot."""
+    """Return the fault of a snapshot."""
     if not 1 <= record.number < MOST_NUMBERS:
         return "its number"
     if _SNAPSHOT_ID.fullmatch(record.id) is None:
@@ -60,7 +60,7 @@ def snapshot_fault(record: records.SnapshotRecord) -> str:
 
 
 def entry_fault(record: records.EntryRecord) -> str:
-    """Of an entry by itself; asked of each, so told in few steps."""
+    """Return the fault of an entry by itself; quick, as it is called for each."""
     name, kind = record.name, record.kind
     if name in _NO_NAMES or b"/" in name or b"\0" in name or len(name) > _LONGEST_NAME:
         return "its name"
@@ -92,7 +92,7 @@ def _extra_fault(record: records.EntryRecord) -> str:
 
 
 def directory_fault(record: records.DirectoryRecord) -> str:
-    """Of a directory: an absolute path, as short as it can be written."""
+    """Return the fault of a directory: it must be an absolute path in its shortest form."""
     steps = record.path.split(b"/")
     is_plain = record.path == b"/" or (steps[0] == b"" and not _NO_NAMES.intersection(steps[1:]))
     if not is_plain or b"\0" in record.path:
@@ -101,7 +101,7 @@ def directory_fault(record: records.DirectoryRecord) -> str:
 
 
 def owner_fault(record: records.OwnerRecord) -> str:
-    """Of an owner."""
+    """Return the fault of an owner."""
     if not 1 <= record.number < MOST_SMALL_NUMBERS:
         return "its number"
     if record.uid >= _MOST_IDS or record.gid >= _MOST_IDS:
@@ -110,7 +110,7 @@ def owner_fault(record: records.OwnerRecord) -> str:
 
 
 def archive_fault(record: records.ArchiveRecord) -> str:
-    """Of an archive."""
+    """Return the fault of an archive."""
     if not 1 <= record.number < MOST_SMALL_NUMBERS:
         return "its number"
     if record.kind != PackKind.DATA:
@@ -123,7 +123,7 @@ def archive_fault(record: records.ArchiveRecord) -> str:
 
 
 def marks_fault(record: records.MarksRecord) -> str:
-    """Of a snapshot's tags and pin."""
+    """Return the fault of a snapshot's tags and pin."""
     if len(record.tags) > MOST_TAGS or any(tag_fault(tag) for tag in record.tags):
         return "its tags"
     if note_fault(record.note):
@@ -132,7 +132,7 @@ def marks_fault(record: records.MarksRecord) -> str:
 
 
 def verified_fault(record: records.VerifiedRecord, size: int) -> str:
-    """Of what a check has read of an archive of `size` bytes."""
+    """Return the fault of what a check has read of an archive of `size` bytes."""
     if record.grade not in {1, 2} or not is_time(record.at):
         return "its grade or time"
     if len(record.pieces) % 16:

@@ -1,4 +1,4 @@
-"""The report of a rebuild that ended, or waits."""
+"""The report of a rebuild that is done or waits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from backup.model import InventoryId, VaultName
 
 
 class Suspicion(Struct, frozen=True):
-    """Something about the vault that is not as it should be: named, and not used.
+    """Something wrong in the vault: it is reported, and not used.
 
     `kind`: refused, other-key, relabelled, damaged, missing, duplicate, withheld, differs, not-covered,
     out-of-range, newer, newer-format, not-its-own, heir, left-out, too-large.
@@ -59,7 +59,7 @@ class RebuildReport(Struct, frozen=True):
 
     @property
     def is_partial(self) -> bool:
-        """Whether something that once was is not in the new inventory, or not in the vault."""
+        """Whether something that once existed is missing from the new inventory, or from the vault."""
         grave = {"withheld", "differs", "damaged", "missing", "other-key", "out-of-range"}
         grave |= {"newer", "newer-format", "not-its-own", "heir", "too-large"}
         return any(job.not_covered for job in self.jobs) or any(

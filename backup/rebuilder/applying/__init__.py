@@ -1,1 +1,1 @@
-"""Records of catalogs as rows of the new inventory, and packs that no catalog covers."""
+"""Applies records of catalogs as rows of the new inventory, and reads packs that no catalog covers."""

@@ -1,9 +1,9 @@
-"""Records of a chain of catalogs into the tables of an inventory that is being built, in constant memory.
+"""Applies the records of a chain of catalogs to the tables of a new inventory, in constant memory.
 
-A record is signed, and may be absurd all the same: by a fault, of a later version, of an intruder who had the
-server's keys. So each is held to ranges (`record_ranges.py`). What is out of range is left out and told, and
-so are the snapshots that would hold it (`spoiled_snapshots.py`); the others stay. A delta touches nothing of
-the snapshots before it, whatever it says.
+A signed record may still be absurd: by a bug, from a later version, or from an intruder who had the server's
+keys. So each is checked against ranges (`record_ranges.py`). A record out of range is left out and reported,
+and so are the snapshots that would contain it (`spoiled_snapshots.py`); the others stay. A delta never
+changes the snapshots before it, whatever it says.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _ABSURD: Final = (FormatError, ValueError, OverflowError)
 
 
 class UnusableCatalogError(FormatError):
-    """A full catalog that cannot be applied; an older one may take its place."""
+    """A full catalog that cannot be applied; an older one may be used instead."""
 
     def __init__(self, member: Member, why: str) -> None:
         super().__init__(why)
@@ -54,7 +54,7 @@ Suspect = Callable[[str, str, str], None]  # kind, archive id, detail
 
 @dataclass(slots=True)
 class JobState:
-    """One job as its chain has it, once it was applied."""
+    """The state of one job after its chain was applied."""
 
     number: int
     id: bytes
@@ -66,7 +66,7 @@ class JobState:
 
 
 class Applier:
-    """Applies the chains of one inventory's jobs, one after the other. Use a new one for each building."""
+    """Applies the chains of one inventory's jobs, one after the other. Use a new one for each attempt."""
 
     def __init__(
         self,
@@ -133,9 +133,9 @@ class Applier:
         }
 
     def apply(self, job: JobState, chain: Chain, files: Mapping[bytes, CatalogFile]) -> None:
-        """A job's chain; `files` by header hash.
+        """Apply a job's chain and return its state; `files` by header hash.
 
-        `NewerCatalogError`; `UnusableCatalogError` where no delta is at fault.
+        `NewerCatalogError`; `UnusableCatalogError` if the full catalog is at fault.
         """
         self._job, self._mounts, self._spoiled = job, (), Spoiled()
         for member in chain.members:
@@ -198,17 +198,17 @@ class Applier:
 
     @property
     def condemned(self) -> Mapping[bytes, tuple[bytes, int]]:
-        """Condemned packs of which no record tells, by id: the id of the job that says so, and when."""
+        """Condemned packs that no record describes, by id: the id of the job that says so, and when."""
         return self._archives.condemned
 
     @property
     def newest_header(self) -> Header:
-        """Of the newest catalog of the job whose newest snapshot was finished last."""
+        """The header of the newest catalog of the job whose newest snapshot was finished last."""
         last = {job: member.header for member, _, job, _ in self._named}
         return last[max(last, key=self._builder.snapshot_time)]
 
     def finish(self, jobs: Sequence[JobState]) -> None:
-        """The catalogs themselves as archives, and each job's next numbers; once after the last job."""
+        """Record the catalogs as archives, and each job's next numbers; once after the last job."""
         first = max(self._archives.packs, default=0) + 1
         for number, (member, file, job, names) in enumerate(self._named, first):
             self._catalog(number, member, file, job, names)

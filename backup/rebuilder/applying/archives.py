@@ -1,4 +1,4 @@
-"""Domains, archives and what lies in them, from records into tables; what is out of range is left out."""
+"""Applies records of domains, archives and their content to tables; values out of range are left out."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class ArchiveApplier:
         self.accepted_at = datetime.fromtimestamp(0, UTC)  # when the vault took this catalog
 
     def knows(self, pack_id: bytes) -> bool:
-        """Whether a record told of that pack."""
+        """Whether a record described that pack."""
         return pack_id in self._pack_ids
 
     def note_condemned(self, record: records.Record, job_id: bytes) -> None:
-        """Note condemned packs of which no record tells, by their ids: the job that says so, and when."""
+        """Remember condemned packs that no record describes, by id: the job that says so, and when."""
         if isinstance(record, records.CondemnedRecord):
             unknown = (pack_id for pack_id in record.packs if not self.knows(pack_id))
             self.condemned = dict.fromkeys(unknown, (job_id, record.at)) | self.condemned
@@ -58,12 +58,12 @@ class ArchiveApplier:
                 self.condemned.pop(pack, None)
 
     def begin(self, accepted_at: datetime) -> None:
-        """Begin the next catalog, which the vault accepted then."""
+        """Begin the next catalog, which the vault accepted at that time."""
         self.accepted_at = accepted_at
         self.names, self._skipping, self._taken = [], set(), {}
 
     def domain(self, domain: records.DomainRecord) -> None:
-        """A dedup domain."""
+        """Apply a record of a dedup domain."""
         if self._domains.get(domain.number) == domain:
             return
         in_range = 1 <= domain.number < record_ranges.MOST_SMALL_NUMBERS
@@ -76,7 +76,7 @@ class ArchiveApplier:
         self._builder.insert_new(schema.domains, [row])
 
     def archive(self, record: records.ArchiveRecord) -> None:
-        """An archive; its state here is by what can be known of it."""
+        """Apply a record of an archive; its state here is what can be known of it."""
         known = self.packs.get(record.number)
         is_other = record.pack_id in self._pack_ids if known is None else known != record.pack_id
         fault = record_ranges.archive_fault(record) or ("its pack" if is_other else "")
@@ -120,7 +120,7 @@ class ArchiveApplier:
         del self._taken[archive]
 
     def verified(self, record: records.VerifiedRecord) -> None:
-        """What a check has read of an archive; every job's catalogs may tell it."""
+        """Apply what a check has read of an archive; every job's catalogs may have such a record."""
         if record.pack not in self._sizes:
             return
         number, size = self._sizes[record.pack]
@@ -130,12 +130,12 @@ class ArchiveApplier:
         self._verified[record.pack, record.pieces, record.grade, record.at] = record, number
 
     def finish(self) -> None:
-        """Record what checks have read, and what no job condemns any more; once after the last job."""
+        """Record what checks have read, and which archives no job condemns now; once after the last job."""
         self._builder.readings(list(self._verified.values()))
         self._builder.take_up(self._condemned, self.accepted_at)
 
     def frames(self, frames: records.FramesRecord) -> None:
-        """Frames of an archive."""
+        """Apply a record of an archive's frames."""
         size = self._of_archive(frames.archive)
         if size is None:
             return
@@ -149,7 +149,7 @@ class ArchiveApplier:
             self._unusable(frames.archive)
 
     def chunks(self, chunks: records.ChunksRecord) -> None:
-        """Chunks of an archive."""
+        """Apply a record of an archive's chunks."""
         if self._of_archive(chunks.archive) is None:
             return
         try:

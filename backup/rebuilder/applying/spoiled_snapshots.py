@@ -1,4 +1,4 @@
-"""Find the snapshots of a job that hold what is out of range and are left out; the others stay."""
+"""Finds the snapshots of a job that contain values out of range and are left out; the others stay."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ class _SpoiledSpan(NamedTuple):
 
 
 class Spoiled:
-    """Kept while a job's catalogs are applied, in memory that is bounded whatever they hold."""
+    """The spoiled snapshots of a job, collected while its catalogs are applied, in bounded memory."""
 
     def __init__(self) -> None:
         self._spans: list[_SpoiledSpan] = []
         self._open: dict[int, _SpoiledSpan] = {}  # by the number of an entry that has not ended yet
 
     def span(self, first: int, end: int | None, why: str) -> None:
-        """Snapshots from `first` up to, not including, `end`."""
+        """Mark snapshots from `first` up to, not including, `end`."""
         self._spans.append(_SpoiledSpan(first, end, why))
         if len(self._spans) > _MOST:
             self._spans = [_SpoiledSpan(min(span.first for span in self._spans), None, self._spans[0].why)]
 
     def entry(self, number: int, first: int, end: int | None, why: str) -> None:
-        """An entry that is left out: the snapshots that would hold it; its end may still come."""
+        """Mark the snapshots that would contain an entry that is left out; its end may still come."""
         if end is not None:
             self.span(first, end, why)
             return
@@ -39,7 +39,7 @@ class Spoiled:
             self.span(min(span.first for span in spans), None, spans[0].why)
 
     def closed(self, numbers: Iterable[int], removed_in: int) -> None:
-        """Entries that end there."""
+        """Mark the end of such entries."""
         if not self._open:
             return
         for number in numbers:
@@ -48,7 +48,7 @@ class Spoiled:
                 self.span(span.first, removed_in, span.why)
 
     def among(self, numbers: Sequence[int]) -> dict[int, str]:
-        """The spoiled ones of the snapshots, with the reason."""
+        """Return the spoiled ones of the snapshots, each with the reason."""
         spans = [*self._spans, *self._open.values()]
         found: dict[int, str] = {}
         for number in numbers:

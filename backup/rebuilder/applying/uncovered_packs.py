@@ -1,8 +1,8 @@
-"""Packs that no catalog covers: their own directories tell which chunks they hold, so none is sent again.
+"""Reads the directories of packs that no catalog covers, so that their chunks are not sent again.
 
-What they held of files' names and places was in a catalog that is lost: chunks are all that can be had. Only
-the beginning (header) and the end (directory, trailer) of each are retrieved where the vault gives ranges and
-its list has tree hashes. Else the whole of each is, and every frame is compared with its digest.
+The file names of these chunks were in a catalog that is lost: only the chunks can be recovered. If the vault
+retrieves ranges and its list has tree hashes, only the beginning (header) and the end (directory, trailer) of
+each are retrieved. Otherwise the whole pack is, and every frame is compared with its digest.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ Opened = tuple[ListedArchive, TreeHash, Header, list[FrameRow], Sequence[ChunkRo
 
 
 class Recovered(Struct, frozen=True):
-    """The yield of uncovered packs."""
+    """What was recovered from uncovered packs."""
 
     packs: int = 0
     chunks: int = 0
@@ -117,7 +117,7 @@ class _PackReading:
         self._suspect = suspect
 
     def read(self, packs: Sequence[ListedArchive]) -> Iterator[Opened]:
-        """Each pack that can be read; the others are named."""
+        """Read each pack that can be read; the others are reported."""
         by_ends = self._context.vault.traits.retrieves_ranges
         some = [archive for archive in packs if by_ends and archive.tree_hash is not None]
         others = [archive for archive in packs if not by_ends or archive.tree_hash is None]

@@ -1,5 +1,5 @@
-"""Catalogs as they come out of a vault: believed or refused, and which of them make the newest state.
+"""Catalogs from a vault: which of them are trusted, and which make the newest state.
 
-`candidates` says what may be a catalog, `intake` verifies what came, `chain` decides what follows what, and
-asks a person where nothing proves it.
+`candidates` lists possible catalogs, `intake` verifies the retrieved ones, `chain` decides which follows
+which, and asks the user if nothing proves it.
 """

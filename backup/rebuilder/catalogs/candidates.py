@@ -1,4 +1,4 @@
-"""Sources that name catalogs (a listing, a recovery line, a chain), and which inventory is meant, purely."""
+"""Possible catalogs, named by a listing, a recovery line or a chain, and which inventory is wanted; pure."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _CHOOSE = "choose one with --inventory ID; one that was rebuilt from another goe
 
 
 def candidates_of(listing: Listing) -> list[CatalogCandidate]:
-    """The catalogs of a listing."""
+    """Return the catalogs of a listing."""
     return [
         CatalogCandidate(
             archive.archive_id, archive.size, archive.label, archive.tree_hash, archive.created_at
@@ -46,7 +46,7 @@ def candidates_of(listing: Listing) -> list[CatalogCandidate]:
 
 
 def of_line(line: RecoveryLine) -> list[CatalogCandidate]:
-    """The two catalogs of a line. The full one's own number is not in it: one above its state's will do."""
+    """Return the two catalogs of a recovery line, which has no number of the full one."""
 
     def candidate(address: CatalogAddress, number: int, generation: Generation) -> CatalogCandidate:
         label = ArchiveLabel(
@@ -62,7 +62,7 @@ def of_line(line: RecoveryLine) -> list[CatalogCandidate]:
 
 
 def of_links(file: CatalogFile, keys: Sequence[RecoveryKey]) -> list[CatalogCandidate]:
-    """The catalogs that a catalog says it builds on; none where it cannot be read or gives no sizes."""
+    """Return the catalogs on which a catalog says it builds; none if it cannot be read or gives no sizes."""
     try:
         links = [record for record in file.records(keys) if isinstance(record, ChainRecord)]
     except (FormatError, IntegrityError, RecoveryKeyError):
@@ -88,7 +88,7 @@ def of_links(file: CatalogFile, keys: Sequence[RecoveryKey]) -> list[CatalogCand
 
 
 def newest(candidates: Sequence[CatalogCandidate], generations: int) -> list[CatalogCandidate]:
-    """A job's catalogs from its `generations`-newest full one on, by their labels; all if there are fewer."""
+    """Return a job's catalogs since its full one number `generations` from the newest, else all; by label."""
     fulls = sorted(
         {candidate.label.number for candidate in candidates if candidate.label.generation is Generation.FULL},
         reverse=True,
@@ -102,9 +102,9 @@ def newest_of(
     candidates: Mapping[ArchiveId, CatalogCandidate],
     asked: Counter[InventoryId],
 ) -> list[CatalogCandidate]:
-    """The newest catalogs of inventories by their labels, which may lie: each time twice as many of each.
+    """Return the newest catalogs of inventories by (unproven) label, twice as many of each at each call.
 
-    `asked` counts them. Empty once there are no more.
+    `asked` has the numbers returned so far. Returns none once there are no more.
     """
     known, found = by_inventory(candidates.values()), list[CatalogCandidate]()
     for inventory_id in inventories:
@@ -117,9 +117,9 @@ def newest_of(
 
 
 def choose_inventory(candidates: Collection[CatalogCandidate], wish: Wish) -> list[InventoryId]:
-    """The inventories that may be meant: the wish's, the line's, or all that there are.
+    """Return the possible inventories: the wanted one, the recovery line's, or all that there are.
 
-    `UsageError` with a list of them when none is meant, `NothingToRebuildError` when there is none.
+    `UsageError` with a list of them if the wanted one is not there, `NothingToRebuildError` if there is none.
     """
     found = by_inventory(candidates)
     of_lines = {line.inventory_id for line in wish.lines}
@@ -146,7 +146,7 @@ def choose_inventory(candidates: Collection[CatalogCandidate], wish: Wish) -> li
 def several_inventories(
     candidates: Iterable[CatalogCandidate], meant: Iterable[InventoryId], last: InventoryId | None = None
 ) -> UsageError:
-    """The error that lists inventories to choose from; `last` was rebuilt from all the others."""
+    """Return the error that lists inventories to choose from; `last` was rebuilt from all the others."""
     told = _listed(list(meant), by_inventory(candidates))
     advice = (
         _CHOOSE
@@ -157,7 +157,7 @@ def several_inventories(
 
 
 def last_of(meant: Collection[InventoryId], family: Family, marks: Sequence[HeirMark]) -> InventoryId | None:
-    """The one of them that was rebuilt from all the others, by catalogs or marks; None if none was."""
+    """Return the inventory rebuilt from all the others, by catalogs or heirs' marks; None if none was."""
     line: dict[InventoryId, tuple[InventoryId, ...]] = {
         inventory_id: family.ancestors(inventory_id) for inventory_id in meant
     }
@@ -172,7 +172,7 @@ def last_of(meant: Collection[InventoryId], family: Family, marks: Sequence[Heir
 
 
 def by_inventory(candidates: Iterable[CatalogCandidate]) -> dict[InventoryId, list[CatalogCandidate]]:
-    """The catalogs of each inventory, as their labels say."""
+    """Return the catalogs by inventory, according to their labels."""
     found: dict[InventoryId, list[CatalogCandidate]] = {}
     for candidate in candidates:
         found.setdefault(candidate.label.inventory_id, []).append(candidate)

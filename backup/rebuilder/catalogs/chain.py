@@ -1,4 +1,4 @@
-"""Decide which catalogs make a job's newest state, purely: headers in, a chain or what is missing out.
+"""Decides which catalogs make a job's newest state; pure: headers in, a chain or what is missing out.
 
 The rules, each of which holds before a byte of a catalog's body is believed:
 
@@ -56,7 +56,7 @@ _MOST_NAMED = 20  # branches of a fork
 
 
 class TrustedCatalogs:
-    """The set of catalogs that may be believed; see the rules above. Holds headers, no bodies."""
+    """The set of trusted catalogs; see the rules above. Holds headers, no bodies."""
 
     def __init__(self, keys: Sequence[RecoveryKey], trust: Trust, accepted: Collection[str] = ()) -> None:
         """`accepted`: beginnings of pack ids in hex, of catalogs that the user says belong there."""
@@ -73,9 +73,9 @@ class TrustedCatalogs:
         self._seen: set[ArchiveId] = set()
 
     def add(self, archive_id: ArchiveId, header: Header) -> Member | None:
-        """Take a catalog in; None if another archive holds the same one. Rule 1: `FormatError`.
+        """Add a catalog and return it; None if another archive holds the same one. Rule 1: `FormatError`.
 
-        After an `UntrustedError` it may be added again: what comes later may vouch for its signer.
+        After an `UntrustedError` it may be added again: later catalogs may vouch for its signer.
         """
         catalog = header.fields.catalog
         if catalog is None:
@@ -105,7 +105,7 @@ class TrustedCatalogs:
         return member
 
     def vouches_for(self, header: Header) -> bool:
-        """Whether somebody vouches for a header's signer, by all that came until now."""
+        """Whether a header's signer is vouched for by any catalog so far."""
         signer = header.fields.signer_public
         if self._trust.vault:
             return True
@@ -117,25 +117,25 @@ class TrustedCatalogs:
         return ranks.get(signer) == 0
 
     def is_older(self, header: Header) -> bool:
-        """Whether the first key says nothing of its inventory, and a later one vouches for its signer."""
+        """Whether the first key vouches for no signer of its inventory, and a later key for this signer."""
         ranks = self._vouched.get(header.fields.inventory_id, {})
         return 0 not in ranks.values() and header.fields.signer_public in ranks
 
     def believe_others(self) -> bool:
-        """From now on also keys after the first may vouch; False if that changes nothing."""
+        """Also trust signers by keys after the first from now on; False if that changes nothing."""
         before, self._believes_others = self._believes_others, True
         return not before and any(0 not in ranks.values() for ranks in self._vouched.values())
 
     def rank_of(self, header: Header) -> int | None:
-        """The place of the first key that vouches for a header's signer, None if none does."""
+        """Return the place of the first key that vouches for a header's signer; None if none does."""
         return self._vouched.get(header.fields.inventory_id, {}).get(header.fields.signer_public)
 
     def note_start(self, header: Header, start: Start) -> None:
-        """Take note of the ancestors that a catalog's first record names; its signer is vouched for."""
+        """Record the ancestors that a catalog's first record names; its signer is vouched for."""
         self.family.note(header, start, self.rank_of(header) or 0)
 
     def accept(self, inventory_id: InventoryId) -> None:
-        """Believe that the writers of accepted catalogs are ancestors of that inventory."""
+        """Trust that the writers of accepted catalogs are ancestors of that inventory."""
         others = [(member.inventory_id, member.header.fields.pack_id) for member in self._all()]
         others = [other for other in others if other[0] != inventory_id]
         for word in self._accepted:
@@ -145,7 +145,7 @@ class TrustedCatalogs:
                 self.family.accept(inventory_id, other)
 
     def is_accepted(self, inventory_id: InventoryId, pack_id: bytes) -> bool:
-        """Whether the user said that a pack belongs there."""
+        """Whether the user said that a pack belongs to this server."""
         return any(is_named(inventory_id, pack_id, word) for word in self._accepted)
 
     def _is_accepted(self, member: Member) -> bool:
@@ -161,29 +161,29 @@ class TrustedCatalogs:
             self.family.note_signer(header.fields.inventory_id, signer, signers[signer])
 
     def drop(self, archive_id: ArchiveId) -> None:
-        """Rule 6: its body is damaged."""
+        """Remove a catalog whose body is damaged (rule 6)."""
         self._deltas = {key: delta for key, delta in self._deltas.items() if delta.archive_id != archive_id}
         for state, fulls in self._fulls.items():
             self._fulls[state] = [full for full in fulls if full.archive_id != archive_id]
 
     def jobs(self, inventory_id: InventoryId) -> set[bytes]:
-        """Ids of the jobs that the inventory wrote catalogs of."""
+        """Return the ids of the jobs of which the inventory wrote catalogs."""
         return {member.catalog.job_id for member in self._all() if member.inventory_id == inventory_id}
 
     def of_inventory(self, inventory_id: InventoryId) -> list[Member]:
-        """All catalogs of an inventory that are believed, the newest last."""
+        """Return all trusted catalogs of an inventory, the newest last."""
         return sorted((member for member in self._all() if member.inventory_id == inventory_id), key=_number)
 
     def members(self, job_id: bytes) -> list[Member]:
-        """All catalogs of a job that are believed, by whatever inventory."""
+        """Return all trusted catalogs of a job, of any inventory."""
         return [member for member in self._all() if member.catalog.job_id == job_id]
 
     def inventories(self, job_id: bytes) -> set[InventoryId]:
-        """The inventories that wrote catalogs of a job."""
+        """Return the inventories that wrote catalogs of a job."""
         return {member.inventory_id for member in self.members(job_id)}
 
     def outside(self, job_id: bytes, inventory_id: InventoryId) -> list[Member]:
-        """The catalogs of a job by inventories that are not of that lineage, nor its heirs."""
+        """Return the catalogs of a job by inventories that are neither of that lineage nor its heirs."""
         own = self.family.lineage(inventory_id) | self.family.heirs(inventory_id)
         return [member for member in self.members(job_id) if member.inventory_id not in own]
 
@@ -196,12 +196,11 @@ class TrustedCatalogs:
         chosen: str | None = None,
         only_whole: bool = False,
     ) -> Chain | None:
-        """The job's newest state of that inventory; None if nothing of it is there.
+        """Return the job's newest state of that inventory; None if it has none.
 
-        `chosen` is the beginning of a pack id in hex: the tip, or one before it, where there is a fork.
-        With `only_whole` the newest state that can be had without a gap. `ForkError` (rule 4),
-        `OlderStateError` (rule 5), `TwoSignersError` (rule 7); with `only_whole` also `QuestionError`
-        (rule 8).
+        `chosen` is the beginning of a pack id in hex: the tip, or one before it, where there is a fork. With
+        `only_whole` the newest state without a gap. `ForkError` (rule 4), `OlderStateError` (rule 5),
+        `TwoSignersError` (rule 7); with `only_whole` also `QuestionError` (rule 8).
         """
         self._hold_to_one_signer(job_id, inventory_id)
         tips = self._tips(job_id, inventory_id)
@@ -224,7 +223,7 @@ class TrustedCatalogs:
         return max(chains, key=lambda chain: chain.number, default=None)
 
     def beyond(self, chain: Chain, job_id: bytes, inventory_id: InventoryId) -> list[Member]:
-        """Deltas of the job, by that lineage, that are newer than a chain: what it does not cover."""
+        """Return the deltas of the job, by that lineage, that are newer than a chain."""
         own = self.family.lineage(inventory_id)
         newer = [
             delta

@@ -1,4 +1,4 @@
-"""Find who follows whom in a vault, by the newest catalog of each inventory that can be read."""
+"""Finds lineages in a vault, from the newest readable catalog of each inventory."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ _MOST_TRIED = 8  # catalogs of one inventory
 
 
 def find_family(listing: Listing, wish: Wish, context: RebuildContext) -> Family:
-    """All inventories of a list. `WaitsError` until the vault is ready; what came is kept in the folder.
+    """Return all inventories of a list with their relations. `WaitsError` until the vault is ready.
 
-    Where no catalog of an inventory can be believed that was tried first, some more are asked for, all at
-    once: one after the other, whoever stores a few bad ones would have it wait for days.
+    What was retrieved is kept in the folder. If the catalogs of an inventory that were tried first cannot be
+    trusted, several more are requested at once: one by one, a few bad ones from an attacker would delay it
+    for days.
     """
     with Journal.opened(context.folder, context.vault.name) as journal:
         bringer = CatalogFetcher(

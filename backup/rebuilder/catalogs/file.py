@@ -1,4 +1,4 @@
-"""A catalog that lies on the disk: opened with recovery keys, proven frame by frame, read as a stream."""
+"""A catalog in a file: opened with recovery keys, verified frame by frame, read as a stream."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from backup.model import MIB, FrameRow, TreeHash
 
 
 class CatalogFile(Struct, frozen=True):
-    """A catalog's pack in a file; what it costs in memory is one frame at a time."""
+    """A catalog's pack in a file; it is read with one frame at a time in memory."""
 
     path: str
     size: int
@@ -36,12 +36,12 @@ class CatalogFile(Struct, frozen=True):
     header: Header
 
     def records(self, keys: Sequence[RecoveryKey]) -> Iterator[Record]:
-        """Its records. `FormatError` where a frame does not open, also in the middle."""
+        """Yield its records. `FormatError` if a frame does not open, also in the middle."""
         pack_keys, rows = self._directory(keys)
         return unpack_records(self._bodies(pack_keys, rows), SignedContent(self.header))
 
     def frames(self, keys: Sequence[RecoveryKey]) -> list[FrameRow]:
-        """Its frames, as the inventory keeps them."""
+        """Return its frames, as rows of the inventory."""
         return self._directory(keys)[1]
 
     def prove(self, keys: Sequence[RecoveryKey]) -> Start:
@@ -90,7 +90,10 @@ class CatalogFile(Struct, frozen=True):
 
 
 def read_catalog_file(path: str) -> CatalogFile:
-    """Its header, not verified yet and perhaps of a later version, and its hash. `FormatError`: no pack."""
+    """Return its header, unverified and possibly of a later version, and its hash.
+
+    `FormatError`: not a pack.
+    """
     try:
         with open(path, "rb") as file:
             prefix = file.read(HEADER_PREFIX_LENGTH)
@@ -102,7 +105,7 @@ def read_catalog_file(path: str) -> CatalogFile:
 
 
 def tree_hash_of_file(path: str) -> TreeHash:
-    """The tree hash of all its bytes. `SpoolError`."""
+    """Return the tree hash of all its bytes. `SpoolError`."""
     hasher = TreeHasher()
     try:
         with open(path, "rb") as file:

@@ -1,4 +1,4 @@
-"""What a rebuild has found so far: catalogs, where they lie, and the jobs with their newest states."""
+"""The results of a rebuild so far: catalogs, their places, and the jobs with their newest states."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NOBODY = InventoryId(b"")
 
 @dataclass(slots=True)
 class FoundJob:
-    """A job on its way: how many full generations were asked for, and its chain once it is there."""
+    """A job in work: how many full catalogs were requested, and its chain once that is found."""
 
     id: bytes
     line: RecoveryLine | None
@@ -33,7 +33,7 @@ class FoundJob:
 
 
 class Refused(Struct, frozen=True):
-    """A catalog that is well signed, by a signer that nobody vouched for when it came."""
+    """A correctly signed catalog whose signer nobody had vouched for when it was read."""
 
     candidate: CatalogCandidate
     path: str
@@ -43,7 +43,7 @@ class Refused(Struct, frozen=True):
 
 @dataclass(slots=True)
 class KnownVault:
-    """The vault as it is known so far."""
+    """The content of the vault as far as it is known."""
 
     candidates: dict[ArchiveId, CatalogCandidate] = field(default_factory=dict)
     files: dict[bytes, CatalogFile] = field(default_factory=dict)  # by header hash

@@ -1,4 +1,4 @@
-"""Catalogs as they come from a vault: brought down, believed or refused, and what is odd about them named."""
+"""Retrieves catalogs from a vault and verifies them: trusted, refused, or reported as suspicious."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ _TIMES_THE_USUAL = 16
 
 
 class WaitsError(Exception):
-    """The vault is not ready; `str` says with what."""
+    """The vault is not ready; `str` says what is waited for."""
 
 
 class Intake:
-    """The catalogs that came; `known`, `trusted` and `suspicions` are what is known by them."""
+    """The retrieved catalogs; `known`, `trusted` and `suspicions` are the results."""
 
     def __init__(self, wish: Wish, context: RebuildContext, bringer: CatalogFetcher) -> None:
         self._context = context
@@ -58,7 +58,7 @@ class Intake:
     def offered(
         self, job_id: bytes, inventories: Collection[InventoryId] | None = None
     ) -> list[CatalogCandidate]:
-        """The archives that may be a job's catalogs by these inventories, None for all; headers decide."""
+        """Return archives that may be a job's catalogs by these inventories, None for all; headers decide."""
         found: list[CatalogCandidate] = []
         for candidate in self.known.candidates.values():
             said = candidate.label.job_id or job_id, candidate.label.inventory_id
@@ -68,7 +68,7 @@ class Intake:
         return found
 
     def fetch(self, wanted: Sequence[CatalogCandidate]) -> None:
-        """Bring catalogs down, all at once, and take in those that can be believed. `WaitsError`."""
+        """Retrieve catalogs, all at once, and add those that can be trusted. `WaitsError`."""
         new = [candidate for candidate in wanted if candidate.archive_id not in self.known.seen]
         if not new:
             return
@@ -92,25 +92,25 @@ class Intake:
         self.reconsider()
 
     def reconsider(self) -> None:
-        """Take in what was refused when it came, and whose signer something vouches for by now."""
+        """Add refused catalogs whose signer is by now vouched for."""
         for refused in list(self.refused.values()):
             if self.trusted.vouches_for(refused.header):
                 del self.refused[refused.candidate.archive_id]
                 self._take_in(refused.candidate, refused.path)
 
     def suspect(self, kind: str, archive_id: str, detail: str) -> None:
-        """Name something that is not as it should be."""
+        """Report something suspicious."""
         suspicion = Suspicion(kind, archive_id, detail)
         if suspicion not in self.suspicions:
             self.suspicions.append(suspicion)
 
     def give_up(self, member: Member, why: str) -> None:
-        """A catalog that cannot be applied is none: name it, and find the newest state without it."""
+        """Report a catalog that cannot be applied, and find the newest state without it."""
         self.suspect("damaged", member.archive_id, why)
         self._drop(member)
 
     def pass_over(self, member: Member) -> None:
-        """A catalog of a later version, by a signer that is vouched for."""
+        """Leave out a catalog of a later version, by a signer that is vouched for."""
         detail = f"catalog {member.catalog.number} was written by a newer nightvault"
         self.suspect("newer-format", member.archive_id, detail)
         self._drop(member)
@@ -204,7 +204,7 @@ class Intake:
         return self.trusted.is_accepted(label.inventory_id, label.pack_id)
 
     def learn_sizes(self, listing: Listing) -> None:
-        """Note what each inventory stored, by the vault's list."""
+        """Record what each inventory stored, by the vault's list."""
         data: dict[InventoryId, int] = defaultdict(int)
         catalogs: dict[InventoryId, list[int]] = defaultdict(list)
         for line in listing.archives:

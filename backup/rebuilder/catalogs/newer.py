@@ -1,9 +1,9 @@
-"""Catalogs of a later version: which of them a rebuild must not do without.
+"""Catalogs of a later version: stops the rebuild of a job that needs one.
 
-One that is signed, and whose signer is vouched for, stops the rebuild of its job: an older state would bring
-back what was forgotten, and what is then written would stand beside the newer. One that nobody can vouch for
-may be junk of whoever can write to the vault: it is named, and passed over. With `--tip` an older state will
-do.
+If its signer is vouched for, such a catalog stops the rebuild of its job: an older state would bring back
+forgotten snapshots, and later writes would fork from the newer state. If nobody can vouch for it, it may be
+junk of anybody who can write to the vault: it is reported and left out. With `--tip` an older state is
+accepted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from backup.rebuilder.members import Chain, Member, NewerCatalogError
 
 
 class NewerCatalogs:
-    """The catalogs of a later version that a rebuild came across."""
+    """The catalogs of a later version that a rebuild found."""
 
     def __init__(self, wish: Wish, vault: VaultName) -> None:
         self._wish = wish
@@ -27,21 +27,21 @@ class NewerCatalogs:
         self._unknown: set[ArchiveId] = set()  # so much newer that nobody can tell who wrote them
 
     def add(self, member: Member) -> None:
-        """One that is signed by a signer who is vouched for."""
+        """Add one whose signer is vouched for."""
         self._vouched.append(member)
 
     def add_unknown(self, archive_id: ArchiveId) -> None:
-        """One whose header cannot even be verified."""
+        """Add one whose header cannot even be verified."""
         self._unknown.add(archive_id)
 
     def jobs(self, inventory_id: InventoryId) -> set[bytes]:
-        """Ids of the jobs that the inventory wrote such catalogs of."""
+        """Return the ids of the jobs of which the inventory wrote such catalogs."""
         return {member.catalog.job_id for member in self._vouched if member.inventory_id == inventory_id}
 
     def note(self, job: FoundJob, lineage: Collection[InventoryId], chain: Chain | None) -> None:
-        """Note whether a chain lacks what a later version wrote; `NewerCatalogError` if the job is wanted.
+        """Record whether a chain lacks a newer version's catalog; `NewerCatalogError` if all jobs are wanted.
 
-        Where only some jobs are wanted, an older state must tell this one's name first.
+        If only some jobs are wanted, the job's name is not known before an older state is read.
         """
         lacking = (member for member in self._vouched if _is_lacking(member, job.id, lineage, chain))
         job.newer = next(lacking, None)
@@ -49,21 +49,21 @@ class NewerCatalogs:
             self._refuse(job)
 
     def refuse(self, jobs: Sequence[FoundJob], found: Sequence[FoundJob]) -> None:
-        """`NewerCatalogError` if a wanted job lacks one; a job without a name may be what is not found."""
+        """`NewerCatalogError` if a wanted job lacks one; an unnamed job may be the wanted one."""
         lacks_some = not self._wish.jobs <= {job.name for job in found}
         for job in jobs:
             if (job.chain is None and lacks_some) or (job in found and self._wish.tip is None):
                 self._refuse(job)
 
     def refuse_line(self, job: FoundJob) -> None:
-        """`NewerFormatError` if that is why the vault does not show what the job's line names."""
+        """`NewerFormatError` if that is why the vault does not show a catalog of the job's line."""
         self._refuse(job)
         if job.line is not None and job.line.delta.archive_id in self._unknown:
             what = f"catalog {job.line.number} of job {job.line.job}, which the recovery line names,"
             raise NewerFormatError(f"{what} was written by a newer nightvault")
 
     def refuse_nothing(self) -> None:
-        """`NewerFormatError` if nothing was found, and there are some that nobody can vouch for."""
+        """`NewerFormatError` if nothing else was found than some that nobody can vouch for."""
         if self._unknown:
             raise NewerFormatError(
                 f"vault {self._vault} holds {len(self._unknown)} catalogs that were written by a newer "

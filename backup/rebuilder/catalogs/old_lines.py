@@ -1,7 +1,7 @@
-"""Recovery lines that are older than what the vault keeps, purely: later states take their place.
+"""Recovery lines older than the vault's present content: later states are used instead; pure.
 
-A line on paper may be years old when it is needed, and the catalogs that it names were deleted since, or what
-it names was rebuilt and goes on under another inventory id. `catalog_chain` refuses what is older than it.
+A line on paper may be years old when it is needed: its catalogs may be deleted, or the server was rebuilt and
+goes on under another inventory id. `catalogs/chain.py` refuses states that are older than the line.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from backup.rebuilder.report import Suspicion
 def is_exhausted(
     job: FoundJob, inventory_id: InventoryId, offered: Sequence[CatalogCandidate], known: KnownVault
 ) -> bool:
-    """Whether the vault has nothing more of a line's job under this inventory id."""
+    """Whether all catalogs of a line's job under this inventory id have been read."""
     return (job.line is not None and known.listing is not None) and all(
         candidate.label.inventory_id != inventory_id or candidate.archive_id in known.seen
         for candidate in offered
@@ -30,10 +30,10 @@ def is_exhausted(
 def successor_of(
     inventory_id: InventoryId, trusted: TrustedCatalogs, known: KnownVault
 ) -> InventoryId | None:
-    """The inventory that goes on from that one, the last that was rebuilt.
+    """Return the newest heir of that inventory; None if there is none.
 
-    `UsageError` where there are several, of which none was rebuilt from another; `QuestionError` where only
-    its own word says so, as the vault has nothing of that one any more that could prove it.
+    `UsageError` if there are several, of which none was rebuilt from another; `QuestionError` if only the
+    heir itself says so, as the vault has no catalog of the old inventory left that could prove it.
     """
     family = trusted.family
     heirs = family.heirs(inventory_id)
@@ -66,7 +66,7 @@ def _ask(inventory_id: InventoryId, members: Sequence[Member], trusted: TrustedC
 def needless(
     line: RecoveryLine | None, chain: Chain | None, suspicions: Sequence[Suspicion]
 ) -> list[Suspicion]:
-    """The suspicions that only say that an old line's catalogs are gone, where nothing needs them."""
+    """Return the suspicions that only say that an old line's catalogs are gone, if they are not needed."""
     if line is None or chain is None or chain.base is None or chain.base.catalog.number <= line.number:
         return []
     named = {candidate.archive_id for candidate in of_line(line)}

@@ -1,4 +1,4 @@
-"""Name catalogs of a server's jobs by inventories that are not of its lineage, and its heirs."""
+"""Reports catalogs of a server's jobs by strangers and by heirs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ MOST_LOOKED_AT = 64 * MIB
 
 
 class Others:
-    """What others stored, beside what was believed; `resolve` brings the ancestors of an inventory.
+    """The catalogs of other inventories; `resolve` retrieves the ancestors of an inventory.
 
-    `looks`: whether a look at a catalog costs no wait.
+    `looks`: whether a catalog can be read without a wait.
     """
 
     def __init__(self, intake: Intake, resolve: Callable[[InventoryId], None], *, looks: bool) -> None:
@@ -28,7 +28,7 @@ class Others:
         self._looks = looks
 
     def tell(self, inventory_id: InventoryId, jobs: Sequence[FoundJob]) -> None:
-        """Name catalogs of these jobs by inventories that are neither of the lineage nor heirs of it."""
+        """Report strangers' catalogs of these jobs, and heirs of the inventory."""
         shown = [candidate for candidate in self._intake.known.candidates.values() if candidate.created_at]
         listed = {(candidate.label.inventory_id, candidate.label.pack_id): candidate for candidate in shown}
         labels, ids = [candidate.label for candidate in shown], {job.id for job in jobs}

@@ -1,1 +1,1 @@
-"""What a rebuild asks the vault for, noted in a journal before it is asked for, and brought to its folder."""
+"""Requests to the vault, noted in a journal before they are sent, and downloads into a folder."""

@@ -1,4 +1,4 @@
-"""Ask a vault for its listing and for archives, once, and bring them down, in steps hours apart."""
+"""Requests a vault's listing and archives, each only once, and downloads them, in steps hours apart."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Screen = Callable[[Want, bytes | memoryview], None]
 
 
 class CatalogFetcher:
-    """Requests and downloads of one rebuild. Every step is in the journal before it is taken."""
+    """The requests and downloads of one rebuild. Every step is in the journal before it is taken."""
 
     def __init__(
         self,
@@ -62,11 +62,11 @@ class CatalogFetcher:
 
     @property
     def began_at(self) -> datetime | None:
-        """When the vault was first asked for something; None before that."""
+        """When the first request was sent; None before that."""
         return self._journal.began_at
 
     def listing(self) -> Listing | None:
-        """The vault's own list; None while it is on its way. `VaultError` if there is none to be had."""
+        """Return the vault's own list; None while it is not ready. `VaultError` if the vault has none."""
         traits = self._vault.traits
         kept = self._journal.kept_listing()
         if kept is not None and traits.waits and not traits.keeps_metadata_hot:  # else a new one is as quick
@@ -84,9 +84,9 @@ class CatalogFetcher:
     # Archives.
 
     def bring(self, wants: Sequence[Want], screen: Screen | None = None) -> Brought:
-        """Ask for what was not asked for, see how far it is, fetch all of it once all of it is ready.
+        """Request what was not requested yet, check progress, and download everything once all is ready.
 
-        Of what is large, the first bytes come alone, and the rest if `screen` takes them.
+        Of a large archive only the first bytes are downloaded first, and the rest if `screen` accepts them.
         """
         brought, asked = self._ask_for(wants)
         if asked and not brought.waiting:
@@ -122,7 +122,7 @@ class CatalogFetcher:
             )
 
     def ask(self, wants: Sequence[Want]) -> int:
-        """Ask for what was not asked for; the number that is not ready yet. Nothing is fetched."""
+        """Request what was not requested yet; returns how many are not ready yet. Nothing is downloaded."""
         return self._ask_for(wants)[0].waiting
 
     def _ask_for(self, wants: Sequence[Want]) -> tuple[Brought, list[Want]]:
@@ -147,7 +147,7 @@ class CatalogFetcher:
         return brought, asked
 
     def forget(self, want: Want) -> None:
-        """Drop what came and is not right: it is asked for anew the next time."""
+        """Delete a file that is wrong: it is requested again the next time."""
         path = self._journal.path_of(ArchiveId(want.name))
         if os.path.exists(path):
             os.unlink(path)

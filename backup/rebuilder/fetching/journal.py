@@ -4,8 +4,9 @@
     <state>/rebuild/listing.json   the listing, once it came
     <state>/rebuild/<name>.pack    a catalog, once all of it came
 
-Nothing in here is secret or believed: losing it costs the requests. Two rebuilds at once are kept apart, and
-the rebuilds of two vaults. One that requested nothing and brought nothing leaves no folder.
+Nothing in here is secret or trusted; if it is lost, only the requests must be repeated. Two rebuilds at once
+have separate folders, and so have the rebuilds of two vaults. A rebuild without requests and files leaves no
+folder.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _OTHER = "another rebuild is at work in this state directory"
 
 
 class JournalRequest(msgspec.Struct):
-    """One request: its token before it is sent, the vault's id after; how often the vault `failed` before."""
+    """One request: its token before it is sent, the vault's id after; how often the vault has `failed`."""
 
     token: str
     id: str | None = None
@@ -75,7 +76,7 @@ class Journal:
     @classmethod
     @contextmanager
     def opened(cls, folder: str, vault: str) -> Iterator[Journal]:
-        """The folder's journal, alone. `LockedError`; `UsageError` when it is of another vault."""
+        """Open the folder's journal under its lock. `LockedError`; `UsageError` if it is of another vault."""
         try:
             make_folders(folder)
             lock = file_lock(os.path.join(folder, "lock"), told=_OTHER)
@@ -91,36 +92,36 @@ class Journal:
 
     @property
     def listing(self) -> JournalRequest | None:
-        """The listing that was asked for."""
+        """The requested listing."""
         return self._document.listing
 
     @property
     def retrievals(self) -> dict[str, JournalRequest]:
-        """The requests, by a name of the asker's; `save` after a change."""
+        """The requests, by names that the caller chooses; call `save` after a change."""
         return self._document.retrievals
 
     @property
     def began_at(self) -> datetime | None:
-        """When the vault was first asked for something; None before that."""
+        """When the first request was sent; None before that."""
         asked = [self._document.listing, *self._document.retrievals.values()]
         return min((answer.asked_at for answer in asked if answer and answer.asked_at), default=None)
 
     def tell_name(self, name: str) -> None:
-        """Let the same rebuild go on under the name that the user is told to give the vault."""
+        """Continue the same rebuild under the vault name that the user was told to use."""
         self._document.told_name = name
         self.save()
 
     def ask_listing(self, asked: JournalRequest | None) -> None:
-        """Remember, or forget, a request for a listing."""
+        """Record, or remove, a request for a listing."""
         self._document.listing = asked
         self.save()
 
     def save(self) -> None:
-        """Make what was noted outlive a power cut."""
+        """Write the journal durably."""
         self._write(_JOURNAL, msgspec.json.encode(self._document))
 
     def keep_listing(self, listing: Listing) -> None:
-        """The listing came: its output is gone within a day."""
+        """Save the listing, as its output is gone within a day."""
         lines = [
             _ListedArchive(
                 *(archive.archive_id, archive.description, archive.size),
@@ -131,7 +132,7 @@ class Journal:
         self._write(_LISTING, msgspec.json.encode(_Listed(listing.as_of, lines)))
 
     def kept_listing(self) -> Listing | None:
-        """The listing, if it came."""
+        """Return the saved listing; None if it has not come yet."""
         try:
             with open(os.path.join(self.folder, _LISTING), "rb") as file:
                 read = msgspec.json.decode(file.read(), type=_Listed)
@@ -140,18 +141,18 @@ class Journal:
         return Listing(read.as_of, [_listed(line) for line in read.archives])
 
     def forget_listing(self) -> None:
-        """Ask for a newer one the next time."""
+        """Delete the listing, so that a newer one is requested the next time."""
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(self.folder, _LISTING))
         self.ask_listing(None)
 
     def path_of(self, archive_id: ArchiveId) -> str:
-        """The file that an archive's bytes go to once all of them came."""
+        """Return the path of the file for an archive's bytes, which exists once all of them came."""
         name = hashlib.sha256(archive_id.encode()).hexdigest()[:32]
         return os.path.join(self.folder, name + PACK)
 
     def clear(self) -> None:
-        """The rebuild is over."""
+        """Remove the folder: the rebuild is over."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _remove(self) -> None:

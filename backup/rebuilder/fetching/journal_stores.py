@@ -1,4 +1,4 @@
-"""A rebuild's journal as the client's stores: what was asked for, kept outside any inventory."""
+"""A rebuild's journal in the form of the retrieval client's stores, kept outside any inventory."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from backup.transfer.retrievals.once import new_token
 
 
 class JournalListings:
-    """The one listing of a rebuild; a request stays noted after its list came."""
+    """The one listing of a rebuild; its request stays in the journal after the list came."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
     def under_way(self) -> ListingRequest | None:
-        """The request in the journal."""
+        """Return the request in the journal."""
         asked = self._journal.listing
         if asked is None:
             return None
         return ListingRequest(asked.token, ListingId(asked.id) if asked.id else None, asked.asked_at)
 
     def plan(self, token: str, now: datetime) -> ListingRequest:  # noqa: ARG002 (its time is that of the answer)
-        """Note the token before it is sent."""
+        """Record the token before the request is sent."""
         self._journal.ask_listing(JournalRequest(token))
         return ListingRequest(token)
 
     def accepted(self, request: ListingRequest, listing_id: ListingId, now: datetime) -> ListingRequest:
-        """Note the id."""
+        """Record the vault's id of the request."""
         self._journal.ask_listing(JournalRequest(request.token, listing_id, now))
         return ListingRequest(request.token, listing_id, now)
 
     def drop(self, request: ListingRequest) -> None:  # noqa: ARG002 (there is one)
-        """Forget it."""
+        """Remove the request."""
         self._journal.ask_listing(None)
 
     def keep(self, request: ListingRequest, listing: Listing) -> None:  # noqa: ARG002 (there is one)
-        """Keep what came."""
+        """Save the listing."""
         self._journal.keep_listing(listing)
 
 
 class JournalRetrievals:
-    """Some archives that a rebuild wants; what cannot be had goes to `brought.missing`."""
+    """The retrievals of some archives; those that the vault cannot give go to `brought.missing`."""
 
     def __init__(
         self, journal: Journal, wants: Sequence[Want], brought: Brought, clock: Clock, tier: Tier
@@ -69,14 +69,14 @@ class JournalRetrievals:
         return any(asked.id is None for _, asked in self._noted())
 
     def find_lost(self, known: Mapping[str, RetrievalId]) -> None:
-        """Find those by their tokens, so that nothing is paid twice; `known` is what the vault has taken."""
+        """Find these requests by their tokens, so that none is paid twice; `known`: those the vault took."""
         for _, asked in self._noted():
             if asked.id is None:
                 asked.id = known.get(asked.token)
         self._journal.save()
 
     def pending(self) -> list[Pending[Want]]:
-        """The requests that the vault took."""
+        """Return the requests that the vault has accepted."""
         return [
             Pending(want, RetrievalId(asked.id), asked.asked_at, asked.failed)
             for want, asked in self._noted()
@@ -84,7 +84,7 @@ class JournalRetrievals:
         ]
 
     def seen(self, seen: Sequence[Seen[Want]]) -> None:
-        """Draw new tokens for what is to be asked for again; what failed twice is missing."""
+        """Give new tokens to requests that must be repeated; what failed twice is missing."""
         for answer in seen:
             name = answer.record.name
             before = self._journal.retrievals[name]
@@ -96,11 +96,11 @@ class JournalRetrievals:
                 self._journal.retrievals[name] = JournalRequest(new_token(), failed=failed)
 
     def has_granted(self) -> bool:
-        """Whether the vault took any request of this rebuild."""
+        """Whether the vault accepted any request of this rebuild."""
         return any(asked.id is not None for asked in self._journal.retrievals.values())
 
     def wanted(self) -> list[Wanted[Want]]:
-        """The requests that the vault has not taken; their tokens are in the journal before any is sent."""
+        """Return the requests that the vault has not accepted; their tokens are saved before any is sent."""
         missing, journal = self._brought.missing, self._journal
         left = [want for want in self._wants if want.name not in missing]
         for want in left:
@@ -114,7 +114,10 @@ class JournalRetrievals:
         ]
 
     def answered(self, answers: Sequence[RetrievalAnswer[Want]]) -> None:
-        """Note the ids; what was refused is missing. What the vault cannot have taken is forgotten."""
+        """Record the ids; refused ones are missing.
+
+        Requests that the vault cannot have accepted are removed.
+        """
         for answer in answers:
             name = answer.record.name
             if answer.retrieval_id is not None:

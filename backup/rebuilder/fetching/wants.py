@@ -1,4 +1,4 @@
-"""Bytes of archives that a rebuild wants on its disk, and what became of them."""
+"""Bytes of archives that a rebuild needs in files, and the results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from backup.model import ArchiveId, ByteRange
 
 
 class Want(Struct, frozen=True):
-    """Bytes of an archive: all of it, or whole MiB (the last may be short)."""
+    """The bytes needed of an archive: all of it, or whole MiB (the last may be short)."""
 
     archive_id: ArchiveId
     size: int
@@ -19,21 +19,21 @@ class Want(Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """Its name in the journal and the folder."""
+        """The name in the journal and the folder."""
         whole = self.extent == ByteRange(0, self.size)
         return self.archive_id if whole else f"{self.archive_id} {self.extent.start}-{self.extent.end}"
 
 
 def whole(archive_id: ArchiveId, size: int) -> Want:
-    """All of an archive."""
+    """Return a want of all of an archive."""
     return Want(archive_id, size, ByteRange(0, size))
 
 
 @dataclass(slots=True)
 class Brought:
-    """Archives on the disk and missing ones with the reason, by name; the number that is not ready yet.
+    """The result, by name: downloaded archives, missing ones with the reason; and how many are not ready yet.
 
-    `refused` were looked at before they came down, and did not.
+    `refused` were rejected by their first bytes, and not downloaded.
     """
 
     paths: dict[str, str] = field(default_factory=dict)
