@@ -154,7 +154,7 @@ def _refuse_no_directory(path: str) -> None:
         place = os.path.dirname(place)
     if mounts.get(place) in _OF_THE_KERNEL:
         raise VaultError(
-            f"{printable(path)} lies in {place}, which the kernel makes up: no file can be kept there",
+            f"{printable(path)} lies in {place}, a file system of the kernel that stores no files",
             advice="set path in its [[vault]] to a directory on a disk",
         )
 

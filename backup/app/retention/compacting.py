@@ -44,7 +44,7 @@ def run_compact(
     if context.price is None and (settings.kind != "directory" or min_gain):
         unknown = money_unknown(config)
         raise ConfigError(
-            f"there is no price for vault {settings.name}, so no gain can be reckoned"
+            f"there is no price for vault {settings.name}, so no saving can be computed"
             + (f": {unknown}" if unknown else ""),
             advice=MEND if unknown else "add its prices to your own table: docs/prices.md",
         )

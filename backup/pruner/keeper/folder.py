@@ -121,7 +121,7 @@ class KeeperFolder:
                 return msgspec.json.decode(file.read(), type=list[Answer])
             except ValueError as error:
                 raise SpoolError(
-                    f"{self._answered} is damaged", advice="move it away: what it holds is asked again"
+                    f"{self._answered} is damaged", advice="move it away: you must answer its questions again"
                 ) from error
         return []
 

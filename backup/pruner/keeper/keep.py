@@ -124,7 +124,7 @@ def keep(context: KeeperContext, *, only_plan: bool = False) -> KeeperReport:
                 done.reports[name] = InventoryReport(
                     name,
                     stopped="none of its newest catalogs can be believed with these keys",
-                    advice="as with the others of which no catalog can be: see what was said of those",
+                    advice="see the advice on the servers above, of which no catalog can be believed either",
                 )
                 continue
             try:
@@ -359,7 +359,7 @@ class _Server:
             if archive.archive_id not in newest.applied and archive.archive_id not in self._lineage.lines:
                 raise PruneStoppedError(
                     f"the server stored a catalog while its state was rebuilt ({archive.archive_id[:40]})",
-                    advice="run it again, at a time at which no backup runs",
+                    advice="run it again while no backup of that server runs",
                 )
 
 

@@ -42,7 +42,7 @@ class Validity:
         passed = abs(self._clock.now() - self._since)
         if passed > self._limit:
             raise PruneStoppedError(
-                f"{passed.total_seconds() / 3600:.1f} hours passed since it was looked what may be deleted: "
+                f"{passed.total_seconds() / 3600:.1f} hours passed since it was decided what may be deleted: "
                 "this machine slept, or its clock was set",
                 advice="what was not deleted yet is decided anew when you run it again",
             )

@@ -179,7 +179,7 @@ class _PackReading:
         """A whole pack in a file: signed, its directory open, each frame as the directory says."""
         found = tree_hash_of_file(path)
         if archive.tree_hash not in (None, found):
-            raise IntegrityError("it came back other than the vault's list says it is")
+            raise IntegrityError("its content is not what the vault's list says")
         offset = _directory_of(archive, path)
         header, frames, chunks = self._open(path, path, offset, whole(archive.archive_id, archive.size))
         with open(path, "rb") as file:

@@ -385,8 +385,8 @@ class TrustedCatalogs:
                 names = " and ".join(sorted(fingerprint_of(signer).hex() for signer in signers))
                 raise TwoSignersError(
                     f"two signers are enrolled in inventory {inventory_id.hex()}: {names}",
-                    advice="somebody may have a recovery key that you gave up: leave that key out, or say "
-                    "whom you believe with --signer FINGERPRINT, as `nightvault key status` showed it",
+                    advice="somebody may have one of your old recovery keys: leave that key out, or name the "
+                    "signer that you trust with --signer FINGERPRINT, as `nightvault key status` showed it",
                 )
 
 

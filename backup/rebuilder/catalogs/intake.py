@@ -159,7 +159,7 @@ class Intake:
         try:
             file = read_catalog_file(path)
             if candidate.tree_hash is not None and file.tree_hash != candidate.tree_hash:
-                raise IntegrityError("it came back other than the vault's list says it is")
+                raise IntegrityError("its content is not what the vault's list says")
             self._believe(candidate, file)
         except UntrustedError as error:
             self.refused[candidate.archive_id] = Refused(candidate, path, file.header, error)

@@ -115,7 +115,7 @@ class CatalogFetcher:
         needed, free = sum(want.extent.length for want in wants), shutil.disk_usage(self._journal.folder).free
         if needed > free:
             raise SpoolError(
-                f"{counted(len(wants), 'archive')} of {size(needed)} are to be brought down, {size(free)} "
+                f"{counted(len(wants), 'archive')} of {size(needed)} must be downloaded, {size(free)} "
                 f"are free in {self._journal.folder}",
                 advice="make room there, or put the state directory on a larger disk for this; then give the "
                 "same command again",
