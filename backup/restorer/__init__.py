@@ -9,6 +9,6 @@
     end      when everything came, or never will: metadata of directories, one last sync, the keys are wiped
 
 Invariants: a file has its own name only when each of its chunks was verified. Nothing is asked for twice
-while its output lives. What could not be had spoils the files that need it, and nothing else. dump/ does the
-same into a stream. Begin reading at `restore.py`.
+while its output lives. Missing data damages only the files that need it. dump/ does the same into a stream.
+Begin reading at `restore.py`.
 """

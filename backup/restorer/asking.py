@@ -1,8 +1,8 @@
-"""Ask a vault for what a restore needs, once, as much as can be fetched in time; and see how far it is.
+"""Requests retrievals for a restore, as many as can be fetched in time, and checks their progress.
 
-What another restore of ours has asked for, or could still fetch, is shared and not paid twice. Not more is
-asked for at a time than the link brings down while outputs live; the rest is asked for when that has come.
-How a vault is asked stands in `transfer/retrievals`; here is what a restore makes of the answers.
+Retrievals of another restore that can still be fetched are shared and not paid twice. No more is requested at
+a time than the link can download before the outputs expire; the rest is requested after that. How a vault is
+asked is in `transfer/retrievals`; here is what a restore does with the answers.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ _OTHER_TIER = {OnCapacity.STANDARD: Tier.STANDARD, OnCapacity.BULK: Tier.BULK}
 
 
 def advance(restore: Restore, context: RestoreContext, *, anew: bool = False) -> Sequence[Retrieval]:
-    """See how far the vault is, and ask for what was not asked for yet; the retrievals as they stand now.
+    """Check the progress of the vault, request what was not requested yet, and return all retrievals.
 
-    One whose output is gone, or that failed once, is planned anew and asked for again, but not what was
-    written of it. One whose archive cannot be had is `failed`: the rest goes on. It is asked for again
-    `anew`, as the user wishes, and once when all others came: it may be whole by then. May be cut anywhere
-    and run again. `CapacityError` when the vault cannot serve the tier and the user chose to fail then.
+    If an output is gone, or a retrieval failed once, what is not written yet is requested again. A retrieval
+    whose archive is not available is `failed`, and the rest goes on. It is requested again if the user wishes
+    (`anew`), and once when all others are done. May be interrupted anywhere and run again. `CapacityError`
+    when the vault cannot serve the tier and the user chose to fail then.
     """
     with alone_with(context.inventory, restore):
         client = RetrievalClient(
@@ -124,12 +124,12 @@ class RestoreRetrievals:
         self._context = context
 
     def known(self) -> list[Retrieval]:
-        """All, as they are recorded now."""
+        """Return all retrievals as recorded now."""
         with self._context.inventory.reading() as tx:
             return retrievals.retrievals_of(tx, self._restore.number)
 
     def pending(self) -> list[Pending[Retrieval]]:
-        """The retrievals that wait or can be fetched."""
+        """Return the retrievals that wait or can be fetched."""
         times = self._failed_times()
         return [
             Pending(retrieval, retrieval.retrieval_id, retrieval.requested_at, times.get(retrieval.number, 0))
@@ -138,7 +138,7 @@ class RestoreRetrievals:
         ]
 
     def seen(self, seen: Sequence[Seen[Retrieval]]) -> None:
-        """Record the vault's word; what failed twice is failed, what is gone serves nobody any more."""
+        """Record the vault's answers; what failed twice is failed, expired outputs are no longer shared."""
         now = self._context.clock.now()
         changed: list[Retrieval] = []
         gone: set[RetrievalId] = set()
@@ -164,11 +164,11 @@ class RestoreRetrievals:
             output_gone(tx, gone, now)
 
     def has_granted(self) -> bool:
-        """Whether the vault ever took one of this restore's requests."""
+        """Whether the vault ever accepted a request of this restore."""
         return any(retrieval.retrieval_id for retrieval in self.known())
 
     def wanted(self, planned: Sequence[Retrieval]) -> list[Wanted[Retrieval]]:
-        """Requests for what is left of each; of an archive that was cut short all will do."""
+        """Return requests for the rest of each retrieval; for a truncated archive all of it."""
         with self._context.inventory.reading() as tx:
             numbers = sorted({retrieval.archive for retrieval in planned})
             found = archives.get_archives(tx, numbers, self._context.inventory.id)
@@ -191,10 +191,10 @@ class RestoreRetrievals:
         return wanted
 
     def answered(self, answers: Sequence[RetrievalAnswer[Retrieval]]) -> None:
-        """Record what was granted, what failed for good, and by which tier to ask where one is not served.
+        """Record accepted and failed requests, and the tier to use if one is not available.
 
-        An archive that the vault has not is lost from now on: the next restore looks for copies elsewhere,
-        and the next backup stores anew what it can.
+        An archive that the vault does not have is marked lost: the next restore looks for copies in other
+        archives, and the next backup stores again what it can.
         """
         now = self._context.clock.now()
         changed: list[Retrieval] = []
@@ -231,7 +231,7 @@ class RestoreRetrievals:
         return False
 
     def plan_failed(self, failed: Sequence[Retrieval], *, anew: bool) -> None:
-        """Plan what failed before anew: as the user wishes, or once more when nothing else is waited for."""
+        """Plan failed retrievals again: as the user wishes, or once when all others are done."""
         if not failed:
             return
         if not anew:

@@ -1,7 +1,7 @@
-"""The record of how far each retrieval is written, made only once the target's disk holds it.
+"""Records how far each retrieval is written, only after the target's disk holds it.
 
-What was written is synced on a thread of its own while the next files are made; the record is written when
-that sync is over, so that it never promises more than the disk holds. A sync that fails ends the session.
+Written data is synced on a separate thread while the next files are made; the record is written after that
+sync, so that it never claims more than the disk holds. A failed sync ends the session.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _Checkpoint(Struct, frozen=True):
 
 
 class Checkpoints:
-    """The retrievals of one session as they are now, and the record of them; use it from one thread."""
+    """The retrievals of one session, and the records of their progress; use it from one thread."""
 
     def __init__(
         self, restore: Restore, known: Sequence[Retrieval], inventory: Inventory, writer: Writer
@@ -49,7 +49,7 @@ class Checkpoints:
 
     @property
     def unsynced(self) -> int:
-        """Bytes that the disk may not hold yet: of frames, or of the blocks of files if these are more."""
+        """Bytes that may not be on disk yet: of frames, or of the blocks of files if these are more."""
         return max(self._bytes, (self._writer.files - self._files) * _BLOCK)
 
     @property
@@ -58,22 +58,22 @@ class Checkpoints:
         return self._known
 
     def set(self, retrieval: Retrieval) -> None:
-        """A retrieval has changed; it is recorded with the next checkpoint."""
+        """Take a changed retrieval, to be recorded with the next checkpoint."""
         self._known[retrieval.number] = retrieval
         self._changed.add(retrieval.number)
 
     def accept(self, retrieval: Retrieval, length: int) -> None:
-        """The next frame of a retrieval, of `length` bytes, is being written; it is `retrieval` then."""
+        """Take the next frame, of `length` bytes; once it is written, its retrieval is `retrieval`."""
         self._accepted.append(retrieval)
         self._bytes += length
 
     def note_done(self, under_way: int) -> None:
-        """Take down how far each retrieval is written: of frames that are done, and of none `under_way`."""
+        """Take over the progress of frames that are written, which excludes the last `under_way`."""
         while len(self._accepted) > under_way:
             self.set(self._accepted.popleft())
 
     def begin(self, so_far: RestoreState) -> None:
-        """Have what was written synced on the thread."""
+        """Start a sync of all that was written, on the thread."""
         self.end()
         changed = [self._known[number] for number in sorted(self._changed)]
         self._under_way = _Checkpoint(self._syncer.submit(self._writer.syncing()), changed, so_far)
@@ -81,7 +81,7 @@ class Checkpoints:
         self._bytes, self._files = 0, self._writer.files
 
     def end(self) -> None:
-        """Wait for the sync that is under way, then record what it holds."""
+        """Wait for the running sync, then record what it covers."""
         checkpoint = self._under_way
         if checkpoint is None:
             return
@@ -93,17 +93,17 @@ class Checkpoints:
         self._under_way = None
 
     def end_if_synced(self) -> None:
-        """Record what the disk holds by now, without waiting."""
+        """Record what a finished sync covers, without waiting."""
         if self._under_way is not None and self._under_way.syncing.done():
             self.end()
 
     def record(self, so_far: RestoreState) -> None:
-        """Sync what was written, and record it."""
+        """Sync and record all that was written."""
         self.begin(so_far)
         self.end()
 
     def run(self, last: Callable[[], None]) -> None:
-        """Run the last sync of a restore on the thread: no Ctrl-C hides what it says."""
+        """Run the last sync of a restore on the thread, so that Ctrl-C does not hide its errors."""
         self._syncer.submit(last).result()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The context of a restore, and the lock by which a process is alone with it."""
+"""The context of a restore, and the lock that one process at a time holds on it."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ CHECKPOINT = 256 * MIB
 
 
 class RestoreContext(Struct, frozen=True):
-    """All that a restore works with. `key_directory` holds pack keys while a restore waits.
+    """All inputs of a restore. `key_directory` holds pack keys while a restore waits.
 
-    `numeric_owner`: owners by number, even where this machine knows their names.
-    `askers` requests are sent side by side; no more than `round_bytes` are asked for and not yet written at a
-    time, so that nothing expires unread. When `stop` says so, a delivery ends where it can be gone on with.
-    Nothing at or below the paths `spared` is ever removed. What is fetched comes in pieces of `piece` bytes,
-    and `openers` threads open its frames; besides this process `makers` others make small files.
-    What was written is synced and recorded every `checkpoint` bytes, or so many bytes of small files' blocks.
-    A column of the plan of more than `column` bytes is kept in a file without a name in `key_directory`.
-    `may_ask` decides on each planned request whether it may be sent: it may have been paid once before.
-    `unattended`: nobody says now where the target is, so only one that bears the restore's mark is written.
+    `numeric_owner`: owners by number, even where this machine knows their names. `askers` requests are sent
+    at once; at most `round_bytes` are requested and not yet written at a time, so that nothing expires
+    unread. When `stop` returns true, a delivery ends at a point where it can be continued. Nothing at or
+    below the paths `spared` is ever removed. Downloads have pieces of `piece` bytes, and `openers` threads
+    open their frames; besides this process `makers` others make small files. Written data is synced and
+    recorded every `checkpoint` bytes, or so many bytes of small files' blocks. A column of the plan of more
+    than `column` bytes is kept in a file without a name in `key_directory`. `may_ask` decides on each planned
+    request whether it may be sent: it may have been paid once before. `unattended`: no user confirms the
+    target, so only one with the restore's mark file is written.
     """
 
     inventory: Inventory
@@ -61,26 +61,26 @@ class RestoreContext(Struct, frozen=True):
 
     @property
     def patience(self) -> RetryPolicy:
-        """For what is asked of the vault."""
+        """The retry policy for requests to the vault."""
         return self.retry_limit.patience(self.clock, self.progress)
 
     @property
     def scratch(self) -> Scratch:
-        """A place for the columns of one plan."""
+        """The place for large columns of one plan."""
         return Scratch(self.key_directory, self.column)
 
 
 def lock_of(restore: Restore) -> str:
-    """The name of the lock by which a process is alone with a restore."""
+    """Return the name of the lock that a process holds on a restore."""
     return f"{RESTORE}{restore.id}"
 
 
 @contextmanager
 def alone_with(inventory: Inventory, restore: Restore) -> Iterator[None]:
-    """Hold an open restore alone, so that nothing is asked for or written twice.
+    """Lock an open restore, so that nothing is requested or written twice.
 
-    `LockedError` if another process works on it; `UsageError` if it is over. A restore that is over leaves no
-    lock file behind.
+    `LockedError` if another process works on it; `UsageError` if it is over. The lock file of a restore that
+    is over is removed.
     """
     name = lock_of(restore)
     with ExitStack() as held:

@@ -1,7 +1,7 @@
-"""A session of a restore: fetch what is ready, verify, open and write; when all came, record that it is done.
+"""One session of a restore: fetches what is ready, verifies, decrypts and writes it; records the end.
 
-What is written is recorded from time to time, after a sync of the target: the next session goes on from
-there, whatever ended this one.
+Progress is recorded from time to time, after a sync of the target: the next session continues from there,
+however this one ended.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from backup.restorer.writer.confirmed import Confirmed
 def deliver(
     restore: Restore, known: Sequence[Retrieval], context: RestoreContext, *, fresh: RestorePlan | None = None
 ) -> RestoreReport:
-    """Fetch, verify, open and write what is ready; files that cannot be made whole are named in the report.
+    """Fetch, verify, open and write what is ready; files that cannot be completed are named in the report.
 
-    `fresh` is a plan that was made a moment ago; it saves making it once more if it is that of this restore.
+    `fresh` is a plan made a moment ago, which is used if it is that of this restore.
 
-    While others are not ready the restore stays open, and the report says how many are waited for.
-    `RetrievalNotReadyError` if nothing is ready. After any error the restore is open still: it goes on with
-    what was not written, and asks for nothing that can still be fetched.
+    While some retrievals are not ready the restore stays open, and the report says how many.
+    `RetrievalNotReadyError` if nothing is ready. After any error the restore stays open: the next session
+    writes the rest, and requests nothing that can still be fetched.
     """
     with alone_with(context.inventory, restore):
         with context.inventory.reading() as tx:
@@ -80,9 +80,9 @@ def end_restore(
     *,
     read_back: Selection | None = None,
 ) -> RestoreReport:
-    """Record how the session ended, and the restore too if that was the last.
+    """Record how the session ended, and that the restore is over if it was the last.
 
-    What was `read_back` from the target counts as opened from then on, as the recovery key gave its keys.
+    Data that was `read_back` from the target counts as opened from then on.
     """
     now = context.clock.now()
     took = max(0.0, (now - run.started_at).total_seconds())
@@ -123,7 +123,7 @@ def record_opened(
 
 
 def open_run(restore: Restore, snapshot: Snapshot, context: RestoreContext) -> Run:
-    """Record the begin of a session, and the end of those whose process died."""
+    """Record the start of a session, and the end of those whose process died."""
     inventory, now = context.inventory, context.clock.now()
     with inventory.writing() as tx:
         settle_dead_restores(tx, inventory.lock_directory, now, but=lock_of(restore))
@@ -131,14 +131,14 @@ def open_run(restore: Restore, snapshot: Snapshot, context: RestoreContext) -> R
 
 
 def give_up(restore: Restore, inventory: Inventory, key_directory: str, clock: Clock) -> None:
-    """Record that a restore is cancelled, and wipe its keys; the caller is alone with it."""
+    """Record that a restore is cancelled, and wipe its keys; the caller holds its lock."""
     with inventory.writing() as tx:
         retrievals.close_restore(tx, restore.number, RestoreStage.CANCELLED, clock.now())
     PackKeyFile(key_directory, restore.id).wipe()
 
 
 def fail_run(run: Run, error: BaseException, context: RestoreContext) -> None:
-    """Record the end of a run that did not get through; a killed process cannot."""
+    """Record the end of a failed run; a killed process cannot."""
     if not isinstance(error, (Exception, KeyboardInterrupt)):
         return
     stopped = isinstance(error, (InterruptedRunError, KeyboardInterrupt, BrokenPipeError))

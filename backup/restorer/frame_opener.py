@@ -1,4 +1,4 @@
-"""Frames opened on threads of their own, ahead of the reader: that is C, which needs no interpreter."""
+"""Opens frames on threads ahead of the reader: the work is in C, without the interpreter's lock."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from backup.model import Buffer, FrameRow, PackId
 
 
 class Opened(NamedTuple):
-    """The chunks of a frame, joined; those that were `proven`, by position, and whether each has its id."""
+    """The joined chunks of a frame; `proven` says, by position, whether each checked chunk has its id."""
 
     data: bytes
     proven: Mapping[int, bool] = {}
@@ -34,7 +34,7 @@ def _prove_nothing(_: FrameRow) -> Callable[[bytes], Mapping[int, bool]]:
 
 
 class OpenedArchive(Struct, frozen=True):
-    """All that opens an archive's frames; `why`, by number, some of them do not come."""
+    """What is needed to open an archive's frames; `why`, by frame number: why some do not come."""
 
     pack_id: PackId
     keys: PackKeys
@@ -42,9 +42,10 @@ class OpenedArchive(Struct, frozen=True):
 
 
 class Opener:
-    """For one reader; a context manager that ends its threads.
+    """Opens frames for one reader; a context manager that ends its threads.
 
-    Each has one frame ahead of the reader, and one more frame waits, so that none is idle while it writes.
+    Each thread is one frame ahead of the reader, and one more frame waits, so that none is idle while the
+    reader writes.
     """
 
     def __init__(self, threads: int = 1) -> None:
@@ -68,8 +69,8 @@ class Opener:
     ) -> Iterator[Arrived]:
         """The chunks of each frame, joined, as a future, in order; of sealed bytes whose digest was checked.
 
-        Its result is an IntegrityError where the frame does not open, or did not come back (None). What ends
-        `frames` early comes out after the frames before it.
+        Its result is an IntegrityError if the frame does not open, or was not fetched (None). An error of
+        `frames` is raised after the frames before it.
         """
         ahead: deque[Arrived] = deque()
         try:

@@ -1,4 +1,4 @@
-"""What a restore could not have: archives, even if all came from elsewhere, and what its snapshot lacks.
+"""Reports archives that a restore could not fetch, even if copies replaced them, and gaps of its snapshot.
 
 Its report names them.
 """
@@ -24,7 +24,7 @@ _SHOWN = 3
 
 
 def given_up(tx: Transaction, restore: Restore) -> Mapping[int, str]:
-    """The archives that could not be had, by number, and why: now, or before the restore was begun anew."""
+    """Return the archives that could not be fetched, now or earlier, by number, with the reason."""
     known = retrievals.retrievals_of(tx, restore.number)
     kept = read_progress(tx, restore.number) or RestoreState()
     asked = {retrieval.archive for retrieval in known}
@@ -37,9 +37,9 @@ def given_up(tx: Transaction, restore: Restore) -> Mapping[int, str]:
 
 
 def warnings_of(inventory: Inventory, restore: Restore, *, is_whole: bool) -> Sequence[str]:
-    """A sentence for each such archive, and one for what the snapshot lacks.
+    """Return a sentence for each such archive, and one for what the snapshot lacks.
 
-    `is_whole`: everything that was in the archives came from others.
+    `is_whole`: everything in these archives was taken from others.
     """
     with inventory.reading() as tx:
         snapshot = snapshots.get_snapshot(tx, restore.snapshot)
@@ -59,7 +59,7 @@ def warnings_of(inventory: Inventory, restore: Restore, *, is_whole: bool) -> Se
 
 
 def lacks(snapshot: Snapshot, base: bytes, choice: Choice) -> Iterator[str]:
-    """A sentence if a snapshot is partial: what could not be saved at, below or above what is restored."""
+    """Yield a sentence if the snapshot is partial: which of the restored paths were not saved."""
     wanted = choice.paths if choice.paths and not choice.globs else (choice.stem(base),)
     missing = [
         problem

@@ -17,14 +17,14 @@ _NAME = re.compile(r"([0-9a-f]{16})\.keys")
 
 
 class PackKeyFile:
-    """`<restore id>.keys` in a directory of the state."""
+    """The file of pack keys: `<restore id>.keys` in the state directory."""
 
     def __init__(self, directory: str, restore_id: str) -> None:
         self._directory = directory
         self._path = os.path.join(directory, f"{restore_id}.keys")
 
     def write(self, keys: Mapping[int, bytes]) -> None:
-        """Keep the keys (archive number to 32 bytes), synced. `SpoolError` if they cannot be kept."""
+        """Save the keys (archive number to 32 bytes), synced. `SpoolError` if that fails."""
         try:
             os.makedirs(os.path.dirname(self._directory), mode=0o700, exist_ok=True)
             make_private(self._directory)
@@ -41,7 +41,7 @@ class PackKeyFile:
             ) from error
 
     def read(self) -> dict[int, bytes]:
-        """The keys. `RecoveryKeyError` if they are gone."""
+        """Return the keys. `RecoveryKeyError` if they are gone."""
         try:
             with open(self._path, "rb") as stream:
                 return msgspec.msgpack.decode(stream.read(), type=dict[int, bytes])
@@ -52,7 +52,7 @@ class PackKeyFile:
             ) from error
 
     def wipe(self) -> None:
-        """Overwrite and remove; no error if they are gone already."""
+        """Overwrite and remove the file; no error if it is gone already."""
         try:
             with open(self._path, "r+b") as stream:
                 length = os.fstat(stream.fileno()).st_size
@@ -65,7 +65,7 @@ class PackKeyFile:
 
 
 def wipe_others(directory: str, keep: Container[str]) -> None:
-    """Wipe what dead processes left behind: keys of restores whose ids are not in `keep`."""
+    """Wipe leftovers of dead processes: keys of restores whose ids are not in `keep`."""
     with suppress(FileNotFoundError):
         for name in os.listdir(directory):
             found = _NAME.fullmatch(name)

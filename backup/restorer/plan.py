@@ -1,4 +1,4 @@
-"""From a snapshot and a path to what must be retrieved, by the inventory alone."""
+"""Plans a restore: from a snapshot and paths to the ranges to retrieve, by the inventory alone."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from backup.wording import shown_path
 
 
 class AskedFrames:
-    """The frames within a restore's retrievals, but for those that failed."""
+    """The frames within a restore's retrievals, except failed ones."""
 
     def __init__(self, tx: Transaction, known: Sequence[Retrieval]) -> None:
         self._tx = tx
@@ -61,7 +61,7 @@ class AskedFrames:
 
     @property
     def archives(self) -> frozenset[int]:
-        """The archives of which something was asked for, whatever became of them since."""
+        """The archives of which something was requested, in any state."""
         return frozenset(self._extents) | self.failed
 
     def hold(self, place: ChunkLocation) -> bool:
@@ -82,10 +82,10 @@ _NOT_THERE = {ArchiveState.LOST, ArchiveState.DELETING, ArchiveState.DELETED}
 
 
 class RestorePlan(Struct, frozen=True):
-    """The plan of a restore: ranges to retrieve and bytes to write. Nothing was asked for yet.
+    """The plan of a restore: ranges to retrieve and bytes to write. Nothing is requested yet.
 
-    `archives` are those to read from; `lost` are those that cannot be, and why: their files are reported.
-    `left_alone` are sentences about what stays at the target that one might expect to be changed.
+    `archives` are those to read from; `lost` are those that cannot be read, and why: their files are
+    reported. `left_alone` are sentences about entries at the target that stay, perhaps unexpectedly.
     """
 
     snapshot: Snapshot
@@ -101,18 +101,18 @@ class RestorePlan(Struct, frozen=True):
 
     @property
     def retrieved(self) -> int:
-        """Bytes that the vault would have to make readable."""
+        """The bytes that the vault would have to make readable."""
         return sum(plan.extent.length for plan in self.ranges)
 
     def is_for(self, snapshot: Snapshot, path: bytes, choice: Choice, confirmed: Confirmed) -> bool:
-        """Whether it is what would be planned for these."""
+        """Whether it is the plan for these arguments."""
         ours = (self.snapshot.id, self.path, self.choice, self.confirmed)
         return ours == (snapshot.id, path.rstrip(b"/") or ROOT, choice, confirmed)
 
     def laid(self, gap: int) -> RestorePlan:
-        """The same plan for a vault and tier where a request costs as much as `gap` bytes.
+        """Return the plan for a vault and tier in which a request costs as much as `gap` bytes.
 
-        A vault that retrieves whole archives only stays with those.
+        For a vault that only retrieves whole archives it has whole archives.
         """
         ranges: list[RangePlan] = []
         for number, of_archive in groupby(self.ranges, key=attrgetter("archive")):
@@ -133,9 +133,8 @@ def plan_restore(
 ) -> RestorePlan:
     """Plan from the inventory alone; touches nothing. `UsageError` if the snapshot has no such path.
 
-    With the way to a `target`, existing entries are compared by the choice; `confirmed` is an earlier
-    comparison. With the `known` retrievals of an open restore it keeps to what they bring, whatever was found
-    since.
+    With a `target`, its existing entries are compared by the choice; `confirmed` is an earlier comparison.
+    With the `known` retrievals of an open restore, only what they bring is planned.
     """
     path = path.rstrip(b"/") or ROOT
     with context.inventory.reading() as tx:

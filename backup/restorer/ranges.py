@@ -1,8 +1,8 @@
 """Ranges of archives that a restore needs: merged and aligned; pure.
 
-A range begins and ends on whole MiB (or at the archive's end), as the vault demands. The rule: a request
-costs as much as `gap` bytes, so ranges that lie at most so far apart become one. That gives the least cost
-that any choice of ranges has, for a gap's bytes and the request that they save concern no other gap.
+A range begins and ends on whole MiB (or at the archive's end), as the vault demands. A request costs as much
+as `gap` bytes, so ranges with a smaller gap between them are merged. That gives the lowest possible cost, as
+each gap can be decided by itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FRAME: Final = struct.Struct("<IQIIB16s")
 
 
 class Frames(Sequence[FrameRow]):
-    """Rows of frames that can be read (`check_frame`), packed: 37 bytes each instead of some 250."""
+    """Rows of readable frames (`check_frame`), packed: 37 bytes each instead of about 250."""
 
     def __init__(self, rows: Iterable[FrameRow] = ()) -> None:
         self._packed = b"".join(_FRAME.pack(*row) for row in rows)
@@ -52,7 +52,7 @@ class Frames(Sequence[FrameRow]):
 
 
 class RangePlan(Struct, frozen=True):
-    """A range of one archive to retrieve, and the frames to read out of it, by offset."""
+    """A range of one archive to retrieve, and the frames to read from it, by offset."""
 
     archive: int
     extent: ByteRange
@@ -62,7 +62,7 @@ class RangePlan(Struct, frozen=True):
 def plan_ranges(
     archive: int, size: int, frames: Iterable[FrameRow], *, whole: bool = False, gap: int = NEAR
 ) -> list[RangePlan]:
-    """The ranges that hold the wanted `frames` of an archive of `size` bytes; all of it if `whole`."""
+    """Return the ranges that hold the wanted `frames` of an archive of `size` bytes; all of it if `whole`."""
     ordered = sorted(frames, key=lambda row: row.offset)
     if not ordered:
         return []
@@ -80,10 +80,10 @@ def plan_ranges(
 
 
 def cover(plans: Sequence[RangePlan], asked: Sequence[tuple[int, ByteRange]]) -> list[RangePlan]:
-    """The frames of `plans` laid out over the ranges that were asked for already (archive, range).
+    """Distribute the frames of `plans` over the ranges that were already requested (archive, range).
 
-    A frame comes once, in the first range that holds it. Frames that lie in none are left out: compare counts
-    to see whether something is missing.
+    Each frame is in the first range that holds it. Frames in no range are left out: compare counts to see
+    whether any is missing.
     """
     planned: dict[int, list[RangePlan]] = {}
     for plan in plans:

@@ -1,4 +1,4 @@
-"""The report of a restore: how far it is, and what came of it."""
+"""The report of a restore: its progress and its result."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class RestoreReport(Struct, frozen=True):
 
 
 def is_ready(known: Sequence[Retrieval]) -> bool:
-    """Whether everything that was asked for can be fetched, or was, or never will be (archive gone)."""
+    """Whether every retrieval can be fetched, was fetched, or never will be (archive gone)."""
     return all(retrieval.state in SETTLED for retrieval in known)
 
 
@@ -57,10 +57,10 @@ def is_partly_ready(known: Sequence[Retrieval]) -> bool:
 
 
 def stage(restore: Restore, known: Sequence[Retrieval]) -> str:
-    """The stage of a restore, in one word or two.
+    """The stage of a restore as a short text.
 
-    planned, waiting, partly ready, ready, downloading (some of it is written), verified (all is written, but
-    not finished), and when it is over done, cancelled.
+    planned, waiting, partly ready, ready, downloading (partly written), verified (all written, not finished),
+    and at the end done or cancelled.
     """
     if restore.state is not RestoreStage.OPEN:
         return restore.state
@@ -78,6 +78,6 @@ def stage(restore: Restore, known: Sequence[Retrieval]) -> str:
 
 
 def waiting_report(restore: Restore, known: Sequence[Retrieval]) -> RestoreReport:
-    """The report of a restore that cannot be delivered yet."""
+    """Return the report of a restore that cannot be delivered yet."""
     waiting = sum(retrieval.state not in SETTLED for retrieval in known)
     return RestoreReport(restore.id, restore.snapshot, restore.target, Outcome.RUNNING, waiting, len(known))

@@ -1,12 +1,12 @@
-"""A restore in steps that may lie hours apart.
+"""A restore in steps that may be hours apart.
 
     plan     what must be retrieved, from the inventory alone
     begin    open the keys of the packs, record restore and retrievals
     advance  ask for what was not asked for yet, see what is ready
     deliver  what is ready: fetch, verify, open, write; at last, finish
 
-Each step may be cut anywhere and run again. Keys of packs wait in a file of their own (0600), only those that
-are needed, and are wiped when the restore is over.
+Each step may be interrupted anywhere and run again. The needed pack keys wait in a file of their own (0600),
+and are wiped when the restore is over.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ from backup.wording import size
 
 
 def room_at(target: str) -> int:
-    """Bytes that we may still write below `target`, or where it would be made.
+    """Return the bytes that can still be written below `target`, or where it would be made.
 
-    Without end where that is not known: a file system in memory alone (ramfs) has no size.
+    Infinite if not known: a file system in memory (ramfs) has no size.
     """
     path = os.path.abspath(target)
     while not os.path.isdir(path) and path != "/":
@@ -64,7 +64,7 @@ def room_at(target: str) -> int:
 
 
 def check_room(plan: RestorePlan, target: str) -> None:
-    """`LimitRefusedError` if not even each piece of content once has room, before anything is asked for."""
+    """`LimitRefusedError` before any request if the target has no room for each distinct content once."""
     need = sum(plan.selection.locations.lengths)
     room = room_at(target)
     if need > room:
@@ -76,9 +76,9 @@ def check_room(plan: RestorePlan, target: str) -> None:
 
 
 def sweep(restore: Restore, inventory: Inventory, *, keeps_target: bool = False) -> None:
-    """Remove a restore's mark, and its half-done files from the directories that it writes into, no other.
+    """Remove a restore's mark file, and its half-written files from the directories that it writes into.
 
-    A target that was made for it goes, too, if nothing is in it, unless another restore begins there.
+    A target that was created for it is removed, too, if it is empty, unless another restore begins there.
     """
     with left_place(restore, inventory) as place:
         if place is not None:
@@ -146,7 +146,7 @@ def begin_restore(
     on_capacity: OnCapacity = OnCapacity.WAIT,
     place: RestoreTarget | None = None,
 ) -> Restore:
-    """Record the restore, or find the open one that wants the same, which needs no key.
+    """Record the restore, or return the open one with the same wish, which needs no key.
 
     `place` is the record of the directory that `target` leads to; without it, the first session makes one.
     `keys` is called for a new one only, if there is anything to open. `RecoveryKeyError` before anything is
@@ -181,20 +181,20 @@ def _refuse_other(context: RestoreContext) -> None:
 
 
 def find_open(context: RestoreContext, plan: RestorePlan, target: bytes) -> Restore | None:
-    """The open restore of the same snapshot, path and choice to the same target."""
+    """Return the open restore with the same snapshot, paths, choice and target; None if there is none."""
     with context.inventory.reading() as tx:
         return _same_open(tx, plan, target)
 
 
 def open_beside(context: RestoreContext, target: bytes) -> list[Restore]:
-    """Open restores into the same target: of something else, or by another choice."""
+    """Return other open restores into the same target."""
     with context.inventory.reading() as tx:
         every = retrievals.list_restores(tx, only_open=True)
     return [restore for restore in every if restore.target == target]
 
 
 def find_restore(inventory: Inventory, words: str) -> Restore:
-    """The restore of an id or a unique prefix. `UsageError` otherwise."""
+    """Return the restore with an id or a unique prefix. `UsageError` otherwise."""
     with inventory.reading() as tx:
         found = [
             restore for restore in retrievals.list_restores(tx) if words and restore.id.startswith(words)
@@ -210,10 +210,11 @@ def find_restore(inventory: Inventory, words: str) -> Restore:
 def cancel(
     restore: Restore, inventory: Inventory, key_directory: str, clock: Clock, *, keeps_target: bool = False
 ) -> None:
-    """Give an open restore up: what was asked for is not fetched, its keys are wiped, half-done files go.
+    """Cancel an open restore: nothing more is fetched, its keys are wiped, half-written files are removed.
 
-    So does a target that was made for it and is empty, unless another restore begins there (`keeps_target`).
-    Files that are whole stay. Requests cannot be taken back, but another restore may use their outputs.
+    An empty target that was created for it is removed, too, unless another restore begins there
+    (`keeps_target`). Complete files stay. Requests cannot be withdrawn, but another restore may use their
+    outputs.
     """
     with alone_with(inventory, restore):
         sweep(restore, inventory, keeps_target=keeps_target)
@@ -221,7 +222,7 @@ def cancel(
 
 
 def choose_on_capacity(restore: Restore, inventory: Inventory, choice: OnCapacity) -> Restore:
-    """Change what is done from now on when the vault cannot serve the tier."""
+    """Change what is done if the vault cannot serve the tier."""
     with inventory.writing() as tx:
         retrievals.set_on_capacity(tx, restore.number, choice)
         return retrievals.find_restore(tx, restore.number)

@@ -1,4 +1,4 @@
-"""One session of a delivery: what earlier ones wrote is taken up, what is ready is fetched and written."""
+"""One session of a delivery: continues what earlier ones wrote, fetches and writes what is ready."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _FETCHED = {RetrievalStage.READY, RetrievalStage.FETCHED}
 
 
 class SessionCounts:
-    """The numbers and problems of one session on top of `before`, what earlier sessions did."""
+    """The counts and problems of one session, added to `before`, those of earlier sessions."""
 
     def __init__(self, before: RestoreState, started: datetime, progress: Progress) -> None:
         self.before = before
@@ -62,17 +62,17 @@ class SessionCounts:
         self._files_told = 0
 
     def count(self, writer: Writer, done: int = 0) -> None:
-        """Take down what was written up to here, and show it as progress, with `done` bytes more."""
+        """Count what was written so far, and show it as progress, with `done` bytes more."""
         self._dealt_with = (writer.files, writer.bytes)
         self._progress.advance(files=writer.files - self._files_told, done=done)
         self._files_told = writer.files
 
     def all_problems(self) -> tuple[Problem, ...]:
-        """The problems of all sessions, each once."""
+        """Return the problems of all sessions, each once."""
         return tuple(dict.fromkeys((*self.before.problems, *self.problems)))
 
     def so_far(self, now: datetime, gone: frozenset[bytes]) -> RestoreState:
-        """The record once all that was written so far is synced; `gone` are files that never come."""
+        """Return the record for a checkpoint of all that was written; `gone` are files that never come."""
         files, written = self._dealt_with
         return RestoreState(
             files=self.before.files + files,
@@ -89,7 +89,7 @@ class SessionCounts:
     def report(
         self, restore: Restore, plan: RestorePlan, known: Sequence[Retrieval], writer: Writer
     ) -> RestoreReport:
-        """The report of the restore as it stands."""
+        """Return the report of the restore at this time."""
         problems = self.all_problems()
         if is_over := all(retrieval.state in OVER for retrieval in known):
             problems = (*plan.selection.problems, *problems)
@@ -120,9 +120,9 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class Session:
-    """One attempt to bring a restore's files below its target; `before` is what earlier ones did.
+    """One session that writes a restore's files below its target; `before` has the counts of earlier ones.
 
-    It opens the target; `run` closes it. How far retrievals are is kept by `Checkpoints`.
+    It opens the target; `run` closes it. `Checkpoints` records the progress of retrievals.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class Session:
         self._checkpoints = Checkpoints(restore, known, context.inventory, self._writer)
 
     def run(self) -> RestoreReport:
-        """Write what is ready, and finish if that was all; what was not synced goes when this fails."""
+        """Write what is ready, and finish if that was all; unsynced files are removed if this fails."""
         progress = self._context.progress
         progress.start(f"Restoring {self._plan.snapshot.id[:8]}", self._plan.selection.data_bytes)
         is_done = False

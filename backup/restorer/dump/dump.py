@@ -37,11 +37,11 @@ Sink = Callable[[bytes | memoryview], object]
 
 
 def dump(restore: Restore, context: RestoreContext, sink: Sink) -> RestoreReport:
-    """Stream what the restore chose into `sink`; its report names what a tar lacks.
+    """Write the restore's choice to the stream `sink`; the report names what a tar lacks.
 
-    `RetrievalNotReadyError` before the first byte unless all is ready. After an error the restore of a vault
-    that waits is open still: the same command streams again, and asks for nothing that can still be fetched.
-    Of any other vault it is over.
+    `RetrievalNotReadyError` before the first byte unless all is ready. After an error the restore stays open
+    if its vault has waiting times: the same command writes the stream again, and requests nothing that can
+    still be fetched. For any other vault it is over.
     """
     with alone_with(context.inventory, restore):
         with context.inventory.reading() as tx:

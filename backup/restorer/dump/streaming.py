@@ -1,6 +1,6 @@
-"""The content of files in order, fetched from ready retrievals and verified, without using a disk.
+"""The content of files in order, fetched from ready retrievals and verified, without use of a disk.
 
-Frames are opened in runs and kept, within a limit, while they may be needed again.
+Frames are opened in groups and cached, within a limit, while they may be needed again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Names that some file systems take for the same: those that ignore case, as FAT, NTFS and network shares.
+"""Names that a file system without case distinction treats as the same, as FAT, NTFS and network shares do.
 
 Two such names in one directory become one file there, and the later replaces the earlier. A selection notes
-the directories that may hold such names, at a fraction of a microsecond for each; what the target makes of
-them is asked of it later, and only then are they compared one by one.
+the directories that may hold such names, at a fraction of a microsecond for each. The target is tested later,
+and only then are the names compared one by one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MOST_COMPARED = 10_000
 
 
 class AlikeNames:
-    """Directories of a selection that may hold such names, and the paths in them that stay as they are."""
+    """Directories of a selection with possibly colliding names, and the paths in them that stay."""
 
     def __init__(self) -> None:
         self.directories: set[bytes] = set()
@@ -26,7 +26,7 @@ class AlikeNames:
         self._seen: set[bytes] = set()
 
     def note(self, directory: bytes, names: Sequence[bytes]) -> None:
-        """Note a directory if any of these names and of those given before may be one to the target."""
+        """Add a directory if any of these names may collide with each other or with earlier ones in it."""
         if directory != self._directory:
             self._directory, self._seen = directory, set()
         if directory in self.directories:
@@ -41,11 +41,11 @@ class AlikeNames:
             self._seen = set()
 
     def keep(self, entries: Iterable[RestoreEntry]) -> None:
-        """Note the paths of entries that stay at the target, where they may meet others."""
+        """Add the paths of entries that stay at the target, if they may collide with others."""
         self.stays += (entry.path for entry in entries if self.may_meet(entry.directory))
 
     def may_meet(self, directory: bytes) -> bool:
-        """Whether entries of a directory may meet others: it, or one above it, holds such names."""
+        """Whether entries of a directory may collide: it, or one above it, holds such names."""
         if not self.directories:
             return False
         while directory:
@@ -56,7 +56,7 @@ class AlikeNames:
 
 
 def folded(path: bytes) -> bytes:
-    """A path as a file system may see it that ignores case, or how letters with accents are written."""
+    """Return a path as a file system may see it that ignores case, or the encoding of accents."""
     if path.isascii():
         return path.lower()
     text = path.decode("utf-8", "surrogateescape")

@@ -33,7 +33,7 @@ class Output(StrEnum):
 
 
 class Choice(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A restore's choice; the default restores everything and overwrites what exists.
+    """A restore's choice of entries; the default restores everything and overwrites existing files.
 
     `paths` are absolute, `globs` match absolute paths; both include everything below what they name.
     `include` and `exclude` are patterns with the syntax of a job's: entries under the paths are restored if
@@ -61,7 +61,7 @@ class Choice(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.delete or self.overwrite is not Overwrite.ALWAYS
 
     def stem(self, base: bytes) -> bytes:
-        """The deepest directory at or below `base` that holds all that the paths can name."""
+        """Return the deepest directory at or below `base` that holds everything that the paths can name."""
         homes = [path.rpartition(b"/")[0] or b"/" for path in self.paths]
         homes += [plain_stem(glob).encode("utf-8", "surrogateescape") for glob in self.globs]
         if not homes:
@@ -70,14 +70,14 @@ class Choice(msgspec.Struct, frozen=True, omit_defaults=True):
         return common if is_below(common, base) else base
 
     def encode(self) -> bytes:
-        """The choice as canonical bytes: equal choices give equal bytes; non-UTF-8 patterns stay bytes."""
+        """Return the choice as canonical bytes: equal choices give equal bytes, non-UTF-8 ones too."""
         fields = msgspec.to_builtins(self, builtin_types=(bytes,))
         texts = {name: [_storable(text) for text in fields[name]] for name in _TEXTS if name in fields}
         return msgspec.msgpack.encode(fields | texts)
 
     @classmethod
     def decode(cls, data: bytes | None) -> Choice:
-        """The choice that `encode` packed; the default for no bytes."""
+        """Return the choice that `encode` packed; the default for no bytes."""
         if not data:
             return cls()
         fields = msgspec.msgpack.decode(data, type=dict[str, Any])
@@ -95,7 +95,7 @@ def _storable(text: str) -> str | bytes:
 
 
 class Sieve:
-    """A filter that applies a choice to the rows of a snapshot, each directory before what lies in it.
+    """A filter that applies a choice to the rows of a snapshot, each directory before its content.
 
     It keeps state for one linear pass.
     """
@@ -118,12 +118,12 @@ class Sieve:
 
     @property
     def unmet(self) -> Iterable[int]:
-        """Indexes of the globs that matched nothing."""
+        """Return the indexes of the globs that matched nothing."""
         return [index for index, met in enumerate(self._met) if not met]
 
     @property
     def unmet_patterns(self) -> list[str]:
-        """The patterns that matched nothing, as options for a message."""
+        """Return the patterns that matched nothing, as options for a message."""
         return [f"{origin} {text!r}" for origin, text in self._unmet_patterns]
 
     def takes(self, directory: bytes, row: EntryRow) -> bool:

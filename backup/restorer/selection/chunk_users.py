@@ -29,18 +29,18 @@ class ChunkUsers:
 
     @property
     def offsets(self) -> Values:
-        """Of each user, the offset of the chunk in its file's data."""
+        """The offset of each user's chunk in its file's data."""
         return self._offsets.values
 
     def take(self, position: int) -> Iterator[tuple[int, int]]:
-        """File and offset of each pending user of a chunk, given the chunk's position in the locations."""
+        """Yield file and offset of each pending user of a chunk, given its position in the locations."""
         for user in self._of(position):
             if not self._done[user]:
                 self._done[user] = 1
                 yield self._files.of(user), self.offsets[user]
 
     def alone(self, run: range) -> Sequence[int]:
-        """The user of each chunk at positions that follow each other; -1 unless it is one, and pending."""
+        """Return the only user of each chunk at consecutive positions; -1 if it has several or is done."""
         users: Sequence[int] = run
         if self._ordered is not None:
             first, order = (column.values for column in self._ordered)
@@ -61,7 +61,7 @@ class ChunkUsers:
             self._done[user] = 1
 
     def pending(self, since: int = 0, until: int | None = None) -> int | None:
-        """The first user from `since` on, and before `until`, that is not done; None if all are."""
+        """Return the first user from `since` on, and before `until`, that is not done; None if all are."""
         found = self._done.find(0, since, until)
         return None if found < 0 else found
 

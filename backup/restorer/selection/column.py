@@ -1,4 +1,4 @@
-"""Columns of packed numbers that may grow beyond memory: what is large lies in a file without a name.
+"""Columns of packed numbers that may exceed memory: large ones are in a file without a name.
 
 Such a file is mapped for reading, and the system frees its pages whenever memory is short. It has no name, so
 it is gone with the process, whatever ends it.
@@ -28,10 +28,11 @@ Values: TypeAlias = "array[int] | memoryview"
 
 
 class Scratch:
-    """The place where the columns of one plan go when they grow: a directory, or None for memory alone.
+    """The place for the large columns of one plan: a directory, or None for memory only.
 
-    A directory in which no file can be made counts as None: a plan needs no right to write. Columns of more
-    than `most` bytes go there, as long as `least_free` bytes stay free: the inventory may lie beside them.
+    A directory in which no file can be made is treated as None, as a plan needs no right to write. Columns of
+    more than `most` bytes go there, as long as `least_free` bytes stay free: the inventory may lie beside
+    them.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Scratch:
         self._maps: WeakSet[mmap.mmap] = WeakSet()
 
     def file(self) -> BinaryIO | None:
-        """A new file without a name; None if there can be none."""
+        """Return a new file without a name; None if that is not possible."""
         if self.directory is not None:
             with suppress(OSError):
                 return tempfile.TemporaryFile(buffering=0, dir=self.directory)
@@ -51,13 +52,13 @@ class Scratch:
         return None
 
     def map(self, file: BinaryIO, size: int) -> memoryview:
-        """The first `size` bytes of a file."""
+        """Map the first `size` bytes of a file."""
         mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
         self._maps.add(mapped)
         return memoryview(mapped)
 
     def rest(self) -> None:
-        """Take no memory for what is in files until it is read again."""
+        """Release the memory of data in files until it is read again."""
         for mapped in self._maps:
             mapped.madvise(mmap.MADV_DONTNEED)
 
@@ -66,7 +67,7 @@ class Column:
     """Packed numbers of one array type (`code`), in the order in which they were added.
 
     `values` are all of them, for reading by index and slice; what is added later is in the `values` of then.
-    Where the disk is full all stays in memory: the restore may be what is to save that machine.
+    If the disk is full all stays in memory: the restore may be needed to repair that machine.
     """
 
     def __init__(self, scratch: Scratch, code: str = "B") -> None:

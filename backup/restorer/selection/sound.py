@@ -1,4 +1,4 @@
-"""Whether the lists of chunks of a selection's files are those that their content ids name."""
+"""Checks that the chunk lists of a selection's files match their content ids."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BLOCK: Final = 100 * _SOME  # files after which what was read of the columns is
 
 
 def unsound(files: Files, locations: ChunkLocations, content_key: bytes, scratch: Scratch) -> Iterator[int]:
-    """Keys of the files whose chunk list does not match their content id."""
+    """Return the keys of files whose chunk list does not match their content id."""
     look, starts, chunks = locations.lookup(), files.starts, files.chunks
     all_extras, all_sizes, all_named = files.entries.extras, files.entries.sizes, files.content_ids
     for start in range(0, len(files), _SOME):
