@@ -1,4 +1,4 @@
-"""Turns frames into files: each chunk is verified before it is written, a file renamed only when complete."""
+"""Writes frames to files: each chunk is verified before it is written, a file renamed only when complete."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Assembly:
         self._chunks = FramePositions(selection.locations)
 
     def begin(self, *, again: bool = False) -> None:
-        """Create directories, and unless `again` also empty files and entries without content."""
+        """Create directories and, unless `again`, empty files and entries without content."""
         for entry in self._selection.directories:
             self._writer.directory(entry)
         left_out = LeftOut(self._selection, self._writer, self._report)
@@ -84,7 +84,7 @@ class Assembly:
             self._writer.end(key)
 
     def close(self) -> None:
-        """End the second process; nothing is written afterwards."""
+        """End the worker processes; nothing is written afterwards."""
         self._sharing.close()
 
     @property
@@ -142,13 +142,13 @@ class Assembly:
         return chunk_id(self._chunk_key, data) == location.id
 
     def lose(self, archive: int, why: str, frames: Iterable[FrameRow] | None = None) -> None:
-        """Give up the files that need these frames of an archive (None: all), which will not come."""
+        """Give up the files that need these frames of an archive (None: all), as these will not come."""
         lost = self._chunks.frames_of(archive) if frames is None else (row.number for row in frames)
         for frame in lost:
             self._spoil(self._chunks.of(archive, frame), why)
 
     def proving(self, archive: int, row: FrameRow) -> Callable[[bytes], Mapping[int, bool]]:
-        """A function for another thread that proves the large chunks of an opened frame."""
+        """Return a function, for another thread, that verifies the large chunks of an opened frame."""
         locations = self._selection.locations
         positions = [*islice(self._chunks.of(archive, row.number), _MANY_CHUNKS + 1)]
         found = [(at, locations.at(at)) for at in positions] if len(positions) <= _MANY_CHUNKS else []
@@ -156,7 +156,7 @@ class Assembly:
         return partial(_proven, self._chunk_key, large)
 
     def accept(self, archive: int, row: FrameRow, opened: Future[Opened]) -> int:
-        """Write a frame's chunks to all files that need them; returns the bytes written meanwhile.
+        """Write a frame's chunks to all files that need them; returns the bytes written since the last call.
 
         A frame that was not fetched, does not open or holds other chunks damages only its own files. Some
         files may still be `under_way` afterwards.
@@ -176,15 +176,15 @@ class Assembly:
 
     @property
     def under_way(self) -> int:
-        """Number of the latest frames of which some files are not finished."""
+        """The number of latest frames of which some files are not finished."""
         return self._sharing.under_way
 
     def settle(self) -> int:
-        """Wait until nothing is under way; returns the bytes written."""
+        """Wait until no file is unfinished; returns the bytes written."""
         return self._sharing.settle()
 
     def finish(self) -> None:
-        """Report the files that are still incomplete as damaged: no more data will come."""
+        """Report files that are still incomplete as damaged, as no more data will come."""
         files = self._selection.files
         user = self._users.pending()
         while user is not None:

@@ -1,4 +1,4 @@
-"""The user's confirmed comparison of target and snapshot, stored so that nothing is judged anew later."""
+"""The comparison of target and snapshot that the user confirmed, stored so that it is not repeated later."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _StoredComparison(msgspec.Struct, omit_defaults=True):
 
 
 class Identity(NamedTuple):
-    """Which entry was listed: its device, the inode of the directory that it is in, and its own."""
+    """The identity of a listed entry: its device, the inode of its directory, and its own inode."""
 
     device: int
     directory: int
@@ -31,7 +31,7 @@ class Confirmed(Struct, frozen=True):
     """Numbers of the entries that stay, how many are replaced, and the extraneous paths to remove.
 
     `crossed` are the mount points on the way from the target to these paths, `inodes` the packed identities
-    of what was listed: none in what older versions kept.
+    of the listed entries: none in records of older versions.
     """
 
     kept: Collection[int] = field(default_factory=frozenset)
@@ -41,7 +41,7 @@ class Confirmed(Struct, frozen=True):
     inodes: bytes = b""
 
     def identities(self) -> Iterator[Identity | None]:
-        """Which entry each extraneous path was; None if that was not kept."""
+        """Return the identity of each extraneous path; None if it was not stored."""
         if not self.inodes:
             return iter([None] * len(self.extraneous))
         numbers = iter(unpack_u64(self.inodes))

@@ -20,7 +20,7 @@ _OWN = 0o700  # the permissions needed to write into a directory
 
 
 class Directories(ABC):
-    """Open directories by path, and the rename of a temporary name to a final one in them."""
+    """Protocol: open directories by path, and the rename of a temporary name to a final one in them."""
 
     def __init__(self, path: str, *, replaces: bool) -> None:
         self.replaces = replaces  # if False, existing entries are kept
@@ -28,11 +28,14 @@ class Directories(ABC):
 
     @abstractmethod
     def handle(self, path: bytes) -> int:
-        """A handle of a directory, owned by this object, valid until the next call. OSError if none."""
+        """Return a handle of a directory, owned by this object, valid until the next call.
+
+        OSError if none.
+        """
 
     @abstractmethod
     def is_ours(self, path: bytes) -> bool:
-        """Whether a directory that `handle` returned belongs to us: only we and root can change it."""
+        """Whether a directory from `handle` is ours: only we and root can change it."""
 
     def put(self, handle: int, temporary: bytes, name: bytes) -> None:
         """Rename a temporary name in an open directory to `name`; FileExistsError if that is not allowed."""
@@ -51,7 +54,7 @@ class Target(Directories):
 
     A handle stays valid when others change the path to it, and no component of a path is ever resolved
     through a symlink, so nothing that appears in the target meanwhile can lead outside it. `handle` is the
-    target itself, open, and is copied; without one the path is walked, and what is missing is made.
+    open target itself, and is copied; without one the path is walked, and missing directories are created.
     """
 
     def __init__(self, path: str, *, replaces: bool = True, handle: int | None = None) -> None:
@@ -68,7 +71,7 @@ class Target(Directories):
         self._has_failed = False  # a sync
 
     def handle(self, path: bytes) -> int:
-        """A handle of the directory `path` (relative, `b""` is the target itself), created if missing.
+        """Return a handle of the directory `path` (relative, `b""` is the target itself), created if missing.
 
         OSError if a component is a symlink, no directory, or another one than before. The handle is owned by
         this object and valid until the next call.
@@ -86,7 +89,7 @@ class Target(Directories):
         return handle
 
     def directory(self, path: bytes, *, replaces: bool = True) -> tuple[int, bool]:
-        """A writable handle of `path`, and whether the directory existed before.
+        """Return a writable handle of `path`, and whether the directory existed before.
 
         Anything else at that path is removed, as a file would be replaced (a symlink itself, not its target);
         OSError instead if `replaces` is false.
@@ -101,11 +104,11 @@ class Target(Directories):
         return self.handle(path), False
 
     def is_ours(self, path: bytes) -> bool:
-        """Whether a directory that `handle` returned belongs to us: only we and root can change it."""
+        """Whether a directory from `handle` is ours: only we and root can change it."""
         return path in self._ours
 
     def syncing(self, paths: Iterable[bytes]) -> Callable[[], None]:
-        """A function that syncs the file systems of these directories.
+        """Return a function that syncs the file systems of these directories.
 
         Call it once, from any thread. It raises `TargetError` if the sync fails, and so does every later one:
         the system reports bytes that it could not write only once.
@@ -179,14 +182,14 @@ class Target(Directories):
 
 
 def way_to(path: str) -> Way:
-    """The way to a target. `TargetError` where another user's symlink is on it, or no directory."""
+    """Return the way to a target. `TargetError` if another user's symlink, or no directory, is on it."""
     with told_of_target(path):
         return Way(path)
 
 
 @contextmanager
 def told_of_target(path: str) -> Iterator[None]:
-    """Turn an `OSError` within into the `TargetError` of a target that cannot be used."""
+    """A context manager that turns an `OSError` into the `TargetError` of a target that cannot be used."""
     try:
         yield
     except OSError as error:
@@ -206,7 +209,7 @@ def _enter(above: int, name: bytes) -> int:
 
 
 def sync_file_system(handle: int) -> None:
-    """Linux's syncfs, which reports failed writes; elsewhere sync, which reports nothing."""
+    """Sync a file system: by Linux's syncfs, which reports failed writes, else by sync, which does not."""
     syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
     if syncfs is not None:
         if syncfs(handle) == 0:
@@ -223,7 +226,7 @@ def _closed_by(stack: ExitStack, handle: int) -> int:
 
 
 def step(name: bytes) -> bytes:
-    """The name if `is_step`; `TargetError` for any other."""
+    """Return the name if `is_step`; `TargetError` for any other."""
     if not is_step(name):
         raise TargetError(f"the snapshot holds a name that leads out of the target: {name!r}")
     return name

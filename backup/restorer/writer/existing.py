@@ -1,4 +1,4 @@
-"""The entries that exist at a restore's target: read by handles, without following symlinks or writing."""
+"""The existing entries at a restore's target: read by handles, without following symlinks or writing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Existing:
         self._known: tuple[bytes, int | None] = (b"", self._top)
 
     def directory(self, path: bytes) -> int | None:
-        """A handle of the directory `path` (relative), valid until the next call; None if there is none."""
+        """Return a handle of the directory `path` (relative), valid until the next call; None if missing."""
         known, handle = self._known
         if known == path:
             return handle
@@ -57,7 +57,7 @@ class Existing:
         return at
 
     def stat(self, directory: bytes, name: bytes) -> os.stat_result | None:
-        """The status of the entry itself (not of a symlink's target); None if there is none."""
+        """Return the status of the entry itself (not of a symlink's target); None if there is none."""
         handle = self.directory(directory)
         try:
             return None if handle is None else os.stat(name, dir_fd=handle, follow_symlinks=False)
@@ -65,7 +65,7 @@ class Existing:
             return None
 
     def open(self, entry: RestoreEntry) -> int | None:
-        """A readable handle of a regular file, to be closed by the caller; None if it cannot be read."""
+        """Return a readable handle of a regular file, which the caller closes; None if it cannot be read."""
         handle = self.directory(entry.directory)
         try:
             file = None if handle is None else os.open(entry.name, _LOOK, dir_fd=handle)
@@ -77,7 +77,7 @@ class Existing:
         return file
 
     def link(self, entry: RestoreEntry) -> bytes | None:
-        """The target of a symlink; None if there is none."""
+        """Return the target of a symlink; None if there is none."""
         handle = self.directory(entry.directory)
         try:
             return None if handle is None else os.readlink(entry.name, dir_fd=handle)
@@ -97,7 +97,7 @@ class Existing:
 
 
 class Compared(NamedTuple):
-    """Numbers of the entries that stay, how many others would be replaced, and what stays otherwise."""
+    """Numbers of the entries that stay, how many others are replaced, and sentences on what else stays."""
 
     kept: set[int]
     replaced: int
@@ -105,9 +105,9 @@ class Compared(NamedTuple):
 
 
 def compare(existing: Existing, selection: Selection, choice: Choice, chunk_key: bytes) -> Compared:
-    """What a choice makes of the entries that exist.
+    """Decide by a choice which existing entries stay and which are replaced.
 
-    Counted as replaced is also what stands where a directory comes, and is none.
+    A file in the place of a directory counts as replaced, too.
     """
     kept: set[int] = set()
     replaced = apart = 0
@@ -168,7 +168,7 @@ def holds(
     *,
     from_disk: bool = False,
 ) -> bool:
-    """Whether a file holds its entry's content, by its chunks' ids; `from_disk` bypasses the page cache."""
+    """Whether a file has its entry's content, by its chunks' ids; `from_disk` bypasses the page cache."""
     handle = existing.open(entry)
     if handle is None:
         return False

@@ -1,8 +1,8 @@
 """Extraneous entries: those below restored directories that the snapshot does not have (rsync's `--delete`).
 
 They are listed before the restore, and only listed ones are removed. Listed are only entries of directories
-that were chosen as a whole and lie at or below the snapshot's sources, by the real paths that those had then:
-nothing is judged that no job ever read. Excluded by patterns, unreadable at backup time, on other file
+that were chosen as a whole and lie at or below the snapshot's sources, by their real paths at that time:
+nothing is removed where no job ever read. Excluded by patterns, unreadable at backup time, on other file
 systems, nightvault's own state, or a vault: these stay.
 """
 
@@ -42,7 +42,7 @@ Place = tuple[int, int]
 
 
 class Listed(NamedTuple):
-    """An extraneous entry: its path relative to the target, and which one it is."""
+    """An extraneous entry: its path relative to the target, and its identity."""
 
     path: bytes
     identity: Identity
@@ -61,8 +61,8 @@ class ExtraneousFinder:
 
     `chosen` directories and `spared` paths are absolute, as the snapshot would have them, and so are the
     mount points `entered`: those whose file systems the snapshot holds something of. Each topmost chosen
-    directory is judged on its own file system alone, and only where the way to it leads over no other mount
-    than these: a disk that was mounted since, or that the job did not enter, is none of the snapshot's.
+    directory is searched only on its own file system, and only if the way to it crosses no other mount than
+    these: a disk that was mounted since, or that the job did not enter, is not part of the snapshot.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class ExtraneousFinder:
         self._mounts: dict[bytes, Mount | None] = {}  # of each topmost chosen directory; None: left alone
 
     def find(self, rows: Iterable[tuple[bytes, EntryRow]]) -> Iterator[Listed]:
-        """Extraneous entries below the target; the content of a directory before the directory.
+        """Yield extraneous entries below the target; the content of a directory before the directory.
 
         `rows` are the snapshot's below its base, by directory.
         """
@@ -252,11 +252,11 @@ def _is_there(handle: int, name: bytes | None) -> bool:
 
 
 def remove_extraneous(top: int, confirmed: Confirmed, report: Report, *, renumbered: bool = False) -> int:
-    """Remove what was listed and confirmed below an open target; returns how much. Failures are reported.
+    """Remove the confirmed entries below an open target; returns how many. Failures are reported.
 
-    Nothing is removed where another file system was mounted since, where a vault lies now, or what is not
-    the inode that was listed in the directory that it was listed in. `renumbered`: the target's device has
-    another number than then, and inodes alone are compared.
+    Nothing is removed below a mount that is new, or in a vault. An entry must have the same inode, in the
+    same directory, as when it was listed. `renumbered`: the target's device number has changed since, so only
+    inodes are compared.
     """
     removed = 0
     listed = zip(confirmed.extraneous, confirmed.identities(), strict=True)
@@ -315,7 +315,7 @@ def _way(existing: Existing, relative: bytes) -> Iterator[tuple[bytes, Mount | N
 
 
 def places_of(paths: Iterable[str]) -> frozenset[Place]:
-    """The places of these directories, as far as they are there."""
+    """Return device and inode of these directories, if they exist."""
     found: set[Place] = set()
     for path in paths:
         with suppress(OSError):
@@ -326,9 +326,9 @@ def places_of(paths: Iterable[str]) -> frozenset[Place]:
 def met(
     existing: Existing, base: bytes, directories: Iterable[RestoreEntry], own: Container[Place]
 ) -> Iterator[bytes]:
-    """Paths of a snapshot's directories in whose place one of these is, as a bind mount may put it there.
+    """Return paths of snapshot directories that are one of these places, for instance by a bind mount.
 
-    What lies below one that was met is left out.
+    Paths below one of them are left out.
     """
     top = existing.directory(b"")
     if top is not None and _place_of(os.fstat(top)) in own:
@@ -349,7 +349,7 @@ def _place_of(found: os.stat_result) -> Place:
 
 
 def spared_below(base: bytes, target: bytes, paths: Iterable[str]) -> Iterator[bytes]:
-    """Paths of this machine that lie below the target, translated to paths of the snapshot."""
+    """Return the paths of this machine below the target, translated to paths of the snapshot."""
     top = os.path.realpath(target)
     for path in paths:
         with suppress(OSError):

@@ -1,8 +1,8 @@
-"""Leaves out entries whose names the target takes for those of others: only one of them can be there.
+"""Leaves out entries whose names are the same to the target, which can hold only one of them.
 
-That is so where a file system ignores case. Of such names the one that stays, or is made first, is there;
-each other is reported, and nothing replaces in silence what the same restore has made. Directories of such
-names become one, which holds what both have.
+A file system that ignores case treats such names as the same. The entry that stays, or is made first, wins;
+each other is reported, so that a restore never silently replaces its own files. Directories with such names
+become one, with the content of both.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from backup.wording import shown_path
 
 
 class LeftOut:
-    """What is left out of a selection, once its directories are made; asks the target only if it has to."""
+    """The entries left out of a selection, once its directories exist; tests the target only if necessary."""
 
     def __init__(self, selection: Selection, writer: Writer, report: Report) -> None:
         self._selection = selection
@@ -38,7 +38,7 @@ class LeftOut:
                 report(Problem(entry.path, ProblemKind.NOT_SET, detail))
 
     def files(self) -> Iterator[int]:
-        """The keys of files of which nothing is made; others may lose some of their hard links."""
+        """Yield the keys of files that are left out; others may lose some of their hard links."""
         entries = self._selection.files.entries
         for key, entry in enumerate(entries) if self._alike.directories else ():
             left = self._left(entry)
@@ -48,7 +48,7 @@ class LeftOut:
                 entries.change(key, left)
 
     def specials(self) -> Iterator[RestoreEntry]:
-        """The special files that are made."""
+        """Yield the special files to make."""
         for entry in self._selection.specials:
             left = self._left(entry) if self._alike.directories else entry
             if left is not None:

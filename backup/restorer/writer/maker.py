@@ -1,4 +1,4 @@
-"""A worker that makes small files, so that two cores work on a restore of many.
+"""A worker process that makes small files, so that two cores work on a restore of many.
 
     maker = MakerProcess(path, restore_id, replaces=True, chunk_key=..., buffer=...)
     maker.memory[:size] = data              # shared memory
@@ -39,7 +39,7 @@ _LOOKS_UP: Final = 16  # files between two checks that the first process lives
 
 
 class Lent(NamedTuple):
-    """A directory lent to the second process: its handle, its path below the target, whether it is ours."""
+    """A directory lent to the worker: its handle, its path below the target, whether it is ours."""
 
     handle: int
     path: bytes
@@ -58,7 +58,7 @@ class MadeFiles(NamedTuple):
 
 
 class MakerProcess(Worker):
-    """The first process's side. `WorkerGoneError` if it dies."""
+    """The main process's side of a worker. `WorkerGoneError` if it dies."""
 
     module = "backup.restorer.writer.maker"
     patience = 10.0  # to finish its current file
@@ -68,7 +68,7 @@ class MakerProcess(Worker):
         super().__init__(_ENCODER.encode((os.fsencode(path), restore_id, replaces, chunk_key)), buffer)
 
     def ask(self, directories: Sequence[Lent], files: NewFiles) -> None:
-        """Send a request for files of `memory`.
+        """Send a request for files whose data is in `memory`.
 
         At most `MOST_FILES` in `MOST_DIRECTORIES`; `directories` are those of their paths, in that order.
         """
@@ -76,11 +76,11 @@ class MakerProcess(Worker):
         self.send(request, [lent.handle for lent in directories])
 
     def answer(self) -> MadeFiles:
-        """The result of the oldest unanswered request."""
+        """Return the result of the oldest unanswered request."""
         return self.receive(_made)
 
     def answer_if_any(self) -> MadeFiles | None:
-        """Same as `answer`, but None instead of waiting."""
+        """Same as `answer`, but returns None instead of waiting."""
         return self.receive(_made) if self.has_spoken else None
 
 
@@ -158,7 +158,7 @@ class _MakerServer:
 
 
 def serve(connection: socket.socket, memory: memoryview) -> None:
-    """Answer one request after the other, with bytes in the memory."""
+    """Answer one request after the other, with bytes in shared memory."""
     server = _MakerServer(connection, memory)
     while True:
         server.serve()

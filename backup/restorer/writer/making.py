@@ -72,7 +72,7 @@ _STOPS = {
 
 
 class Made(IntEnum):
-    """The outcome for one file."""
+    """The result for one file."""
 
     NOT = 0  # failed, and reported
     WHOLE = 1
@@ -136,7 +136,7 @@ class FileMaker:
             return None
 
     def begin(self, key: int, entry: RestoreEntry) -> bool:
-        """Begin a file under a temporary name; False if that failed (and was reported)."""
+        """Create a file under a temporary name; False if that failed (and was reported)."""
         names = tuple(entry.names)
         for index, name in enumerate(names):  # if one name fails, the others are still tried
             first = name._replace(links=names[index + 1 :]) if index else name

@@ -1,8 +1,8 @@
-"""The place where a restore writes: recorded when it begins, marked by a file, and entered again by both.
+"""The target of a restore: recorded when it begins, marked by a file, and verified by both when opened again.
 
-The target's path is resolved once. Which directory that led to is recorded (`RestoreTarget`). Each later
-session walks the real path without following any symlink, and goes on only if it finds that directory: a
-restore waits for hours, in which whoever owns a directory on the way may put another in its place.
+The target's path is resolved once, and the directory that it leads to is recorded (`RestoreTarget`). Each
+later session walks the real path without following any symlink, and continues only if it finds that
+directory: while a restore waits for hours, the owner of a directory on the way may put another in its place.
 
 The mark file is for unattended processes; the command that begins or resumes a restore writes it. A daemon
 may run in a mount namespace of its own, where `/tmp` is another directory, or may have started before a disk
@@ -38,7 +38,7 @@ _MADE = b"it was made for that, and goes if it is given up\n"
 
 
 class MarkFile:
-    """The mark of one restore; only a holder of the server's chunk secret can forge it."""
+    """The mark file of one restore; only a holder of the server's chunk secret can forge it."""
 
     def __init__(self, restore_id: str, secret: ChunkSecret) -> None:
         self._name = name_of(restore_id)
@@ -46,13 +46,13 @@ class MarkFile:
         self._text = f"nightvault restore {restore_id} goes on here: {token}\n".encode()
 
     def is_in(self, directory: int) -> bool:
-        """Whether an open directory contains the mark."""
+        """Whether an open directory has the mark file."""
         return hmac.compare_digest(_read(self._name, directory).removesuffix(_MADE), self._text)
 
     def leave(self, directory: int, *, made: bool = False) -> None:
-        """Write the mark into an open directory, readable for us alone; `made`: we created the directory.
+        """Write the mark file into an open directory, readable only for us; `made`: we created the directory.
 
-        Nothing happens without permission: an ordinary user restores in place below a `/` that is not theirs.
+        It is skipped without permission, as when an ordinary user restores in place below `/`.
         """
         if self.is_in(directory):
             return
@@ -64,7 +64,7 @@ class MarkFile:
 
     @contextmanager
     def lifted(self, directory: int) -> Iterator[None]:
-        """Remove the mark for a restore's end, which may lock the directory; restore it on failure."""
+        """A context manager that removes the mark file at a restore's end, and puts it back on failure."""
         if not self.is_in(directory):
             yield
             return
@@ -77,12 +77,12 @@ class MarkFile:
 
 
 def name_of(restore_id: str) -> bytes:
-    """The file name of the mark."""
+    """Return the name of the mark file."""
     return f".nightvault-restore-{restore_id}".encode()
 
 
 def remove_mark(name: bytes, directory: int) -> bool:
-    """Remove a mark; returns whether the directory was created for the restore."""
+    """Remove a mark file; returns whether the directory was created for the restore."""
     found, made = os.fstat(directory), _read(name, directory).endswith(_MADE)
     with suppress(OSError):
         os.unlink(name, dir_fd=directory)
@@ -106,7 +106,7 @@ def _read(name: bytes, directory: int) -> bytes:
 
 @contextmanager
 def made_target(way: Way) -> Iterator[bool]:
-    """Make the target of a new restore before anything is recorded; whether it was missing.
+    """A context manager that creates the target of a new restore; it yields whether it was missing.
 
     `TargetError` where it cannot be used. After any error the directories made for it go again if they are
     empty; a process that is killed leaves them, and the same command goes on with them.
@@ -122,13 +122,13 @@ def made_target(way: Way) -> Iterator[bool]:
 
 
 def place_of(handle: int, path: str) -> RestoreTarget:
-    """The record of an open directory, of which `path` is the real path."""
+    """Return the record of an open directory with this real `path`."""
     found = os.fstat(handle)
     return RestoreTarget(os.fsencode(path), found.st_dev, found.st_ino)
 
 
 def leads_to(place: RestoreTarget, handle: int) -> bool:
-    """Whether the recorded path leads to an open directory now, through no symlink."""
+    """Whether the recorded path now leads to an open directory, through no symlink."""
     try:
         there = open_plain(os.fsdecode(place.path))
     except OSError:
@@ -140,7 +140,7 @@ def leads_to(place: RestoreTarget, handle: int) -> bool:
 
 
 def read_place(restore: Restore, inventory: Inventory) -> RestoreTarget | None:
-    """The recorded place of a restore; None for a dump, and for restores that an older version began."""
+    """Return the recorded target; None for a dump, and for restores begun by an older version."""
     with inventory.reading() as tx:
         before = read_progress(tx, restore.number)
     return None if before is None else before.place
@@ -149,10 +149,10 @@ def read_place(restore: Restore, inventory: Inventory) -> RestoreTarget | None:
 def leave_mark(
     restore: Restore, context: RestoreContext, *, made: bool = False, agreed: Way | None = None
 ) -> None:
-    """Mark the target of a restore that a user begins or resumes; `made`: it was just made for it.
+    """Write the mark file into the target that a user begins or resumes; `made`: it was just created for it.
 
-    `TargetError` if it is not the directory any more in which the restore began. One without a record takes
-    the way that the user `agreed` to, or else one that nobody else can change.
+    `TargetError` if it is no longer the directory in which the restore began. Without a record, the way that
+    the user `agreed` to is used, else one that nobody else can change.
     """
     _require_something(restore, context)
     handle, _ = _reach(restore, context, agreed)
@@ -163,12 +163,12 @@ def leave_mark(
 
 
 def require_mark(restore: Restore, context: RestoreContext) -> None:
-    """`TargetError` unless this process sees the marked target and may write there."""
+    """`TargetError` unless this process sees the target's mark file and may write there."""
     os.close(_reach_marked(restore, context)[0])
 
 
 def bears_mark(restore: Restore, secret: ChunkSecret, place: RestoreTarget | None = None) -> bool:
-    """Whether the target, as this process sees it, contains the mark."""
+    """Whether the target, as this process sees it, has the mark file."""
     mark = MarkFile(restore.id, secret)
     try:
         handle = _open(restore, place, mark)
@@ -181,9 +181,10 @@ def bears_mark(restore: Restore, secret: ChunkSecret, place: RestoreTarget | Non
 
 
 def enter(restore: Restore, context: RestoreContext, *, replaces: bool) -> tuple[Target, RestoreTarget]:
-    """The target of a restore, and its record.
+    """Open the target of a restore; returns it with its record.
 
-    `TargetError` if it is another directory than at the beginning, or unattended and without the mark.
+    `TargetError` if it is another directory than at the beginning, or if unattended and the mark file is
+    missing.
     """
     handle, place = (_reach_marked if context.unattended else _reach)(restore, context)
     try:
@@ -194,7 +195,7 @@ def enter(restore: Restore, context: RestoreContext, *, replaces: bool) -> tuple
 
 @contextmanager
 def left_place(restore: Restore, inventory: Inventory) -> Iterator[tuple[int, bytes] | None]:
-    """The target of a restore that is given up, open, with its path; None if it cannot be found again."""
+    """A context manager that opens a cancelled restore's target; yields it with its path, None if gone."""
     place = read_place(restore, inventory)
     try:
         handle = _open(restore, place, None)
@@ -320,7 +321,7 @@ def _require_something(restore: Restore, context: RestoreContext) -> None:
 
 
 def unmarked(restore: Restore) -> TargetError:
-    """The error message for a restore whose target does not contain its mark."""
+    """Return the error for a restore whose target does not have its mark file."""
     shown = os.fsdecode(restore.target)
     return _refused(restore, f"{shown}, as seen from here, does not bear its mark: is it another place?")
 

@@ -1,10 +1,10 @@
 """Sets the metadata of an inode through its own handle: owner, xattrs, ACLs, mode, times, flags.
 
-The order matters: changing the owner clears setuid and capabilities, a mode may deny us the rest, every
-step changes times, and nothing can be set once an inode is immutable. What cannot be set is reported and
-never grants more than the entry did: setuid is set only with its user, setgid with its group, neither of
-them nor capabilities where a stranger would own the program, and where an ACL is lost the mode grants no more
-than mode and ACL did together.
+The order matters: changing the owner clears setuid and capabilities, a mode may deny us the rest, every step
+changes times, and nothing can be set once an inode is immutable. What cannot be set is reported and never
+grants more than the entry did: setuid is set only with its user, setgid with its group; neither of them, nor
+capabilities, if another account would own the program; and without its ACL the mode grants no more than mode
+and ACL did together.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Metadata:
         self._plain: bytes | None = None  # a directory of ours where files inherit no ACLs and flags
 
     def prepare(self, handle: int, entry: RestoreEntry) -> None:
-        """Set, before the first byte, the flags that decide the file's layout on disk."""
+        """Set, before the first byte, the flags that determine the file's layout on disk."""
         layout = (entry.extra or _NOTHING).flags & LAYOUT
         if layout:
             have = read_flags(handle)
@@ -89,7 +89,7 @@ class Metadata:
         return directory == self._plain
 
     def lock(self, handle: int, entry: RestoreEntry, *, ours: bool = False) -> None:
-        """Set the flags of an open file or directory: the last step, after rename and contents."""
+        """Set the flags of an open file or directory: the last step, after rename and content."""
         if ours and self._is_plain(entry):
             return
         if self._flags_are_right(handle, entry) and ours and entry.directory == self._without_acls:
@@ -209,19 +209,19 @@ class Metadata:
 
 
 def lends_rights(entry: RestoreEntry) -> bool:
-    """Whether running this, or making files in it, goes with rights of its owner, or with capabilities."""
+    """Whether a program, or new files in a directory, get rights of its owner or group, or capabilities."""
     return entry.mode & _LENT_MODE != 0 or CAPABILITY in dict((entry.extra or _NOTHING).xattrs)
 
 
 def withheld(entry: RestoreEntry, mode: int, strangers: Strangers) -> int:
-    """The bits of `mode` that would lend rights of, or to, an account here that the entry never had."""
+    """Return the bits of `mode` that would grant rights to, or of, an account that did not have them."""
     if entry.kind is EntryKind.DIRECTORY:
         return mode & stat.S_ISGID if strangers.group else 0
     return mode & _LENT_MODE if any(strangers) else 0
 
 
 def reason(error: Exception) -> str:
-    """The system's error text, without the path, which the report names anyway."""
+    """Return the system's error text without the path, which the report names anyway."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 

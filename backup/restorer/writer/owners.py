@@ -1,7 +1,7 @@
 """Maps saved owners to numeric ids of this machine: by name if it is known here, else the saved number.
 
-That number may be the one of another account here. A file goes to it all the same, but no right that a
-program lends to whoever runs it: `strangers` tells which owners are such.
+That number may belong to another account here. The file gets it all the same, but not setuid, setgid or
+capabilities: `strangers` says for which owners this is so.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from backup.model import Extra, Owner
 
 
 class Strangers(NamedTuple):
-    """Of an owner, whose user and whose group are another's here: a sentence about each, empty where not."""
+    """A sentence each for user and group whose saved number is another account's here; else empty."""
 
     user: str = ""
     group: str = ""
@@ -29,13 +29,13 @@ class Owners:
         self._numeric = numeric
 
     def ids(self, owner: Owner) -> tuple[int, int]:
-        """User and group id for an entry."""
+        """Return user and group id for an entry."""
         if self._numeric:
             return owner.uid, owner.gid
         return _uid(owner.user, owner.uid), _gid(owner.group, owner.gid)
 
     def strangers(self, owner: Owner) -> Strangers:
-        """Which of its names are unknown here while the saved number is the one of another account."""
+        """Return whether the saved numbers belong to other accounts here, as the names are unknown."""
         if self._numeric:
             return Strangers()
         user = _user_at(owner.uid) if owner.user and _uid(owner.user, -1) < 0 else ""
@@ -46,7 +46,7 @@ class Owners:
         )
 
     def acl(self, value: bytes, extra: Extra) -> bytes:
-        """An ACL with this machine's ids. `FormatError` if the value is no ACL."""
+        """Return an ACL with this machine's ids. `FormatError` if the value is not an ACL."""
         names = {} if self._numeric else {(tag, number): name for tag, number, name in extra.acl_names}
 
         def number(tag: int, saved: int) -> int:

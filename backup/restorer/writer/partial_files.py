@@ -29,7 +29,7 @@ _AGAIN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class PartialFile(NamedTuple):
-    """A file that was begun; `found` is its status then, whose inode tells whether the name is still it.
+    """A file that was begun; `found` is its status then, by whose inode it is recognised later.
 
     `is_new`: begun in this session, so the directory's inherited attributes are those of now.
     """
@@ -124,7 +124,7 @@ class PartialFiles:
             self._written[key] = _Written((start, length), end, end)
 
     def release(self, key: int) -> int:
-        """Close the handle that was written through; returns a new one, which the caller closes.
+        """Close the handle used for writing; returns a new one, which the caller closes.
 
         OSError if the data cannot be stored: some file systems report that only on close.
         """
@@ -155,7 +155,7 @@ class PartialFiles:
         return part.entry
 
     def discard(self, entry: RestoreEntry) -> None:
-        """Delete what another process may have left of a file."""
+        """Delete leftovers of another process for a file."""
         with suppress(OSError):
             os.unlink(self.name_for(entry), dir_fd=self._target.handle(entry.directory))
 
@@ -174,7 +174,7 @@ class PartialFiles:
         self._parts.clear()
 
     def clean(self, handle: int) -> None:
-        """Delete what earlier sessions of this restore left in a directory."""
+        """Delete leftovers of earlier sessions of this restore in a directory."""
         with suppress(OSError):  # a real failure occurs again on writing, and is reported there
             for name in map(os.fsencode, os.listdir(handle)):
                 if name.startswith(self._prefix):

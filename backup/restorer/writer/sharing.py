@@ -1,9 +1,9 @@
-"""Divides small files between processes: the others always have a few queued, the first does the rest.
+"""Divides small files among processes: workers always have a few queued, the main process makes the rest.
 
-They may still work on the previous frame when the next one comes: `under_way` is the number of latest frames
-that are unfinished and must not be recorded. Another process is started when a restore has many small files
-and all that there are have enough to do; whatever none of them creates is created here. If one cannot be
-started or dies, that is told, and the others go on.
+Workers may still work on the previous frame when the next one comes: `under_way` is the number of latest
+frames that are unfinished and must not be recorded. Another process is started when a restore has many small
+files and all workers are busy; the main process creates the files that no worker takes. If a worker cannot be
+started or dies, a warning is given, and the others go on.
 """
 
 from __future__ import annotations
@@ -61,21 +61,21 @@ class _Maker:
 
     @property
     def files(self) -> int:
-        """Number of files under way."""
+        """Number of unfinished files."""
         return sum(len(batch.keys) for batch in self.asked)
 
     def has_room(self, most_files: int) -> bool:
-        """Whether it takes another request; `most_files` are as many as it may have to do."""
+        """Whether it can take another request; `most_files` is the limit of unfinished files."""
         lent = sum(len(batch.files.paths) for batch in self.asked)
         return self.files < most_files and lent <= self.most_lent
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         self.process.close()
 
 
 class Sharing:
-    """The division of work; for use from one thread. `close` it at the end, whatever happened.
+    """The division of work; for use from one thread. Always `close` it at the end.
 
     `lost` is called with the keys of files that could not be created (and were reported), `spoilt` with those
     whose chunk does not match its id, `warn` with a sentence if the process was needed and is not available.
@@ -117,7 +117,7 @@ class Sharing:
         self._written = 0
 
     def begin(self, frame: memoryview) -> None:
-        """Start on this frame; files of the previous one may still be under way."""
+        """Start on this frame; files of the previous one may still be unfinished."""
         self._take_answers(self._number - 1, waits=True)  # its half of the buffer is needed
         self._frame = frame
         self._number += 1
@@ -125,7 +125,7 @@ class Sharing:
     def add(
         self, keys: Sequence[int], starts: Sequence[int], ends: Sequence[int], chunks: Sequence[bytes]
     ) -> None:
-        """Create files, sooner or later; the only chunk of each is `starts` to `ends` of the frame."""
+        """Have files created; the only chunk of each is `starts` to `ends` of the frame."""
         self._most_files = min(MOST_FILES, max(FEW_FILES, len(keys) // (_SOME * (self._pool.most + 1))))
         totals = [*accumulate(map(sub, ends, starts), initial=self._bytes)]
         first, before = 0, 0

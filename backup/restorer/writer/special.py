@@ -39,7 +39,7 @@ def make_special(handle: int, name: bytes, entry: RestoreEntry) -> int:
 
 
 def is_as_asked_for(made: int, kind: EntryKind, extra: Extra) -> bool:
-    """Whether what has the name now is such an inode, with no other name."""
+    """Whether this handle is an inode of the wanted kind, with a single name."""
     found = os.fstat(made)
     if stat.S_IFMT(found.st_mode) != KINDS[kind] or found.st_nlink != 1:
         return False

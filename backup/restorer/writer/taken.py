@@ -1,8 +1,8 @@
-"""Directories that stood in the target before, which get the snapshot's owner: whose they are until then.
+"""Existing directories at the target that get the snapshot's owner: closed to their old owner until then.
 
-Somebody who may write in the target can make a directory before the restore does, and read what comes into
-it until its mode is set. So it becomes the caller's alone before the first file goes in, as a new one is.
-They can also put a directory of root's there, which would become theirs: that keeps its owner and its mode.
+A user who may write in the target can make a directory before the restore does, and read the files in it
+until its mode is set. So it is made the caller's alone before the first file goes in, as a new one is. Such a
+user can also move a directory of root's there, which would become theirs: that keeps its owner and its mode.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class TakenDirectories:
         self._reach = dict.fromkeys(self.left, True)  # by directory: whether others can put something into it
 
     def take(self, path: bytes, owner: int, *, made_before: bool) -> bool:
-        """Make a directory that shall be `owner`'s ours alone for now; False if it stays as it is.
+        """Make an existing directory, which will be `owner`'s, ours alone for now; False if it stays as is.
 
         `made_before`: it is as an earlier session of this restore would have made it.
         """
@@ -53,7 +53,7 @@ class TakenDirectories:
         return True
 
     def report_others(self, restored: Collection[bytes], report: Report) -> None:
-        """Report what lay in directories that were others', is others', and was not replaced."""
+        """Report entries of other users in such directories that were not replaced."""
         for path, known in self._others.items():
             with suppress(OSError):
                 handle = self._target.handle(path)

@@ -1,4 +1,4 @@
-"""Small files that have no name until they are whole: whatever cuts one short, nothing of it is left behind.
+"""Small files made without a name until they are complete: an interruption leaves nothing behind.
 
 Such a file is opened without a name (`O_TMPFILE`), written and set; its status is compared with what is
 wanted, and only then it is linked to its place, which never replaces anything. That takes seven system calls
@@ -17,9 +17,9 @@ _UNNAMED = os.O_RDWR | os.O_CLOEXEC | getattr(os, "O_TMPFILE", 0)
 
 
 class UnnamedFiles:
-    """Makes files that need owner, mode and time alone, in directories where they inherit nothing else.
+    """Makes files with only owner, mode and time, in directories from which they inherit nothing else.
 
-    Where that is not possible it says so, and nothing has happened: the caller makes the file in another way.
+    If that is not possible, `make` returns False without an effect: the caller makes the file in another way.
     """
 
     def __init__(self) -> None:

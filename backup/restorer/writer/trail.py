@@ -1,4 +1,4 @@
-"""A trail: an open directory, and those above it up to a top, for trees that may be of any depth.
+"""A trail: an open directory and those above it up to a top, for trees of any depth.
 
     with Trail(top) as trail:
         trail.go(b"a/b")         down and up by steps, from where it is; never through a symlink
@@ -45,32 +45,32 @@ class Trail:
 
     @property
     def handle(self) -> int:
-        """The directory that it is in."""
+        """The handle of the present directory."""
         handle = self._steps[-1].handle
         assert handle is not None  # noqa: S101 (the last one is always open)
         return handle
 
     @property
     def identity(self) -> tuple[int, int]:
-        """Device and inode of that directory."""
+        """Device and inode of the present directory."""
         return self._steps[-1].identity
 
     @property
     def mount(self) -> Mount:
-        """Device and mount of that directory."""
+        """Device and mount of the present directory."""
         return self._steps[-1].mount
 
     @property
     def is_vault(self) -> bool:
-        """Whether that directory held a vault's marker when it was entered."""
+        """Whether the present directory held a vault's marker when it was entered."""
         return self._steps[-1].is_vault
 
     def has_vault(self) -> bool:
-        """Whether that directory holds a vault's marker now, or one above it did."""
+        """Whether the present directory holds a vault's marker now, or one above it did."""
         return _holds_marker(self.handle) or any(step.is_vault for step in self._steps)
 
     def mount_points(self) -> Iterator[bytes]:
-        """The paths, from the top, of directories that are other mounts than the ones above them."""
+        """Return the paths, from the top, of directories that are other mounts than those above them."""
         for depth in range(1, len(self._steps)):
             if self._steps[depth].mount != self._steps[depth - 1].mount:
                 yield b"/".join(step.name for step in self._steps[1 : depth + 1])
@@ -89,7 +89,7 @@ class Trail:
             self.down(name)
 
     def down(self, name: bytes) -> None:
-        """Go into a directory of the one that it is in. `OSError` if that is none, or cannot be read."""
+        """Go into a subdirectory. `OSError` if it is not a directory, or cannot be read."""
         self._steps.append(_step(name, os.open(name, _STEP, dir_fd=self.handle)))
         if len(self._steps) > MOST_OPEN + 1:  # the top stays open
             far = self._steps[-MOST_OPEN - 1]
@@ -98,7 +98,7 @@ class Trail:
                 far.handle = None
 
     def up(self) -> bool:
-        """Go to the directory above; False, and to the top, if the way back does not lead there any more."""
+        """Go to the parent directory. False, and to the top, if the way back no longer leads there."""
         done, above = self._steps.pop(), self._steps[-1]
         if above.handle is None:
             above.handle = _reopened(done.handle, above.identity)
@@ -120,7 +120,7 @@ class Trail:
 
 
 def mount_at(handle: int) -> Mount:
-    """Device and mount of an open directory; the device alone where the mount cannot be told."""
+    """Return device and mount of an open directory; only the device if the mount cannot be determined."""
     return os.fstat(handle).st_dev, mount_of(handle)
 
 

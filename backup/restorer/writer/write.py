@@ -1,4 +1,4 @@
-"""Writes entries below the target: directories, files and special files; directories' metadata last.
+"""Writes entries below the target: directories, files, special files; metadata of directories last.
 
 Partial files outlive a session of the restore if `synced` was called after a sync: the next session finds
 them by their temporary names and goes on. Files are not synced one by one, and what was not synced is written
@@ -67,7 +67,7 @@ class Writer(FileMaker):
         return len(self._directories)
 
     def directory(self, entry: RestoreEntry) -> None:
-        """Create a directory now; its metadata waits for `finish`."""
+        """Create a directory now; its metadata is set by `finish`."""
         try:
             handle, was_there = self._target.directory(entry.path, replaces=not entry.on_the_way)
             if was_there and not self._resumes:
@@ -94,9 +94,9 @@ class Writer(FileMaker):
         return not (self._has_entered and _is_unfinished(handle))
 
     def takes_as_same(self, directory: bytes, name: bytes, other: bytes) -> bool:
-        """Whether the file system has one entry for two names in a directory, as where case is ignored.
+        """Whether the file system treats two names in a directory as one, as without case distinction.
 
-        It is asked with an empty file under a temporary name, which is removed at once.
+        It is tested with an empty file under a temporary name, which is removed at once.
         """
         stem = self._parts.name_once() + b"-"
         try:
@@ -113,7 +113,7 @@ class Writer(FileMaker):
         return True
 
     def place(self, directory: bytes) -> tuple[int, int] | None:
-        """Device and inode of a directory at the target; None if it cannot be opened."""
+        """Return device and inode of a directory at the target; None if it cannot be opened."""
         try:
             return inode(os.fstat(self._target.handle(directory)))
         except OSError:
@@ -140,14 +140,14 @@ class Writer(FileMaker):
         return self._parts.take_up(key, entry)
 
     def read(self, key: int, offset: int, length: int) -> bytes:
-        """Read back written bytes of a partial file; short or empty if they are not there."""
+        """Read back the written bytes of a partial file; short or empty if they are missing."""
         try:
             return os.pread(self._parts.file(key), length, offset)
         except OSError:
             return b""
 
     def finished_before(self, entry: RestoreEntry) -> BinaryIO | None:
-        """The file under its final name, open for reading; None if there is none."""
+        """Open the file under its final name for reading; None if there is none."""
         try:
             handle = os.open(entry.name, _LOOK, dir_fd=self._target.handle(entry.directory))
         except OSError:
@@ -160,22 +160,22 @@ class Writer(FileMaker):
         return open(handle, "rb")
 
     def lend(self, path: bytes) -> Lent:
-        """A directory for the second process; the caller closes its handle. OSError if it is gone."""
+        """Open a directory for a worker; the caller closes its handle. OSError if it is gone."""
         return Lent(os.dup(self._target.handle(path)), path, self._target.is_ours(path))
 
     def second_maker(self, chunk_key: bytes, buffer: int) -> MakerProcess:
-        """Start a second process that creates files as this one does. OSError if it cannot be started."""
+        """Start a worker that creates files in the same way. OSError if it cannot be started."""
         replaces = self._target.replaces
         return MakerProcess(
             self._target.path, self._restore_id, replaces=replaces, chunk_key=chunk_key, buffer=buffer
         )
 
     def ids(self, owner: Owner) -> tuple[int, int]:
-        """User and group id on this machine."""
+        """Return user and group id on this machine."""
         return self._owners.ids(owner)
 
     def is_in_place(self, entry: RestoreEntry, data: memoryview) -> bool:
-        """Whether a file that may not be replaced is as wanted: the second process just created it."""
+        """Whether a file that may not be replaced is already as wanted: a worker just created it."""
         if self._target.replaces:
             return False
         whole = self.finished_before(entry)
@@ -189,11 +189,11 @@ class Writer(FileMaker):
         return is_it
 
     def discard(self, entry: RestoreEntry) -> None:
-        """Delete what a second process that died may have left of a file under its temporary name."""
+        """Delete leftovers of a dead worker for a file, under its temporary name."""
         self._parts.discard(entry)
 
     def count(self, names: int, size: int) -> None:
-        """Count a file that was finished elsewhere: by the second process or an earlier session."""
+        """Count a file that a worker or an earlier session finished."""
         self.files += names
         self.bytes += size
 
@@ -219,7 +219,7 @@ class Writer(FileMaker):
         return self._target.syncing(systems.values())
 
     def syncing(self) -> Callable[[], None]:
-        """A function that syncs everything written so far; call it once, from any thread."""
+        """Return a function that syncs everything written so far; call it once, from any thread."""
         systems = {os.fstat(self._target.handle(b"")).st_dev: b""}
         for entry in self._directories:
             with suppress(OSError):  # others replaced it: its contents are lost, and found missing
@@ -227,7 +227,7 @@ class Writer(FileMaker):
         return self._target.syncing(systems.values())
 
     def synced(self) -> None:
-        """Note a finished sync: partial files may be kept for a later session."""
+        """Record a finished sync: partial files may be kept for a later session."""
         self._parts.keep()
 
     def abandon(self) -> None:
