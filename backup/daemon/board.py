@@ -279,7 +279,7 @@ class Board:
             self._book.write(*changed, asked=asked, answered=answered)
         except NightvaultError as error:
             if self._unrecorded != str(error):
-                _log.warning("what became of a task cannot be recorded: %s", error)
+                _log.warning("the state of a task cannot be recorded: %s", error)
             self._unrecorded = str(error)
         else:
             self._unrecorded = None

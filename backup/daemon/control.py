@@ -116,7 +116,7 @@ class ControlServer:
                 return True
         except OSError:
             return False
-        _log.warning("%s: user %d was turned away", self.name, user)
+        _log.warning("%s: a connection of user %d was refused", self.name, user)
         return False
 
     def _serve(self, connection: socket.socket) -> None:
@@ -125,7 +125,7 @@ class ControlServer:
                 answer = self._answer(read_line(connection, LONGEST_REQUEST, self.seconds))
                 write_line(connection, msgspec.json.encode(answer), self.seconds)
         except (OSError, LineTooLongError):
-            _log.debug("control socket: a client was given up")
+            _log.debug("control socket: a client was too slow, and was disconnected")
         except Exception as error:  # noqa: BLE001  a request must not end the daemon
             _log.error("control socket: unexpected %s: %s", type(error).__name__, error)
         finally:

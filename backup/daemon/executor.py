@@ -126,6 +126,6 @@ class Executor:
         for watcher in self.watchers:
             try:
                 tell(watcher)
-            except Exception as error:  # noqa: BLE001  whoever is told must not end the daemon
-                _log.error("cannot be told: %s: %s", type(error).__name__, error)
+            except Exception as error:  # noqa: BLE001  a watcher must not end the daemon
+                _log.error("a watcher failed: %s: %s", type(error).__name__, error)
                 _log.debug("where it happened", exc_info=error)

@@ -116,7 +116,7 @@ class Loop:
             try:
                 self.reload()
             except Exception as error:  # noqa: BLE001  the next one may go well
-                _log.error("the config is not read again: unexpected %s: %s", type(error).__name__, error)
+                _log.error("the config was not reloaded: unexpected %s: %s", type(error).__name__, error)
                 _log.debug("where it happened", exc_info=error)
             self._reading_since = None
             self.systemd.tell("READY=1")

@@ -90,7 +90,7 @@ class Service:
             new = self.reread()
             require_same_place(self.config, new)
         except NightvaultError as error:
-            _log.error("the config is not read again, and the old one stays: %s", error)
+            _log.error("the config was not reloaded, and the old one stays in force: %s", error)
             if error.advice:
                 _log.info("%s", error.advice)
             return
@@ -104,7 +104,7 @@ class Service:
         for line in changed:
             _log.info("config: %s", line)
         if not board.scheduled:
-            _log.warning("nothing has a schedule any more: only what is asked for is done, and open restores")
+            _log.warning("no task has a schedule any more: only requested runs and open restores are done")
         if metrics is not None and metrics != new.monitoring.metrics_file:
             remove_metrics(metrics)
         refresh_metrics(new, self.clock)  # what went is gone from them, too

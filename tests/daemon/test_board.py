@@ -276,7 +276,7 @@ def test_a_book_that_cannot_be_written_to_ends_nothing_and_nothing_is_repeated(
     daemon = Daemon([EVERY_HOUR], ManualClock(NOON), book=Full(), leaves_record=False)
     go(daemon, 61)
     assert daemon.ran == ["hourly"] * 2
-    assert "what became of a task cannot be recorded: no space left on the device" in caplog.text
+    assert "the state of a task cannot be recorded: no space left on the device" in caplog.text
 
 
 def test_nothing_is_run_after_a_stop() -> None:
@@ -467,7 +467,7 @@ def test_a_watcher_that_fails_ends_nothing_and_others_are_told(caplog: pytest.Lo
         ("job hourly", None),
         ("job hourly", TaskState.DONE),
     ]
-    assert caplog.text.count("cannot be told: RuntimeError: oops") == 2
+    assert caplog.text.count("a watcher failed: RuntimeError: oops") == 2
 
 
 def test_open_restores_are_looked_at_every_five_minutes_and_leave_no_row() -> None:

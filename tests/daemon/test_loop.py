@@ -139,7 +139,7 @@ def test_a_config_that_cannot_be_read_holds_up_nobody() -> None:
 
 @pytest.mark.parametrize(
     ("word", "told"),
-    [("", "read"), ("wrong", "the config is not read again: unexpected ZeroDivisionError: by zero")],
+    [("", "read"), ("wrong", "the config was not reloaded: unexpected ZeroDivisionError: by zero")],
 )
 def test_each_hangup_is_answered_also_after_a_mistake(word: str, told: str) -> None:
     with daemon("8", word) as process:

@@ -11,10 +11,10 @@ from backup.cli.support.context import Cli, pass_cli
 @click.argument("run")
 @pass_cli
 def cancel(cli: Cli, run: str) -> None:
-    """Have the daemon end RUN: the number that `nightvault status` shows, its id, or its job or vault.
+    """Ask the daemon to end RUN: the number that `nightvault status` shows, its id, or its job or vault.
 
-    What it stored is not stored again. Nothing goes on with it: the next one comes by the schedule. What
-    `nightvault run` asked for and has not begun is taken back.
+    The run is not continued; the next one comes by the schedule, and stores nothing again that this run
+    stored. A request of `nightvault run` that has not begun is withdrawn.
     """
     from backup.daemon.client import ask
 

@@ -24,7 +24,7 @@ def config() -> None:
 def check(cli: Cli) -> None:
     """Read the config file and say what was understood; exit code 2 names every mistake.
 
-    The bucket of an S3 vault is looked at, too: what its own settings would do to the vault is a warning.
+    It also checks the bucket of an S3 vault: bucket settings that would harm the vault are warnings.
     """
     from backup.app.base.vaults import warnings_of_vault
     from backup.cli.support.config_warnings import gaps_of, warnings_of

@@ -28,12 +28,12 @@ _DRAIN_SECONDS = 0.5  # for who reads the log: it ends within ten seconds
 @click.command()
 @pass_cli
 def daemon(cli: Cli) -> None:
-    """Do what has a schedule (backups, forgets, prunes, compactions, checks), until SIGTERM or Ctrl-C.
+    """Run the scheduled tasks (backups, forgets, prunes, compactions, checks) until SIGTERM or Ctrl-C.
 
-    Then what runs has 8 seconds to end; what it stored by then is not lost, and the next start goes on with
-    it. Another signal ends it at once. SIGHUP reads the config again. SIGUSR1 ends it as soon as nothing runs
-    (75), for systemd to begin it anew, as packages do after an upgrade. A second daemon on the same state
-    stops (11).
+    Runs in progress then have 8 seconds to end; what they stored is not lost, and the next start continues
+    them. A second signal ends the daemon at once. SIGHUP reads the config again. SIGUSR1 ends the daemon as
+    soon as nothing runs (75), so that systemd restarts it, as packages do after an upgrade. A second daemon
+    on the same state stops (11).
     """
     woken = kept_hangups()
     write_unread()

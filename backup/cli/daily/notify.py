@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def notify() -> None:
-    """Channels that tell people of failures: try them, list what was sent, send what waits."""
+    """Channels that notify people of failures: test them, list messages, send those that wait."""
 
 
 @notify.command()
@@ -33,8 +33,8 @@ def notify() -> None:
 def test(cli: Cli, names: tuple[str, ...]) -> None:
     """Send a test message to each channel, or those named, and show what each answered.
 
-    A ping goes to the address's /log: it shows among the events, and changes nothing. Exit code 1 if a
-    channel did not take it.
+    A ping goes to the address's /log: it appears among the events, and changes nothing else. Exit code 1 if
+    a channel did not accept the message.
     """
     from backup.cli.render.render import table
 
@@ -142,9 +142,9 @@ def _document(delivery: Delivery) -> dict[str, Any]:
 @notify.command()
 @pass_cli
 def send(cli: Cli) -> None:
-    """Send now what waits, also what quiet hours or a failed attempt hold back.
+    """Send waiting messages now, also those held back by quiet hours or after a failed attempt.
 
-    Exit code 1 if something still waits.
+    Exit code 1 if a message still waits.
     """
     from backup.app.telling.send import deliver_messages
     from backup.cli.render.render import counted

@@ -13,11 +13,11 @@ from backup.cli.support.context import Cli, pass_cli
 @click.option("--until", "words", required=True, metavar="TIME", help="A time, a day or a span such as 3h.")
 @pass_cli
 def pause(cli: Cli, job: str, words: str) -> None:
-    """Let the schedules of JOB rest until TIME; then they go on by themselves.
+    """Pause the schedules of JOB until TIME; then they continue by themselves.
 
-    TIME is as 2026-11-27T08:00, a day (to its end), or a span: 30m, 3h, 2d, 1w. One run makes up for what
-    was missed, unless the job's `catch_up` is "skip". A run in progress goes on (`nightvault cancel` ends
-    it), and runs by hand are not held back. Works without a daemon.
+    TIME is like 2026-11-27T08:00, a day (to its end), or a span: 30m, 3h, 2d, 1w. Afterwards one run makes
+    up for those missed, unless the job's `catch_up` is "skip". A run in progress goes on (`nightvault
+    cancel` ends it), and runs by hand are still possible. Works without a daemon.
     """
     from backup.app.tasks.pausing import pause_job
     from backup.cli.render.render import local_time

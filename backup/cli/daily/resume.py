@@ -11,9 +11,9 @@ from backup.cli.support.context import Cli, pass_cli
 @click.argument("job")
 @pass_cli
 def resume(cli: Cli, job: str) -> None:
-    """Take back the pause of JOB: its schedules go on now. Works without a daemon.
+    """End the pause of JOB: its schedules continue now. Works without a daemon.
 
-    To go on with a restore: `nightvault restore resume ID`.
+    To continue a restore: `nightvault restore resume ID`.
     """
     from backup.app.tasks.pausing import resume_job
     from backup.daemon.client import ask

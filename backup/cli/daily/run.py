@@ -11,10 +11,10 @@ from backup.cli.support.context import Cli, pass_cli
 @click.argument("job")
 @pass_cli
 def run(cli: Cli, job: str) -> None:
-    """Have the daemon back up JOB now, whatever its schedule, and come back at once.
+    """Ask the daemon to back up JOB now, whatever its schedule, and return at once.
 
-    It runs before all that is queued; `nightvault status` shows how far it is. While a run of it is
-    cancelled it is queued for then. Without a daemon (15) `nightvault backup JOB` does it here.
+    The run goes before all queued ones; `nightvault status` shows its progress. If a run of JOB is being
+    cancelled, the new one follows it. Without a daemon (15), `nightvault backup JOB` makes a backup.
     """
     from backup.daemon.client import ask
     from backup.errors import DaemonAwayError

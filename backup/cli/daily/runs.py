@@ -33,8 +33,8 @@ _LINES_OF_A_RUN = 5
 def runs(cli: Cli, job: str | None, limit: int) -> None:
     """List runs, newest first.
 
-    One that is `dead` was cut off, by a power cut or a kill: the next backup records that, and what it stored
-    is not lost. A check that is `running` may wait for its vault.
+    A run that is `dead` was killed, or ended by a power cut: the next backup records that, and what the run
+    stored is not lost. A check that is `running` may wait for its vault.
     """
     from rich.console import Group
 

@@ -17,13 +17,13 @@ _LISTEN = "Where to listen: ADDRESS:PORT, or unix:PATH; goes before [web]."
 
 @click.group(invoke_without_command=True)
 @click.option("--listen", metavar="ADDRESS", help=_LISTEN)
-@click.option("--behind-proxy", is_flag=True, help="A proxy before it does TLS.")
+@click.option("--behind-proxy", is_flag=True, help="A proxy in front of the page does TLS.")
 @click.pass_context
 def web(context: click.Context, listen: str | None, behind_proxy: bool) -> None:
-    """Serve the page until SIGTERM or Ctrl-C: is all well, what happened, what is in there.
+    """Serve the web page until SIGTERM or Ctrl-C: status, runs, and the contents of snapshots.
 
-    Nobody sees anything without a login: add a user first, `nightvault web user add NAME`. It has no keys,
-    deletes nothing, and asks the daemon to run, pause and resume jobs for operators alone.
+    Without a login nothing is shown: first add a user by `nightvault web user add NAME`. The page has no
+    keys and deletes nothing; for operators it asks the daemon to run, pause and resume jobs.
     """
     _require_packages()
     if context.invoked_subcommand is not None:

@@ -28,15 +28,15 @@ _ORIGINS = {
 
 
 @click.command()
-@click.option("--fix", is_flag=True, help="Mend what cannot hurt: files that others may read.")
+@click.option("--fix", is_flag=True, help="Repair what is safe to repair: files that others may read.")
 @click.option("--offline", is_flag=True, help="Ask no vault, and not AWS.")
-@click.option("--fresh", is_flag=True, help="Try at a vault also what worked within the last week.")
+@click.option("--fresh", is_flag=True, help="Repeat tests of a vault that passed within the last week, too.")
 @click.option(
     "--timeout",
     type=click.IntRange(1, 600),
     default=20,
     show_default=True,
-    help="Seconds that each look at a vault may take.",
+    help="Seconds that each test of a vault may take.",
 )
 @keys_option("Try whether this recovery key opens the newest catalogs; no retrieval is paid for.")
 @passphrase_files_option
@@ -51,13 +51,13 @@ def doctor(
     offline: bool,
     fresh: bool,
 ) -> int:
-    """Look for what is easily forgotten: what it is, why it matters, and the command that mends it.
+    """Check the set-up for common omissions; show what is wrong, why it matters, and what to do.
 
-    Exit code 0: nothing was found; 1: something was. It stores nothing, and sends some requests to
-    each vault, which `nightvault -v doctor` names at the end: among them deletions of nothing, an upload
-    that is given up, and a retrieval of nothing. The last two are left out if backups and restores did the
-    same within the last week: give --fresh after a change of policies.
-    It also tells what a restore of everything would take and cost.
+    Exit code 0: nothing was found; 1: something was. It stores nothing. It tests permissions by some
+    requests to each vault, which `nightvault -v doctor` lists at the end: among them deletions of nothing,
+    an upload that is aborted, and a retrieval of nothing. The last two are left out if backups and restores
+    did the same within the last week: give --fresh after a change of policies.
+    It also shows how long a restore of everything would take, and what it would cost.
     """
     from backup.app.doctor import examine
     from backup.app.doctor.finding import Mended, mend

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     "--simulate",
     "schedule",
     metavar="SCHEDULE",
-    help="What would be kept of nights to come.",
+    help="Show which future nights the policy would keep.",
 )
 @click.option("--years", type=click.IntRange(1, 30), default=3, show_default=True, help="With --simulate.")
 @click.option("--svg", metavar="FILE", help="With --simulate: draw it.")

@@ -22,7 +22,7 @@ EXIT_CODES = (
     ("15", "the service or the network is away"),
     ("16", "refused by a limit that was set"),
     ("17", "requested, and the vault is not ready yet: run it again later"),
-    ("75", "of the daemon: it was asked to begin anew, and whoever keeps it does that"),
+    ("75", "of the daemon: it ended in order to be restarted, which its service manager does"),
     ("130", "interrupted"),
 )
 _FILES = (

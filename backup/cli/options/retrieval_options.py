@@ -17,7 +17,7 @@ passphrase_files_option = click.option(
     help="The key file's passphrase; for several keys one each, in order, or one for all.",
 )
 tier_option = click.option(
-    "--tier", type=click.Choice([str(tier) for tier in Tier]), help="How fast, and how expensive."
+    "--tier", type=click.Choice([str(tier) for tier in Tier]), help="Retrieval tier; faster tiers cost more."
 )
 max_cost_option = click.option(
     "--max-cost", metavar="MONEY", help="Refuse (16) what costs more, by the price table."

@@ -31,7 +31,7 @@ COMMANDS_ELSEWHERE = {
 """Commands of restic and borg, and what does that here."""
 
 _PLACE = "where backups go is a [[vault]] of the config, which holds for every command"
-_DRY_RUN = "it is written out: --dry-run"
+_DRY_RUN = "it has no short form: --dry-run"
 _OPTIONS_ELSEWHERE = {
     "--repo": _PLACE,
     "--repository": _PLACE,
@@ -46,7 +46,7 @@ _OPTIONS_ELSEWHERE = {
     "forget --prune": "forget deletes nothing in the vault; `nightvault prune` does, what was forgotten",
     "ls --recursive": "`nightvault find` looks through all of a snapshot",
     "prune --max-unused": "`nightvault compact` makes room within archives",
-    "restore -t": "it is written out: --target DIR",
+    "restore -t": "it has no short form: --target DIR",
     "snapshots --latest": "the newest one comes last; `nightvault ls latest` looks into it",
     "runs --since": "the newest runs come first: --limit N shows the last N",
     "snapshots --since": "all are listed, oldest first, those of one job with --job NAME; "

@@ -127,7 +127,7 @@ async def _search(request: Request, of: ApiParameters) -> object:
 
 
 ENDPOINTS: Sequence[Endpoint] = (
-    Endpoint("/overview", "overview", "Is all well, job by job.", Overview, _overview),
+    Endpoint("/overview", "overview", "The overview: status of all jobs and vaults.", Overview, _overview),
     Endpoint(
         "/runs",
         "runs",

@@ -104,13 +104,13 @@ class Schemas:
 PREFIX = "/api/v1"
 ACTIONS = {
     "run": "Queue the job's backup.",
-    "pause": "Let the job's schedules rest until a time.",
+    "pause": "Pause the job's schedules until a given time.",
     "resume": "Take a pause back.",
 }
 _STATUSES = {
-    "400": "A parameter cannot be meant.",
+    "400": "A parameter is invalid.",
     "401": "A token is needed.",
-    "404": "There is no such thing, or not any more.",
+    "404": "The object does not exist, or no longer.",
     "503": "The inventory or the daemon cannot be asked now.",
 }
 _IN_PATH = re.compile(r"\{([a-z]+)\}")
