@@ -209,7 +209,7 @@ def test_a_new_disk_is_taken_knowingly(disk: Server, tmp_path: Path) -> None:
     swap(disk)
     said = disk.fails(2, "vaults", "accept", "cold")
     assert f"was {known}, and now is " in said
-    assert "nobody is there to answer" in said
+    assert "there is no terminal for the answer" in said
     assert identity_of(disk) == known
     told = disk.json("vaults", "accept", "cold", "--yes")
     assert told["accepted"] is True

@@ -44,7 +44,7 @@ def test_a_healthy_server_has_no_finding(ward: Ward) -> None:
     assert ward.findings() == []
     done = ward.server.run("doctor")
     assert done.exit_code == 0
-    assert done.stdout.startswith("nothing was found: looked at ")
+    assert done.stdout.startswith("nothing was found; checked: ")
     document = ward.server.json("doctor", "--fix")
     assert document["findings"] == document["fixed"] == document["requests"] == []
     assert document["looked_at"] == [*LOCAL, *ASKING]
@@ -242,7 +242,7 @@ def test_what_cannot_hurt_is_mended_and_nothing_else(ward: Ward) -> None:
     shown = ward.server.run("doctor")
     assert shown.exit_code == 1
     assert "chmod 700" in shown.stdout
-    assert "can be mended by `nightvault doctor --fix`" in shown.stderr
+    assert "can be repaired by `nightvault doctor --fix`" in shown.stderr
     document = ward.server.json("doctor", "--fix", exit_code=1)
     assert len(document["fixed"]) == 2
     assert [finding["check"] for finding in document["findings"]] == ["retention"]

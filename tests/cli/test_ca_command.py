@@ -298,7 +298,7 @@ def test_a_passphrase_without_a_terminal(tmp_path: Path) -> None:
     words = ("ca", "create", "--dir", tmp_path / "ca", "--name", "CA", "--passphrase-file", "prompt")
     result = run(*words)
     assert result.exit_code == 2
-    assert "nobody is there to give the new passphrase for the CA key" in result.stderr
+    assert "there is no terminal to type the new passphrase for the CA key" in result.stderr
 
 
 def test_a_listed_serial_has_an_even_number_of_digits_as_elsewhere() -> None:

@@ -202,7 +202,7 @@ def test_in_place(server: Server, tmp_path: Path) -> None:
     (server.source / "a.txt").write_text("spoiled")
     shutil.rmtree(server.source / "deep")
     words = ("restore", f"latest:{server.source}", "--in-place", "--key", server.key_file)
-    assert "nobody is there to answer: replace 2 files?" in server.fails(2, *words)
+    assert "there is no terminal for the answer: replace 2 files?" in server.fails(2, *words)
     assert (server.source / "a.txt").read_text() == "spoiled"
     server.done(*words, "--yes")
     assert (server.source / "a.txt").read_text() == "alpha\n"
@@ -226,7 +226,7 @@ def test_delete_lists_asks_and_removes_what_was_listed_alone(server: Server, tmp
     told = server.json(*words, "--dry-run")
     assert [entry["path"] for entry in told["removed"]] == ["away", "deep/new/one", "deep/new"]
     said = server.fails(2, *words)
-    assert "nobody is there to answer: remove 3 entries?" in said
+    assert "there is no terminal for the answer: remove 3 entries?" in said
     assert "would remove deep/new/one" in said
     assert (out / "deep" / "new" / "one").exists()
     assert server.json(*words, "--yes")["removed"] == 3

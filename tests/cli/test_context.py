@@ -52,7 +52,10 @@ def test_a_question_needs_somebody_to_answer(
 ) -> None:
     result = try_out(lambda cli: cli.confirm("go on?"))
     assert result.exit_code == 2
-    assert "nobody is there to answer: go on?\n  run it on a terminal, or with --yes\n" in result.stderr
+    assert (
+        "there is no terminal for the answer: go on?\n  run it on a terminal, or with --yes\n"
+        in result.stderr
+    )
     result = try_out(lambda cli: cli.confirm("go on?", option=None))
     assert result.stderr.endswith("  run it on a terminal\n")
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)

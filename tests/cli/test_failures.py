@@ -141,7 +141,7 @@ def test_what_the_machine_refuses_is_a_sentence(
 def test_memory_that_is_used_up_is_a_sentence(try_out: Callable[..., Result]) -> None:
     result = try_out(fail_with(MemoryError()))
     assert result.exit_code == 1
-    assert result.stderr.startswith("nightvault: there is no more memory to be had\n  raise what limits it")
+    assert result.stderr.startswith("nightvault: out of memory\n  raise what limits it")
 
 
 def test_a_name_that_tricks_terminals_is_escaped_in_an_error(try_out: Callable[..., Result]) -> None:
@@ -161,7 +161,7 @@ def test_the_unforeseen_is_a_sentence_with_the_traceback_in_a_file(
     assert result.exit_code == 1
     assert result.stderr == (
         "nightvault: unexpected ZeroDivisionError: division by zero\n"
-        f"  this is a mistake in nightvault: please report it with {path}\n"
+        f"  this is a bug in nightvault: please report it with {path}\n"
     )
     assert json.loads(result.stdout)["error"]["kind"] == "unexpected"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -189,7 +189,7 @@ def test_where_no_file_can_be_written_the_sentence_stays(
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", "/nonexistent")
     result = try_out(fail_with(RuntimeError("odd")))
-    assert result.stderr.endswith("this is a mistake in nightvault: please report it\n")
+    assert result.stderr.endswith("this is a bug in nightvault: please report it\n")
 
 
 def test_only_verbose_shows_a_traceback(try_out: Callable[..., Result]) -> None:

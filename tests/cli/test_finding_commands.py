@@ -176,7 +176,7 @@ def test_a_point_in_time(history: tuple[Server, list[dict[str, Any]]], tmp_path:
     for moment, size in ((first, 3), (first.replace("Z", "+00:00"), 3), (first[:10], 3), ("2999-01-01", 7)):
         assert [entry["size"] for entry in server.json("ls", at, "--at", moment)] == [size]
     assert "there is no snapshot as old" in server.fails(2, "ls", at, "--at", "1999-01-01 03:00")
-    assert "no point in time" in server.fails(2, "ls", at, "--at", "someday")
+    assert "no time that can be read" in server.fails(2, "ls", at, "--at", "someday")
     assert "which of the two" in server.fails(2, "ls", reports[0]["snapshot"], "--at", first)
 
 

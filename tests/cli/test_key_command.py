@@ -356,7 +356,7 @@ def test_both_sides_show_the_same_and_a_person_is_asked(asking: Server) -> None:
 
 def test_where_nobody_can_answer_yes_must_be_given(asking: Server) -> None:
     told = asking.fails(2, *enrolling(asking))
-    assert "nobody is there to answer" in told
+    assert "there is no terminal for the answer" in told
     assert "--yes" in told
 
 
@@ -495,7 +495,7 @@ def test_another_enrolment_key_of_a_known_recipient(asking: Server, tmp_path: Pa
     State(str(asking.state)).add_signed_enrolment(recipient, forged)
     accept = ("key", "accept", tmp_path / "answer")
     told = asking.fails(2, *accept)
-    assert "nobody is there to answer" in told
+    assert "there is no terminal for the answer" in told
     assert right.fingerprint in told
     assert wrong.fingerprint in told
     assert (recipients(asking)[0]["enrolled"], recipients(asking)[0]["signed"]) == (False, True)

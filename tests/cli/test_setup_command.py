@@ -579,7 +579,7 @@ def test_one_set_of_roles_for_all_servers_of_a_unit(emulator: RunningEmulator, s
         (["setup", "aws", "--plan", "--ca", "CA", "--prune-subject", ""], 2, "in no certificate"),
         (["setup", "aws", "--plan", "--ca", "CA", "--subject", "${aws:x}"], 2, "in no certificate"),
         (["setup", "aws", "--plan", "--vault", "warm"], 2, "no vault warm in AWS"),
-        (["setup", "aws", "--apply", "--ca", "CA"], 2, "nobody is there to answer"),
+        (["setup", "aws", "--apply", "--ca", "CA"], 2, "there is no terminal for the answer"),
     ],
 )
 def test_wrong_words(server: Server, words: list[str], code: int, said: str) -> None:

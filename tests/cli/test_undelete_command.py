@@ -53,7 +53,7 @@ def test_what_somebody_else_deleted_is_not_taken_back(server: Server) -> None:
     document = server.json("undelete", "--all")
     assert (document["taken_up"], document["gone"]) == ([], [archive])
     said = server.done("undelete", "--all")
-    assert "nothing was taken up again" in said.stdout
+    assert "nothing was taken back" in said.stdout
     assert "not in the vault any more, deleted by somebody else: 1 archive" in said.stderr
     server.done("prune")
     assert condemned(server) == []

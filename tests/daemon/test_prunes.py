@@ -144,5 +144,5 @@ def test_what_the_log_says(caplog: pytest.LogCaptureFixture) -> None:
         "INFO prune of vault cold: the vault keeps 1 archive until 2027-01-02: Vault Lock",
         "WARNING prune of vault cold: the vault keeps 1 archive for an unknown time: AccessDenied: no right",
         "INFO prune of vault cold: 1 forgotten snapshot of job main gone for good",
-        "INFO prune of vault cold: 3 archives condemned, 2 deleted (2.0 KiB), 0 taken up again, 0 wait",
+        "INFO prune of vault cold: 3 archives condemned, 2 deleted (2.0 KiB), 0 in use again, 0 wait",
     ]

@@ -193,7 +193,7 @@ def strangers(name: str = "ada") -> dict[str, Shown]:
     """The pages for those who are not logged in."""
     return {
         "login": Shown(
-            "login.html", "", {"next": "/", "name": name, "told": "name and password do not fit together"}
+            "login.html", "", {"next": "/", "name": name, "told": "the name or the password is wrong"}
         ),
         "welcome": Shown("welcome.html", "", {"link": name}),
     }

@@ -89,7 +89,7 @@ def tell_prune(report: PruneReport) -> None:
         _log.info("%s: %s of job %s gone for good", of, render.counted(len(ids), "forgotten snapshot"), job)
     waiting = sum(group.archives for group in report.waiting)
     _log.info(
-        "%s: %s condemned, %s deleted (%s), %s taken up again, %d wait",
+        "%s: %s condemned, %s deleted (%s), %s in use again, %d wait",
         of,
         render.counted(report.condemned.archives, "archive"),
         report.deleted.archives,

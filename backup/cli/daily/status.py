@@ -34,7 +34,7 @@ _PATIENCE = 3.0
 @click.option(
     "--metrics", metavar="FILE", help="Only write metrics for Prometheus; the exit code is 0 once they are."
 )
-@click.option("--notify", is_flag=True, help="Tell of it by the channels of [notify]; for a timer.")
+@click.option("--notify", is_flag=True, help="Send concerns by the channels of [notify]; for a timer.")
 @pass_cli
 def status(
     cli: Cli, watch: int | None, only_overdue: bool, nagios: bool, metrics: str | None, notify: bool

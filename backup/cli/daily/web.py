@@ -106,7 +106,7 @@ def _password(cli: Cli, path: str | None) -> str:
         return (read_passphrase_file(path, "password file") or b"").decode(errors="replace")
     if not cli.can_ask:
         raise UsageError(
-            "nobody is there to type a password", advice="name a file with --password-file, or take --link"
+            "there is no terminal to type a password", advice="give --password-file FILE, or --link"
         )
     with typed():
         return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
@@ -143,9 +143,13 @@ def token() -> None:
 @token.command("add")
 @click.argument("name")
 @click.option(
-    "--scope", type=click.Choice(["api", "metrics"]), default="api", show_default=True, help="What it opens."
+    "--scope",
+    type=click.Choice(["api", "metrics"]),
+    default="api",
+    show_default=True,
+    help="What it gives access to.",
 )
-@click.option("--user", required=True, metavar="NAME", help="Whose it is: it ends with that user.")
+@click.option("--user", required=True, metavar="NAME", help="The token's user; it ends with that user.")
 @click.option("--days", type=click.IntRange(1, 3650), default=90, show_default=True, help="It expires then.")
 @pass_cli
 def add_token(cli: Cli, name: str, scope: str, user: str, days: int) -> None:

@@ -53,7 +53,7 @@ _SHARE = re.compile(r"[0-9]{1,3}(\.[0-9]{1,9})?%")
     "--inventory", "of_inventory", is_flag=True, help="Check the inventory's own invariants; asks no vault."
 )
 @click.option("--read-data", "amount", metavar="1%|5GiB", help="Read back this much.")
-@accept_option("A catalog that others stored takes no part in this server's jobs; may be repeated.")
+@accept_option("Say that a catalog which others stored is not of this server's jobs; may be repeated.")
 @keys_option("A recovery key: opens what is read.")
 @passphrase_files_option
 @tier_option

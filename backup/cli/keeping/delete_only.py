@@ -101,7 +101,7 @@ def _lines(report: KeeperReport) -> Iterator[str]:
     plan = ", a plan: nothing was deleted" if report.is_plan else ""
     yield f"vault {report.vault}{plan}"
     if report.floor is not None:
-        yield f"  nothing goes that was needed since {report.floor:%Y-%m-%d %H:%M} UTC, by the vault's dates"
+        yield f"  keeps what was needed since {report.floor:%Y-%m-%d %H:%M} UTC, by the vault's dates"
     if not report.inventories:
         yield "  it holds no catalog of nightvault"
     for inventory in report.inventories:

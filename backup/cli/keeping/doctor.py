@@ -78,7 +78,7 @@ def doctor(
     for finding in mended.left:
         lines += _lines(finding)
     if not lines:
-        lines = _wrapped("", f"nothing was found: looked at {', '.join(report.looked_at)}")
+        lines = _wrapped("", f"nothing was found; checked: {', '.join(report.looked_at)}")
     for restore in report.restores:
         lines += _wrapped("restore  ", _restore_text(restore))
     for note in report.notes:
@@ -87,7 +87,7 @@ def doctor(
     if report.requests and cli.verbose:
         cli.say(f"requests that were sent: {'; '.join(report.requests)}")
     if not fix and any(finding.fix is not None for finding in mended.left):
-        cli.say("some of it can be mended by `nightvault doctor --fix`")
+        cli.say("some of it can be repaired by `nightvault doctor --fix`")
     return ExitCode.FAILED if mended.left else ExitCode.DONE
 
 

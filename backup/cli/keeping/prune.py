@@ -56,13 +56,13 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Delete in place of servers, by their catalogs and a recovery key; condemn nothing.",
 )
-@accept_option("A catalog that stops it takes no part in this server's jobs; may be repeated.")
+@accept_option("Say that a catalog which stops the prune is not of this server's jobs; may be repeated.")
 @keys_option("With --delete-only: the recovery key; asked for if not given.")
 @passphrase_files_option
 @click.option(
     "--keep-within",
     metavar="SPAN",
-    help="With --delete-only: nothing goes that was needed within this time (30d).",
+    help="With --delete-only: nothing is deleted that was needed within this time (30d).",
 )
 @tier_option
 @wait_option

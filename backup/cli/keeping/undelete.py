@@ -66,13 +66,13 @@ def _tell_undeleted(cli: Cli, vault: VaultName, done: Undeleted) -> None:
     }
     if done.archives:
         count = counted(len(done.archives), "archive")
-        cli.report(document, f"vault {vault}: {count} taken up again, {size(taken)}")
+        cli.report(document, f"vault {vault}: {count} in use again, {size(taken)}")
         cli.say(
             "the next prune condemns again what no kept snapshot needs; `nightvault forget --undo` brings "
             "snapshots back"
         )
     elif done.gone:
-        cli.report(document, f"vault {vault}: nothing was taken up again")
+        cli.report(document, f"vault {vault}: nothing was taken back")
     else:
         cli.report(document, f"no archive in vault {vault} is condemned: there is nothing to take back")
     for text in warnings:

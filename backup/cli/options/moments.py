@@ -48,7 +48,7 @@ def parse_moment(text: str, now: datetime, say: Say | None = None) -> datetime:
         return _here(found, say) if found.tzinfo is None else found
     except (ValueError, OverflowError) as error:
         raise UsageError(
-            f"{text!r} is no point in time",
+            f"{text!r} is no time that can be read",
             advice='write "2026-11-01 03:00" or "2026-11-01T03:00+01:00", yesterday, "last monday", or 3d',
         ) from error
 

@@ -185,7 +185,9 @@ def _check_stream(cli: Cli, output: str | None, *, as_tar: bool) -> None:
     if cli.json:
         raise UsageError("standard output is taken by --json", advice="say where to write with -o FILE")
     if as_tar and sys.stdout.isatty():
-        raise UsageError("a tar on a terminal?", advice="say where to write with -o FILE, or pipe it")
+        raise UsageError(
+            "a tar is not written to a terminal", advice="say where to write with -o FILE, or pipe it"
+        )
 
 
 def _check_output(output: str | None, *, force: bool) -> None:

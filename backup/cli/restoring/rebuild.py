@@ -54,11 +54,11 @@ _MOST_SHOWN = 20
     metavar="PACK",
     help="The catalog to follow, of two with one predecessor, or before one of a newer version.",
 )
-@accept_option("A catalog that belongs to this server, though nothing proves it; may be repeated.")
+@accept_option("Say that a catalog belongs to this server, though no key proves it; may be repeated.")
 @click.option(
     "--before",
     metavar="TIME",
-    help="Leave out catalogs that the vault accepted later, as after a break-in. To restore from.",
+    help="Ignore catalogs that the vault accepted later, as after a break-in; only to restore from.",
 )
 @click.option("--signer", metavar="FINGERPRINT", help="Trust this signer alone, enrolled or not.")
 @click.option(

@@ -174,7 +174,7 @@ class Cli:
         """Ask a yes/no question; without a terminal raise `UsageError`, which names the option to use."""
         if not self.can_ask:
             raise UsageError(
-                f"nobody is there to answer: {question}",
+                f"there is no terminal for the answer: {question}",
                 advice="run it on a terminal" + (f", or with {option}" if option else ""),
             )
         return click.confirm(question, err=True)

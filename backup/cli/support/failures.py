@@ -28,13 +28,13 @@ _MACHINE_ADVICE = {
     errno.EROFS: "it lies on a file system that is mounted read-only",
     errno.EACCES: "run it as a user who may, or change the permissions",
     errno.EPERM: "run it as a user who may, or change the permissions",
-    errno.EIO: "the disk reports damage: look into the system's log",
+    errno.EIO: "the disk reports an I/O error: see the system's log",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENAMETOOLONG: "no file can have such a name",
     errno.ELOOP: "its symlinks lead in a circle",
     errno.ENOTDIR: "something on the way to it is no directory",
     errno.EISDIR: "it is a directory, and a file is needed",
-    errno.ENOENT: "it is not there: look at how it is written",
+    errno.ENOENT: "it does not exist: check the spelling",
     errno.ENOTCONN: "the file system there is gone: mount it again",
     errno.ESTALE: "the file system there is gone: mount it again",
 }
@@ -86,7 +86,7 @@ def failure_of(error: BaseException, words: Sequence[str] = ()) -> Failure | Non
         sentence = f"{error.strerror}{on_what}"
         return Failure("machine", sentence, _MACHINE_ADVICE[error.errno], int(ExitCode.FAILED))
     if isinstance(error, MemoryError):
-        return Failure("machine", "there is no more memory to be had", _MEMORY_ADVICE, int(ExitCode.FAILED))
+        return Failure("machine", "out of memory", _MEMORY_ADVICE, int(ExitCode.FAILED))
     if isinstance(error, RuntimeError) and "start new thread" in str(error):  # CPython has no class for it
         sentence = "the system lets this user start no more threads"
         return Failure("machine", sentence, _MACHINE_ADVICE[errno.EAGAIN], int(ExitCode.FAILED))
@@ -148,7 +148,7 @@ def _tell_failure(error: BaseException, cli: Cli, words: Sequence[str]) -> int:
         failure = _without_keys(failure, error)
     if failure is None:
         path = write_crash(error, words, cli.known_state_dir)
-        advice = "this is a mistake in nightvault: please report it" + (f" with {path}" if path else "")
+        advice = "this is a bug in nightvault: please report it" + (f" with {path}" if path else "")
         sentence = f"unexpected {type(error).__name__}: {error}"
         failure = Failure("unexpected", sentence, advice, int(ExitCode.FAILED))
     is_plain = isinstance(error, (click.ClickException, click.Abort, KeyboardInterrupt))

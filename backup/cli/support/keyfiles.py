@@ -151,7 +151,7 @@ def _typed() -> bytes:
 def _ask(question: str) -> bytes:
     if not sys.stdin.isatty():
         raise RecoveryKeyError(
-            f"nobody is there to give the {question}", advice="give --passphrase-file FILE"
+            f"there is no terminal to type the {question}", advice="give --passphrase-file FILE"
         )
     with typed():
         answer: str = click.prompt(question, hide_input=True, err=True)

@@ -249,7 +249,7 @@ def hold_to_limit(
     prices = known_table(config)
     if prices is None and limit is not None:
         raise LimitRefusedError(
-            f"nobody knows whether this {what} stays below {limit}: {money_unknown(config)}",
+            f"it is unknown whether this {what} stays below {limit}: {money_unknown(config)}",
             advice=f"{MEND}; or give no limit",
         )
     if prices is None and say is not None:
@@ -260,7 +260,7 @@ def hold_to_limit(
     if chosen is None or chosen.bill is None:
         terms = f"{settings.region} and kind {_kind(settings)} with {tier}"
         raise LimitRefusedError(
-            f"nobody knows whether this {what} stays below {limit}: "
+            f"it is unknown whether this {what} stays below {limit}: "
             f"the price table of {prices.date} ({prices.origin}) has no prices for {terms}",
             advice="add them to a table of your own, [prices] file, or give no limit",
         )

@@ -40,9 +40,7 @@ class Origins(Struct, frozen=True):
         if not self._is_ours(headers.getlist("host")):
             answer = PlainTextResponse(_WRONG_HOST, 421)
         elif scope["method"] not in KNOWN:
-            answer = PlainTextResponse(
-                "this page knows GET and POST alone\n", 405, {"Allow": "GET, HEAD, POST"}
-            )
+            answer = PlainTextResponse("only GET and POST are allowed\n", 405, {"Allow": "GET, HEAD, POST"})
         elif scope["method"] not in SAFE and not is_same_origin(headers):
             answer = PlainTextResponse("this request comes from another site\n", 403)
         else:
@@ -59,7 +57,7 @@ class Origins(Struct, frozen=True):
         return host is not None and (host in self.hosts or is_loopback(host))
 
 
-_WRONG_HOST = "this page is not known by that name: the administrator may add it to hosts in [web]\n"
+_WRONG_HOST = "this host name is not allowed: the administrator can add it to hosts in [web]\n"
 
 
 def host_of(authority: str) -> str | None:

@@ -15,7 +15,7 @@ from backup.web.guard.cookies import BROWSER, SESSION, read_cookie, remove_cooki
 from backup.web.guard.passwords import check_password, hash_password
 from backup.web.pages.rendering import page, problem
 
-_WRONG = "name and password do not fit together"
+_WRONG = "the name or the password is wrong"
 
 
 def local_target(target: str) -> str:

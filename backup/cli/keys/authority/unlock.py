@@ -110,7 +110,7 @@ def _ask(question: str, *, confirm: bool) -> bytes:
         if sys.stdin.isatty():
             raise
         raise UsageError(
-            f"nobody is there to give the {question}", advice="give its file: --passphrase-file FILE"
+            f"there is no terminal to type the {question}", advice="give its file: --passphrase-file FILE"
         ) from error
     return answer.encode()
 
