@@ -1,8 +1,8 @@
 """Hard links: all names of an inode get one number that is stable between runs; content is read once a run.
 
-The number is made from the inode's and from the path where the walk first enters its file system, so it
-survives a restart that gives disks other device numbers. Every name of an inode is looked at in every run, so
-those of one snapshot always agree.
+The number is made from the inode's and from the path where the walk first enters its file system, so it does
+not change when a restart gives disks other device numbers. Every name of an inode is compared in every run,
+so those of one snapshot always agree.
 """
 
 from __future__ import annotations

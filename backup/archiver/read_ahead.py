@@ -113,7 +113,7 @@ class ReadAhead:
         readers: int = 1,
         warn: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """So many `readers`, processes, may be started; `warn` is told in a sentence if none can."""
+        """At most so many `readers` (processes) are started; `warn` gets a sentence if none can be."""
         self._contents = contents
         self._taker = taker
         self._secret = secret

@@ -34,7 +34,7 @@ class Readers:
     def __init__(
         self, secret: ChunkSecret, batch_bytes: int, *, most: int, warn: Callable[[str], None]
     ) -> None:
-        """`batch_bytes` are in a batch; `warn` is told in a sentence why there is no process."""
+        """`batch_bytes` is the size of a batch; `warn` is called with a sentence if there is no process."""
         self._secret = secret
         self._batch_bytes = batch_bytes
         self._pool = Pool(self._started, most, warn, _ALONE)

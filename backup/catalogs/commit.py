@@ -95,7 +95,7 @@ class Committer:
         tally.files, tally.bytes = counted
 
     def _prepare(self, tally: Tally, lost: Sequence[Lost]) -> tuple[SnapshotRecord, *tuple[Record, ...]]:
-        """Record the future snapshot and its tags, so that the commit can be repeated after a cut."""
+        """Record the future snapshot and its tags, so that the commit can be repeated after a crash."""
         record = SnapshotRecord(
             id=os.urandom(8).hex(),
             number=self._at.run.snapshot_number or 0,
@@ -117,7 +117,7 @@ class Committer:
         return record, *marks
 
     def _lost(self, tally: Tally) -> list[Lost]:
-        """The sources and streams that lost nearly everything; looked at closely only where it may be so."""
+        """Return the sources and streams that lost nearly everything; only suspects are examined closely."""
         at, job = self._at, self._at.job
         sources = () if job.only_streams else job.sources
         if tally.problems and len(sources) == 1:

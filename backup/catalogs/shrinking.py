@@ -216,7 +216,7 @@ def _is_given_up(job: BackupJob, root: bytes) -> bool:
 
 
 def _counts_of(snapshot: Usual) -> Mapping[bytes, Count]:
-    """What a snapshot held of its sources; empty where an older version made it, of several."""
+    """Return files and bytes of a snapshot's sources; empty for several sources by an older version."""
     if len(snapshot.counts) == len(trees := _trees(snapshot)):
         return dict(zip(trees, snapshot.counts, strict=True))
     return {trees[0]: (snapshot.files, snapshot.bytes)} if len(trees) == 1 else {}

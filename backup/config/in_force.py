@@ -118,7 +118,7 @@ def _without_secrets(name: str, text: str) -> str:
 
 
 def _default(values: Struct, name: str, value: Any) -> Any:
-    """What holds for a key that the file does not name, written as the file would; None: nothing is set."""
+    """Return the value in force for a key that the file lacks, in TOML's form; None: nothing is set."""
     if name == "timezone" and isinstance(values, JobSettings):
         return values.zone
     if isinstance(value, Struct) or value is None or value == ():

@@ -105,7 +105,7 @@ def load_config(path: str) -> Config:
 
 
 def _hazard_of(path: str) -> Hazard | None:
-    """How others can change the file; None, too, where this cannot be looked at: then it cannot be read."""
+    """Return how others can change the file; None also if that cannot be checked: then it cannot be read."""
     try:
         return hazard_of_way(path)
     except OSError:
@@ -251,7 +251,7 @@ def _with_policies(
 
 
 def _read_table(kind: type[Struct], table: object, key: str, base: str, mistakes: list[Mistake]) -> Any:
-    """A table as `kind`, converted key by key so that each mistake is told; None if there was any."""
+    """Return a table as `kind`, read key by key so that each mistake is reported; None if there was any."""
     if not isinstance(table, dict):
         mistakes.append((key, f"must be a table, written as {written_as(key)}"))
         return None

@@ -162,7 +162,7 @@ class _Opening:
         return ""
 
     def _begin_anew(self, number: int, restore: Restore) -> None:
-        """Remove what a session brought that was cut off before it recorded anything."""
+        """Remove the files of a session that was killed before it recorded anything."""
         with self._context.inventory.reading() as tx:
             before = read_progress(tx, restore.number)
         if before is None or not before.has_begun:
@@ -224,7 +224,7 @@ class _Opening:
         drills.keep_plan(tx, self._run, msgspec.msgpack.encode(self._plan))
 
     def _may_ask(self, retrieval: Retrieval) -> bool:
-        """Whether something may be asked for: it is paid for already, or the month allows it once more."""
+        """Whether a request may be sent: it is paid already, or the monthly limit allows it once more."""
         if retrieval.token in self._plan.paid:
             return True
         piece = Piece(
@@ -238,7 +238,7 @@ class _Opening:
         return True
 
     def _waits(self, restore: Restore, known: Sequence[Retrieval]) -> str:
-        """How many retrievals are waited for; gives up what may not be asked for again, if that is all."""
+        """Return, as text, how many retrievals are waited for; gives up if no more may be requested."""
         left = [retrieval for retrieval in known if retrieval.state not in SETTLED]
         planned = [retrieval for retrieval in left if retrieval.state is RetrievalStage.PLANNED]
         if (
@@ -288,7 +288,7 @@ class _Opening:
         return compared, selection
 
     def _record(self, tx: Transaction, selection: Selection, compared: ComparisonResult) -> None:
-        """Record as opened what came back as it was saved."""
+        """Record the data that was restored as it was saved as opened."""
         every = {name.path for file in selection.files for name in file.entry.names}
         tier, now = self._context.check.tier, self._context.clock.now()
         record_opened(tx, self._run, selection, every - compared.good, tier, now)

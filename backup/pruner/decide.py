@@ -74,9 +74,9 @@ class Decider:
     ) -> datetime:
         """The time before which catalogs were stored that the list shows.
 
-        Where nothing happens any more no newer list is ever made. But one that was asked for days later, and
-        that shows all that is ours (so also the catalogs that condemn), shows what the vault held until then,
-        whatever its date.
+        If a vault no longer changes, no newer list is ever made. But a list that was requested days later,
+        and that has all our archives (and so the catalogs that condemn), shows the vault's content until
+        then, whatever its date.
         """
         shows_all = all(
             archive.listed_at is not None or archive.state is ArchiveState.DELETING for archive in stored

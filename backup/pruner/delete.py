@@ -110,7 +110,10 @@ def _answered(asked: Sequence[tuple[Sequence[StoredArchive], Future[_Answer]]]) 
 
 
 def _record(some: Deleted, context: PruneContext) -> None:
-    """Only what was never asked for before is kept for certain when it is refused."""
+    """Record the answers.
+
+    A refused archive is certainly still there only if its deletion was never requested before.
+    """
     now = context.backup.clock.now()
     refused = [
         (archive.number, max(refusal.kept_until or now + _ASK_AGAIN, now + _AT_LEAST), refusal.detail)

@@ -113,7 +113,7 @@ def _refuse_unknown(
     *,
     has_clock: bool,
 ) -> None:
-    """`PruneStoppedError` if somebody else wrote catalogs of this server, or of its jobs."""
+    """`PruneStoppedError` if another machine wrote catalogs of this server, or of its jobs."""
     lines = compared.unknown_lines(tx, head.number)
     others = look_for_others(tx, inventory, vault, lines, by)
     if others.heirs:

@@ -134,7 +134,7 @@ class _Prune:
             return "", newest_kept_head(tx, self._vault)
 
     def _paid(self, plan: PrunePlan) -> Decimal | None:
-        """What deleting early cost, of those that are gone."""
+        """Return the fees of early deletion, of the archives that are gone."""
         gone = {archive.number for archive in self._deleted.gone}
         fees = [
             archive.fee
@@ -146,9 +146,9 @@ class _Prune:
     # Delete.
 
     def _settle_missing(self, found: DecisionAndRows) -> int:
-        """Record condemned archives that the list lacks: somebody else deleted them. Returns how many.
+        """Record condemned archives that the list lacks as deleted elsewhere; returns how many.
 
-        One that something kept needs again is lost: the next backup stores anew what it can.
+        One that a kept snapshot needs again is lost: the next backup stores again what it can.
         """
         missing = {
             number for number in found.shown.missing if found.archives[number].is_condemned

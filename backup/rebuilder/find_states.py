@@ -144,7 +144,7 @@ class StateFinder:
         return inventory_id, jobs
 
     def _last_of(self, meant: Sequence[InventoryId]) -> InventoryId | None:
-        """The one of several inventories that goes on, where that can be told without a wait."""
+        """Return the newest of several inventories of one server, if that is known without a wait."""
         candidates = by_inventory(self._known.candidates.values())
         if self._context.vault.traits.lists_at_once:
             self._intake.fetch([max(candidates[inventory_id], key=_number) for inventory_id in meant])
@@ -154,7 +154,7 @@ class StateFinder:
         return last_of(meant, self._family, marks_in(archive.description for archive in lines))
 
     def _tell_old_line(self, job: FoundJob) -> None:
-        """What an old line names need not be there where a full catalog of a later state is."""
+        """Drop suspicions about an old line's missing catalogs if a later full catalog is there."""
         gone = needless(job.line, job.chain, self.suspicions)
         if gone and job.line and job.chain:
             self._intake.suspicions = [suspicion for suspicion in self.suspicions if suspicion not in gone]
@@ -273,7 +273,7 @@ class StateFinder:
         return next((member for member in said if self._has_written(member, job_id)), said[0])
 
     def _has_written(self, inventory_id: InventoryId, job_id: bytes) -> bool:
-        """Whether a header says so: labels only tell which to look at, the newest ones first."""
+        """Whether a header proves it: labels only tell which catalogs to read, the newest first."""
         labels = {catalog: catalog.label for catalog in self._known.candidates.values()}
         says = [
             catalog
@@ -293,7 +293,7 @@ class StateFinder:
         return any(writer == inventory_id and place and place.job_id == job_id for writer, place in places)
 
     def _find_chain(self, job: FoundJob, inventory_id: InventoryId) -> None:
-        """Fetch ever older catalogs of a job until its newest state can be told without a gap."""
+        """Fetch older and older catalogs of a job until its newest state has no gap."""
         while True:
             offered = self._offered(job.id, inventory_id)
             self._intake.fetch(newest(offered, job.generations))
@@ -323,7 +323,7 @@ class StateFinder:
                 return
 
     def _later(self, job: FoundJob, inventory_id: InventoryId, chain: Chain) -> list[CatalogCandidate]:
-        """Catalogs of the lineage that are newer by their labels, and were not asked for yet.
+        """Return catalogs of the lineage that are newer by their labels and were not requested yet.
 
         Others' labels, and copies of its own old catalogs under other labels, may have led past them.
         """
@@ -342,7 +342,10 @@ class StateFinder:
         )
 
     def _more(self, job: FoundJob, offered: Sequence[CatalogCandidate]) -> bool:
-        """Look further: what the deltas at hand name, older generations, the listing. False at the end."""
+        """Search further: catalogs named by known deltas, older full catalogs, the listing.
+
+        False at the end.
+        """
         if not job.has_links:
             job.has_links = True
             before = len(self._known.candidates)

@@ -144,7 +144,7 @@ class _Building:
         return replace(report, recovered_packs=recovered.packs, recovered_chunks=recovered.chunks)
 
     def _note_passed(self, builder: Builder, inventory_id: InventoryId, jobs: Sequence[FoundJob]) -> None:
-        """Note the catalogs of the lineage that the list shows from before this state: nobody asks for them.
+        """Record the lineage's catalogs in the list that are older than this state: they are not requested.
 
         Where lists cost nothing, one is fetched for that even if a recovery line sufficed. What another
         inventory stored after the catalog that the state begins with, by the list's dates, is not: it is

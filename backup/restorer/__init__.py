@@ -8,7 +8,7 @@
              by writer/; after each sync checkpoints records how far each range was written
     end      when everything came, or never will: metadata of directories, one last sync, the keys are wiped
 
-Invariants: a file has its own name only when each of its chunks was verified. Nothing is asked for twice
-while its output lives. Missing data damages only the files that need it. dump/ does the same into a stream.
+Invariants: a file has its own name only when each of its chunks was verified. Nothing is requested twice
+while its output exists. Missing data damages only the files that need it. dump/ does the same into a stream.
 Begin reading at `restore.py`.
 """

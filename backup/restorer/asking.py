@@ -70,7 +70,7 @@ def advance(restore: Restore, context: RestoreContext, *, anew: bool = False) ->
 def _ask_for_planned(
     store: RestoreRetrievals, restore: Restore, context: RestoreContext, client: RetrievalClient
 ) -> tuple[bool, bool]:
-    """Ask for as many of the planned ranges as are due; whether any was asked for, and whether any shared.
+    """Request the planned ranges that are due; returns whether any was requested, and whether any is shared.
 
     Room at the target counts too: what cannot be written would lie and expire.
     """

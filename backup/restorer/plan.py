@@ -172,7 +172,7 @@ def plan_restore(
 
 
 def _better(tx: Transaction, places: ChunkLocations, asked: AskedFrames | None) -> Iterable[ChunkLocation]:
-    """Other places of chunks whose archives cannot be had; of an open restore, within what it asked for."""
+    """Return other locations of chunks in unavailable archives; of an open restore, within its retrievals."""
     held_by = frames_by_archive(places)
     if asked is None:
         return sound_locations(tx, held_by, places)

@@ -17,7 +17,7 @@ class RestoreReport(Struct, frozen=True):
     """The progress of a restore: `waiting` retrievals are not ready, `outcome` is RUNNING until the end.
 
     `files` counts everything but directories; `bytes` were written, `retrieved` made readable by the vault,
-    `fetched` brought down. `kept` entries stayed as they were, `removed` ones were not in the snapshot,
+    `fetched` downloaded. `kept` entries stayed as they were, `removed` ones were not in the snapshot,
     `verified` files were read back. `warnings` are sentences about this session that leave nothing undone.
     """
 

@@ -277,7 +277,7 @@ class Session:
         return all(retrieval.state in OVER for retrieval in self._checkpoints.known.values())
 
     def _fetch(self) -> None:
-        """Fetch what is ready, first what goes first; what has expired is planned anew, the rest goes on."""
+        """Fetch what is ready, in order of priority; expired retrievals are planned again, others go on."""
         ready = [
             (retrieval, rows) for retrieval, rows in self._laid() if retrieval.state is RetrievalStage.READY
         ]
@@ -309,7 +309,7 @@ class Session:
             ) from lapsed
 
     def _lapsed(self, retrieval: Retrieval, error: VaultError) -> Retrieval:
-        """The retrieval that was ready and is not: planned anew if it is gone, else waited for."""
+        """Return the retrieval that is no longer ready: planned again if it is gone, else waited for."""
         if isinstance(error, RetrievalNotReadyError):
             self._context.progress.note(f"{error}: it is waited for")
             return replace(retrieval, state=RetrievalStage.WAITING)
@@ -359,7 +359,7 @@ class Session:
         self._count(self._assembly.settle())
 
     def _count(self, done: int = 0) -> None:
-        """Take down what is done of what came, and tell of it: of `done` bytes more."""
+        """Count what is done, and show it as progress, with `done` bytes more."""
         self._checkpoints.note_done(self._assembly.under_way)
         self._counts.count(self._writer, done)
 

@@ -166,7 +166,7 @@ def _raise_ours(error: boto.ClientError, doing: str) -> None:
 
 
 def _explained(error: DeniedError, operation: str, parameters: Mapping[str, Any]) -> DeniedError:
-    """The denial with the statement that would allow it, ready for whoever can grant it."""
+    """Return the denial with the statement that would allow it, to be passed to an administrator."""
     missing = missing_in(str(error))
     if missing is None and operation == "head_bucket":  # S3 gives no reasons in answers to HEAD
         bucket = f"arn:aws:s3:::{parameters['Bucket']}"

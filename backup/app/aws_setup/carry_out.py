@@ -53,7 +53,7 @@ def carry_out(
 
     After a failure that may pass, the state of AWS is read again: nothing is made twice where an answer was
     lost, and what somebody else made meanwhile stops the set-up. `begin` is called before each step, `tell`
-    after it, `look` updates the parts with what AWS has, `waits` is given a sentence on what is waited for.
+    after it, `look` updates the parts from AWS, `waits` is called with a sentence before a wait.
 
     `VaultError` if AWS does not show what was made. A change that it does not show stays in the plan.
     """

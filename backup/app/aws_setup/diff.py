@@ -316,7 +316,7 @@ def _iam(verb: Verb, name: str, words: str, operation: str, parameters: Mapping[
 
 
 def _steps_of_place(wanted: Wanted, found: FoundPlace | None) -> Iterator[PlannedCall]:
-    """What makes the place of archives; one that is there and not ours is used as it is."""
+    """Yield the steps that make the bucket or vault; an existing one that is not ours is used as it is."""
     if wanted.bucket is not None:
         yield from _bucket(wanted.name, wanted.bucket, found)
     elif wanted.vault is not None:
@@ -324,7 +324,7 @@ def _steps_of_place(wanted: Wanted, found: FoundPlace | None) -> Iterator[Planne
 
 
 def _place_obstacles(wanted: Wanted, found: FoundPlace | None) -> Iterator[str]:
-    """What keeps the place from being made."""
+    """Yield what prevents the bucket or vault from being made."""
     bucket = wanted.bucket
     if bucket is not None and found is not None and found.is_strangers:
         yield (

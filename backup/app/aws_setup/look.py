@@ -130,7 +130,7 @@ def _add_roles_of_before(
 ) -> tuple[str, ...]:
     """Add the roles with our tag that neither config nor profile names; those whose tags may not be read.
 
-    The list has no tags. One role after another is asked for only if its description is that of a set-up.
+    The list has no tags. A role's tags are read only if its description is that of a set-up.
     """
     unseen = []
     for listed in calls.all("iam", "list_roles", "Roles", MaxItems=MOST_ROLES):
@@ -263,7 +263,7 @@ def _crl_of(detail: Mapping[str, Any]) -> FoundCrl:
 
 
 def _with_old_places(calls: AwsCalls, wanted: Wanted, found: FoundResources) -> FoundResources:
-    """The findings with those places, and sentences on what could not be looked at."""
+    """Return the findings with those places, and sentences on what could not be read."""
     told: list[str] = []
     places = (*_old_vaults(calls, wanted, told), *_old_buckets(calls, wanted, told))
     return replace(found, old_places=places, not_looked=tuple(told))
@@ -309,7 +309,7 @@ def _old_vaults(calls: AwsCalls, wanted: Wanted, told: list[str]) -> Iterator[Ol
 
 
 def _names_tagged(names: list[str], is_tagged: IsTagged, kind: str, told: list[str]) -> Iterator[str]:
-    """The names of what carries our tag; who may not see tags is told of which."""
+    """Yield the names of resources with our tag; `told` gets a sentence on those with unreadable tags."""
     unseen = []
     for name in names:
         try:

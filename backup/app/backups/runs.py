@@ -278,7 +278,7 @@ def _with_wholly_left_out(report: BackupReport, job: JobSettings, at: RunContext
 def _pings(
     config: Config, job: JobName, inventory: Inventory, stop: threading.Event
 ) -> AbstractContextManager[StartPings | None]:
-    """Pings that the run begins; nothing is imported for them where nobody is to be told."""
+    """Return the pings of a started run; without such channels nothing is imported for them."""
     if not config.notify.channel:
         return nullcontext()
     from backup.app.telling.channels import chosen_channels

@@ -92,7 +92,7 @@ def _why_all_left_out(tx: Transaction, full: Snapshot, source: str, filters: Fil
 
 
 def _directories_left_out(top: bytes, filters: Filters) -> Callable[[bytes], LeftOut | None]:
-    """Tells what leaves out a directory at or below `top`, or one above it; each is looked at once."""
+    """Return a function that says what excludes a directory at or below `top`, with a cache."""
     known: dict[bytes, LeftOut | None] = {top: None}
 
     def leaving_out(path: bytes) -> LeftOut | None:

@@ -187,7 +187,7 @@ def kinds_of_mounts() -> dict[str, str]:
 
 
 def _is_looked_at(path: str) -> bool:
-    """Whether a process still looks at it, for this process or another one."""
+    """Whether a helper process still accesses the path, for this process or another one."""
     sought = f"\0{_MARK}\0{path}\0".encode(errors="surrogateescape")
     for name in os.listdir("/proc"):
         if name.isdecimal():
@@ -198,7 +198,7 @@ def _is_looked_at(path: str) -> bool:
 
 
 def _answer_of_another(path: str, until: float) -> bytes | None:
-    """The answer of a helper process that looks at the path; None if it gives none in time."""
+    """Return the answer of a helper process that accesses the path; None if it gives none in time."""
     reading, writing = os.pipe()
     try:
         try:

@@ -128,7 +128,7 @@ def _folder() -> Iterator[str]:
 
 
 def _readable(context: DoctorContext, vault: Vault, catalog: Archive) -> RetrievalId:
-    """What to fetch from. A bucket is not asked for a retrieval: of a frozen object it would be paid for."""
+    """Return where to fetch from. A bucket is not asked for a retrieval, which would cost money."""
     name = catalog.archive_id
     if name is None:
         raise VaultError("it has no id")

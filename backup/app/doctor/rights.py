@@ -79,7 +79,7 @@ def _allowing(purpose: Purpose) -> str:
 def _worked_lately(context: DoctorContext) -> Mapping[VaultName, Mapping[Purpose, datetime]]:
     """When backups and restores last did their work at a vault: within a week, by the config in force.
 
-    A right that was taken away since is told by the next run, which fails.
+    If a right was withdrawn since, the next run fails and reports it.
     """
     if context.is_fresh or context.status is None:
         return {}
@@ -111,7 +111,7 @@ def _not_tried(vault: VaultSettings, proven: Mapping[Purpose, datetime]) -> Iter
 
 
 def _may_delete(context: DoctorContext, vault: VaultSettings) -> Iterator[Finding]:
-    """Roles of backups and restores that may delete, where roles are told apart at all."""
+    """Find roles of backups and restores that may delete, if roles are separate."""
     if context.config.identity is None or vault.role_arn is None or vault.kind == "directory":
         return
     if vault.role_arn == vault.prune_role_arn:

@@ -126,7 +126,7 @@ def known_vaults(context: DoctorContext) -> Iterator[Finding]:
 
 
 def _met(context: DoctorContext, inventory: Inventory, vault: Vault) -> Meeting:
-    """The identity of the vault: from what was found already, else it is asked for."""
+    """Return the identity of the vault: as read already, else it is requested."""
     state = context.states.get(vault.name)
     if state is not None and state.identities is not None:
         with inventory.reading() as tx:

@@ -70,7 +70,7 @@ def _run(words: Sequence[str], request: bytes, timeout: int) -> bytes:
 
 
 def _exchange(process: subprocess.Popen[bytes], request: bytes, timeout: int) -> tuple[bytes, bytes]:
-    """Give a process the request; what it prints until it ends, as much of it as is looked at.
+    """Send the request to a process; returns its output until it ends, up to a limit.
 
     `subprocess.TimeoutExpired` when time is up. Its children are ended with it. What left its session and
     holds a pipe open, as ssh's shared connection does, is not waited for.

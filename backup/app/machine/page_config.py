@@ -110,7 +110,7 @@ def _only(table: Mapping[str, Any], keys: str, base: str) -> dict[str, Any]:
 
 
 def _placed(value: Any, base: str) -> Any:
-    """The same with absolute paths: it is read at another place."""
+    """Return the same values with absolute paths, as they are read from another place."""
     if isinstance(value, list):
         return [_placed(part, base) for part in value]
     if not isinstance(value, dict):

@@ -2,7 +2,7 @@
 
 1. Due after about half of its life (`renewal_times.py`); or, with `files`, when another program has written
    other files.
-2. A new certificate, for a new key or the same one, is asked for, checked, and staged beside the present.
+2. A new certificate, for a new key or the same one, is requested, checked, and staged beside the present one.
 3. The staged pair gets credentials from AWS. If AWS is away it stays staged and is tried again; if AWS
    refuses it, it is given up.
 4. Only then it is used, by one replacement of one file (`credentials/pairs.py`).

@@ -203,7 +203,7 @@ def _standing(path: str, text: str) -> Standing:
 
 
 def _read(path: str) -> str | None:
-    """What lies there; None for nothing."""
+    """Return the content of the installed file; None if there is none."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()

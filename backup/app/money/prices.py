@@ -37,7 +37,7 @@ class Priced(Protocol):
         ...
 
     def laid(self, gap: int) -> Priced:
-        """The same plan where a request costs as much as `gap` bytes."""
+        """Return the plan for a vault and tier in which a request costs as much as `gap` bytes."""
         ...
 
 
@@ -101,7 +101,7 @@ def currency_of(config: Config) -> str:
 
 @lru_cache(maxsize=4)
 def _own_table(text: str, origin: str) -> PriceTable:
-    """The table of such a file; a daemon asks for the same one again and again."""
+    """Return the table of such a file, cached, as a daemon needs the same one again and again."""
     return parse_prices(text, origin, builtin_table())
 
 

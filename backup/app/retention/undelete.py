@@ -94,7 +94,7 @@ def undelete_archives(at: RunContext, vault: VaultName, words: Sequence[str]) ->
 
 
 def _gone(at: RunContext, vault: Vault, named: Sequence[StoredArchive]) -> list[StoredArchive]:
-    """Those that somebody else has deleted, where the vault tells at once."""
+    """Return those that another server has deleted, if the vault's list comes at once."""
     if not (named and vault.traits.lists_at_once):
         return []
     patience = at.retry_limit.patience(at.clock, at.progress)

@@ -1,20 +1,20 @@
 """Finds the problems in a status, critical ones first; pure.
 
 Critical: a job is overdue, or its vault is not the one that it is bound to; a check or drill found something
-missing or damaged; an archive that kept snapshots need is lost or damaged, whoever found that; the
-certificate or one above it has expired, or will within three days (one that lives shortly: a tenth of its
-life); the jobs, the runs or what is lost cannot be found out.
+missing or damaged; an archive that kept snapshots need is lost or damaged; the certificate or one above it
+has expired, or will within three days (a short-lived one: a tenth of its life); the jobs, the runs or lost
+archives cannot be determined.
 
 A warning: anything else that has a schedule is overdue; the newest backup, forget, prune, compaction, check,
 drill or rebuild drill failed or was partial; the certificate expires within 14 days (a fifth of its life),
-cannot be looked at, or is not renewed though two thirds of its life are over or renewals fail for an hour;
-the daemon does not run though something has a schedule, or waits for the clock; a date is still to come; a
-suspended process holds a lock; a restore does not go on, or lacks something; a directory vault is not
-there, does not answer, or is not set up in AWS; less is free on a disk than should be (a quarter of it:
-critical); storing costs more than it may; what nothing needs waits a month longer than it must for the server
-that deletes; the last good check of a vault is too old; a channel does not take
-its messages; somebody else writes of this server's jobs, or a source has lost nearly everything, and nobody
-answered to that; a part of the status cannot be found out.
+cannot be read, or is not renewed though two thirds of its life are over or renewals fail for an hour; the
+daemon does not run though something has a schedule, or waits for the clock; a date is still to come; a
+suspended process holds a lock; a restore does not go on, or lacks something; a directory vault is not there,
+does not answer, or is not set up in AWS; less is free on a disk than should be (a quarter of it: critical);
+storing costs more than it may; archives that nothing needs wait a month longer than necessary for the keeper;
+the last good check of a vault is too old; a channel does not take its messages; a stranger writes of this
+server's jobs, or a source has lost nearly everything, and no person has answered; a part of the status cannot
+be determined.
 """
 
 from __future__ import annotations
@@ -139,9 +139,9 @@ def _wrong_vaults(status: Status) -> Iterator[Concern]:
 
 
 def _losses(status: Status) -> Iterator[Concern]:
-    """Concerns about archives that are lost or damaged, until stored anew or needed by no snapshot.
+    """Yield concerns about archives that are lost or damaged, until stored again or no longer needed.
 
-    Not where a check of the vault tells of it: until the next one is good.
+    Not if the vault's last check reports it, until the next check is good.
     """
     told = {run.vault for run in status.ended if run.kind is RunKind.CHECK and run.found_damage}
     configured = {vault.name for vault in status.vaults if vault.kind != UNKNOWN}

@@ -107,7 +107,7 @@ def _of_jobs(jobs: Sequence[JobStatus]) -> Iterator[_Gauge]:
 
 
 def _of_proofs(jobs: Sequence[JobStatus]) -> Iterator[_Gauge]:
-    """What was ever proven of each job's archives, and when last, by grade."""
+    """Yield how much of each job's archives was verified, and when last, by grade."""
     there = [(job, grade) for job in jobs if job.proof.bytes for grade in Grade]
 
     def labels(job: JobStatus, grade: Grade) -> dict[str, str]:

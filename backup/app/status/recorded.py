@@ -178,7 +178,7 @@ def recorded_status(
 def _scheduled(
     tx: Transaction, looks: _Looks, certificate: CertificateStatus | None, renewal: RenewalStatus | None
 ) -> Sequence[ScheduledStatus]:
-    """All that has a schedule; nothing if it is not known what ended well."""
+    """Return the status of all scheduled tasks; none if the last good runs are not known."""
     config = looks.config
     others = [task for task in scheduled_tasks(config) if task.kind is not TaskKind.BACKUP]
     if looks.good is None or looks.rows is None or not (others or renewal):
@@ -225,7 +225,7 @@ def _losses(tx: Transaction) -> Mapping[VaultName, int]:
 
 
 def _undelivered(tx: Transaction) -> list[Undelivered]:
-    """What channels could not be given, by channel; what was not tried yet only waits."""
+    """Return the messages that channels did not take, by channel; those not tried yet are not among them."""
     tried: dict[str, list[Delivery]] = {}
     for delivery in messages.waiting(tx):
         if delivery.attempts:

@@ -59,7 +59,7 @@ def _certificate(config: Config) -> CertificateStatus | None:
 
 
 def _renewal(config: Config, certificate: CertificateStatus | None) -> RenewalStatus | None:
-    """How the certificate's renewal does; None if it is not renewed by itself, or cannot be looked at."""
+    """Return the state of the certificate's renewal; None if it is not automatic, or cannot be read."""
     if config.identity is None or config.identity.renew is None or certificate is None:
         return None
     if certificate.not_before is None or certificate.not_after is None:

@@ -105,7 +105,7 @@ def _path(config: Config, name: VaultName) -> str | None:
 
 
 def _is_silent(config: Config, name: VaultName, places: Places) -> bool:
-    """Whether a directory vault is on a mount that does not answer, whoever mounted it."""
+    """Whether a directory vault is on a mount that does not answer."""
     path = _path(config, name)
     return path is not None and places.at(path).is_silent
 

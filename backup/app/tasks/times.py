@@ -74,8 +74,8 @@ def _is_fresh(row: TaskRow, now: datetime) -> bool:
 def _near(timing: Timing, schedule: Schedule, now: datetime) -> datetime | None:
     """The next time of the schedule, if it is near: what is still to be made up for is left to it.
 
-    None while an earlier one may still be looked at: else one that was waited for would wait for the next
-    one in turn, and that for ever where times are close together.
+    None while an earlier one may still be due: else a task that waited would wait for the next time in turn,
+    and for ever if times are close together.
     """
     if isinstance(schedule.rule, Every):
         return None
@@ -104,7 +104,7 @@ def _since(row: TaskRow, last: LastRun | None, now: datetime) -> datetime | None
 
 
 def _was_run_since(row: TaskRow, last: LastRun | None) -> bool:
-    """Whether somebody ran it by hand after our attempt."""
+    """Whether a user ran it by hand after our attempt."""
     return last is not None and row.ended_at is not None and last.started_at > row.ended_at
 
 

@@ -104,7 +104,7 @@ class Maker(Struct, frozen=True):
         return Letter(f"{host}: {text}", host, facts, command=concern.command or "")
 
     def _is_configured(self, run: Run) -> bool:
-        """Whether the config still has what ran: of other things nobody is told."""
+        """Whether the config still has the job or vault of the run; for others no message is sent."""
         if run.job is not None:
             return any(job.name == run.job for job in self.config.jobs)
         vault = run.report.get("vault")
@@ -126,7 +126,7 @@ class Maker(Struct, frozen=True):
         )
 
     def _proven(self, tx: Transaction, run: Run) -> str:
-        """What of the run's job was ever proven, in words; empty if nothing of it is stored."""
+        """Return how much of the run's job was ever verified, in words; empty if nothing of it is stored."""
         proof = proofs_of_jobs(tx, self.now).get(run.job) if run.job else None
         return proof_text(proof) if proof is not None and proof.bytes else ""
 
@@ -186,5 +186,5 @@ def _subject(concern: Concern) -> str:
 
 
 def _states_of(topic: Topic) -> str:
-    """What the states of a topic begin with; none of a run does."""
+    """Return the prefix of a topic's told states, which no state of a run has."""
     return decide.overdue_subject("") if topic is Topic.OVERDUE else f"warning/{topic}/"

@@ -153,9 +153,9 @@ def keep(context: KeeperContext, *, only_plan: bool = False) -> KeeperReport:
 
 
 def _listing(context: KeeperContext, folder: KeeperFolder) -> Listing | None:
-    """The vault's list, asked for within the last days; None while it is on its way.
+    """Return the vault's list, requested within the last days; None while it is not ready.
 
-    That of a vault in which nothing happens may be older: the floor is reckoned from it.
+    The list of a vault that does not change may be older: the floor is computed from it.
     """
     with Journal.opened(folder.listing, context.vault.name) as journal:
         asked = journal.listing.asked_at if journal.listing else None
@@ -305,7 +305,7 @@ class _Server:
             journal.keep_listing(listing)
 
     def _state(self, wish: Wish) -> State:
-        """One state; its inventory is gone again when this returns."""
+        """Rebuild one state; its inventory is deleted when this returns."""
         context = self._rebuilding()
         report = rebuild(wish, context)
         if report.state is StepStage.WAITING:

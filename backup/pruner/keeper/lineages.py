@@ -90,9 +90,8 @@ def lineages(
 ) -> list[Lineage]:
     """Return all servers with catalogs in a list, sorted by the ids of their newest inventories.
 
-    `answered` are who asked (`Lineage.name`, empty for all) and a pair (`pair_of`) that takes no part in it,
-    by a person's word; `has_clock`: the list's dates are
-    the vault's own.
+    `answered` are askers (`Lineage.name`, empty for all), each with a pair (`pair_of`) that a person said to
+    ignore for it; `has_clock`: the list's dates are the vault's own.
     """
     shown = _IndexedList(listing, family, has_clock=has_clock)
     found = [shown.lineage(ids, answered) for ids in _joined(shown.of_inventory, family)]
@@ -166,7 +165,7 @@ class _IndexedList:
     def _newest(self, own: Sequence[ListedArchive]) -> InventoryId:
         """The inventory that was rebuilt last; of several, the one that stored last: the others stop it.
 
-        Not one that takes no part by a person's word.
+        Not one that a person said to ignore.
         """
         stored: dict[InventoryId, tuple[datetime, int]] = {}
         for line in own:
@@ -314,7 +313,7 @@ def require_covered(lineage: Lineage, newest: State, floor: State) -> None:
 def _is_before(archive: ListedArchive, lineage: Lineage, begins: Mapping[bytes, datetime | None]) -> bool:
     """Whether a catalog is older than where its job's state begins, which holds what it says.
 
-    Not one that an inventory wrote when an heir of it was at work already.
+    Not a catalog that an inventory wrote after an heir of it began.
     """
     label = archive.label
     replaced = lineage.replaced.get(label.inventory_id) if label else None

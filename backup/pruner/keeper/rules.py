@@ -119,9 +119,9 @@ def _unknown(
 def _is_ours(line: ListedArchive, archive: StoredArchive, newest: State, lineage: Lineage) -> bool:
     """Whether the list names it as what the catalogs say it is, and as this server's.
 
-    The header that a catalog records must name the same inventory, and a signer of this server: whoever
-    wrote the catalog chose it. An inventory of which no catalog is there must be proven to be an ancestor,
-    and nobody else may name it: it may be a server whose first backup is not over.
+    The recorded header must name the same inventory, and a signer of this server, as the writer of the
+    catalog chose it. An inventory without any catalog must be a proven ancestor, and no other server may name
+    it: it may be a server whose first backup is not finished.
     """
     label, writer = line.label, newest.writers.get(archive.archive_id)
     if label is None or label.kind is not archive.kind or label.pack_id != archive.pack_id:

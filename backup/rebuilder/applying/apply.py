@@ -82,7 +82,7 @@ class Applier:
         accepted: Mapping[ArchiveId, datetime],
         now: datetime,
     ) -> None:
-        """`advance` is told of rows, `suspect` of what is left out.
+        """`advance` is called with numbers of rows, `suspect` with what is left out.
 
         `archive_ids` are the listing's, by pack id, `identity` the vault's; `accepted`: when the vault
         accepted each catalog; of one that no list shows it is `now`.

@@ -106,7 +106,7 @@ def read_uncovered(
 
 
 class _PackReading:
-    """Headers and directories of packs, brought down in one or two rounds, or with all that lies between."""
+    """Reads headers and directories of packs, retrieved in one or two rounds, or as whole packs."""
 
     def __init__(
         self, context: RebuildContext, bringer: CatalogFetcher, suspect: Suspect, signer: bytes
@@ -151,7 +151,7 @@ class _PackReading:
                     yield archive, archive.tree_hash, *opened
 
     def _read_whole(self, packs: Sequence[ListedArchive]) -> Iterator[Opened]:
-        """All are asked for at once; a few at a time lie on the disk."""
+        """All are requested at once; a few at a time are on disk."""
         self._wait_for(self._bringer.ask([whole(archive.archive_id, archive.size) for archive in packs]))
         for start in range(0, len(packs), _AT_ONCE):
             some = packs[start : start + _AT_ONCE]

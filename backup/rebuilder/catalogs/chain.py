@@ -269,7 +269,7 @@ class TrustedCatalogs:
     ) -> tuple[Member | None, Member | None]:
         """The newest full catalog that counts for a state before what `writer` wrote, and one that does not.
 
-        Where the state's delta is not at hand, an ancestor may have written both.
+        If the state's delta is not known, an ancestor may have written both.
         """
         found = [
             full for full in self._fulls.get(state, ()) if full.catalog.job_id == job_id and state != NO_HASH
@@ -281,7 +281,7 @@ class TrustedCatalogs:
         return max(counting, key=_number, default=None), max(others, key=_number, default=None)
 
     def _ask(self, chains: Sequence[Chain]) -> None:
-        """`QuestionError` if no state can be had, and a full catalog that does not count would give one."""
+        """`QuestionError` if no state can be rebuilt without a full catalog that does not count."""
         doubtful = next((chain.doubtful for chain in chains if chain.doubtful is not None), None)
         if doubtful is None or any(chain.gap is None for chain in chains):
             return
@@ -333,7 +333,7 @@ class TrustedCatalogs:
         return state in self._ancestors(tip)
 
     def _ancestors(self, state: bytes) -> Iterable[bytes]:
-        """A state and those before it, as far as the deltas at hand tell; the last may be unknown."""
+        """Return a state and those before it, as far as the known deltas go; the last may be unknown."""
         seen: set[bytes] = set()
         while state not in seen:
             seen.add(state)

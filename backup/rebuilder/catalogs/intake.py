@@ -154,7 +154,8 @@ class Intake:
     def _take_in(self, candidate: CatalogCandidate, path: str, *, again: bool = True) -> None:
         """Believe a catalog, or name what is wrong; one that came back damaged is fetched once more.
 
-        Not if it is just what the list shows: asked for anew in each act, two of them never came together.
+        Not if it is as the list says: requested again in each step, two such catalogs would never be there
+        together.
         """
         try:
             file = read_catalog_file(path)

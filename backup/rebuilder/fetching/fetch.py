@@ -111,7 +111,7 @@ class CatalogFetcher:
         return True
 
     def _require_room(self, wants: Sequence[Want]) -> None:
-        """`SpoolError` if the disk has no room for what is to come down."""
+        """`SpoolError` if the disk has no room for the downloads."""
         needed, free = sum(want.extent.length for want in wants), shutil.disk_usage(self._journal.folder).free
         if needed > free:
             raise SpoolError(
@@ -126,7 +126,7 @@ class CatalogFetcher:
         return self._ask_for(wants)[0].waiting
 
     def _ask_for(self, wants: Sequence[Want]) -> tuple[Brought, list[Want]]:
-        """Ask for what is not here: what is here, missing or waits; and what was asked for."""
+        """Request what is not here yet; returns what is here, missing or waits, and what was requested."""
         brought = Brought()
         open_ones = [want for want in wants if not self._is_here(want, brought)]
         if not open_ones:

@@ -29,7 +29,7 @@ _FRAMES: Final = 2**32  # more than an archive can have
 
 
 class ChunkLocations(Mapping[int, ChunkLocation]):
-    """A mapping of chunk number to location, in the order of numbers; impossible locations are left out.
+    """A mapping of chunk number to location, sorted by number; impossible locations are left out.
 
     Large columns are kept in `scratch`.
     """
@@ -82,7 +82,7 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
         return found
 
     def lookup(self) -> Callable[[Values], tuple[list[int], list[bytes]]]:
-        """A function from chunk numbers to the length of each, and to its id and length (u32le) joined.
+        """Return a function from chunk numbers to their lengths, and to ids joined with lengths (u32le).
 
         For a chunk that has no location it gives 0 and nothing.
         """
@@ -100,24 +100,24 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
         return look
 
     def position(self, number: int) -> int:
-        """Index of a chunk's location in the order of numbers. KeyError if it has none."""
+        """Return the index of a chunk's location in the order of numbers. KeyError if it has none."""
         at = _place(self.numbers, number)
         if at < 0:
             raise KeyError(number)
         return at
 
     def at(self, position: int) -> ChunkLocation:
-        """The location at a position."""
+        """Return the location at a position."""
         archive, frame, offset, name, length = _ROW.unpack_from(self._rows.values, position * _ROW.size)
         return ChunkLocation(self.numbers[position], name, archive, frame, offset, length)
 
     def places(self, run: range) -> Iterator[tuple[int, int, bytes]]:
-        """Offset, length and id of the chunks at these positions, which follow each other."""
+        """Return offset, length and id of the chunks at these consecutive positions."""
         rows = memoryview(self._rows.values)[run.start * _ROW.size : run.stop * _ROW.size]
         return map(_offset_length_id, _ROW.iter_unpack(rows))
 
     def only(self, numbers: Container[int]) -> ChunkLocations:
-        """The locations of `numbers` alone."""
+        """Return the locations of `numbers` alone."""
         chosen = (self.at(position) for position, number in enumerate(self.numbers) if number in numbers)
         return ChunkLocations(chosen, self._scratch)
 
@@ -129,7 +129,7 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
                 self._rows.change(self.position(location.number) * _ROW.size, row)
 
     def frames(self) -> Iterator[tuple[tuple[int, int], int]]:
-        """Archive and frame of each run of locations in one frame, and their number, in order."""
+        """Return archive and frame of each run of locations in one frame, and its length, in order."""
         for place, run in groupby(_each(_PLACE, self._rows.values)):
             frame, archive = divmod(place, _FRAMES)
             yield (archive, frame), len([*run])
@@ -213,17 +213,17 @@ class FramePositions:
         self._starts = array("Q", (ends[at - 1] if at else 0 for at in order))
 
     def of(self, archive: int, frame: int) -> Iterator[int]:
-        """The positions of the chunks in a frame, in order."""
+        """Return the positions of the chunks in a frame, in order."""
         return chain.from_iterable(self.runs(archive, frame))
 
     def runs(self, archive: int, frame: int) -> Iterator[range]:
-        """The same, in runs of positions that follow each other."""
+        """Same as `of`, as runs of consecutive positions."""
         key = _key(archive, frame)
         for at in range(bisect_left(self._keys, key), bisect_right(self._keys, key)):
             yield range(self._starts[at], self._ends[at])
 
     def frames_of(self, archive: int) -> Iterator[int]:
-        """The numbers of an archive's frames that hold any, in order."""
+        """Return the numbers of an archive's frames that hold any chunk, in order."""
         first, end = (bisect_left(self._keys, _key(number, 0)) for number in (archive, archive + 1))
         return (frame for frame, _ in groupby(self._keys[at] % _FRAMES for at in range(first, end)))
 
@@ -285,7 +285,7 @@ class NumberSet(Container[int]):
         return 0 <= at < len(self._marks) and self._marks[at] == 1
 
     def rising(self, most: int = _BATCH) -> Iterator[list[int]]:
-        """The numbers in rising order, in batches of at most so many."""
+        """Yield the numbers in rising order, in batches of limited size."""
         least, marks = self._least, self._marks
         some: list[int] = []
         at = marks.find(1)

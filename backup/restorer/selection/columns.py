@@ -79,7 +79,7 @@ class Entries(Sequence[RestoreEntry]):
         self._rows.add(packed)
 
     def only(self, keys: Iterable[int], changed: Mapping[int, RestoreEntry] | None = None) -> Entries:
-        """A copy with the entries of `keys`, in that order; `changed` gives replacements for some keys."""
+        """Return a copy with the entries of `keys`, in that order; `changed` has replacements by key."""
         some = Entries(self._owners, self._scratch)
         some._directories, some._extras = self._directories, self._extras
         some._extra_indexes = self._extra_indexes
@@ -92,18 +92,19 @@ class Entries(Sequence[RestoreEntry]):
         return some
 
     def change(self, key: int, entry: RestoreEntry) -> None:
-        """Replace an entry, as where some of its hard links are left out."""
+        """Replace an entry, for instance if some of its hard links are left out."""
         self._changed[key] = entry
 
     def extra_of(self, key: int) -> Extra | None:
-        """The rare attributes of an entry; reads no row if no entry has any."""
+        """Return the rare attributes of an entry; reads no row if no entry has any."""
         return self._extras[self._row(key)[_EXTRA]] if self.has_extras else None
 
     @property
     def are_plain(self) -> bytearray:
-        """Of each entry, in order: 1 for a file with a single name and only owner, mode and times, or 0.
+        """Return for each entry, in order: 1 for a file of one name with only owner, mode and times, else 0.
 
-        One with setuid or setgid is none: it depends on its owner's name, which `NewFiles` do not have.
+        A file with setuid or setgid is not plain: it depends on its owner's name, which `NewFiles` do not
+        have.
         """
         kinds = memoryview(self._rows.values)[_KIND_AT :: _ROW.size]
         marks = bytearray(kinds).translate(_ARE_FILES)
@@ -143,7 +144,7 @@ class Entries(Sequence[RestoreEntry]):
         return chain.from_iterable(_EXTRAS.iter_unpack(self._rows.values))
 
     def linked(self) -> Iterator[int]:
-        """Keys of the entries recorded as one of several hard links."""
+        """Return the keys of entries recorded as one of several hard links."""
         marked = {index for index, extra in enumerate(self._extras) if extra is not None and extra.link}
         if marked:
             yield from (key for key, extra in enumerate(self.extras) if extra in marked)
@@ -195,7 +196,7 @@ class Entries(Sequence[RestoreEntry]):
         chunks: Sequence[bytes],
         ids: Callable[[Owner], tuple[int, int]],
     ) -> NewFiles:
-        """The files of these keys, of which each has a single name and only owner, mode and times.
+        """Return the files of these keys, each of which has a single name and only owner, mode and times.
 
         The other columns are those of `NewFiles`; `ids` gives user and group id.
         """

@@ -71,11 +71,11 @@ class NewFiles(NamedTuple):
     chunks: Sequence[bytes]
 
     def some(self, which: slice) -> NewFiles:
-        """Some of the files."""
+        """Return some of the files."""
         return NewFiles(self.paths, *(column[which] for column in self[1:]))  # type: ignore[arg-type]
 
     def entry(self, index: int) -> RestoreEntry:
-        """One of the files as an entry."""
+        """Return one of the files as an entry."""
         owner, size = Owner(*self.owners[index]), self.ends[index] - self.starts[index]
         place = self.paths[self.directories[index]], self.names[index]
         return RestoreEntry(*place, EntryKind.FILE, self.modes[index], owner, self.mtimes[index], size, None)

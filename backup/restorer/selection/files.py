@@ -102,7 +102,7 @@ class Files(Sequence[RestoreFile]):
         self._starts.extend([end // _CHUNK_SIZE for end in ends])
 
     def only(self, keys: Sequence[int], changed: Mapping[int, RestoreEntry] | None = None) -> Files:
-        """A copy with the files of `keys`, in that order; `changed` gives replacements for some entries."""
+        """Return a copy with the files of `keys`, in that order; `changed` has replacements by key."""
         some = Files({}, self._scratch)
         some.entries = self.entries.only(keys, changed)
         content_ids = self._content_ids.values
@@ -113,12 +113,12 @@ class Files(Sequence[RestoreFile]):
         return some
 
     def chunks_of(self, key: int) -> Values:
-        """The chunk numbers of a file."""
+        """Return the chunk numbers of a file."""
         starts = self.starts
         return self.chunks[starts[key] : starts[key + 1]]
 
     def content_id(self, key: int) -> ContentId:
-        """The content id of a file."""
+        """Return the content id of a file."""
         return ContentId(bytes(self._content_ids.values[16 * key : 16 * key + 16]))
 
     @property
@@ -132,17 +132,17 @@ class Files(Sequence[RestoreFile]):
         return map(sub, islice(self.starts, 1, None), self.starts)
 
     def forget_content_ids(self) -> None:
-        """Free the content ids once they were compared: nothing reads them later."""
+        """Free the content ids once they are compared, as they are not needed later."""
         self._content_ids = Column(self._scratch)
 
     def of(self, user: int) -> int:
-        """Key of the file that contains the chunk at index `user` of `chunks`."""
+        """Return the key of the file that contains the chunk at index `user` of `chunks`."""
         return bisect_right(self.starts, user) - 1
 
     def of_many(self, users: Sequence[int]) -> Sequence[int]:
-        """Same as `of`, for many, and -1 for -1; quicker where each is near the one before.
+        """Same as `of` for many users, and -1 for -1; faster if each is near the one before.
 
-        A range if they are the first chunks of files that follow each other.
+        Returns a range if they are the first chunks of consecutive files.
         """
         starts, found, key = self.starts, [], 0
         first = self.of(users[0]) if users and users[0] >= 0 else len(starts)
@@ -159,7 +159,7 @@ class Files(Sequence[RestoreFile]):
         return found
 
     def layout(self, key: int) -> Layout | None:
-        """The layout of a sparse file's data; None if it has no holes."""
+        """Return the layout of a sparse file's data; None if it has no holes."""
         extra = self.entries.extra_of(key)
         return Layout(extra.holes, self.entries.size(key)) if extra is not None and extra.holes else None
 

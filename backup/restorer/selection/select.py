@@ -55,7 +55,7 @@ class Selection:
 
     @classmethod
     def of(cls, owners: Mapping[int, Owner], scratch: Scratch) -> Selection:
-        """An empty selection; `owners` by number."""
+        """Return an empty selection; `owners` by number."""
         entries = Entries(owners, scratch), Entries(owners, scratch)
         return cls(*entries, Files(owners, scratch), scratch=scratch)
 
@@ -183,7 +183,7 @@ def _way_to(directory: bytes, passed: dict[bytes, tuple[bytes, EntryRow]]) -> li
 def rows_below(
     tx: Transaction, snapshot: Snapshot, base: bytes, choice: Choice
 ) -> Iterator[tuple[bytes, EntryRow]]:
-    """A snapshot's rows that a choice's paths can name, with the directories above them, parents first."""
+    """Yield a snapshot's rows that a choice's paths can name, after the directories above them."""
     stem = choice.stem(base)
     directory = base
     for step in stem[len(base.rstrip(b"/")) :].strip(b"/").split(b"/"):
@@ -290,7 +290,7 @@ class _Taker:
 
 
 def without(selection: Selection, kept: Collection[int]) -> Selection:
-    """The selection without the entries (`kept`, by number) that stay as they are at the target."""
+    """Return the selection without the entries (`kept`, by number) that stay as they are at the target."""
     if not kept:
         return selection
     if selection.alike.directories:
@@ -384,7 +384,7 @@ def _joined(
 
 
 def frames_by_archive(locations: ChunkLocations) -> dict[int, set[int]]:
-    """The frames that hold those chunks, by archive."""
+    """Return the frames that hold those chunks, by archive."""
     frames: dict[int, set[int]] = {}
     for (archive, frame), _ in locations.frames():
         frames.setdefault(archive, set()).add(frame)

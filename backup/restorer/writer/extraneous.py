@@ -49,7 +49,7 @@ class Listed(NamedTuple):
 
 
 class _ComparedDirectory(Struct):
-    """A directory that is looked into, as the snapshot would have it: names to come, and whether it goes."""
+    """A directory being searched, by its path in the snapshot: remaining names, and whether it can go."""
 
     path: bytes
     names: Iterator[bytes]
@@ -194,7 +194,7 @@ class ExtraneousFinder:
     def _judged(
         self, trail: Trail, level: _ComparedDirectory, name: bytes
     ) -> Listed | _ComparedDirectory | None:
-        """An entry that can go, or the directory to be looked into, which was entered; None if it stays."""
+        """Return an entry that can go, or the directory to search, which was entered; None if it stays."""
         path = _join(level.path.rstrip(b"/") + b"/", name)
         try:
             there = os.stat(name, dir_fd=trail.handle, follow_symlinks=False)
@@ -291,8 +291,8 @@ def _why_it_stays(trail: Trail, crossed: Container[bytes]) -> str:
 def _remove(trail: Trail, name: bytes, known: Identity | None, why: str, *, renumbered: bool) -> None:
     """Remove an entry of the trail's directory. `OSError` if that fails, or if it must stay.
 
-    What is put in its place after the look could be removed by whoever put it there, too: it is one name, or
-    an empty directory.
+    If another user puts something in its place after the check, only one name or an empty directory is lost,
+    which that user could remove, too.
     """
     there = os.stat(name, dir_fd=trail.handle, follow_symlinks=False)
     if not why and known is not None:

@@ -288,7 +288,7 @@ def _require_safe(restore: Restore, context: RestoreContext, way: Way, handle: i
 
 
 def _reach_marked(restore: Restore, context: RestoreContext) -> tuple[int, RestoreTarget]:
-    """The same, if it bears the mark and may be written to."""
+    """Open the target as `_reach` does, if it has the mark file and is writable."""
     handle, place = _reach(restore, context)
     is_marked = MarkFile(restore.id, context.secret).is_in(handle)
     if is_marked and os.access(".", os.W_OK, dir_fd=handle, effective_ids=True):
