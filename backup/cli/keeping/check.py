@@ -80,14 +80,14 @@ def check(
 ) -> None:
     """Check that backups are still there: compare the inventory with the vault's own list.
 
-    That is free, but hours away where the vault is cold: the same command, run again, goes on where it is.
-    With --read-data archives are retrieved and read instead, those that were never read first, so that in
-    time everything is; without a key what is sealed is compared, not opened. It reads one vault: where there
+    That is free, but takes hours if the vault is cold: run the same command again, and it continues. With
+    --read-data archives are retrieved and read instead, first those that were never read, so that in time
+    everything is read; without a key, sealed data is compared, but not opened. It reads one vault: if there
     are several, say which.
 
-    Archives that are gone or damaged are marked so: the next backup stores again what they held. Exit code 1
-    says that something is missing or damaged, 3 that some of it could not be looked at, 17 that it waits:
-    come again.
+    Archives that are gone or damaged are marked so: the next backup stores their content again. Exit code 1
+    says that something is missing or damaged, 3 that a part could not be checked, 17 that it waits: run it
+    again later.
     """
     config = cli.config()
     if of_inventory:

@@ -37,8 +37,8 @@ def compact(cli: Cli, vault_name: str | None, dry_run: bool, min_gain: str | Non
     such archives where that pays: the next backup of each job stores those files anew, and `prune` deletes
     the old archive once no kept snapshot needs anything else in it. Restores read it until then.
 
-    What pays is reckoned over `compact_horizon` (2 years), from the day on which the policies of the jobs
-    forget the last snapshot that needs the rest. In a directory, space decides.
+    Costs are compared over `compact_horizon` (2 years); savings count from the day on which the policies of
+    the jobs forget the last snapshot that needs the rest. In a directory, only space counts.
     """
     from backup.app.base.opened import opened
     from backup.app.money.prices import currency_of

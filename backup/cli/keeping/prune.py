@@ -82,21 +82,21 @@ def prune(
 ) -> None:
     """Make room: condemn archives that no kept snapshot needs, and delete what was condemned days ago.
 
-    What is condemned is not built upon any more, and a catalog in the vault says so. It is deleted by a later
-    prune, once `prune_grace` (3 days) and the vault's minimum duration are over, and only if a list of the
-    vault and the snapshots of that moment agree. Until then `undelete` takes it back.
+    New backups no longer use condemned archives, and a catalog in the vault records that. A later prune
+    deletes them, once `prune_grace` (3 days) and the vault's minimum duration are over, and only if a list of
+    the vault and the snapshots of that moment agree. Until then `undelete` takes them back.
 
-    A cold vault needs hours for its list: the same command, run again, goes on where it is. Exit code 17 says
-    that it waits, 3 that the vault refused without a day, 1 that something stopped it: nothing was deleted
-    then. All vaults of the config are pruned, also if one of them fails: the exit code is that of the first
-    failure, else 3, else 17.
+    A cold vault needs hours for its list: run the same command again, and it continues. Exit code 17 says
+    that it waits, 3 that the vault refused without naming a day, 1 that something stopped it and nothing was
+    deleted. All vaults of the config are pruned, also if one of them fails: the exit code is that of the
+    first failure, else 3, else 17.
 
     It also removes the records of runs and restores that are older than `keep_runs` (400 days) and that
     nothing needs.
 
     With --delete-only it needs no inventory, so that it can run on another machine, whose role deletes: each
     server's state is rebuilt from its catalogs, and what these condemned goes once nothing needed it for
-    --keep-within, by the vault's dates. What looks like an attack is told, with exit code 3.
+    --keep-within, by the vault's dates. Signs of an attack are reported, with exit code 3.
     """
     config = cli.config()
     vaults = [choose_vault(config, vault_name)] if accepted else choose_vaults(config, vault_name)

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 def undelete(cli: Cli, vault_name: str | None, archives: tuple[str, ...], every: bool) -> None:
     """Take back archives that a prune has condemned, and not deleted yet.
 
-    They are restored from at once, and built upon again when a later list of the vault shows that they are
-    still there.
+    Restores can use them at once; new backups do when a later list of the vault shows that they still exist.
     ARCHIVE is the beginning of an archive's id, as `archives` shows it. The next prune condemns again what no
     kept snapshot needs by then. To keep a forgotten snapshot take it back with `forget --undo`, which takes
     its archives back, too.

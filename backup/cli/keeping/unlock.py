@@ -19,8 +19,8 @@ def unlock(cli: Cli, force: bool) -> None:
     """Show which processes hold locks. No lock outlives its process: there is nothing to clean up.
 
     With --force the lock of backups is taken from a process that is suspended or hangs, and cannot be ended:
-    it records nothing more, whenever it goes on. What it had sent is finished by the next backup. The lock
-    `inventory` is that of whoever writes to the database, for a moment each time; it is not taken away.
+    if it continues, it can record nothing more. The next backup finishes what it had sent. The lock
+    `inventory` is held by a process while it writes to the database, only for moments; it is never taken.
     """
     from backup.app.base.opened import opened
     from backup.cli.render.render import printable, table

@@ -82,8 +82,8 @@ def dump(
 ) -> None:
     """Write a file of a snapshot to standard output; with --tar a directory.
 
-    Nothing is written before the vault has made all of it readable (17: come again), and no byte before it
-    was verified. A stream that breaks off ends with an exit code other than 0; 3 says that a tar lacks
+    Nothing is written before the vault has made everything readable (17: run it again later), and no byte
+    before it was verified. If the output is incomplete, the exit code is not 0; 3 says that a tar lacks
     damaged files.
     """
     from backup.app.base.opened import opened

@@ -1,4 +1,4 @@
-"""`nightvault rebuild`: makes the inventory anew from the vault and a recovery key, on a bare machine."""
+"""`nightvault rebuild`: rebuilds the inventory from the vault and a recovery key, on a bare machine."""
 
 from __future__ import annotations
 
@@ -93,12 +93,12 @@ def rebuild(
     dry_run: bool,
     wait: bool,
 ) -> None:
-    """Make the inventory anew from the catalogs in the vault.
+    """Rebuild the inventory from the catalogs in the vault.
 
-    All that is needed is the config with its vault and identity, and the recovery key. A cold vault takes
-    hours for its list and hours for the catalogs: the same command, run again, goes on where it is. Exit code
-    17 says that it waits: come again; 3 that the inventory is there, but something is missing in the vault,
-    or newer than it. With --dry-run, 1 says that the rebuilt inventory would differ from the one in use.
+    It needs only the config with its vault and identity, and the recovery key. A cold vault takes hours for
+    its list and hours for the catalogs: run the same command again, and it continues. Exit code 17 says that
+    it waits: run it again later; 3 that the inventory was rebuilt, but something is missing in the vault, or
+    newer than it. With --dry-run, 1 says that the rebuilt inventory would differ from the one in use.
     """
     from backup.rebuilder.context import Wish
     from backup.rebuilder.members import Trust

@@ -93,8 +93,8 @@ def restore(
 
     A PATH may be a glob: `*`, `?`, `[…]`, `**` for any directories; quote it from your shell.
 
-    From a vault that must make archives readable first, the same command, run again later, goes on where it
-    is; so does `restore resume ID`. Exit code 17 says that it waits: come again; 3 that some files could not
+    If the vault must make archives readable first, run the same command again later, and it continues; so
+    does `restore resume ID`. Exit code 17 says that it waits: run it again later; 3 that some files could not
     be restored: they are named.
     """
     from backup.app.base.opened import opened
@@ -205,9 +205,9 @@ def _target_directory(target: str | None, *, in_place: bool) -> bytes:
 def resume(
     cli: Cli, restore_id: str, on_capacity: str | None, wait: bool, numeric_owner: bool, unattended: bool
 ) -> None:
-    """Go on with an open restore: fetch what is ready, ask for what is missing.
+    """Continue an open restore: fetch retrieved data, request missing retrievals.
 
-    Exit code 17 says that it still waits: come again.
+    Exit code 17 says that it still waits: run it again later.
     """
     from backup.app.base.opened import opened
     from backup.app.base.state import State
@@ -266,7 +266,7 @@ def _carry_on_alone(
 @click.argument("restore_id", metavar="ID")
 @pass_cli
 def cancel(cli: Cli, restore_id: str) -> None:
-    """Cancel an open restore; what was asked for is not fetched."""
+    """Cancel an open restore; data that was requested is not fetched."""
     from backup.app.base.opened import opened
     from backup.app.base.state import State
     from backup.restorer.restore import cancel as give_up
@@ -288,9 +288,9 @@ def carry_on(
     fresh: RestorePlan | None = None,
     known: Sequence[Retrieval] | None = None,
 ) -> None:
-    """Ask for what is missing and write what is readable; with `wait` until the restore is done.
+    """Request missing retrievals, and write what is readable; with `wait` until the restore is done.
 
-    `fresh` is a plan that was made a moment ago, `known` are the retrievals if they were just asked for.
+    `fresh` is a plan that was just made; `known` are the retrievals, if they were just requested.
     """
     from backup.inventory.records.runs import Outcome
     from backup.restorer.restore import advance, is_partly_ready, is_ready, waiting_report

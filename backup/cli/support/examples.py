@@ -234,7 +234,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
 
 
 def examples_of(path: str) -> str | None:
-    """The examples of a command, as the end of its help; None if it has none."""
+    """Return the examples of a command, for the end of its help; None if it has none."""
     found = EXAMPLES.get(path)
     if found is None:
         return None

@@ -77,7 +77,7 @@ class TextLine(logging.Formatter):
     has_time = True
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line of a record."""
+        """Return the log line of a record."""
         moment = time.strftime("%Y-%m-%d %H:%M:%S%z ", time.localtime(record.created))
         return f"{moment if self.has_time else ''}{record.levelname} {told(record)}".replace("\n", "\n  ")
 
@@ -92,7 +92,7 @@ class JsonLine(logging.Formatter):
     """`{"time": …, "level": "info", "message": …, "job": …, "run": 12}`; docs/json.md."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line of a record."""
+        """Return the JSON line of a record."""
         names = names_here()
         document: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC),

@@ -16,7 +16,7 @@ class Role(StrEnum):
 
 
 class Scope(StrEnum):
-    """What a token opens."""
+    """The scope of a token: the API or the metrics."""
 
     API = "api"
     METRICS = "metrics"
