@@ -49,6 +49,9 @@ class Garden:
             with suppress(FileExistsError, FileNotFoundError, NotADirectoryError, OSError):
                 verb(self)
                 self.done.append(verb.__name__)
+        lasting = os.path.join(self.folder, b"lasting")
+        if not os.path.lexists(lasting):  # of a source that has lost its last file a backup is partial
+            self._write(lasting)
         self.lock()
 
     def lock(self) -> None:
