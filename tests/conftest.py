@@ -29,20 +29,20 @@ from tests.support import (
     quick_passwords,
     quick_settings,
     quick_syncs,
-    room,
     s3_servers,
+    temporary_files,
 )
 from tests.support.backups import INVENTORY_ID, Site, recovery_key, server_keys
 from tests.support.doubles import ManualClock
 from tests.support.emulated import RunningEmulator, write_accounts
-from tests.support.hanging_up import heeding_hangups  # noqa: F401  a fixture
 from tests.support.key_stores import pytest_runtest_setup  # noqa: F401  a hook
-from tests.support.order import longest_first
+from tests.support.other_processes import heeding_hangups  # noqa: F401  a fixture
 from tests.support.quick_inventories import real_migrations  # noqa: F401  a fixture
 from tests.support.quick_passwords import real_passwords  # noqa: F401  a fixture
 from tests.support.quick_syncs import real_syncs  # noqa: F401  a fixture
-from tests.support.unmeasured import measuring_nothing
+from tests.support.run_order import longest_first
 from tests.support.users import nobody  # noqa: F401  a fixture
+from tests.support.without_coverage import measuring_nothing
 
 # Laws are about what is true, not how fast: a busy machine must not break one.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -64,19 +64,19 @@ process.PASSED_ON += tuple(name for name in os.environ if name.startswith("COVER
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--room` and `--keep-folders`."""
-    room.add_options(parser)
+    temporary_files.add_options(parser)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Give the run a folder of its own, watched and removed at the end."""
-    room.configure(config)
+    temporary_files.configure(config)
 
 
 @pytest.fixture(scope="session")
 def tmp_path_factory(tmp_path_factory: pytest.TempPathFactory) -> pytest.TempPathFactory:
     """pytest's; what it makes for a fixture goes with that fixture."""
-    return cast("pytest.TempPathFactory", room.Folders(tmp_path_factory))
+    return cast("pytest.TempPathFactory", temporary_files.Folders(tmp_path_factory))
 
 
 @pytest.hookimpl(optionalhook=True)

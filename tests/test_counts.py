@@ -27,8 +27,8 @@ from backup.vault.glacier import GlacierVault
 from tests.support.backups import PACK, Site
 from tests.support.doubles import ManualClock
 from tests.support.emulated import RunningEmulator, write_accounts
-from tests.support.heard import heard_by
 from tests.support.rigs import glacier_client
+from tests.support.sql_statements import listening_to_sql
 
 pytestmark = pytest.mark.no_cover  # many variants of what other tests reach, too
 
@@ -53,7 +53,7 @@ def directory_site(folder: Path, *, pack_size: int = PACK) -> Site:
 def statements() -> Iterator[list[str]]:
     """The SQL that goes to the driver meanwhile; one executemany is one statement."""
     heard: list[str] = []
-    with heard_by(heard.append):
+    with listening_to_sql(heard.append):
         yield heard
 
 
@@ -132,7 +132,7 @@ class TestSystemCalls:
         places = [str(folder / place) for place in ("state", "vault", "source")]
         backup = ["tests.support.one_backup", *places]
         first, again = self.counted(folder, backup), self.counted(folder, backup)
-        restored = self.counted(folder, ["tests.support.restoring", *places, str(folder / "out")])
+        restored = self.counted(folder, ["tests.support.restores", *places, str(folder / "out")])
         return first, again, restored
 
     def counted(self, folder: Path, module: Sequence[str]) -> int:

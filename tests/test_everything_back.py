@@ -23,7 +23,7 @@ from backup.vault.directory import DirectoryVault
 from tests.support import campaigns
 from tests.support.backups import Site
 from tests.support.doubles import ManualClock
-from tests.support.gardens import Garden, loosen
+from tests.support.random_trees import RandomTree, loosen
 from tests.support.trees import Seen, assert_same_tree, snapshot_of
 
 pytestmark = pytest.mark.slow
@@ -47,17 +47,19 @@ def installation() -> Iterator[tuple[Path, Site]]:
         shutil.rmtree(folder)
 
 
-def night(site: Site, garden: Garden) -> dict[bytes, Seen]:
+def night(site: Site, random_tree: RandomTree) -> dict[bytes, Seen]:
     """Back up what the day left; the tree as it was."""
     time.sleep(TICK)
     report = site.backup()
-    assert (report.outcome, list(report.problems)) == (Outcome.DONE, []), garden.done
-    return snapshot_of(garden.folder)
+    assert (report.outcome, list(report.problems)) == (Outcome.DONE, []), random_tree.done
+    return snapshot_of(random_tree.folder)
 
 
-def assert_back(site: Site, snapshot: str, expected: dict[bytes, Seen], out: Path, garden: Garden) -> None:
+def assert_back(
+    site: Site, snapshot: str, expected: dict[bytes, Seen], out: Path, random_tree: RandomTree
+) -> None:
     told = site.restore(snapshot, out)
-    assert (told.outcome, list(told.problems)) == (Outcome.DONE, []), garden.done
+    assert (told.outcome, list(told.problems)) == (Outcome.DONE, []), random_tree.done
     assert_same_tree(expected, out)
     loosen(out)
     shutil.rmtree(out)
@@ -67,25 +69,25 @@ def assert_back(site: Site, snapshot: str, expected: dict[bytes, Seen], out: Pat
 @given(chance=st.randoms(use_true_random=False), days=st.integers(1, 3))
 def test_whatever_is_there_comes_back(chance: random.Random, days: int) -> None:
     with installation() as (folder, site):
-        garden = Garden(folder / "source", chance)
+        random_tree = RandomTree(folder / "source", chance)
         trees = []
         for _ in range(days):
-            garden.day()
-            trees.append(night(site, garden))
+            random_tree.day()
+            trees.append(night(site, random_tree))
         quiet = site.backup()
-        assert (quiet.entries_added, quiet.entries_removed, quiet.bytes_new) == (0, 0, 0), garden.done
+        assert (quiet.entries_added, quiet.entries_removed, quiet.bytes_new) == (0, 0, 0), random_tree.done
         for snapshot, expected in zip(site.snapshots(), trees, strict=False):
-            assert_back(site, snapshot.id, expected, folder / "out", garden)
+            assert_back(site, snapshot.id, expected, folder / "out", random_tree)
 
 
 @pytest.mark.parametrize("seed", [1])
 def test_a_year_of_random_nights(seed: int) -> None:
     with installation() as (folder, site):
-        garden = Garden(folder / "source", random.Random(seed))
+        random_tree = RandomTree(folder / "source", random.Random(seed))
         trees = []
         for number in range(NIGHTS):
-            garden.day(most=20 if number % 7 else 60)
-            trees.append(night(site, garden))
+            random_tree.day(most=20 if number % 7 else 60)
+            trees.append(night(site, random_tree))
             site.clock.sleep(86_400)
         for snapshot, expected in zip(site.snapshots(), trees, strict=True):
-            assert_back(site, snapshot.id, expected, folder / "out", garden)
+            assert_back(site, snapshot.id, expected, folder / "out", random_tree)

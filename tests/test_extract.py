@@ -18,9 +18,9 @@ from backup.vault.directory import DirectoryVault
 from tests.support import packs
 from tests.support.backups import Site, recovery_key
 from tests.support.doubles import ManualClock
-from tests.support.extracting import SCRIPT, extract
+from tests.support.extract_script import SCRIPT, extract
+from tests.support.integrity import change, fill
 from tests.support.trees import Seen, assert_same_tree, snapshot_of
-from tests.support.wholeness import change, fill
 
 GOLDEN = Path(__file__).parent / "vectors" / "format" / "v1"
 MAY_IMPORT = {"cryptography", "zstandard", "pyzstd", "blake3"}

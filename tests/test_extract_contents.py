@@ -16,7 +16,7 @@ import zstandard
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from backup.model import MIB
-from tests.support.extracting import imported
+from tests.support.extract_script import imported
 from tests.vectors.format.make_round3 import ANCESTORS, JOB_ID
 
 

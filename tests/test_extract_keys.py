@@ -11,7 +11,7 @@ from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
 from tests.support.doubles import ManualClock
-from tests.support.extracting import extract
+from tests.support.extract_script import extract
 from tests.support.recovery_keys import NEW, OLD, forge, night, with_keys
 from tests.support.trees import assert_same_tree
 

@@ -21,11 +21,11 @@ from backup.vault.directory import DirectoryVault
 from tests.support.backups import INVENTORY_ID, Site, enrolled, recovery_key
 from tests.support.catalogs import catalogs
 from tests.support.doubles import ManualClock
-from tests.support.extracting import extract, imported
-from tests.support.rebuilding import NEW_ID, bare
+from tests.support.extract_script import extract, imported
+from tests.support.integrity import list_now
+from tests.support.rebuilds import NEW_ID, bare
 from tests.support.strangers import CONTENT, STRANGER_ID, forged_full, packs_of, stranger
 from tests.support.trees import assert_same_tree, snapshot_of
-from tests.support.wholeness import list_now
 
 
 class Shared:

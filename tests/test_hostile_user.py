@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.servers import SCRIPT, Server, directory_server
-from tests.support.unmeasured import unmeasured
+from tests.support.without_coverage import unmeasured
 
 pytestmark = [
     pytest.mark.slow,

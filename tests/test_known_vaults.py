@@ -15,7 +15,7 @@ import pytest
 from backup.vault.marker import MARKER
 from tests.support.doubles import ManualClock
 from tests.support.emulated import REGION
-from tests.support.forgetting import DAY, three_nights
+from tests.support.forgets import DAY, three_nights
 from tests.support.local_account import write_accounts
 from tests.support.servers import Cloud, HurryingClock, Server, directory_server, running_cloud
 from tests.support.trees import assert_same_tree

@@ -13,35 +13,35 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import order, room
+from tests.support import run_order, temporary_files
 from tests.support.emulated import REPOSITORY
 
 pytestmark = pytest.mark.slow
 
 CONFTEST = """
 import pytest
-from tests.support import room
+from tests.support import temporary_files
 
-room.LIMIT = {limit}
+temporary_files.LIMIT = {limit}
 
 
 def pytest_addoption(parser):
-    room.add_options(parser)
+    temporary_files.add_options(parser)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
-    room.configure(config)
+    temporary_files.configure(config)
 
 
 @pytest.fixture(scope="session")
 def tmp_path_factory(tmp_path_factory):
-    return room.Folders(tmp_path_factory)
+    return temporary_files.Folders(tmp_path_factory)
 """
 
 
 def run_suite(
-    tmp_path: Path, tests: str, *words: str, limit: int = room.LIMIT
+    tmp_path: Path, tests: str, *words: str, limit: int = temporary_files.LIMIT
 ) -> subprocess.CompletedProcess[str]:
     """A suite of its own with the same housekeeping; its temporary files lie in `tmp_path/temporary`."""
     (tmp_path / "suite").mkdir()
@@ -161,7 +161,7 @@ def test_what_a_killed_run_left_goes_with_the_next(tmp_path: Path) -> None:
     (forsaken,) = left(tmp_path)
     kept = tmp_path / "temporary" / "nightvault-tests-of-another"
     kept.mkdir()
-    with (kept / room.LOCK).open("w") as lock:
+    with (kept / temporary_files.LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         (tmp_path / "suite").rename(tmp_path / "earlier")
         assert run_suite(tmp_path, "def test_it(): pass").returncode == 0
@@ -204,9 +204,9 @@ def test_large(number):
 
 def test_what_is_mounted_is_not_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "folder" / "mounted").mkdir(parents=True)
-    monkeypatch.setattr(room, "mount_points", lambda: ["/", str(tmp_path / "folder" / "mounted")])
+    monkeypatch.setattr(temporary_files, "mount_points", lambda: ["/", str(tmp_path / "folder" / "mounted")])
     with pytest.raises(RuntimeError, match="mounted is still mounted there"):
-        room.remove(tmp_path / "folder")
+        temporary_files.remove(tmp_path / "folder")
     assert (tmp_path / "folder" / "mounted").is_dir()
 
 
@@ -215,7 +215,7 @@ def test_deep_and_closed_folders_go(tmp_path: Path) -> None:
     folder.mkdir()
     subprocess.run(["mkdir", "-p", "/".join(["d"] * 1500)], cwd=folder, check=True)
     folder.chmod(0)
-    room.remove(folder)
+    temporary_files.remove(folder)
     assert not folder.exists()
 
 
@@ -231,7 +231,7 @@ def test_ext4_spreads_what_is_made_in_the_folders_of_a_run(tmp_path: Path) -> No
 
 
 def test_other_file_systems_do_as_they_like() -> None:
-    room.spread(Path("/proc/self"))
+    temporary_files.spread(Path("/proc/self"))
 
 
 @dataclass
@@ -242,7 +242,7 @@ class Named:
 
 
 def test_the_longest_tests_are_there_and_begin_first() -> None:
-    assert [path for path in order.LONGEST if not (REPOSITORY / path).is_file()] == []
-    first, second = (Named(f"{path}::test_one[two]") for path in order.LONGEST[:2])
+    assert [path for path in run_order.LONGEST if not (REPOSITORY / path).is_file()] == []
+    first, second = (Named(f"{path}::test_one[two]") for path in run_order.LONGEST[:2])
     some, others = Named("tests/app/test_doctor.py::test_one"), Named("tests/web/test_live.py::test_one")
-    assert order.longest_first([some, second, others, first]) == [first, second, some, others]
+    assert run_order.longest_first([some, second, others, first]) == [first, second, some, others]

@@ -30,36 +30,38 @@ from backup.inventory.records.runs import RunKind
 from backup.inventory.store.database import HEAD
 from backup.model import VaultState
 from tests.support.doubles import ManualClock
+from tests.support.healthy_servers import HealthyServer, healthy_server
 from tests.support.scratch_server import Answer, ScratchServer
 from tests.support.servers import Cloud, Server, replace, running_cloud
-from tests.support.wards import Ward, healthy_ward
 
 
 @pytest.fixture
-def ward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ward:
-    return healthy_ward(tmp_path, monkeypatch)
+def healthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HealthyServer:
+    return healthy_server(tmp_path, monkeypatch)
 
 
-def test_a_healthy_server_has_no_finding(ward: Ward) -> None:
-    assert ward.findings() == []
-    done = ward.server.run("doctor")
+def test_a_healthy_server_has_no_finding(healthy: HealthyServer) -> None:
+    assert healthy.findings() == []
+    done = healthy.server.run("doctor")
     assert done.exit_code == 0
     assert done.stdout.startswith("nothing was found; checked: ")
-    document = ward.server.json("doctor", "--fix")
+    document = healthy.server.json("doctor", "--fix")
     assert document["findings"] == document["fixed"] == document["requests"] == []
     assert document["looked_at"] == [*LOCAL, *ASKING]
     disk, key = document["notes"]
     assert disk.startswith(
-        f"vault cold lies on one file system with the source {ward.server.source} and the state"
+        f"vault cold lies on one file system with the source {healthy.server.source} and the state"
     )
     assert key == "the recovery key was not tried: give it with --key FILE, from a stick"
 
 
-def test_a_vault_on_a_disk_of_its_own_is_no_note(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_vault_on_a_disk_of_its_own_is_no_note(
+    healthy: HealthyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each is told by the device that it lies on."""
-    elsewhere = str(ward.server.folder / "vault")
+    elsewhere = str(healthy.server.folder / "vault")
     monkeypatch.setattr(jobs, "device_of", lambda path: 2 if path == elsewhere else 1)
-    assert not [note for note in ward.examined().notes if "file system" in note]
+    assert not [note for note in healthy.examined().notes if "file system" in note]
 
 
 Change = Callable[[Server], None]
@@ -161,92 +163,92 @@ TABLE: dict[str, tuple[str, tuple[Change, Change]]] = {
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_each_finding_comes_with_its_cause_and_goes_with_it(ward: Ward, name: str) -> None:
+def test_each_finding_comes_with_its_cause_and_goes_with_it(healthy: HealthyServer, name: str) -> None:
     check, (harm, mended) = TABLE[name]
     if check == "left-out":
-        (ward.server.source / ".ssh").mkdir()
-    assert ward.found() == set()
-    harm(ward.server)
-    findings = [finding for finding in ward.findings() if finding.check == check]
+        (healthy.server.source / ".ssh").mkdir()
+    assert healthy.found() == set()
+    harm(healthy.server)
+    findings = [finding for finding in healthy.findings() if finding.check == check]
     assert findings, name
-    assert "check" not in ward.found(), "no other check fails for that"
+    assert "check" not in healthy.found(), "no other check fails for that"
     for finding in findings:
         assert finding.what
         assert finding.why
         assert finding.command
-    mended(ward.server)
-    assert ward.found() == set()
+    mended(healthy.server)
+    assert healthy.found() == set()
 
 
-def test_what_is_said_without_recipient_and_without_job(ward: Ward) -> None:
-    (ward.server.state / "keys" / "recipients").unlink()
-    without_jobs(ward.server)
-    told = {finding.what: finding.command for finding in ward.findings()}
+def test_what_is_said_without_recipient_and_without_job(healthy: HealthyServer) -> None:
+    (healthy.server.state / "keys" / "recipients").unlink()
+    without_jobs(healthy.server)
+    told = {finding.what: finding.command for finding in healthy.findings()}
     assert told == {
         "there is no recipient": "nightvault key generate --out FILE elsewhere, and name its recipient in "
         "[encryption] here",
-        "the config has no job": f"add [[job]] to {ward.server.config}",
+        "the config has no job": f"add [[job]] to {healthy.server.config}",
     }
 
 
-def test_keys_that_are_gone_are_rebuilt_and_not_made_anew(ward: Ward) -> None:
-    shutil.rmtree(ward.server.state / "keys")
-    (told,) = [finding.command for finding in ward.findings() if finding.check == "keys"]
+def test_keys_that_are_gone_are_rebuilt_and_not_made_anew(healthy: HealthyServer) -> None:
+    shutil.rmtree(healthy.server.state / "keys")
+    (told,) = [finding.command for finding in healthy.findings() if finding.check == "keys"]
     assert "nightvault rebuild --set-aside --key FILE" in told
-    assert not any("key generate" in finding.command for finding in ward.findings())
+    assert not any("key generate" in finding.command for finding in healthy.findings())
 
 
-def test_the_last_check_counts_and_the_config_may_say_how_long(ward: Ward) -> None:
-    later(ward.server)
-    assert "unchecked" in ward.found()
-    ward.server.done("check", "--vault", "cold")
-    assert "unchecked" not in ward.found()
-    later(ward.server)
-    (told,) = [finding.what for finding in ward.findings() if finding.check == "unchecked"]
+def test_the_last_check_counts_and_the_config_may_say_how_long(healthy: HealthyServer) -> None:
+    later(healthy.server)
+    assert "unchecked" in healthy.found()
+    healthy.server.done("check", "--vault", "cold")
+    assert "unchecked" not in healthy.found()
+    later(healthy.server)
+    (told,) = [finding.what for finding in healthy.findings() if finding.check == "unchecked"]
     assert told.startswith("vault cold was last checked on ")
-    with ward.server.config.open("a") as config_file:
+    with healthy.server.config.open("a") as config_file:
         config_file.write('\n[monitoring]\ncheck_age = "1y"\n')
-    assert not ward.found() & {"unchecked", "check"}
+    assert not healthy.found() & {"unchecked", "check"}
 
 
-def test_a_damaged_page_of_the_inventory_is_found(ward: Ward) -> None:
-    path = ward.server.state / "inventory.sqlite"
+def test_a_damaged_page_of_the_inventory_is_found(healthy: HealthyServer) -> None:
+    path = healthy.server.state / "inventory.sqlite"
     whole = path.read_bytes()
     found = set()
     for page in range(8, len(whole) // 4096, 3):
         path.write_bytes(whole[: page * 4096] + os.urandom(4096) + whole[(page + 1) * 4096 :])
-        found |= {finding.what for finding in ward.findings() if finding.check in {"inventory", "check"}}
+        found |= {finding.what for finding in healthy.findings() if finding.check in {"inventory", "check"}}
     assert any("is damaged: " in text for text in found)
     path.write_bytes(whole)
-    assert ward.findings() == []
+    assert healthy.findings() == []
 
 
-def test_sqlite_in_wal_mode_and_databases_that_are_dumped_or_left_out(ward: Ward) -> None:
-    place = ward.server.source / "app"
+def test_sqlite_in_wal_mode_and_databases_that_are_dumped_or_left_out(healthy: HealthyServer) -> None:
+    place = healthy.server.source / "app"
     place.mkdir()
     for name in ("app.db", "app.db-wal"):
         (place / name).write_text("x")
-    assert "database" in ward.found()
-    replace(ward.server, "sources = [", 'exclude = ["app"]\nsources = [')
-    assert ward.found() == set()
-    replace(ward.server, 'exclude = ["app"]\n', "")
-    with ward.server.config.open("a") as config_file:
+    assert "database" in healthy.found()
+    replace(healthy.server, "sources = [", 'exclude = ["app"]\nsources = [')
+    assert healthy.found() == set()
+    replace(healthy.server, 'exclude = ["app"]\n', "")
+    with healthy.server.config.open("a") as config_file:
         config_file.write('[[job.command]]\nname = "app.sql"\nrun = ["sqlite3", "app.db", ".dump"]\n')
-    assert ward.found() == set()
+    assert healthy.found() == set()
 
 
-def test_what_cannot_hurt_is_mended_and_nothing_else(ward: Ward) -> None:
-    os.chmod(ward.server.state, 0o755)
-    os.chmod(ward.server.state / "keys" / "signer", 0o644)
-    replace(ward.server, "[job.retention]\nkeep_daily = 7\n", "")
-    shown = ward.server.run("doctor")
+def test_what_cannot_hurt_is_mended_and_nothing_else(healthy: HealthyServer) -> None:
+    os.chmod(healthy.server.state, 0o755)
+    os.chmod(healthy.server.state / "keys" / "signer", 0o644)
+    replace(healthy.server, "[job.retention]\nkeep_daily = 7\n", "")
+    shown = healthy.server.run("doctor")
     assert shown.exit_code == 1
     assert "chmod 700" in shown.stdout
     assert "can be repaired by `nightvault doctor --fix`" in shown.stderr
-    document = ward.server.json("doctor", "--fix", exit_code=1)
+    document = healthy.server.json("doctor", "--fix", exit_code=1)
     assert len(document["fixed"]) == 2
     assert [finding["check"] for finding in document["findings"]] == ["retention"]
-    assert [finding["check"] for finding in ward.server.json("doctor", exit_code=1)["findings"]] == [
+    assert [finding["check"] for finding in healthy.server.json("doctor", exit_code=1)["findings"]] == [
         "retention"
     ]
 
@@ -299,11 +301,11 @@ def test_every_row_of_the_table_is_used_and_gets_all_of_its_names() -> None:
         assert "{" not in f"{shown.what}{shown.why}{shown.command}", name
 
 
-def test_every_concern_of_the_status_is_a_finding_and_has_a_reason(ward: Ward) -> None:
+def test_every_concern_of_the_status_is_a_finding_and_has_a_reason(healthy: HealthyServer) -> None:
     assert set(WHY) == set(Topic)
     assert set(OF_RUNS) == set(RunKind)
-    replace(ward.server, "[job.retention]", 'schedule = "every 6h"\n[job.retention]')
-    assert "daemon" in ward.found()
+    replace(healthy.server, "[job.retention]", 'schedule = "every 6h"\n[job.retention]')
+    assert "daemon" in healthy.found()
 
 
 # Vaults in AWS.

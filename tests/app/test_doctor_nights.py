@@ -15,60 +15,60 @@ from backup.inventory.records.runs import Outcome
 from backup.model import MIB, JobName
 from backup.retention.unusual import LEAST_NIGHTS
 from tests.support.doubles import ManualClock
-from tests.support.wards import Ward, healthy_ward
+from tests.support.healthy_servers import HealthyServer, healthy_server
 
 
 @pytest.fixture
-def ward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ward:
-    return healthy_ward(tmp_path, monkeypatch)
+def healthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HealthyServer:
+    return healthy_server(tmp_path, monkeypatch)
 
 
 def figures(files: int) -> dict[str, int]:
     return {"files_read": files, "bytes_uploaded": MIB, "bytes_new": MIB}
 
 
-def test_an_unusual_last_night_and_a_usual_one_after_it(ward: Ward) -> None:
+def test_an_unusual_last_night_and_a_usual_one_after_it(healthy: HealthyServer) -> None:
     for _ in range(LEAST_NIGHTS):
-        ward.record_backup(**figures(150))
-    assert ward.found() == set()
-    run = ward.record_backup(**figures(9_000))
-    (found,) = ward.findings()
+        healthy.record_backup(**figures(150))
+    assert healthy.found() == set()
+    run = healthy.record_backup(**figures(9_000))
+    (found,) = healthy.findings()
     assert found.check == "unusual"
     assert f"(run {run}) was unusual: 9,000 files new or changed, far more than the usual 150" in found.what
     assert found.why
     assert found.command == "nightvault diff --job main latest~1 latest"
-    ward.record_backup(**figures(140))
-    assert ward.found() == set()
+    healthy.record_backup(**figures(140))
+    assert healthy.found() == set()
 
 
-def test_files_that_are_stored_again_after_a_loss_are_not_unusual(ward: Ward) -> None:
+def test_files_that_are_stored_again_after_a_loss_are_not_unusual(healthy: HealthyServer) -> None:
     for _ in range(LEAST_NIGHTS):
-        ward.record_backup(**figures(150))
-    ward.record_backup(**figures(9_000), files_again=8_900)
-    assert ward.found() == set()
-    ward.record_backup(**figures(18_000), files_again=8_900)
-    assert ward.found() == {"unusual"}
+        healthy.record_backup(**figures(150))
+    healthy.record_backup(**figures(9_000), files_again=8_900)
+    assert healthy.found() == set()
+    healthy.record_backup(**figures(18_000), files_again=8_900)
+    assert healthy.found() == {"unusual"}
 
 
-def test_warnings_of_the_newest_backup_until_one_has_none(ward: Ward) -> None:
-    ward.record_backup(warnings=["a disk is gone", "two", "three", "four\x1b[2J", "five"])
-    (found,) = ward.findings()
+def test_warnings_of_the_newest_backup_until_one_has_none(healthy: HealthyServer) -> None:
+    healthy.record_backup(warnings=["a disk is gone", "two", "three", "four\x1b[2J", "five"])
+    (found,) = healthy.findings()
     assert found.check == "warnings"
     assert found.what.endswith("warned: a disk is gone; two; three; and 2 more warnings")
     assert found.command == "nightvault runs --job main"
-    ward.record_backup(warnings=["\x1b[2J"])
-    assert "\x1b" not in ward.findings()[0].what
-    ward.record_backup(warnings=[])
-    assert ward.found() == set()
+    healthy.record_backup(warnings=["\x1b[2J"])
+    assert "\x1b" not in healthy.findings()[0].what
+    healthy.record_backup(warnings=[])
+    assert healthy.found() == set()
 
 
-def test_warnings_of_a_restore_for_a_month(ward: Ward) -> None:
-    now = ward.server.clock.now()
-    with closing(opened(ward.config)) as inventory, inventory.writing() as tx:
+def test_warnings_of_a_restore_for_a_month(healthy: HealthyServer) -> None:
+    now = healthy.server.clock.now()
+    with closing(opened(healthy.config)) as inventory, inventory.writing() as tx:
         run = runs.open_restore(tx, runs.find_job(tx, JobName("main")), now)
         runs.finish_run(tx, run.number, Outcome.DONE, {"warnings": ["no ACLs there"]}, now)
-    (found,) = ward.findings()
+    (found,) = healthy.findings()
     assert "the last restore of job main" in found.what
-    assert isinstance(ward.server.clock, ManualClock)
-    ward.server.clock.advance(RECENT + timedelta(minutes=1))
-    assert ward.found() == set()
+    assert isinstance(healthy.server.clock, ManualClock)
+    healthy.server.clock.advance(RECENT + timedelta(minutes=1))
+    assert healthy.found() == set()

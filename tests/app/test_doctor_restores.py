@@ -17,13 +17,13 @@ from backup.cli.trying.demonstration.local_aws import REGION
 from backup.inventory.records import runs
 from backup.inventory.records.runs import Outcome
 from backup.model import KIB, MIB, JobName
+from tests.support.healthy_servers import HealthyServer, healthy_server
 from tests.support.servers import Cloud, replace, running_cloud
-from tests.support.wards import Ward, healthy_ward
 
 
 @pytest.fixture
-def ward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ward:
-    return healthy_ward(tmp_path, monkeypatch)
+def healthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HealthyServer:
+    return healthy_server(tmp_path, monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -32,50 +32,54 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
         yield made
 
 
-def record_restore(ward: Ward, fetched: int, seconds: float) -> None:
-    now = ward.server.clock.now()
-    with closing(opened(ward.config)) as inventory, inventory.writing() as tx:
+def record_restore(healthy: HealthyServer, fetched: int, seconds: float) -> None:
+    now = healthy.server.clock.now()
+    with closing(opened(healthy.config)) as inventory, inventory.writing() as tx:
         run = runs.open_restore(tx, runs.find_job(tx, JobName("main")), now)
         runs.finish_run(tx, run.number, Outcome.DONE, {"fetched": fetched, "seconds": seconds}, now)
 
 
-def test_the_link_is_assumed_measured_set_or_limited(ward: Ward) -> None:
-    (one,) = ward.examined().restores
+def test_the_link_is_assumed_measured_set_or_limited(healthy: HealthyServer) -> None:
+    (one,) = healthy.examined().restores
     assert (one.link.speed, one.link.origin) == (GUESSED_LINK, LinkOrigin.ASSUMED)
     assert (one.files, one.cost, one.hours) == (4, Decimal(0), None)
     assert one.seconds == one.fetched / GUESSED_LINK
-    record_restore(ward, LEAST_MEASURED, 64)
-    (one,) = ward.examined().restores
+    record_restore(healthy, LEAST_MEASURED, 64)
+    (one,) = healthy.examined().restores
     assert (one.link.speed, one.link.origin) == (MIB, LinkOrigin.MEASURED)
-    ward.server.config.write_text(ward.server.config.read_text() + f"\n[restore]\nlink = {2 * MIB}\n")
-    (one,) = ward.examined().restores
+    healthy.server.config.write_text(healthy.server.config.read_text() + f"\n[restore]\nlink = {2 * MIB}\n")
+    (one,) = healthy.examined().restores
     assert (one.link.speed, one.link.origin) == (2 * MIB, LinkOrigin.SET)
-    replace(ward.server, 'kind = "directory"\n', 'kind = "directory"\ndownload_limit = "16KiB/s"\n')
-    (one,) = ward.examined().restores
+    replace(healthy.server, 'kind = "directory"\n', 'kind = "directory"\ndownload_limit = "16KiB/s"\n')
+    (one,) = healthy.examined().restores
     assert (one.link.speed, one.link.origin) == (16 * KIB, LinkOrigin.LIMITED)
-    assert ward.found() == set()
+    assert healthy.found() == set()
 
 
-def test_a_limit_that_makes_it_very_long_is_a_finding(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_that_makes_it_very_long_is_a_finding(
+    healthy: HealthyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(recovery, "LONG", recovery.LONG / 1e6)  # what is there is so much smaller
-    assert ward.found() == set(), "only a limit of ours is one"
-    replace(ward.server, 'kind = "directory"\n', 'kind = "directory"\ndownload_limit = "16KiB/s"\n')
-    (found,) = ward.findings()
+    assert healthy.found() == set(), "only a limit of ours is one"
+    replace(healthy.server, 'kind = "directory"\n', 'kind = "directory"\ndownload_limit = "16KiB/s"\n')
+    (found,) = healthy.findings()
     assert found.check == "restore-time"
     assert "at its limit of 16.0 KiB/s" in found.what
     assert found.why
     assert "raise download_limit of vault cold" in found.command
-    replace(ward.server, 'download_limit = "16KiB/s"\n', "")
-    assert ward.found() == set()
+    replace(healthy.server, 'download_limit = "16KiB/s"\n', "")
+    assert healthy.found() == set()
 
 
-def test_planning_that_takes_too_long_is_a_note(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_planning_that_takes_too_long_is_a_note(
+    healthy: HealthyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def slow(*_: object) -> None:
         time.sleep(3)
 
     monkeypatch.setattr(recovery, "plan_restore", slow)
     began = time.monotonic()
-    report = ward.examined(seconds=0.3)
+    report = healthy.examined(seconds=0.3)
     assert time.monotonic() - began < 2.5
     assert not report.findings
     assert not report.restores
@@ -92,7 +96,7 @@ def test_a_price_beyond_the_limit_of_restores(
     server = cloud.server(tmp_path / "server", vault="dear")
     server.init()
     server.backup()
-    ward = Ward(server, server.key_file)
+    healthy = HealthyServer(server, server.key_file)
     told = server.json("restore", "latest", "--target", tmp_path / "to", "--dry-run")
     (quote,) = (quote for quote in told["quotes"] if quote["tier"] == "standard")
     (document,) = server.json("doctor", "--offline", exit_code=1)["full_restores"]
@@ -103,7 +107,7 @@ def test_a_price_beyond_the_limit_of_restores(
     assert f"after up to {quote['hours'][1]:g} h of waiting (standard); {document['cost']} USD" in text
 
     def refused() -> list[str]:
-        found = ward.examined(offline=True).findings
+        found = healthy.examined(offline=True).findings
         return [finding.what for finding in found if finding.check == "restore-cost"]
 
     assert refused() == []
@@ -114,7 +118,7 @@ def test_a_price_beyond_the_limit_of_restores(
     replace(server, 'max_restore_cost = "0.001"', 'max_restore_cost = "5.00"')
     assert refused() == []
     replace(server, f'kind = "glacier"\nregion = "{REGION}"', 'kind = "glacier"\nregion = "xx-nowhere-1"')
-    (one,) = ward.examined(offline=True).restores
+    (one,) = healthy.examined(offline=True).restores
     assert one.is_unverified
     assert "USD by prices of another region" in server.run("doctor", "--offline").stdout
     monkeypatch.setattr(recovery, "price_of", lambda *_: None)

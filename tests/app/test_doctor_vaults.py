@@ -21,15 +21,15 @@ from backup.app.doctor.finding import DoctorContext, Finding
 from backup.app.doctor.rights import roles_at_work
 from backup.config import load_config
 from tests.support.doubles import ManualClock
+from tests.support.healthy_servers import HealthyServer, healthy_server
 from tests.support.servers import Cloud, Server, running_cloud
-from tests.support.wards import Ward, healthy_ward
 
 OF_VAULTS = {"credentials", "vault", "identity", "vault-lock", "bucket", "role", "work", "check"}
 
 
 @pytest.fixture
-def ward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ward:
-    return healthy_ward(tmp_path, monkeypatch)
+def healthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HealthyServer:
+    return healthy_server(tmp_path, monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -152,42 +152,44 @@ def rights_asked(cloud: Cloud) -> Counter[str]:
 # Which vault.
 
 
-def test_another_disk_is_another_vault(ward: Ward) -> None:
-    place = ward.server.folder / "vault"
-    place.rename(ward.server.folder / "right disk")
-    other = Ward(ward.server, ward.key)
+def test_another_disk_is_another_vault(healthy: HealthyServer) -> None:
+    place = healthy.server.folder / "vault"
+    place.rename(healthy.server.folder / "right disk")
+    other = HealthyServer(healthy.server, healthy.key)
     assert "vault" in other.found()
-    text = ward.server.config.read_text()
-    ward.server.config.write_text(text.replace('name = "cold"', 'name = "cold"').replace("/state", "/state2"))
-    ward.server.done("init", "--non-interactive", "--key-file", ward.server.folder / "other.key")
-    ward.server.config.write_text(text)
-    (ward.server.folder / "other.key").unlink()
-    (found,) = [finding for finding in ward.findings() if finding.check == "identity"]
+    text = healthy.server.config.read_text()
+    healthy.server.config.write_text(
+        text.replace('name = "cold"', 'name = "cold"').replace("/state", "/state2")
+    )
+    healthy.server.done("init", "--non-interactive", "--key-file", healthy.server.folder / "other.key")
+    healthy.server.config.write_text(text)
+    (healthy.server.folder / "other.key").unlink()
+    (found,) = [finding for finding in healthy.findings() if finding.check == "identity"]
     assert "is another one than before" in found.what
     assert "nightvault vaults accept cold" in found.command
     shutil.rmtree(place)
-    (ward.server.folder / "right disk").rename(place)
-    assert ward.found() == set()
+    (healthy.server.folder / "right disk").rename(place)
+    assert healthy.found() == set()
 
 
-def test_what_to_do_about_a_vault_that_is_gone(ward: Ward) -> None:
+def test_what_to_do_about_a_vault_that_is_gone(healthy: HealthyServer) -> None:
     """`init` makes one that was never used, and no other."""
-    place = ward.server.folder / "vault"
-    place.rename(ward.server.folder / "unmounted")
-    (found,) = [finding for finding in ward.findings() if finding.check == "vault"]
+    place = healthy.server.folder / "vault"
+    place.rename(healthy.server.folder / "unmounted")
+    (found,) = [finding for finding in healthy.findings() if finding.check == "vault"]
     assert found.what.startswith("vault cold was ")
     assert found.what.endswith(f", and is not there: {place}")
     assert found.command.startswith("mount its disk, or find out what became of it")
     assert "`nightvault vaults accept cold` makes a new one" in found.command
-    config = ward.server.config.read_text()
+    config = healthy.server.config.read_text()
     vault = f'\n[[vault]]\nname = "new"\nkind = "directory"\npath = "{place}-new"\n'
-    ward.server.config.write_text(config + vault)
-    _, found = [finding for finding in ward.findings() if finding.check == "vault"]
+    healthy.server.config.write_text(config + vault)
+    _, found = [finding for finding in healthy.findings() if finding.check == "vault"]
     assert found.what == f"vault new is not there: {place}-new"
     assert found.command.startswith("`nightvault init` makes it")
-    ward.server.config.write_text(config)
-    shutil.move(ward.server.state / "inventory.sqlite", ward.server.folder / "lost.sqlite")
-    (found,) = [finding for finding in ward.findings() if finding.check == "vault"]
+    healthy.server.config.write_text(config)
+    shutil.move(healthy.server.state / "inventory.sqlite", healthy.server.folder / "lost.sqlite")
+    (found,) = [finding for finding in healthy.findings() if finding.check == "vault"]
     assert (found.what, found.command) == (f"vault cold is not there: {place}", "nightvault init")
 
 
@@ -327,18 +329,18 @@ def test_restores_that_may_delete_are_a_finding(server: Server, rights: Path) ->
     assert of_roles(server) == []
 
 
-def test_a_directory_that_may_not_be_written_is_a_finding(ward: Ward) -> None:
+def test_a_directory_that_may_not_be_written_is_a_finding(healthy: HealthyServer) -> None:
     if os.geteuid() == 0:
         pytest.skip("root may write everywhere")
-    place = ward.server.folder / "vault"
+    place = healthy.server.folder / "vault"
     for path in [place, *place.iterdir()]:
         if path.is_dir():
             path.chmod(0o500)
-    assert "check" in ward.found()
+    assert "check" in healthy.found()
     for path in [place, *place.iterdir()]:
         if path.is_dir():
             path.chmod(0o700)
-    assert ward.found() == set()
+    assert healthy.found() == set()
 
 
 def test_a_vault_that_is_away_is_asked_once(cold: Server) -> None:
@@ -355,16 +357,16 @@ def test_a_vault_that_is_away_is_asked_once(cold: Server) -> None:
 # A drill of a rebuild.
 
 
-def test_a_rebuild_that_nobody_tried_is_a_finding(ward: Ward) -> None:
-    clock = ward.server.clock
+def test_a_rebuild_that_nobody_tried_is_a_finding(healthy: HealthyServer) -> None:
+    clock = healthy.server.clock
     assert isinstance(clock, ManualClock)
     clock.advance(timedelta(days=91))
-    (found,) = [finding for finding in ward.findings() if finding.check == "rebuild-drill"]
+    (found,) = [finding for finding in healthy.findings() if finding.check == "rebuild-drill"]
     assert found.command == "nightvault rebuild --dry-run --vault cold --key FILE"
-    ward.server.done("rebuild", "--dry-run", "--key", ward.key)
-    assert "rebuild-drill" not in ward.found()
-    assert ward.server.run("--json", "status").stdout.count('"rebuild_drilled_at":"2026-') == 1
+    healthy.server.done("rebuild", "--dry-run", "--key", healthy.key)
+    assert "rebuild-drill" not in healthy.found()
+    assert healthy.server.run("--json", "status").stdout.count('"rebuild_drilled_at":"2026-') == 1
     clock.advance(timedelta(days=399))
-    assert "rebuild-drill" not in ward.found()
+    assert "rebuild-drill" not in healthy.found()
     clock.advance(timedelta(days=2))
-    assert "rebuild-drill" in ward.found()
+    assert "rebuild-drill" in healthy.found()

@@ -26,8 +26,8 @@ from backup.inventory.records.runs import Outcome
 from backup.model import Tier
 from tests.support.daemons import Figures, last_start
 from tests.support.doubles import ManualClock, Silent
+from tests.support.notified_servers import notified_server
 from tests.support.servers import Server, directory_server, replace
-from tests.support.told import telling_server
 
 DRILL = '\n[[drill]]\nname = "weekly"\nschedule = "weekly"\nvault = "cold"\nsample = "2 files"\n'
 
@@ -164,7 +164,7 @@ def priced(monkeypatch: pytest.MonkeyPatch, total: str) -> list[str | None]:
 
 
 def test_a_drill_that_fails_is_told_and_critical(tmp_path: Path) -> None:
-    with telling_server(tmp_path, ManualClock()) as told:
+    with notified_server(tmp_path, ManualClock()) as told:
         told.configure("[[job]]", DRILL.lstrip() + "\n[[job]]")
         server = told.server
         server.backup()
@@ -253,7 +253,7 @@ def test_the_doctor_misses_a_drill(server: Server) -> None:
 
 
 def test_a_letter_tells_what_was_proven(tmp_path: Path) -> None:
-    with telling_server(tmp_path, ManualClock()) as told:
+    with notified_server(tmp_path, ManualClock()) as told:
         told.server.backup()
         facts = told.server.json("notify", "report")["facts"]
         assert ["tested", "read back never, opened never"] in [list(fact) for fact in facts]

@@ -34,7 +34,7 @@ from backup.retention.policy import Policy
 from tests.support import campaigns
 from tests.support.doubles import FaultyVault, ManualClock, PowerCut, Silent
 from tests.support.emulated import REPOSITORY
-from tests.support.rebuilding import rows
+from tests.support.rebuilds import rows
 from tests.support.servers import Server, directory_server
 
 T = TypeVar("T")
@@ -283,7 +283,7 @@ from backup.errors import LockedError, UsageError
 from backup.retention.policy import Policy
 from backup.retention.spans import parse_span
 from tests.support.doubles import START
-from tests.support.restoring import peak
+from tests.support.restores import peak
 
 config = load_config(sys.argv[1])
 policy = Policy(within=parse_span("30d"), weekly=8, monthly=12, yearly=3)

@@ -38,8 +38,8 @@ from backup.web.views.overview import certificate_of, overview
 from backup.web.views.quoting import quote
 from tests.support.doubles import START, ManualClock
 from tests.support.identities import authority_in, issue_in
+from tests.support.notified_servers import NotifiedServer, notified_server
 from tests.support.servers import Server, directory_server
-from tests.support.told import Told, telling_server
 
 DAY = timedelta(days=1)
 DRILL = '\n[[drill]]\nname = "rehearsal"\nschedule = "daily"\nvault = "cold"\nsample = "2 files"\n'
@@ -147,7 +147,9 @@ def test_what_is_overdue_is_told_or_that_nobody_knows(
     assert {concern.text for concern in told} <= {concern.text for concern in found.concerns}
 
 
-def test_nothing_is_overdue_only_where_that_is_known(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_overdue_only_where_that_is_known(
+    told: NotifiedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: Any) -> Any:
         raise ConfigError("it is wrong")
 
@@ -201,15 +203,15 @@ def test_an_inventory_that_is_damaged_is_no_part(server: Server, monkeypatch: py
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Iterator[Told]:
-    with telling_server(tmp_path, ManualClock()) as made:
+def told(tmp_path: Path) -> Iterator[NotifiedServer]:
+    with notified_server(tmp_path, ManualClock()) as made:
         made.configure("[[job]]", f"{DRILL}\n[[job]]\nretention = {{ keep_last = 5 }}")
         made.server.backup()
         made.hook.taken.clear()
         yield made
 
 
-def test_a_price_table_with_a_mistake_takes_nothing_away(told: Told) -> None:
+def test_a_price_table_with_a_mistake_takes_nothing_away(told: NotifiedServer) -> None:
     """D16: prices are an ornament."""
     server = told.server
     server.config.write_text(
@@ -242,7 +244,7 @@ def test_a_price_table_with_a_mistake_takes_nothing_away(told: Told) -> None:
 
 
 def test_what_was_told_is_not_told_again_when_the_status_fails(
-    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    told: NotifiedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """D16: the message is a row and committed; that nothing can be recorded would be untrue."""
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))

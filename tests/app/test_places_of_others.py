@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.healthy_servers import HealthyServer, healthy_server
 from tests.support.servers import Server, directory_server
-from tests.support.wards import Ward, healthy_ward
 
 MALLORY = 4242
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes other users' links")
@@ -91,18 +91,18 @@ def test_spool_and_scratch_are_entered_through_no_link_of_others(
 def test_the_doctor_tells_who_can_change_the_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, victim: Path
 ) -> None:
-    ward: Ward = healthy_ward(tmp_path, monkeypatch)
-    assert ward.found() == set()
+    healthy: HealthyServer = healthy_server(tmp_path, monkeypatch)
+    assert healthy.found() == set()
     elsewhere = tmp_path / "elsewhere"
     os.chown(elsewhere, MALLORY, MALLORY)
-    (found,) = ward.findings()
+    (found,) = healthy.findings()
     assert (found.check, found.level.value) == ("place", "warning")
     assert found.what == f"{elsewhere} belongs to {MALLORY}: others can change {elsewhere}/lines"
     assert found.command == f"chown root {elsewhere}"
     os.chown(elsewhere, 0, 0)
-    assert ward.found() == set()
+    assert healthy.found() == set()
     elsewhere.rename(tmp_path / "moved")
     link_of_mallory(elsewhere, victim)
-    assert [(finding.check, finding.command) for finding in ward.findings()] == [
+    assert [(finding.check, finding.command) for finding in healthy.findings()] == [
         ("place", f"chown -h root {elsewhere}")
     ]

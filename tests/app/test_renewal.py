@@ -31,7 +31,7 @@ from backup.pki.revoking import revoke
 from backup.pki.roots import add_root, switch_root
 from backup.pki.subjects import Subject
 from tests.support.doubles import START
-from tests.support.renewing import SERVER, RenewalSite, renewal_site
+from tests.support.renewals import SERVER, RenewalSite, renewal_site
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from backup.credentials.identity import load_identity
 from backup.credentials.pairs import Pairs
 from backup.errors import IdentityError
 from tests.support import campaigns
-from tests.support.renewing import RenewalSite, renewal_site
+from tests.support.renewals import RenewalSite, renewal_site
 
 
 @pytest.fixture

@@ -32,8 +32,8 @@ from backup.inventory.records.tasks import TaskState
 from backup.web.views.overview import overview
 from tests.support.daemons import Figures
 from tests.support.doubles import ManualClock
+from tests.support.notified_servers import NotifiedServer, notified_server
 from tests.support.servers import replace
-from tests.support.told import Told, telling_server
 
 DAY = timedelta(days=1)
 EVERY = 'check = "daily"\nprune = "daily"\ncompact = "daily"\n'
@@ -44,9 +44,9 @@ NAMES = {TaskKind.BACKUP: "main", TaskKind.FORGET: "main", TaskKind.DRILL: "rehe
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Iterator[Told]:
+def told(tmp_path: Path) -> Iterator[NotifiedServer]:
     """A server on which every kind has a schedule, and something is stored."""
-    with telling_server(tmp_path, ManualClock()) as made:
+    with notified_server(tmp_path, ManualClock()) as made:
         made.configure('kind = "directory"\n', f'kind = "directory"\n{EVERY}')
         made.configure("[[job]]", f'{DRILL}\n[[job]]\nforget = "daily"\nretention = {{ keep_last = 5 }}')
         replace(made.server, 'schedule = "every 6h"', 'schedule = "daily"')
@@ -54,11 +54,11 @@ def told(tmp_path: Path) -> Iterator[Told]:
         yield made
 
 
-def config_of(told: Told) -> Config:
+def config_of(told: NotifiedServer) -> Config:
     return load_config(str(told.server.config))
 
 
-def board_of(told: Told) -> Board:
+def board_of(told: NotifiedServer) -> Board:
     """A daemon's board that does its work in the call."""
     config, clock = config_of(told), told.server.clock
     executor = Executor(TaskWork(config, clock), clock, [Teller(lambda: config, clock)])
@@ -73,7 +73,7 @@ def board_of(told: Told) -> Board:
     return board
 
 
-def run(told: Told, kind: TaskKind) -> None:
+def run(told: NotifiedServer, kind: TaskKind) -> None:
     """Have the daemon do it now, and send what there is to tell."""
     board = board_of(told)
     board.look()
@@ -81,7 +81,7 @@ def run(told: Told, kind: TaskKind) -> None:
     told.server.done("notify", "send")
 
 
-def concerns(told: Told, *topics: Topic) -> list[str]:
+def concerns(told: NotifiedServer, *topics: Topic) -> list[str]:
     found = read_status(config_of(told), told.server.clock.now()).concerns
     return [concern.text for concern in found if concern.topic in (topics or Topic)]
 
@@ -97,13 +97,13 @@ def test_there_is_one_list_of_all_kinds() -> None:
     assert all(KINDS[kind].good and KINDS[kind].command for kind in TaskKind)
 
 
-def test_the_config_here_schedules_every_kind(told: Told) -> None:
+def test_the_config_here_schedules_every_kind(told: NotifiedServer) -> None:
     assert {task.kind for task in scheduled_tasks(config_of(told))} == set(RECORDED)
 
 
 @pytest.mark.parametrize("kind", RECORDED)
 def test_what_fails_is_a_run_told_and_a_concern_until_it_works_again(
-    told: Told, kind: TaskKind, monkeypatch: pytest.MonkeyPatch
+    told: NotifiedServer, kind: TaskKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """D2, D3: also before it has a run of its own, and under the same name."""
     name = NAMES.get(kind, "cold")
@@ -142,7 +142,7 @@ def test_what_fails_is_a_run_told_and_a_concern_until_it_works_again(
 
 
 @pytest.mark.parametrize("kind", RECORDED)
-def test_what_never_came_is_overdue_everywhere(told: Told, kind: TaskKind) -> None:
+def test_what_never_came_is_overdue_everywhere(told: NotifiedServer, kind: TaskKind) -> None:
     """D6: in status, messages, metrics, JSON and on the page alike."""
     name = NAMES.get(kind, "cold")
     assert concerns(told, Topic.OVERDUE) == []
@@ -174,7 +174,7 @@ def test_what_never_came_is_overdue_everywhere(told: Told, kind: TaskKind) -> No
 
 
 @pytest.mark.parametrize("kind", RECORDED)
-def test_it_is_well_again_once_it_was_done(told: Told, kind: TaskKind) -> None:
+def test_it_is_well_again_once_it_was_done(told: NotifiedServer, kind: TaskKind) -> None:
     told.later(60 * DAY)
     run(told, TaskKind.BACKUP)
     run(told, kind)
@@ -191,7 +191,7 @@ def test_it_is_well_again_once_it_was_done(told: Told, kind: TaskKind) -> None:
 
 def test_nothing_is_overdue_where_nothing_is_stored(tmp_path: Path) -> None:
     """A first backup may take days: until then there is nothing to check, prune or rehearse."""
-    with telling_server(tmp_path, ManualClock()) as made:
+    with notified_server(tmp_path, ManualClock()) as made:
         made.configure('kind = "directory"\n', f'kind = "directory"\n{EVERY}')
         made.configure("[[job]]", f"{DRILL}\n[[job]]")
         made.later(60 * DAY)
@@ -211,7 +211,7 @@ def test_nothing_is_overdue_where_nothing_is_stored(tmp_path: Path) -> None:
         ('kind = "s3"\nregion = "eu-central-1"\nbucket = "cold"\nstorage_class = "DEEP_ARCHIVE"', 12),
     ],
 )
-def test_what_waits_for_a_cold_vault_is_late_later(told: Told, vault: str, hours: int) -> None:
+def test_what_waits_for_a_cold_vault_is_late_later(told: NotifiedServer, vault: str, hours: int) -> None:
     """Its list is made once a day, and what is to be read comes hours after that was asked for."""
     before = overdue_dates(told)
     path = f'path = "{told.server.folder / "vault"}"'
@@ -222,12 +222,14 @@ def test_what_waits_for_a_cold_vault_is_late_later(told: Told, vault: str, hours
     assert len(later) == 5
 
 
-def overdue_dates(told: Told) -> dict[str, datetime]:
+def overdue_dates(told: NotifiedServer) -> dict[str, datetime]:
     found = read_status(config_of(told), told.server.clock.now()).scheduled
     return {task.text: task.overdue_from for task in found if task.overdue_from is not None}
 
 
-def test_an_error_that_nobody_expected_is_a_concern_too(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_that_nobody_expected_is_a_concern_too(
+    told: NotifiedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No run tells of it: only the daemon's own memory of its tasks does."""
     monkeypatch.setattr("backup.daemon.work.compact_once", lambda *_, **__: 1 / 0)
     run(told, TaskKind.COMPACT)
@@ -238,7 +240,7 @@ def test_an_error_that_nobody_expected_is_a_concern_too(told: Told, monkeypatch:
     assert concerns(told, Topic.RUN) == []
 
 
-def test_an_unexpected_error_inside_is_told(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_error_inside_is_told(told: NotifiedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backup.app.checks.regular_checks.compare_with_vault", lambda *_: 1 / 0)
     told.hook.taken.clear()
     run(told, TaskKind.CHECK)
@@ -246,7 +248,9 @@ def test_an_unexpected_error_inside_is_told(told: Told, monkeypatch: pytest.Monk
     assert "unexpected ZeroDivisionError" in concerns(told, Topic.RUN)[0]
 
 
-def test_a_drill_that_goes_on_makes_good_what_broke_off(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_drill_that_goes_on_makes_good_what_broke_off(
+    told: NotifiedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its run has a lower number than the attempt that failed in between."""
     from backup.checker import read_sample
 
@@ -270,7 +274,7 @@ def test_a_drill_that_goes_on_makes_good_what_broke_off(told: Told, monkeypatch:
     assert told.kinds()[-2:] == ["failed", "recovered"]
 
 
-def test_a_sample_above_the_limit_is_told(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sample_above_the_limit_is_told(told: NotifiedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """D4: the list was compared and is well, but nothing is ever read back."""
     replace(told.server, 'check = "daily"', 'check = "daily"\ncheck_sample = "100%"')
     told.server.config.write_text(told.server.config.read_text() + "\n[restore]\nmax_restore_cost = 0.50\n")
@@ -295,7 +299,7 @@ def test_a_sample_above_the_limit_is_told(told: Told, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("limit", ["0.00", "0.01"])
 def test_a_drill_that_no_month_allows_is_told(
-    told: Told, limit: str, monkeypatch: pytest.MonkeyPatch
+    told: NotifiedServer, limit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """D5: it would wait for ever."""
     replace(told.server, 'sample = "2 files"', f'sample = "2 files"\nmax_cost_per_month = {limit}')
@@ -311,7 +315,7 @@ def test_a_drill_that_no_month_allows_is_told(
 
 
 def test_a_drill_that_spent_its_month_is_overdue_only_in_the_next(
-    told: Told, monkeypatch: pytest.MonkeyPatch
+    told: NotifiedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It waits as it was meant to; but not for ever."""
     replace(told.server, 'sample = "2 files"', 'sample = "2 files"\nmax_cost_per_month = 0.05')
@@ -332,7 +336,7 @@ def test_a_drill_that_spent_its_month_is_overdue_only_in_the_next(
     assert late == [False] * 32 + [True] * 3, "from the 1st of April on it may begin, and then it is late"
 
 
-def test_a_drill_that_cost_nothing_waits_for_no_month(told: Told) -> None:
+def test_a_drill_that_cost_nothing_waits_for_no_month(told: NotifiedServer) -> None:
     """Whatever its limit is."""
     replace(told.server, 'sample = "2 files"', 'sample = "2 files"\nmax_cost_per_month = 0.05')
     run(told, TaskKind.DRILL)
@@ -344,7 +348,7 @@ def test_a_drill_that_cost_nothing_waits_for_no_month(told: Told) -> None:
     ]
 
 
-def test_a_config_that_a_tool_touches_daily_hides_nothing(told: Told) -> None:
+def test_a_config_that_a_tool_touches_daily_hides_nothing(told: NotifiedServer) -> None:
     """D7: what was never tried is known since it was first seen, by whoever looked."""
     told.server.config.write_text(
         told.server.config.read_text()
@@ -362,7 +366,7 @@ def test_a_config_that_a_tool_touches_daily_hides_nothing(told: Told) -> None:
 
 
 @pytest.mark.parametrize("is_restarted", [False, True])
-def test_a_job_that_gets_a_schedule_counts_from_then(told: Told, is_restarted: bool) -> None:
+def test_a_job_that_gets_a_schedule_counts_from_then(told: NotifiedServer, is_restarted: bool) -> None:
     """It was known for long, and nobody expected a backup of it."""
     head = f'\n[[job]]\nname = "byhand"\nvault = "cold"\nsources = ["{told.server.source}"]\n'
     before = told.server.config.read_text()
@@ -385,7 +389,7 @@ def test_a_job_that_gets_a_schedule_counts_from_then(told: Told, is_restarted: b
     assert [concern for concern in concerns(told, Topic.OVERDUE) if concern.startswith("job byhand")]
 
 
-def test_a_sample_that_is_new_in_the_config_counts_from_then(told: Told) -> None:
+def test_a_sample_that_is_new_in_the_config_counts_from_then(told: NotifiedServer) -> None:
     """The list was compared all the time: no sample was late before one was asked for."""
     read_status(config_of(told), told.server.clock.now())  # what is there is noted
     for _ in range(30):
@@ -404,7 +408,7 @@ def test_a_sample_that_is_new_in_the_config_counts_from_then(told: Told) -> None
     assert not [concern for concern in concerns(told, Topic.OVERDUE) if concern.startswith("check")]
 
 
-def test_failed_and_then_stopped_is_failed(told: Told) -> None:
+def test_failed_and_then_stopped_is_failed(told: NotifiedServer) -> None:
     """D8: whoever stops a run says nothing of the failure before it."""
     told.break_vault()
     told.server.fails(1, "backup")
@@ -426,7 +430,7 @@ def test_failed_and_then_stopped_is_failed(told: Told) -> None:
     assert concerns(told, Topic.RUN) == []
 
 
-def test_a_stop_is_no_failure(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_is_no_failure(told: NotifiedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of whatever kind it is: nobody is told, and it goes on."""
     from backup.errors import InterruptedRunError
 
@@ -443,7 +447,7 @@ def test_a_stop_is_no_failure(told: Told, monkeypatch: pytest.MonkeyPatch) -> No
     assert concerns(told, Topic.RUN) == []
 
 
-def test_a_compaction_of_one_vault_hides_none_of_another(told: Told) -> None:
+def test_a_compaction_of_one_vault_hides_none_of_another(told: NotifiedServer) -> None:
     config, now = config_of(told), told.server.clock.now()
     told.server.config.write_text(
         told.server.config.read_text()
@@ -459,7 +463,7 @@ def test_a_compaction_of_one_vault_hides_none_of_another(told: Told) -> None:
     ]
 
 
-def test_the_daemon_s_memory_says_what_failed(told: Told) -> None:
+def test_the_daemon_s_memory_says_what_failed(told: NotifiedServer) -> None:
     """A row that failed is a concern only while nothing newer is known."""
     told.break_vault()
     run(told, TaskKind.CHECK)
@@ -471,7 +475,7 @@ def test_the_daemon_s_memory_says_what_failed(told: Told) -> None:
     assert concerns(told, Topic.RUN) == []
 
 
-def test_the_page_has_the_same_status(told: Told) -> None:
+def test_the_page_has_the_same_status(told: NotifiedServer) -> None:
     config, now = config_of(told), told.server.clock.now()
     with closing(opened(config)) as inventory, inventory.reading() as tx:
         assert status_in(tx, config, now).scheduled == read_status(config, now).scheduled

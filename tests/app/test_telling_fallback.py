@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from backup.app.base.clock import SystemClock
+from tests.support.notified_servers import NotifiedServer, notified_server
 from tests.support.servers import SCRIPT
-from tests.support.told import Told, telling_server
 
 pytestmark = pytest.mark.slow
 
@@ -28,13 +28,13 @@ needs_mounts = pytest.mark.skipif(not _may_mount(), reason="needs root that may 
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Iterator[Told]:
-    with telling_server(tmp_path, SystemClock()) as made:
+def told(tmp_path: Path) -> Iterator[NotifiedServer]:
+    with notified_server(tmp_path, SystemClock()) as made:
         made.server.backup()
         yield made
 
 
-def back_up(told: Told, prepare: str) -> subprocess.CompletedProcess[str]:
+def back_up(told: NotifiedServer, prepare: str) -> subprocess.CompletedProcess[str]:
     """Back up twice in a mount namespace, after a preparation in the state directory."""
     script = f'cd "$1"; {prepare}; mkdir -p "$3"; "$2" backup; "$2" backup; exit 0'
     words = ["unshare", "--mount", "sh", "-c", script, "sh"]
@@ -55,7 +55,7 @@ def back_up(told: Told, prepare: str) -> subprocess.CompletedProcess[str]:
 
 
 @needs_mounts
-def test_a_state_directory_that_became_read_only(told: Told) -> None:
+def test_a_state_directory_that_became_read_only(told: NotifiedServer) -> None:
     done = back_up(told, "mount --bind . . && mount -o remount,bind,ro .")
     assert told.kinds() == ["failed"], done.stderr
     assert "backup of job main failed" in told.titles()[0]
@@ -66,7 +66,7 @@ def test_a_state_directory_that_became_read_only(told: Told) -> None:
 
 
 @needs_mounts
-def test_a_full_disk(told: Told) -> None:
+def test_a_full_disk(told: NotifiedServer) -> None:
     """A small disk with the state on it, and not a byte to spare."""
     prepare = (
         'cp -a . ../copy && mount -t tmpfs -o size=4m tmpfs . && cd "$1" && cp -a ../copy/. . && '

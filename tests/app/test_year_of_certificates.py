@@ -9,7 +9,7 @@ from pathlib import Path
 from backup.errors import NightvaultError
 from backup.pki.keys import KeyType
 from backup.pki.roots import RootStage, add_root, finish_root, read_roots, switch_root
-from tests.support.renewing import RenewalSite, renewal_site
+from tests.support.renewals import RenewalSite, renewal_site
 
 HOURS_BETWEEN_LOOKS = 8
 # Days; one when the root changes. A renewal is due each 2.8 to 3.5 days: hardly any passes unnoticed.

@@ -21,7 +21,7 @@ from backup.model import Generation, PackKind, VaultName
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
 from tests.support.doubles import FaultyVault, ManualClock, PowerCut, cut_at
-from tests.support.rebuilding import bare, catalog_rows, rows
+from tests.support.rebuilds import bare, catalog_rows, rows
 
 NIGHTS = 4
 AT = 1_700_000_000_000_000

@@ -16,9 +16,9 @@ from backup.inventory.records import runs
 from backup.inventory.records.runs import Outcome
 from backup.model import JobName
 from backup.source.filters import Filters
+from tests.support.backup_results import ages, below, counts, restored
 from tests.support.backups import Site
 from tests.support.doubles import Silent
-from tests.support.looking import ages, below, counts, restored
 from tests.support.trees import assert_same_tree, snapshot_of
 
 

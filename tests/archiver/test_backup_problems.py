@@ -20,10 +20,10 @@ from backup.source.attributes import Attributes
 from backup.source.metadata import read_entry
 from backup.source.read import Span, Take, open_file, read_chunks
 from backup.source.scanned import ScannedEntry
+from tests.support.backup_results import ages, below, kinds, restored
 from tests.support.backups import Site
-from tests.support.looking import ages, below, kinds, restored
+from tests.support.integrity import assert_nothing_left_over, assert_stored, list_now
 from tests.support.trees import assert_same_tree, snapshot_of
-from tests.support.wholeness import assert_nothing_left_over, assert_stored, list_now
 
 
 class TestWhatGoesWrong:

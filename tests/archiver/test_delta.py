@@ -25,12 +25,12 @@ from backup.inventory.content.archives import list_archives
 from backup.model import KIB, Generation, PackKind
 from tests.archiver.nights import assert_equal, deltas, job_number, live_through_a_week, of_inventory
 from tests.archiver.reader import Rebuilt, read_catalogs
+from tests.support.backup_results import restored
 from tests.support.backups import Site
 from tests.support.doubles import FaultyVault, PowerCut, cut_at
-from tests.support.extracting import extract
-from tests.support.looking import restored
+from tests.support.extract_script import extract
+from tests.support.integrity import assert_nothing_left_over, assert_stored, list_now
 from tests.support.trees import assert_same_tree
-from tests.support.wholeness import assert_nothing_left_over, assert_stored, list_now
 
 NUMBERED = (records.EntryRecord, records.DirectoryRecord, records.OwnerRecord, records.ArchiveRecord)
 FIELDS = CatalogFields(b"j" * 16, 1, Generation.DELTA, NO_PACK, NO_HASH, ())

@@ -32,8 +32,7 @@ from backup.model import ArchiveLabel, Problem, ProblemKind, UploadId, VaultName
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
 from tests.support.doubles import Fault, FaultyVault, ManualClock
-from tests.support.trees import snapshot_of
-from tests.support.wholeness import (
+from tests.support.integrity import (
     assert_no_chunk_twice,
     assert_nothing_left_over,
     assert_stored,
@@ -41,6 +40,7 @@ from tests.support.wholeness import (
     fill,
     list_now,
 )
+from tests.support.trees import snapshot_of
 
 pytestmark = pytest.mark.no_cover  # many variants of what other tests reach, too
 

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from backup.catalogs.hooks import Command, Hook, Hooks
 from backup.source.freshness import stamp_clock
+from tests.support.backup_results import restored
 from tests.support.backups import AN_HOUR, Site
-from tests.support.looking import restored
 from tests.support.trees import assert_same_tree
 
 

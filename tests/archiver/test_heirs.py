@@ -23,9 +23,9 @@ from backup.transfer.answers import accept_catalogs
 from backup.vault.directory import DirectoryVault
 from tests.support.archives import store
 from tests.support.backups import INVENTORY_ID, Site, recovery_key
-from tests.support.checking import check, kinds, query
+from tests.support.checks import check, kinds, query
 from tests.support.doubles import FaultyVault
-from tests.support.keeping import Keeper
+from tests.support.keepers import Keeper
 from tests.support.shared_vaults import AGE, DAY, SharedVault, of_version_1, source_of
 from tests.support.strangers import STRANGER_ID, Forgery, forge, listing_of, stranger
 

@@ -22,8 +22,8 @@ from tests.archiver.reader import Rebuilt, read_catalogs
 from tests.support import campaigns
 from tests.support.backups import Site
 from tests.support.doubles import FaultyVault, ManualClock, PowerCut, cut_at
+from tests.support.integrity import assert_nothing_left_over, assert_stored, list_now
 from tests.support.trees import Seen, assert_same_tree, snapshot_of
-from tests.support.wholeness import assert_nothing_left_over, assert_stored, list_now
 
 pytestmark = pytest.mark.slow
 

@@ -16,8 +16,8 @@ from backup.inventory.content.archives import list_archives
 from backup.inventory.content.domains import older_packs
 from backup.model import PackKind
 from tests.support.backups import INVENTORY_ID, Site, recovery_key
+from tests.support.integrity import fill
 from tests.support.trees import assert_same_tree
-from tests.support.wholeness import fill
 
 OLD, NEW = recovery_key(), RecoveryKey.from_seed(b"n" * 32)
 SIZE = 4 * 1024 * 1024

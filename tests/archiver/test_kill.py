@@ -13,9 +13,9 @@ from backup.vault.directory import DirectoryVault
 from tests.support import campaigns
 from tests.support.backups import Site
 from tests.support.doubles import ManualClock
+from tests.support.integrity import assert_whole, change, fill, list_now
 from tests.support.other_processes import start_ready
 from tests.support.trees import Seen, snapshot_of
-from tests.support.wholeness import assert_whole, change, fill, list_now
 
 pytestmark = pytest.mark.slow
 

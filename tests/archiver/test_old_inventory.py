@@ -14,11 +14,11 @@ from backup.errors import OlderInventoryError
 from backup.model import InventoryId
 from backup.rebuilder.context import Wish
 from tests.support.backups import Site, server_keys
-from tests.support.checking import check, kinds, query
+from tests.support.checks import check, kinds, query
 from tests.support.doubles import Blindfolded, Fault, FaultyVault, ManualClock, PowerCut
 from tests.support.emulated import RunningEmulator, write_accounts
-from tests.support.places import Place, buckets, directories, glacier_vaults, grow, site_at
-from tests.support.rebuilding import bare
+from tests.support.rebuilds import bare
+from tests.support.swapped_vaults import Place, buckets, directories, glacier_vaults, grow, site_at
 
 pytestmark = pytest.mark.no_cover  # many variants of what other tests reach, too
 

@@ -25,12 +25,20 @@ from backup.rebuilder.catalogs.file import read_catalog_file
 from backup.transfer.whole import WholeArchive, fetch_to_files
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site, server_keys
-from tests.support.checking import archive_file, archive_ids, check, check_world, kinds, query, state_of
+from tests.support.checks import archive_file, archive_ids, check, check_world, kinds, query, state_of
 from tests.support.doubles import Fault, FaultyVault, ManualClock, PowerCut
 from tests.support.emulated import RunningEmulator, write_accounts
-from tests.support.places import Place, buckets, directories, glacier_vaults, grow, site_at, with_vault
-from tests.support.rebuilding import bare
+from tests.support.rebuilds import bare
 from tests.support.rigs import s3_client
+from tests.support.swapped_vaults import (
+    Place,
+    buckets,
+    directories,
+    glacier_vaults,
+    grow,
+    site_at,
+    with_vault,
+)
 from tests.support.trees import assert_same_tree
 
 pytestmark = pytest.mark.no_cover  # many variants of what other tests reach, too

@@ -28,7 +28,7 @@ from backup.format.rows import ChunkColumns
 from backup.inventory.content.packed import KnownChunk
 from backup.model import KIB, MIB, ChunkId
 from tests.archiver.lines import Line, named, run_of, runs_of
-from tests.support.frames import frames_of_at_most
+from tests.support.small_frames import frames_of_at_most
 
 
 @pytest.fixture
@@ -247,7 +247,7 @@ def test_no_more_is_in_flight_than_agreed(line: Line, monkeypatch: pytest.Monkey
 
 
 def open_handles() -> set[tuple[str, str]]:
-    """The open handles and what they are open on; without folders, which `tests.support.room` reads."""
+    """The open handles and what they are open on; without folders, which the watch of the suite reads."""
     found = set()
     for number in os.listdir("/proc/self/fd"):
         with suppress(FileNotFoundError):  # the handle of this very listing

@@ -21,9 +21,9 @@ from tests.support import campaigns
 from tests.support.backups import Site
 from tests.support.doubles import FaultyDisk, FaultyVault, ManualClock, PowerCut, cut_at
 from tests.support.emulated import RunningEmulator
+from tests.support.integrity import assert_whole, change, fill, list_now
 from tests.support.rigs import glacier_client, s3_client, s3_vault
 from tests.support.trees import Seen, snapshot_of
-from tests.support.wholeness import assert_whole, change, fill, list_now
 
 pytestmark = pytest.mark.slow
 

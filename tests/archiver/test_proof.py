@@ -22,8 +22,8 @@ from backup.format.frame import COMPRESSED, FRAME_SIZE, FrameCodec, SealedFrame
 from backup.format.naming import chunk_id
 from backup.inventory.content import archives
 from backup.model import KIB, MIB, ChunkId, FrameRow, PackKind
+from tests.support.backup_results import restored
 from tests.support.backups import INVENTORY_ID, Site, server_keys
-from tests.support.looking import restored
 from tests.support.trees import assert_same_tree
 
 KEYS = server_keys()

@@ -21,8 +21,8 @@ from backup.model import Generation, JobName, Listing, PackKind, VaultName
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
 from tests.support.doubles import Fault, FaultyVault, PowerCut
+from tests.support.integrity import assert_stored, assert_whole, change, fill, list_now
 from tests.support.trees import snapshot_of
-from tests.support.wholeness import assert_stored, assert_whole, change, fill, list_now
 
 SIZE = 6 * 1024 * 1024
 

@@ -21,7 +21,7 @@ from backup.inventory.records.runs import Outcome
 from backup.source.filters import CACHE_TAG, Filters, Tag
 from tests.support.backups import Site
 from tests.support.doubles import PowerCut
-from tests.support.rebuilding import bare
+from tests.support.rebuilds import bare
 
 SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55"
 

@@ -21,8 +21,8 @@ from backup.inventory.records import runs
 from backup.inventory.records.runs import Outcome
 from backup.model import ProblemKind
 from backup.source import scan, scanned
+from tests.support.backup_results import ages, kinds
 from tests.support.backups import Site
-from tests.support.looking import ages, kinds
 from tests.support.trees import assert_same_tree
 
 KIB, MIB, TIB = 1024, 1024**2, 1024**4

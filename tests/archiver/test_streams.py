@@ -24,9 +24,9 @@ from backup.model import KIB, ProblemKind
 from backup.source.filters import Filters
 from backup.source.streams import Command, StandardInput, Stream
 from tests.support.backups import Site
-from tests.support.rebuilding import bare
+from tests.support.integrity import assert_nothing_left_over, assert_stored, list_now
+from tests.support.rebuilds import bare
 from tests.support.trees import snapshot_of
-from tests.support.wholeness import assert_nothing_left_over, assert_stored, list_now
 
 
 def saying(name: bytes, *run: str) -> Command:

@@ -15,7 +15,7 @@ from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
 from tests.support.doubles import ManualClock
-from tests.support.rebuilding import bare, rows
+from tests.support.rebuilds import bare, rows
 from tests.support.suspended import suspended
 from tests.support.trees import assert_same_tree
 

@@ -27,7 +27,7 @@ from backup.vault.aws import make_s3_client
 from backup.vault.s3.vault import S3Vault
 from tests.support.backups import Site
 from tests.support.byte_changes import with_crc64
-from tests.support.checking import check, kinds, query
+from tests.support.checks import check, kinds, query
 from tests.support.clocks import EmulatorClock
 from tests.support.doubles import Fault, FaultyVault, ManualClock, PowerCut
 from tests.support.emulated import TEST_KEY, RunningEmulator, StaticKey, write_accounts

@@ -22,8 +22,8 @@ from backup.source import disks
 from backup.source.filters import Filters
 from tests.archiver.reader import read_catalogs
 from tests.support.backups import Site
-from tests.support.loops import loop_device
-from tests.support.rebuilding import bare
+from tests.support.loop_devices import loop_device
+from tests.support.rebuilds import bare
 from tests.support.trees import Seen, assert_same_tree, on_another_disk, snapshot_of
 
 

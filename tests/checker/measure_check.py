@@ -44,7 +44,7 @@ from backup.model import (
 )
 from backup.vault.directory import DirectoryVault
 from tests.support.doubles import START, FaultyVault, ManualClock, Silent
-from tests.support.restoring import peak
+from tests.support.restores import peak
 
 SECRET = ChunkSecret(b"c" * 32)
 OURS = InventoryId(b"i" * 16)

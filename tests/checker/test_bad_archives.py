@@ -31,9 +31,9 @@ from backup.rebuilder.members import OlderStateError
 from backup.vault import dirfd
 from tests.support.backups import Site
 from tests.support.catalogs import add_a_night, catalogs
-from tests.support.checking import archive_file, archive_ids, check, check_world, kinds, query
+from tests.support.checks import archive_file, archive_ids, check, check_world, kinds, query
 from tests.support.doubles import FaultyVault
-from tests.support.rebuilding import Bare, bare, line_of
+from tests.support.rebuilds import Bare, bare, line_of
 from tests.support.trees import assert_same_tree
 
 pytestmark = pytest.mark.no_cover  # many variants of what other tests reach, too

@@ -21,9 +21,9 @@ from backup.rebuilder.context import Wish
 from backup.transfer.retrievals.listing import request_listing
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
-from tests.support.checking import archive_ids, check, check_world, kinds, needing, query, state_of, versions
+from tests.support.checks import archive_ids, check, check_world, kinds, needing, query, state_of, versions
 from tests.support.doubles import START, Fault, FaultyVault, ManualClock, PowerCut
-from tests.support.rebuilding import bare, line_of
+from tests.support.rebuilds import bare, line_of
 from tests.support.trees import assert_same_tree
 
 A_DAY = timedelta(days=1)

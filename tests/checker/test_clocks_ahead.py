@@ -16,7 +16,7 @@ from backup.transfer.concurrency import Concurrency, Gate
 from backup.transfer.retrievals import listing
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
-from tests.support.checking import check, check_world, kinds, query
+from tests.support.checks import check, check_world, kinds, query
 from tests.support.doubles import ManualClock
 
 AHEAD = timedelta(days=400)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from backup.model import ArchiveId
-from tests.support.checking import archive_ids, check, kinds
-from tests.support.nights import Nights
+from tests.support.checks import archive_ids, check, kinds
+from tests.support.nightly_servers import Nights
 
 
 def test_a_loss_that_only_forgotten_snapshots_have_is_over(tmp_path: Path) -> None:

@@ -24,13 +24,13 @@ from backup.vault.glacier import GlacierVault
 from backup.vault.s3.requests import Bucket
 from backup.vault.s3.vault import S3Vault
 from tests.support.backups import Site
-from tests.support.checking import archive_ids, check_world, kinds, state_of
+from tests.support.checks import archive_ids, check_world, kinds, state_of
 from tests.support.clocks import EmulatorClock
 from tests.support.doubles import Fault, FaultyVault, ManualClock
 from tests.support.emulated import REGION, RunningEmulator, write_accounts
+from tests.support.integrity import fill
 from tests.support.rigs import glacier_client, s3_client
 from tests.support.trees import assert_same_tree
-from tests.support.wholeness import fill
 
 _numbers = itertools.count()
 HOURS = 13

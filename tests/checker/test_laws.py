@@ -17,7 +17,7 @@ from backup.inventory.store.database import open_inventory
 from backup.inventory.store.invariants import INVARIANTS
 from tests.support.backups import Site
 from tests.support.doubles import FaultyVault, ManualClock, PowerCut, Silent, cut_at
-from tests.support.rebuilding import bare
+from tests.support.rebuilds import bare
 
 FIRST_FILE = "(SELECT number FROM entries WHERE chunks IS NOT NULL AND length(chunks) > 0 LIMIT 1)"
 FIRST_CHUNK = "(SELECT min(number) FROM chunks)"

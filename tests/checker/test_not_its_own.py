@@ -6,7 +6,7 @@ from backup.format.enrolment import HeirMark
 from backup.inventory.content.strangers import open_strangers
 from backup.transfer.answers import accept_catalogs
 from tests.support.backups import INVENTORY_ID, Site
-from tests.support.checking import check, kinds
+from tests.support.checks import check, kinds
 from tests.support.shared_vaults import DAY, SharedVault, of_version_1
 from tests.support.strangers import STRANGER_ID, Forgery, forge, packs_of, stranger
 

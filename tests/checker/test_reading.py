@@ -25,7 +25,7 @@ from backup.model import MIB, ArchiveId, ByteRange
 from backup.protocols import Vault
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site, recovery_key
-from tests.support.checking import (
+from tests.support.checks import (
     archive_file,
     archive_ids,
     check_world,

@@ -24,9 +24,9 @@ from backup.model import MIB, ArchiveId, VaultName
 from backup.rebuilder.context import Wish
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
-from tests.support.checking import check, kinds, query
+from tests.support.checks import check, kinds, query
 from tests.support.doubles import FaultyVault, ManualClock, PowerCut, Silent, cut_at
-from tests.support.rebuilding import bare, line_of
+from tests.support.rebuilds import bare, line_of
 from tests.support.trees import assert_same_tree
 
 pytestmark = pytest.mark.no_cover  # many variants of what other tests reach, too

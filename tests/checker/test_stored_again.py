@@ -7,7 +7,7 @@ from pathlib import Path
 from backup.model import ArchiveId
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
-from tests.support.checking import archive_ids, check
+from tests.support.checks import archive_ids, check
 from tests.support.doubles import ManualClock
 
 

@@ -14,7 +14,7 @@ from backup.config import load_config
 from backup.model import VaultName
 from tests.support.daemons import last_start
 from tests.support.doubles import ManualClock, Silent
-from tests.support.forgetting import DAY, forget
+from tests.support.forgets import DAY, forget
 from tests.support.servers import Server, directory_server
 from tests.support.trees import assert_same_tree
 

@@ -15,8 +15,8 @@ from backup.app.doctor import examine
 from backup.config import load_config
 from backup.errors import ConfigError
 from tests.support.servers import SCRIPT, Server, directory_server, replace
-from tests.support.unmeasured import unmeasured
 from tests.support.users import AS_NOBODY, NOBODY, nobody
+from tests.support.without_coverage import unmeasured
 
 __all__ = ["nobody"]
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.doubles import ManualClock
-from tests.support.forgetting import DAY, forget, three_nights
+from tests.support.forgets import DAY, forget, three_nights
 from tests.support.servers import Server, assert_well, directory_server
 
 

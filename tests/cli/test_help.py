@@ -12,7 +12,7 @@ from backup.cli import COMMANDS, OLD_NAMES, SECTIONS, main
 from backup.cli.support.completing import lookup_of, plain_metavar
 from backup.cli.support.examples import EXAMPLES
 from backup.cli.support.grouping import walk
-from tests.support.command_words import parsed
+from tests.support.command_line import parsed
 
 WIDTH = 80
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.doubles import ManualClock
-from tests.support.rebuilding import rows
+from tests.support.rebuilds import rows
 from tests.support.servers import Server, directory_server
 
 HOSTILE = "a\x1b[2Jb\u202ec"

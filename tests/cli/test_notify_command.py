@@ -14,20 +14,20 @@ import pytest
 
 from backup.source import freshness
 from tests.support.doubles import START, ManualClock
+from tests.support.notified_servers import NotifiedServer, notified_server
 from tests.support.servers import directory_server
-from tests.support.told import Told, telling_server
 
 DAY = timedelta(days=1)
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Iterator[Told]:
+def told(tmp_path: Path) -> Iterator[NotifiedServer]:
     """A server that tells, on a clock that stands still."""
-    with telling_server(tmp_path, ManualClock(START)) as made:
+    with notified_server(tmp_path, ManualClock(START)) as made:
         yield made
 
 
-def test_a_good_night_tells_nobody_but_pings(told: Told) -> None:
+def test_a_good_night_tells_nobody_but_pings(told: NotifiedServer) -> None:
     told.server.backup()
     assert told.hook.seen == []
     assert told.mail.mails == []
@@ -37,7 +37,7 @@ def test_a_good_night_tells_nobody_but_pings(told: Told) -> None:
     assert "snapshot" in end.body.decode()
 
 
-def test_a_night_that_fails_and_the_first_that_works_again(told: Told) -> None:
+def test_a_night_that_fails_and_the_first_that_works_again(told: NotifiedServer) -> None:
     told.server.backup()
     told.break_vault()
     told.later(DAY)
@@ -60,7 +60,7 @@ def test_a_night_that_fails_and_the_first_that_works_again(told: Told) -> None:
     assert told.pings()[-2:] == ["/start", ""]
 
 
-def test_a_partial_night_names_what_could_not_be_read(told: Told) -> None:
+def test_a_partial_night_names_what_could_not_be_read(told: NotifiedServer) -> None:
     (told.server.source / "a.txt").unlink()
     (told.server.source / "a.txt").symlink_to("b")
     command = '[[job.command]]\nname = "dump"\nrun = ["/bin/false"]\n'
@@ -74,7 +74,7 @@ def test_a_partial_night_names_what_could_not_be_read(told: Told) -> None:
     assert "/.streams/dump" in str(mail.get_body(("plain",)))
 
 
-def test_three_days_without_network(told: Told) -> None:
+def test_three_days_without_network(told: NotifiedServer) -> None:
     """The receiver is away, too: one message a day is kept, and all come in their order once it is back."""
     told.server.backup()
     told.break_vault()
@@ -94,7 +94,7 @@ def test_three_days_without_network(told: Told) -> None:
     assert told.server.json("notify", "send") == {"sent": 0, "waiting": 0}
 
 
-def test_what_fails_before_its_run_is_recorded_is_told_too(told: Told) -> None:
+def test_what_fails_before_its_run_is_recorded_is_told_too(told: NotifiedServer) -> None:
     told.server.backup()
     shutil.rmtree(told.server.state / "keys")
     assert told.server.run("backup").exit_code != 0
@@ -102,7 +102,7 @@ def test_what_fails_before_its_run_is_recorded_is_told_too(told: Told) -> None:
     assert told.pings()[-1] not in {"", "/start"}
 
 
-def test_a_job_that_is_overdue_is_told_by_a_timer(told: Told) -> None:
+def test_a_job_that_is_overdue_is_told_by_a_timer(told: NotifiedServer) -> None:
     told.server.backup()
     told.later(DAY)
     for _ in range(3):
@@ -117,7 +117,7 @@ def test_a_job_that_is_overdue_is_told_by_a_timer(told: Told) -> None:
     assert len(told.kinds()) == 3
 
 
-def test_a_timer_waits_for_nobody_who_writes(told: Told, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_timer_waits_for_nobody_who_writes(told: NotifiedServer, caplog: pytest.LogCaptureFixture) -> None:
     """It answers from what can be read; the next look tells."""
     told.server.backup()
     told.later(4 * DAY)
@@ -136,7 +136,7 @@ def test_a_timer_waits_for_nobody_who_writes(told: Told, caplog: pytest.LogCaptu
 
 
 def test_a_state_that_is_not_mounted_is_told_by_the_timer_once_a_day(
-    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    told: NotifiedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "run").mkdir()
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "run"))
@@ -150,14 +150,14 @@ def test_a_state_that_is_not_mounted_is_told_by_the_timer_once_a_day(
     assert told.kinds() == ["failed", "failed"]
 
 
-def test_a_disk_that_fills_up_is_told(told: Told) -> None:
+def test_a_disk_that_fills_up_is_told(told: NotifiedServer) -> None:
     told.configure("[notify]", '[monitoring]\nmin_free = "1000000GiB"\n[notify]')
     told.server.run("status", "--notify")
     assert told.kinds() == ["warning"]
     assert "free where the state directory lies" in told.titles()[0]
 
 
-def test_quiet_hours(told: Told) -> None:
+def test_quiet_hours(told: NotifiedServer) -> None:
     told.configure("[notify]", '[notify]\nquiet_hours = "22:00-07:00"')
     told.server.backup()
     told.break_vault()
@@ -169,7 +169,7 @@ def test_quiet_hours(told: Told) -> None:
     assert told.titles() == ["backup of job main failed"]
 
 
-def test_a_job_that_names_its_channels(told: Told) -> None:
+def test_a_job_that_names_its_channels(told: NotifiedServer) -> None:
     told.server.config.write_text(told.server.config.read_text() + 'notify = ["mail"]\n')
     told.server.backup()
     told.break_vault()
@@ -180,7 +180,7 @@ def test_a_job_that_names_its_channels(told: Told) -> None:
 
 
 class TestTest:
-    def test_each_channel_answers(self, told: Told) -> None:
+    def test_each_channel_answers(self, told: NotifiedServer) -> None:
         result = told.server.done("notify", "test")
         assert [line.split()[:3] for line in result.stdout.splitlines()[1:]] == [
             ["hook", "webhook", "sent"],
@@ -190,7 +190,7 @@ class TestTest:
         assert told.pings() == ["/log"]
         assert told.titles() == ["a test of nightvault's messages"]
 
-    def test_what_one_did_not_take(self, told: Told) -> None:
+    def test_what_one_did_not_take(self, told: NotifiedServer) -> None:
         told.mail.refuses["root@example.org"] = "550 5.1.1 no such user"
         found = told.server.json("notify", "test", "mail", exit_code=1)
         assert found == [
@@ -203,7 +203,7 @@ class TestTest:
             }
         ]
 
-    def test_a_channel_that_is_none(self, told: Told) -> None:
+    def test_a_channel_that_is_none(self, told: NotifiedServer) -> None:
         assert "did you mean hook?" in told.server.fails(2, "notify", "test", "hok")
 
     def test_without_channels(self, tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ class TestTest:
         assert "has no channel" in server.fails(2, "notify", "test")
 
 
-def test_the_list_of_messages(told: Told) -> None:
+def test_the_list_of_messages(told: NotifiedServer) -> None:
     told.server.backup()
     told.break_vault()
     told.hook.away = 1
@@ -225,7 +225,7 @@ def test_the_list_of_messages(told: Told) -> None:
     assert told.titles() == ["backup of job main failed"]
 
 
-def test_the_report_of_a_run(told: Told) -> None:
+def test_the_report_of_a_run(told: NotifiedServer) -> None:
     told.server.backup()
     text = told.server.done("notify", "report").stdout
     assert "backup of job main is done" in text
@@ -235,7 +235,7 @@ def test_the_report_of_a_run(told: Told) -> None:
     assert "no run 99" in told.server.fails(2, "notify", "report", "99")
 
 
-def test_an_unusual_night_is_told(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unusual_night_is_told(told: NotifiedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each night one file changes; in the ninth four hundred do."""
     monkeypatch.setattr(freshness, "write_back_reach", lambda: 0)  # as if the files were a minute old
     told.configure('schedule = "every 6h"', 'schedule = "every 6h"\nalarm_on_unusual = true')

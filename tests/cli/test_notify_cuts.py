@@ -11,20 +11,20 @@ from pathlib import Path
 import pytest
 
 from backup.app.base.clock import SystemClock
+from tests.support.notified_servers import NotifiedServer, notified_server
 from tests.support.receivers import Request, webhook
-from tests.support.told import Told, telling_server
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Iterator[Told]:
+def told(tmp_path: Path) -> Iterator[NotifiedServer]:
     """A server that tells, in real time."""
-    with telling_server(tmp_path, SystemClock()) as made:
+    with notified_server(tmp_path, SystemClock()) as made:
         yield made
 
 
-def test_a_kill_right_after_a_run_loses_no_message(told: Told) -> None:
+def test_a_kill_right_after_a_run_loses_no_message(told: NotifiedServer) -> None:
     """The hook after the snapshot kills the process: the run is in the inventory, and nobody was told."""
     told.server.backup()
     told.break_vault()
@@ -37,7 +37,7 @@ def test_a_kill_right_after_a_run_loses_no_message(told: Told) -> None:
     assert told.kinds() == ["failed", "recovered"]
 
 
-def test_a_kill_before_the_answer_sends_it_again_with_the_same_id(told: Told) -> None:
+def test_a_kill_before_the_answer_sends_it_again_with_the_same_id(told: NotifiedServer) -> None:
     told.server.backup()
     told.break_vault()
     killed: list[int] = []

@@ -16,10 +16,10 @@ import pytest
 from backup.app.base.clock import SystemClock
 from tests.cli.listener import Listener
 from tests.support.identities import server_certificate
+from tests.support.notified_servers import secret_file
 from tests.support.program_forks import run_command
 from tests.support.receivers import MailServer, Request, mail_server, receiving, server_tls
 from tests.support.servers import SCRIPT, Server, directory_server
-from tests.support.told import secret_file
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from backup.config import load_config
 from backup.inventory.store.database import open_inventory
 from tests.support.doubles import ManualClock
-from tests.support.forgetting import DAY, three_nights
+from tests.support.forgets import DAY, three_nights
 from tests.support.servers import OnTerminal, Server, directory_server, replace
 from tests.support.trees import assert_same_tree
 

@@ -15,10 +15,10 @@ from backup.app.aws_setup import config_file
 from backup.app.aws_setup.calls import AwsCalls
 from backup.app.base.clock import SystemClock
 from tests.support.aws_admin import admin_client, document
+from tests.support.aws_setups import ADMIN, EMPTY, become, emulated_account, new_server, set_up, state_of
 from tests.support.emulated import ACCOUNT_ID, REGION, RunningEmulator, StaticKey, write_accounts
 from tests.support.s3_clients import client
 from tests.support.servers import SCRIPT, Server
-from tests.support.setting_up import ADMIN, EMPTY, become, emulated_account, new_server, set_up, state_of
 
 LOCATION = {"LocationConstraint": REGION}
 OURS = {"nightvault:setup": "nightvault"}

@@ -18,10 +18,10 @@ from backup.app.base.clock import SystemClock
 from backup.config import load_config
 from tests.support import campaigns
 from tests.support.aws_admin import admin_client, document
+from tests.support.aws_setups import ADMIN, EMPTY, become, emulated_account, new_server, set_up, state_of
 from tests.support.clocks import EmulatorClock
 from tests.support.emulated import ACCOUNT_ID, REGION, RunningEmulator, StaticKey, write_accounts
 from tests.support.servers import HurryingClock, Server
-from tests.support.setting_up import ADMIN, EMPTY, become, emulated_account, new_server, set_up, state_of
 from tests.support.trees import assert_same_tree
 
 BUCKET = f"nightvault-{ACCOUNT_ID}-{REGION}-an"

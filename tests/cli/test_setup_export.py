@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.aws_setups import become, emulated_account, new_server, set_up, state_of
 from tests.support.emulated import REGION, RunningEmulator
 from tests.support.own_venvs import own_venv
 from tests.support.servers import Server
-from tests.support.setting_up import become, emulated_account, new_server, set_up, state_of
 
 READ_HCL = "import hcl2, json, sys; print(json.dumps(hcl2.load(open(sys.argv[1]))))"
 

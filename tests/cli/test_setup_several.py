@@ -12,9 +12,9 @@ import pytest
 from backup.app.aws_setup.calls import AwsCalls
 from backup.config import load_config
 from tests.support.aws_admin import admin_client
+from tests.support.aws_setups import EMPTY, become, emulated_account, new_server, set_up, state_of
 from tests.support.emulated import ACCOUNT_ID, REGION, RunningEmulator
 from tests.support.servers import HurryingClock, Server
-from tests.support.setting_up import EMPTY, become, emulated_account, new_server, set_up, state_of
 from tests.support.trees import assert_same_tree
 
 FIRST, SECOND = (f"nightvault{name}-{ACCOUNT_ID}-{REGION}-an" for name in ("", "-ice"))

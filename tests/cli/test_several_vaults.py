@@ -16,11 +16,11 @@ from backup.cli.support.failures import worst_of
 from backup.config import load_config
 from backup.errors import ExitCode
 from backup.inventory.store.database import open_inventory
+from tests.support.aws_setups import become, emulated_account
 from tests.support.clocks import EmulatorClock
 from tests.support.emulated import REGION, RunningEmulator
-from tests.support.forgetting import DAY, forget
+from tests.support.forgets import DAY, forget
 from tests.support.servers import OnTerminal, Server, directory_server, fill
-from tests.support.setting_up import become, emulated_account
 
 COMMANDS = [("prune",), ("prune", "--dry-run"), ("compact",), ("compact", "--dry-run"), ("check",)]
 

@@ -15,8 +15,8 @@ import pytest
 
 from backup.inventory.store.database import open_inventory
 from tests.support.servers import SCRIPT, Cloud, Server, directory_server, running_cloud
-from tests.support.unmeasured import unmeasured
 from tests.support.users import AS_NOBODY
+from tests.support.without_coverage import unmeasured
 
 
 @pytest.fixture

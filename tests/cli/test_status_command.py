@@ -41,8 +41,8 @@ from tests.support.doubles import START, ManualClock
 from tests.support.identities import authority_in, issue_in
 from tests.support.servers import SCRIPT, Server, directory_server
 from tests.support.statuses import DAY, HOUR, NOW
-from tests.support.unmeasured import unmeasured
 from tests.support.users import AS_NOBODY
+from tests.support.without_coverage import unmeasured
 
 MOST_STATEMENTS = 30
 

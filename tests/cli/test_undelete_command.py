@@ -10,7 +10,7 @@ import pytest
 
 from backup.wording import local_time
 from tests.support.doubles import ManualClock
-from tests.support.forgetting import DAY, three_nights
+from tests.support.forgets import DAY, three_nights
 from tests.support.servers import Server, directory_server
 
 

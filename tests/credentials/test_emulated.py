@@ -23,9 +23,7 @@ from backup.errors import DeniedError, IdentityError, ThrottledError
 from backup.pki.issuing import issue
 from backup.pki.keys import KeyType, generate_key
 from backup.pki.subjects import Subject
-from tests.support.clocks import OffsetClock
-from tests.support.emulated import REGION
-from tests.support.worlds import (
+from tests.support.accounts_with_roles import (
     ANCHORS,
     DISABLED,
     FOREIGN,
@@ -36,26 +34,28 @@ from tests.support.worlds import (
     PROFILES,
     VECTORS,
     WRITER,
-    World,
-    running_world,
+    AccountWithRoles,
+    running_account,
     vector_identity,
 )
+from tests.support.clocks import OffsetClock
+from tests.support.emulated import REGION
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with running_world(tmp_path_factory.mktemp("world")) as made:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AccountWithRoles]:
+    with running_account(tmp_path_factory.mktemp("world")) as made:
         yield made
 
 
 @pytest.fixture(autouse=True)
-def no_faults(world: World) -> Iterator[None]:
+def no_faults(world: AccountWithRoles) -> Iterator[None]:
     yield
     world.emulator.set_faults([])
 
 
 @pytest.mark.parametrize("key_type", list(KeyType))
-def test_each_kind_of_key_gets_credentials(world: World, key_type: KeyType) -> None:
+def test_each_kind_of_key_gets_credentials(world: AccountWithRoles, key_type: KeyType) -> None:
     credentials = world.source(world.issue(key_type=key_type)).credentials()
     assert credentials.access_key_id.startswith("ASIA")
     assert credentials.expires_at is not None
@@ -64,7 +64,7 @@ def test_each_kind_of_key_gets_credentials(world: World, key_type: KeyType) -> N
 
 
 @pytest.mark.parametrize("kind", ["rsa", "ec"])
-def test_a_chain_leads_to_a_root_above_the_intermediate(world: World, kind: str) -> None:
+def test_a_chain_leads_to_a_root_above_the_intermediate(world: AccountWithRoles, kind: str) -> None:
     identity = vector_identity(world.directory, kind)
     wanted: dict[str, Any] = {"trust_anchor_arn": VECTORS, "role_arn": LISTER}
     assert world.source(identity, **wanted).credentials().access_key_id.startswith("ASIA")
@@ -86,13 +86,13 @@ def test_a_chain_leads_to_a_root_above_the_intermediate(world: World, kind: str)
         ({"session_duration": 7200}, "does not allow sessions of 7200 s"),
     ],
 )
-def test_denials_say_what_to_check(world: World, changes: dict[str, Any], why: str) -> None:
+def test_denials_say_what_to_check(world: AccountWithRoles, changes: dict[str, Any], why: str) -> None:
     with pytest.raises(DeniedError, match=why) as caught:
         world.source(**changes).credentials()
     assert caught.value.advice
 
 
-def test_another_subject_is_not_let_in_by_our_trust_policy(world: World) -> None:
+def test_another_subject_is_not_let_in_by_our_trust_policy(world: AccountWithRoles) -> None:
     other = world.issue("web2")
     with pytest.raises(DeniedError, match="does not let this certificate in") as caught:
         world.source(other).credentials()
@@ -100,13 +100,13 @@ def test_another_subject_is_not_let_in_by_our_trust_policy(world: World) -> None
     assert world.source(other, role_arn=LISTER).credentials().session_token
 
 
-def test_a_key_that_does_not_fit_gives_an_invalid_signature(world: World) -> None:
+def test_a_key_that_does_not_fit_gives_an_invalid_signature(world: AccountWithRoles) -> None:
     forged = replace(world.identity, key=SoftwareKey(generate_key(KeyType.P_256)))
     with pytest.raises(DeniedError, match="could not verify the signature"):
         world.source(forged).credentials()
 
 
-def test_an_expired_certificate_is_found_here_and_by_aws(world: World) -> None:
+def test_an_expired_certificate_is_found_here_and_by_aws(world: AccountWithRoles) -> None:
     real = datetime.now(UTC)
     expired = world.issue(days=1, now=real - timedelta(days=1, minutes=2))
     with pytest.raises(IdentityError, match="expired on"):
@@ -119,7 +119,7 @@ def test_an_expired_certificate_is_found_here_and_by_aws(world: World) -> None:
 
 
 @pytest.mark.parametrize(("offset", "side"), [(-20, "behind"), (20, "ahead of")])
-def test_a_wrong_clock_is_told_with_its_offset(world: World, offset: int, side: str) -> None:
+def test_a_wrong_clock_is_told_with_its_offset(world: AccountWithRoles, offset: int, side: str) -> None:
     clock = OffsetClock(timedelta(minutes=offset))
     with pytest.raises(DeniedError) as caught:
         world.source(clock=clock).credentials()
@@ -128,7 +128,7 @@ def test_a_wrong_clock_is_told_with_its_offset(world: World, offset: int, side: 
     assert abs(seconds - 1200) <= 3
 
 
-def test_throttling_is_waited_out_and_then_told(world: World) -> None:
+def test_throttling_is_waited_out_and_then_told(world: AccountWithRoles) -> None:
     fault = {"operation": "CreateSession", "code": "ThrottlingException", "status": 429}
     world.emulator.set_faults([{**fault, "count": 2}])
     assert world.source().credentials().session_token
@@ -141,7 +141,7 @@ def test_throttling_is_waited_out_and_then_told(world: World) -> None:
 HALF = timedelta(seconds=750)
 
 
-def soon_renewed(world: World, clock: OffsetClock) -> RolesAnywhere:
+def soon_renewed(world: AccountWithRoles, clock: OffsetClock) -> RolesAnywhere:
     """Keys for 900 s that are renewed 150 s after they were got, by a clock that is 10 minutes slow at first.
 
     The verifier takes stamps from 15 minutes back to 5 minutes ahead: so far a test may go.
@@ -149,7 +149,7 @@ def soon_renewed(world: World, clock: OffsetClock) -> RolesAnywhere:
     return world.source(clock=clock, role_arn=LISTER, session_duration=900, renew_before=HALF)
 
 
-def test_boto3_works_across_a_renewal(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_boto3_works_across_a_renewal(world: AccountWithRoles, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     clock = OffsetClock(timedelta(minutes=-10))
     source = soon_renewed(world, clock)
@@ -167,7 +167,7 @@ def test_boto3_works_across_a_renewal(world: World, caplog: pytest.LogCaptureFix
         assert str(credentials.session_token) not in caplog.text
 
 
-def test_many_threads_work_through_a_renewal_that_fails_at_first(world: World) -> None:
+def test_many_threads_work_through_a_renewal_that_fails_at_first(world: AccountWithRoles) -> None:
     clock = OffsetClock(timedelta(minutes=-10))
     source = soon_renewed(world, clock)
     client = boto3_session(source, REGION).client("glacier", endpoint_url=world.emulator.glacier_url)
@@ -181,7 +181,7 @@ def test_many_threads_work_through_a_renewal_that_fails_at_first(world: World) -
     assert world.emulator.faults()[0]["met"] == 1
 
 
-def test_thirty_two_threads_make_one_session(world: World) -> None:
+def test_thirty_two_threads_make_one_session(world: AccountWithRoles) -> None:
     loads: list[int] = []
     options = RolesAnywhereOptions(OURS, PROFILE, WRITER, endpoint=world.emulator.rolesanywhere_url)
 
@@ -201,7 +201,7 @@ def test_thirty_two_threads_make_one_session(world: World) -> None:
     assert loads == [1]
 
 
-def test_a_rotated_certificate_needs_no_restart(world: World) -> None:
+def test_a_rotated_certificate_needs_no_restart(world: AccountWithRoles) -> None:
     directory = str(world.directory / "rotated")
     issued_at = datetime.now(UTC) - timedelta(days=1)
 
@@ -239,7 +239,7 @@ def test_a_rotated_certificate_needs_no_restart(world: World) -> None:
     assert len(os.listdir(directory)) == 2
 
 
-def test_the_printed_policies_let_a_backup_work_and_nothing_more(world: World) -> None:
+def test_the_printed_policies_let_a_backup_work_and_nothing_more(world: AccountWithRoles) -> None:
     client = boto3_session(world.source(), REGION).client("glacier", endpoint_url=world.emulator.glacier_url)
     client.create_vault(vaultName="nightly")
     assert client.describe_vault(vaultName="nightly")["NumberOfArchives"] == 0

@@ -21,30 +21,38 @@ from backup.vault.aws import make_client, make_s3_client
 from backup.vault.glacier import GlacierVault
 from backup.vault.s3.requests import Bucket
 from backup.vault.s3.vault import S3Vault
+from tests.support.accounts_with_roles import (
+    BUCKET,
+    KEEPER,
+    S3_KEEPER,
+    S3_WRITER,
+    WRITER,
+    AccountWithRoles,
+    running_account,
+)
 from tests.support.archives import store
 from tests.support.backups import Site, recovery_key
 from tests.support.clocks import EmulatorClock
 from tests.support.doubles import Silent
 from tests.support.emulated import REGION
-from tests.support.worlds import BUCKET, KEEPER, S3_KEEPER, S3_WRITER, WRITER, World, running_world
 
 HOUR = timedelta(hours=1)
 Made = Callable[[str], Vault]
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with running_world(tmp_path_factory.mktemp("world")) as made:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AccountWithRoles]:
+    with running_account(tmp_path_factory.mktemp("world")) as made:
         yield made
 
 
-def glacier(world: World, role: str) -> Vault:
+def glacier(world: AccountWithRoles, role: str) -> Vault:
     session = boto3_session(world.source(role_arn=role), REGION)
     client = make_client(session, "glacier", region=REGION, endpoint=world.emulator.glacier_url)
     return GlacierVault(VaultName("cold"), client, "nightly")
 
 
-def bucket(world: World, role: str) -> Vault:
+def bucket(world: AccountWithRoles, role: str) -> Vault:
     session = boto3_session(world.source(role_arn=role), REGION)
     client = make_s3_client(session, region=REGION, endpoint=world.emulator.s3_url, path_style=True)
     place = Bucket(BUCKET.name, REGION, BUCKET.prefix, storage_class="GLACIER")
@@ -78,7 +86,9 @@ def condemned(site: Site, source: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_deletes_what_was_condemned_and_stores_nothing(world: World, kind: str, tmp_path: Path) -> None:
+def test_it_deletes_what_was_condemned_and_stores_nothing(
+    world: AccountWithRoles, kind: str, tmp_path: Path
+) -> None:
     make, writer, pruner = KINDS[kind]
     clock: Clock = EmulatorClock(world.emulator)
     vault = make(world, writer)

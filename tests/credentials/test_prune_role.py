@@ -15,34 +15,43 @@ from backup.vault.aws import make_client, make_s3_client
 from backup.vault.glacier import GlacierVault
 from backup.vault.s3.requests import Bucket
 from backup.vault.s3.vault import S3Vault
+from tests.support.accounts_with_roles import (
+    BUCKET,
+    PRUNER,
+    S3_PRUNER,
+    S3_WRITER,
+    SETUP,
+    WRITER,
+    AccountWithRoles,
+    running_account,
+)
 from tests.support.archives import store
 from tests.support.clocks import OffsetClock
 from tests.support.emulated import REGION
 from tests.support.rigs import glacier_client
-from tests.support.worlds import BUCKET, PRUNER, S3_PRUNER, S3_WRITER, SETUP, WRITER, World, running_world
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with running_world(tmp_path_factory.mktemp("world")) as made:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AccountWithRoles]:
+    with running_account(tmp_path_factory.mktemp("world")) as made:
         yield made
 
 
-def glacier_vault(world: World, role: str, vault: str = "nightly") -> GlacierVault:
+def glacier_vault(world: AccountWithRoles, role: str, vault: str = "nightly") -> GlacierVault:
     """A Glacier vault, with the keys of a role."""
     session = boto3_session(world.source(role_arn=role), REGION)
     client = make_client(session, "glacier", region=REGION, endpoint=world.emulator.glacier_url)
     return GlacierVault(VaultName("cold"), client, vault)
 
 
-def s3_vault(world: World, role: str, prefix: str = BUCKET.prefix) -> S3Vault:
+def s3_vault(world: AccountWithRoles, role: str, prefix: str = BUCKET.prefix) -> S3Vault:
     """The bucket's vault, with the keys of a role."""
     session = boto3_session(world.source(role_arn=role), REGION)
     client = make_s3_client(session, region=REGION, endpoint=world.emulator.s3_url, path_style=True)
     return S3Vault(VaultName("bucket"), client, Bucket(BUCKET.name, REGION, prefix), OffsetClock())
 
 
-def test_the_prune_role_alone_deletes_from_a_glacier_vault(world: World) -> None:
+def test_the_prune_role_alone_deletes_from_a_glacier_vault(world: AccountWithRoles) -> None:
     writer, pruner = glacier_vault(world, WRITER), glacier_vault(world, PRUNER)
     writer.create()
     archive_id, kept = store(writer, b"abc"), store(writer, b"def")
@@ -60,7 +69,7 @@ def test_the_prune_role_alone_deletes_from_a_glacier_vault(world: World) -> None
         glacier_vault(world, PRUNER, "another").delete_archives({kept: None})
 
 
-def test_the_prune_role_reads_the_lock_and_another_is_told_of_it(world: World) -> None:
+def test_the_prune_role_reads_the_lock_and_another_is_told_of_it(world: AccountWithRoles) -> None:
     writer, pruner = glacier_vault(world, WRITER), glacier_vault(world, PRUNER)
     writer.create()
     archive_id, stored_at = store(writer, b"abc"), datetime.fromisoformat(world.emulator.now())
@@ -82,7 +91,9 @@ def test_the_prune_role_reads_the_lock_and_another_is_told_of_it(world: World) -
         owner.abort_vault_lock(vaultName=SETUP.vault)
 
 
-def test_the_prune_role_alone_deletes_from_a_bucket_and_only_below_its_prefix(world: World) -> None:
+def test_the_prune_role_alone_deletes_from_a_bucket_and_only_below_its_prefix(
+    world: AccountWithRoles,
+) -> None:
     writer, pruner = s3_vault(world, S3_WRITER), s3_vault(world, S3_PRUNER)
     writer.create()
     archive_id, kept = store(writer, b"abc"), store(writer, b"def")

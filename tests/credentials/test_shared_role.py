@@ -19,33 +19,33 @@ from backup.vault.glacier import GlacierVault
 from backup.vault.s3.requests import Bucket, BucketRequests
 from backup.vault.s3.vault import S3Vault
 from backup.vault.s3.warnings import warnings_of
+from tests.support.accounts_with_roles import BUCKET, S3_SHARED, SHARED, AccountWithRoles, running_account
 from tests.support.archives import store
 from tests.support.clocks import OffsetClock
 from tests.support.emulated import REGION
-from tests.support.worlds import BUCKET, S3_SHARED, SHARED, World, running_world
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with running_world(tmp_path_factory.mktemp("world")) as made:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AccountWithRoles]:
+    with running_account(tmp_path_factory.mktemp("world")) as made:
         S3Vault(
             VaultName("b"), client(made, made.issue("admin")), Bucket(BUCKET.name, REGION), OffsetClock()
         ).create()
         yield made
 
 
-def client(world: World, identity: Identity) -> object:
+def client(world: AccountWithRoles, identity: Identity) -> object:
     session = boto3_session(world.source(identity, role_arn=S3_SHARED), REGION)
     return make_s3_client(session, region=REGION, endpoint=world.emulator.s3_url, path_style=True)
 
 
-def bucket_vault(world: World, name: str, prefix: str) -> S3Vault:
+def bucket_vault(world: AccountWithRoles, name: str, prefix: str) -> S3Vault:
     """The bucket as the server `name` sees it below a prefix."""
     bucket = Bucket(BUCKET.name, REGION, prefix, "GLACIER_IR")
     return S3Vault(VaultName("b"), client(world, world.issue(name)), bucket, OffsetClock())
 
 
-def test_each_server_does_all_its_work_below_its_own_name(world: World) -> None:
+def test_each_server_does_all_its_work_below_its_own_name(world: AccountWithRoles) -> None:
     for name in ("web1", "web2"):
         vault = bucket_vault(world, name, f"{name}/")
         assert vault.state().exists
@@ -61,7 +61,7 @@ ELSEWHERE = ["web2/", "", "web10/", "web/", "web1", "*/", "web1x/"]
 
 @pytest.mark.parametrize("prefix", ELSEWHERE)
 @pytest.mark.parametrize("act", ["look", "list", "store", "uploads"])
-def test_nothing_elsewhere(world: World, prefix: str, act: str) -> None:
+def test_nothing_elsewhere(world: AccountWithRoles, prefix: str, act: str) -> None:
     vault = bucket_vault(world, "web1", prefix)
     acts: dict[str, Callable[[], object]] = {
         "look": vault.state,
@@ -73,14 +73,14 @@ def test_nothing_elsewhere(world: World, prefix: str, act: str) -> None:
         acts[act]()
 
 
-def test_a_name_before_another_owns_nothing_of_it(world: World) -> None:
+def test_a_name_before_another_owns_nothing_of_it(world: AccountWithRoles) -> None:
     kept = store(bucket_vault(world, "web1", "web1/"), b"abc")
     for name in ("web", "w", "web1x"):
         with pytest.raises(DeniedError):
             bucket_vault(world, name, "web1/").delete_archives({kept: None})
 
 
-def test_the_config_check_sees_the_bucket(world: World) -> None:
+def test_the_config_check_sees_the_bucket(world: AccountWithRoles) -> None:
     bucket = Bucket(BUCKET.name, REGION, "web1/", "GLACIER_IR")
     requests = BucketRequests(client(world, world.issue("web1")), bucket)
     assert not [
@@ -88,7 +88,7 @@ def test_the_config_check_sees_the_bucket(world: World) -> None:
     ]
 
 
-def test_another_unit_is_not_let_in(world: World) -> None:
+def test_another_unit_is_not_let_in(world: AccountWithRoles) -> None:
     how = {"key_type": KeyType.P_256, "days": 5, "now": datetime.now(UTC)}
     subject = Subject("web1", "Example", "Guests")
     made = issue(world.authority, subject, directory=str(world.directory / "guest"), **how)  # type: ignore[arg-type]
@@ -97,7 +97,7 @@ def test_another_unit_is_not_let_in(world: World) -> None:
         world.source(guest, role_arn=S3_SHARED).credentials()
 
 
-def test_each_server_has_the_vault_of_its_name(world: World) -> None:
+def test_each_server_has_the_vault_of_its_name(world: AccountWithRoles) -> None:
     session = boto3_session(world.source(world.issue("web2"), role_arn=SHARED), REGION)
     glacier = make_client(session, "glacier", region=REGION, endpoint=world.emulator.glacier_url)
     own, other = (GlacierVault(VaultName("v"), glacier, name) for name in ("web2", "web1"))

@@ -21,7 +21,7 @@ from backup.pruner.report import Group, PruneReport
 from backup.schedule import parse_schedule
 from tests.support.daemons import Daemon, last_start, task
 from tests.support.doubles import ManualClock, Silent
-from tests.support.forgetting import DAY, three_nights
+from tests.support.forgets import DAY, three_nights
 from tests.support.servers import directory_server, replace
 
 SUNDAY = datetime(2026, 11, 22, 0, 0, tzinfo=UTC)

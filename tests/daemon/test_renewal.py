@@ -13,7 +13,7 @@ from backup.config import load_config
 from backup.daemon.task_run import TaskRun
 from backup.daemon.work import TaskWork
 from tests.support.daemons import Daemon
-from tests.support.renewing import RenewalSite, renewal_site
+from tests.support.renewals import RenewalSite, renewal_site
 
 
 def look(daemon: Daemon, site: RenewalSite, minutes: int) -> None:

@@ -16,7 +16,7 @@ from backup.app.base.clock import SystemClock
 from tests.support.command_line import run
 from tests.support.doubles import ManualClock
 from tests.support.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator
-from tests.support.forgetting import three_nights
+from tests.support.forgets import three_nights
 from tests.support.real_daemons import following, running
 from tests.support.rigs import s3_client
 from tests.support.servers import directory_server, replace

@@ -14,23 +14,23 @@ import pytest
 from backup.app.base.clock import SystemClock
 from backup.config import load_config
 from backup.daemon.teller import Teller
+from tests.support.notified_servers import NotifiedServer, notified_server
 from tests.support.receivers import Request
 from tests.support.servers import SCRIPT
-from tests.support.told import Told, telling_server
 
 pytestmark = pytest.mark.slow
 PATIENCE = 60.0
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Iterator[Told]:
+def told(tmp_path: Path) -> Iterator[NotifiedServer]:
     """A server that tells, in real time."""
-    with telling_server(tmp_path, SystemClock()) as made:
+    with notified_server(tmp_path, SystemClock()) as made:
         yield made
 
 
 @contextmanager
-def daemon(told: Told) -> Iterator[subprocess.Popen[bytes]]:
+def daemon(told: NotifiedServer) -> Iterator[subprocess.Popen[bytes]]:
     words = [SCRIPT, "--config", str(told.server.config), "daemon"]
     with open(told.server.folder / "log", "ab") as log, subprocess.Popen(words, stderr=log) as process:
         try:
@@ -39,18 +39,18 @@ def daemon(told: Told) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
-def wait_for(told: Told, count: int) -> None:
+def wait_for(told: NotifiedServer, count: int) -> None:
     wait_until(told, lambda: len(told.hook.taken) >= count)
 
 
-def wait_until(told: Told, is_so: Callable[[], bool]) -> None:
+def wait_until(told: NotifiedServer, is_so: Callable[[], bool]) -> None:
     until = time.monotonic() + PATIENCE
     while not is_so():
         assert time.monotonic() < until, (told.server.folder / "log").read_text()
         time.sleep(0.05)
 
 
-def test_a_run_that_fails_is_told_and_the_next_that_works(told: Told) -> None:
+def test_a_run_that_fails_is_told_and_the_next_that_works(told: NotifiedServer) -> None:
     told.break_vault()
     with daemon(told) as process:
         wait_for(told, 1)
@@ -65,7 +65,7 @@ def test_a_run_that_fails_is_told_and_the_next_that_works(told: Told) -> None:
     assert told.pings()[:3] == ["/start", "/1", "/start"]
 
 
-def test_what_a_dead_process_left_is_told_at_the_start(told: Told) -> None:
+def test_what_a_dead_process_left_is_told_at_the_start(told: NotifiedServer) -> None:
     told.break_vault()
     told.server.run("backup")
     told.mend_vault()
@@ -77,7 +77,7 @@ def test_what_a_dead_process_left_is_told_at_the_start(told: Told) -> None:
 
 
 def test_an_inventory_that_cannot_be_used_any_more_is_told_once(
-    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    told: NotifiedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No task begins then, so no run says so."""
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
@@ -95,7 +95,9 @@ def test_an_inventory_that_cannot_be_used_any_more_is_told_once(
     assert told.kinds() == ["failed"]
 
 
-def test_a_look_that_failed_by_chance_is_not_told(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_that_failed_by_chance_is_not_told(
+    told: NotifiedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(told.server.folder))
     told.server.backup()
     told.hook.taken.clear()
@@ -112,7 +114,7 @@ def test_a_look_that_failed_by_chance_is_not_told(told: Told, monkeypatch: pytes
     assert told.kinds() == []
 
 
-def test_a_receiver_that_hangs_does_not_hold_up_the_end(told: Told) -> None:
+def test_a_receiver_that_hangs_does_not_hold_up_the_end(told: NotifiedServer) -> None:
     told.break_vault()
     hanging: list[str] = []
 

@@ -22,7 +22,7 @@ from backup.inventory.records.tasks import TaskState
 from backup.model import VaultName
 from tests.support.daemons import Figures
 from tests.support.doubles import ManualClock
-from tests.support.told import Told, telling_server
+from tests.support.notified_servers import NotifiedServer, notified_server
 
 RECORDED = [kind for kind in TaskKind if KINDS[kind].run is not None]
 TITLES = {
@@ -45,18 +45,18 @@ NAMES = {TaskKind.BACKUP: "main", TaskKind.FORGET: "main", TaskKind.DRILL: "week
 
 
 @pytest.fixture
-def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NotifiedServer]:
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
-    with telling_server(tmp_path, ManualClock()) as made:
+    with notified_server(tmp_path, ManualClock()) as made:
         yield made
 
 
-def teller(told: Told, look_seconds: float = 60.0) -> Teller:
+def teller(told: NotifiedServer, look_seconds: float = 60.0) -> Teller:
     config = load_config(str(told.server.config))
     return Teller(lambda: config, told.server.clock, look_seconds=look_seconds)
 
 
-def ended(told: Told, kind: TaskKind, state: TaskState = TaskState.FAILED, **more: object) -> None:
+def ended(told: NotifiedServer, kind: TaskKind, state: TaskState = TaskState.FAILED, **more: object) -> None:
     """Tell a teller that a task has ended."""
     now = told.server.clock.now()
     run = TaskRun(Task(kind, NAMES.get(kind, "cold"), VaultName("cold"), Timing(None)), now, Figures())
@@ -65,7 +65,7 @@ def ended(told: Told, kind: TaskKind, state: TaskState = TaskState.FAILED, **mor
 
 
 @pytest.mark.parametrize("kind", RECORDED)
-def test_what_cannot_be_recorded_is_told_under_its_name(told: Told, kind: TaskKind) -> None:
+def test_what_cannot_be_recorded_is_told_under_its_name(told: NotifiedServer, kind: TaskKind) -> None:
     told.server.state.rename(told.server.folder / "away")
     ended(told, kind)
     assert told.titles() == [TITLES[kind]]
@@ -74,7 +74,9 @@ def test_what_cannot_be_recorded_is_told_under_its_name(told: Told, kind: TaskKi
 
 
 @pytest.mark.parametrize("kind", RECORDED)
-def test_what_left_no_run_is_told_under_the_name_that_its_run_would_have(told: Told, kind: TaskKind) -> None:
+def test_what_left_no_run_is_told_under_the_name_that_its_run_would_have(
+    told: NotifiedServer, kind: TaskKind
+) -> None:
     ended(told, kind)
     told.server.done("notify", "send")
     assert told.titles() == [TITLES[kind]]
@@ -83,7 +85,9 @@ def test_what_left_no_run_is_told_under_the_name_that_its_run_would_have(told: T
 
 
 @pytest.mark.parametrize("kind", sorted(set(TaskKind) - set(RECORDED)))
-def test_what_only_looks_tells_nothing(told: Told, kind: TaskKind, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_only_looks_tells_nothing(
+    told: NotifiedServer, kind: TaskKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made: list[object] = []
     monkeypatch.setattr("backup.daemon.teller.make_messages", lambda *_, **__: made.append(1))
     ended(told, kind)
@@ -100,7 +104,7 @@ def test_what_only_looks_tells_nothing(told: Told, kind: TaskKind, monkeypatch: 
     ],
 )
 def test_what_is_no_failure_of_ours_leaves_no_message(
-    told: Told, state: TaskState, more: dict[str, object]
+    told: NotifiedServer, state: TaskState, more: dict[str, object]
 ) -> None:
     ended(told, TaskKind.CHECK, state, **more)
     told.server.state.rename(told.server.folder / "away")
@@ -108,7 +112,7 @@ def test_what_is_no_failure_of_ours_leaves_no_message(
     assert [title for title in told.titles() if "check" in title] == []
 
 
-def test_a_task_that_waits_has_not_ended(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_that_waits_has_not_ended(told: NotifiedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[object] = []
     monkeypatch.setattr("backup.daemon.teller.make_messages", lambda *_, **__: made.append(1))
     ended(told, TaskKind.CHECK, TaskState.WAITING, waits_for="the vault's own list")
@@ -124,7 +128,7 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 
 def test_what_is_made_is_sent_at_once(tmp_path: Path) -> None:
     """The thread does not wait for its next look, which is a minute away."""
-    with telling_server(tmp_path, SystemClock()) as told:
+    with notified_server(tmp_path, SystemClock()) as told:
         config = load_config(str(told.server.config))
         made = Teller(lambda: config, told.server.clock)
         now = told.server.clock.now()
@@ -138,7 +142,7 @@ def test_what_is_made_is_sent_at_once(tmp_path: Path) -> None:
 
 
 def test_trouble_that_no_channel_took_is_told_at_a_later_look_and_once(
-    told: Told, monkeypatch: pytest.MonkeyPatch
+    told: NotifiedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where no directory is there in which it could be noted that it was told."""
     monkeypatch.delenv("RUNTIME_DIRECTORY")

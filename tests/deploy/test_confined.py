@@ -15,7 +15,7 @@ from tests.deploy.confined import allowed
 from tests.deploy.units import UNITS, can_confine
 from tests.support.servers import SCRIPT, Server, replace, running_cloud
 from tests.support.trees import assert_same_tree
-from tests.support.unmeasured import unmeasured
+from tests.support.without_coverage import unmeasured
 
 pytestmark = [
     pytest.mark.skipif(not can_confine(), reason="needs systemd-analyze and libseccomp"),

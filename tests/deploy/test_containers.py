@@ -23,12 +23,11 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.units import UNITS, Unit, can_sandbox
-from tests.support.command_line import run
-from tests.support.command_words import parsed
+from tests.support.command_line import parsed, run
 from tests.support.container_files import copy_context, instructions_of, words_of
 from tests.support.emulated import REPOSITORY
 from tests.support.servers import SCRIPT, Server, directory_server
-from tests.support.unmeasured import unmeasured
+from tests.support.without_coverage import unmeasured
 
 FILES = sorted((REPOSITORY / "deploy").glob("*.Containerfile"))
 DAEMON = REPOSITORY / "deploy" / "daemon.Containerfile"

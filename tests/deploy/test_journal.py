@@ -12,7 +12,7 @@ import pytest
 
 from tests.deploy.units import can_sandbox
 from tests.support.servers import SCRIPT, Server, directory_server, replace
-from tests.support.unmeasured import unmeasured
+from tests.support.without_coverage import unmeasured
 
 JOURNALD = "/lib/systemd/systemd-journald"
 

@@ -18,7 +18,7 @@ from backup.app.base.clock import SystemClock
 from tests.deploy.units import Unit, can_sandbox
 from tests.support.servers import SCRIPT, Server, directory_server
 from tests.support.trees import assert_same_tree, snapshot_of
-from tests.support.unmeasured import unmeasured
+from tests.support.without_coverage import unmeasured
 
 pytestmark = [
     pytest.mark.real,

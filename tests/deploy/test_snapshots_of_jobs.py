@@ -16,9 +16,9 @@ from msgspec.structs import replace
 from backup.catalogs.hooks import Command, Hook, Hooks
 from backup.inventory.records.runs import Outcome
 from tests.deploy.snapshots import HOOKS, KINDS, Machine
+from tests.support.backup_results import restored
 from tests.support.backups import Site
-from tests.support.looking import restored
-from tests.support.loops import loop_device
+from tests.support.loop_devices import loop_device
 from tests.support.trees import assert_same_tree, snapshot_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.real]

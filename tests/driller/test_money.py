@@ -27,7 +27,7 @@ from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
 from tests.support.doubles import ManualClock
-from tests.support.drilling import drill_world
+from tests.support.drills import drill_world
 
 NOV = month_of(datetime(2026, 11, 26, tzinfo=UTC))
 LIMIT = 100

@@ -25,9 +25,9 @@ from backup.inventory.records.runs import Outcome
 from backup.model import MIB, VaultName
 from backup.vault.glacier import GlacierVault
 from tests.support.backups import Site, recovery_key
-from tests.support.checking import archive_file, archive_ids, corrupt, proof_of, query
+from tests.support.checks import archive_file, archive_ids, corrupt, proof_of, query
 from tests.support.doubles import FaultyVault, ManualClock, PowerCut, cut_at
-from tests.support.drilling import by_megabyte, drill_world, recorded
+from tests.support.drills import by_megabyte, drill_world, recorded
 from tests.support.emulated import RunningEmulator
 from tests.support.rigs import glacier_client, s3_client, s3_vault
 

@@ -23,12 +23,12 @@ from backup.inventory.records.runs import Outcome
 from backup.model import MIB, JobName, VaultName
 from backup.vault.glacier import GlacierVault
 from tests.support.backups import Site
-from tests.support.checking import archive_file, archive_ids, check_world, corrupt, query
+from tests.support.checks import archive_file, archive_ids, check_world, corrupt, query
 from tests.support.doubles import FaultyVault, ManualClock, PowerCut, cut_at
-from tests.support.drilling import by_megabyte, drill, drill_world, recorded
+from tests.support.drills import by_megabyte, drill, drill_world, recorded
 from tests.support.emulated import RunningEmulator
+from tests.support.integrity import fill
 from tests.support.rigs import glacier_client, s3_client, s3_vault
-from tests.support.wholeness import fill
 
 HOUR = 3600
 

@@ -20,8 +20,8 @@ from backup.pki.keys import KeyType
 from backup.pki.revoking import sign_crls
 from backup.pki.subjects import Subject
 from tests.emulator.other_clients import KEYS, of_debian, run
+from tests.support.aws_setups import become, emulated_account, new_server, set_up, state_of
 from tests.support.emulated import RunningEmulator
-from tests.support.setting_up import become, emulated_account, new_server, set_up, state_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.real]
 

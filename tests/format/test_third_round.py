@@ -21,7 +21,7 @@ from backup.vault.directory import DirectoryVault
 from tests.support.archives import store
 from tests.support.doubles import ManualClock
 from tests.support.packs import INVENTORY_ID, KEY, SIGNER
-from tests.support.rebuilding import Bare
+from tests.support.rebuilds import Bare
 from tests.vectors.format.make_round3 import (
     ANCESTORS,
     FOLDER,

@@ -22,7 +22,7 @@ from backup.inventory.store.database import Inventory, create_inventory
 from backup.model import JobName, Owner, SnapshotId, VaultName
 from backup.source.patterns import of_name_or_path
 from tests.support.doubles import START
-from tests.support.restoring import peak
+from tests.support.restores import peak
 
 A_DIRECTORY = 100
 

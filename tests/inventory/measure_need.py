@@ -35,7 +35,7 @@ from backup.transfer.retrievals.listing import newest_kept_head
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import server_keys
 from tests.support.doubles import START, ManualClock, Silent
-from tests.support.restoring import peak
+from tests.support.restores import peak
 
 DAY = timedelta(days=1)
 CHUNKS = 10

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from backup.inventory.store.schema import listed_archives, listings
-from tests.support.nights import DAY, Nights
+from tests.support.nightly_servers import DAY, Nights
 
 
 def _kept(nights: Nights) -> tuple[int, int]:

@@ -26,7 +26,7 @@ from tests.inventory.made_up import Ledger, fresh_ledger, snapshot
 from tests.inventory.made_up_runs import DAY, KEEP, NOW, Row, answers, fill, numbers, plain
 from tests.support import campaigns
 from tests.support.doubles import PowerCut
-from tests.support.heard import heard_by
+from tests.support.sql_statements import listening_to_sql
 
 HISTORIES = campaigns.share("NIGHTVAULT_HISTORIES", 60)
 
@@ -294,7 +294,7 @@ def test_a_cut_between_two_batches_leaves_the_rest_to_the_next(filled: Inventory
         if batches == 2:
             raise PowerCut
 
-    with heard_by(cut), pytest.raises(PowerCut):
+    with listening_to_sql(cut), pytest.raises(PowerCut):
         remove_old_runs(filled, DEFAULT_KEEP_RUNS, NOW)
     with filled.reading() as tx:
         before, left = answers(tx, NOW), len(numbers(tx))
@@ -308,7 +308,7 @@ def test_a_cut_between_two_batches_leaves_the_rest_to_the_next(filled: Inventory
 def test_statements_by_batches_not_by_rows_and_pages_are_used_again(filled: Inventory) -> None:
     statements: list[str] = []
 
-    with heard_by(statements.append):
+    with listening_to_sql(statements.append):
         assert remove_old_runs(filled, DEFAULT_KEEP_RUNS, NOW).runs > 6_800
     assert len([statement for statement in statements if statement.startswith("DELETE")]) == 4 * 3
     with filled.reading() as tx:

@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.text import Text
 
 from backup.cli.render.render import wrapped
+from tests.support.aws_setups import become, emulated_account, new_server
 from tests.support.emulated import REPOSITORY
-from tests.support.setting_up import become, emulated_account, new_server
 
 PICTURE = REPOSITORY / "docs" / "setup-aws.svg"
 WIDTH = 80

@@ -6,7 +6,7 @@ import re
 import shlex
 
 from tests.pages.page import SHOWN, blocks_of
-from tests.support.command_words import parsed
+from tests.support.command_line import parsed
 from tests.support.container_files import instructions_of, words_of
 from tests.support.emulated import REPOSITORY
 

@@ -17,7 +17,7 @@ from backup.inventory.store import database
 from backup.inventory.store.migrating import upgrade
 from tests.pages.findings import assert_none
 from tests.pages.page import SHOWN, blocks_of
-from tests.support.command_words import parsed
+from tests.support.command_line import parsed
 from tests.support.emulated import REPOSITORY
 from tests.support.servers import Server, directory_server
 

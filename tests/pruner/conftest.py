@@ -13,10 +13,10 @@ from backup.model import ArchiveId, PackKind, VaultName
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
 from tests.support.doubles import ManualClock
-from tests.support.keeping import Keeper, keeper_of
-from tests.support.nights import DAY, Nights
+from tests.support.integrity import list_now
+from tests.support.keepers import Keeper, keeper_of
+from tests.support.nightly_servers import DAY, Nights
 from tests.support.shared_vaults import shared
-from tests.support.wholeness import list_now
 
 __all__ = ["given_up", "kept", "shared"]
 

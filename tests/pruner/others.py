@@ -30,9 +30,9 @@ from tests.pruner.judged import HOUR, JOBS
 from tests.pruner.judged_others import UNRECORDED
 from tests.pruner.world import FILES, World
 from tests.support.backups import Site
-from tests.support.checking import check
+from tests.support.checks import check
 from tests.support.doubles import Silent
-from tests.support.rebuilding import Bare
+from tests.support.rebuilds import Bare
 from tests.support.strangers import STRANGER_ID, start_of, store_forged, stranger
 from tests.support.trees import assert_same_tree, snapshot_of
 

@@ -20,8 +20,8 @@ from backup.transfer.answers import accept_catalogs
 from backup.transfer.succession import advice_on, told_of
 from tests.support.archives import store
 from tests.support.backups import Site
-from tests.support.keeping import keeper_of
-from tests.support.nights import Nights
+from tests.support.keepers import keeper_of
+from tests.support.nightly_servers import Nights
 from tests.support.strangers import STRANGER_ID, forged_full, packs_of, stranger
 
 

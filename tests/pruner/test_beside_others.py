@@ -12,7 +12,7 @@ from backup.rebuilder.context import Wish
 from tests.pruner import grounds
 from tests.pruner.judged import DAY
 from tests.pruner.others import Forgery, Others
-from tests.support.rebuilding import Bare
+from tests.support.rebuilds import Bare
 
 
 @pytest.mark.parametrize("shape", ["full", "delta", "first"])

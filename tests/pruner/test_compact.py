@@ -24,9 +24,9 @@ from backup.retention.policy import Policy
 from backup.schedule import parse_schedule
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import PACK, Site
-from tests.support.checking import query
+from tests.support.checks import query
 from tests.support.doubles import ManualClock
-from tests.support.rebuilding import bare, rows
+from tests.support.rebuilds import bare, rows
 from tests.support.trees import Seen, assert_same_tree, snapshot_of
 
 DAY = timedelta(days=1)

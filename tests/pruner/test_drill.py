@@ -31,8 +31,8 @@ from tests.support.backups import Site
 from tests.support.clocks import EmulatorClock
 from tests.support.doubles import ManualClock
 from tests.support.emulated import RunningEmulator
-from tests.support.keeping import FLOOR, Keeper
-from tests.support.rebuilding import Bare
+from tests.support.keepers import FLOOR, Keeper
+from tests.support.rebuilds import Bare
 from tests.support.rigs import glacier_client, s3_client, s3_vault
 from tests.support.trees import Seen, assert_same_tree, snapshot_of
 

@@ -39,13 +39,13 @@ from backup.pruner.listed import PruneStoppedError
 from backup.vault.directory import DirectoryVault
 from tests.pruner.conftest import Kept
 from tests.support.backups import server_keys
-from tests.support.checking import query
+from tests.support.checks import query
 from tests.support.doubles import Fault, FaultyVault, ManualClock
-from tests.support.keeping import FLOOR, keeper_of
-from tests.support.nights import DAY
-from tests.support.rebuilding import Bare, archive_file
+from tests.support.integrity import list_now
+from tests.support.keepers import FLOOR, keeper_of
+from tests.support.nightly_servers import DAY
+from tests.support.rebuilds import Bare, archive_file
 from tests.support.trees import assert_same_tree, snapshot_of
-from tests.support.wholeness import list_now
 
 
 class Around:

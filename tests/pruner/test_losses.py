@@ -15,7 +15,7 @@ from backup.vault.directory import DirectoryVault
 from tests.pruner import grounds
 from tests.pruner.judged import DAY
 from tests.pruner.world import World
-from tests.support.checking import check, kinds
+from tests.support.checks import check, kinds
 
 
 @pytest.fixture(params=["directory", "glacier", "bucket"])

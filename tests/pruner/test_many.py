@@ -26,10 +26,10 @@ from backup.protocols import VaultTraits
 from backup.pruner.delete import Deleted, Deleting, delete_all
 from backup.transfer.retry import RetryPolicy
 from tests.support import campaigns
-from tests.support.checking import query
+from tests.support.checks import query
 from tests.support.doubles import Fault, FaultyVault, PowerCut, Silent
-from tests.support.nights import DAY, Nights
-from tests.support.restoring import peak
+from tests.support.nightly_servers import DAY, Nights
+from tests.support.restores import peak
 
 COUNT = campaigns.share("NIGHTVAULT_DELETIONS", 5000)
 FIRST = 1_000_000  # numbers of the made-up archives, and of their chunks

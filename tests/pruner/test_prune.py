@@ -13,8 +13,8 @@ from backup.inventory.content import archives, pruning
 from backup.inventory.content.archives import ArchiveState
 from backup.inventory.content.lost import lost_chunks
 from backup.model import PackKind
-from tests.support.nights import DAY, SIZE, Nights
-from tests.support.rebuilding import bare, rows
+from tests.support.nightly_servers import DAY, SIZE, Nights
+from tests.support.rebuilds import bare, rows
 from tests.support.trees import assert_same_tree, snapshot_of
 
 

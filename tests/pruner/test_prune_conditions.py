@@ -21,10 +21,10 @@ from backup.pruner.decide import Decider, DecisionAndRows
 from backup.pruner.listed import PruneStoppedError
 from backup.restorer.restore import begin_restore, plan_restore
 from tests.support.backups import Site
-from tests.support.checking import check, query
+from tests.support.checks import check, query
 from tests.support.doubles import Fault, FaultyVault, PowerCut
-from tests.support.nights import DAY, Nights
-from tests.support.rebuilding import archive_file, bare, rows
+from tests.support.nightly_servers import DAY, Nights
+from tests.support.rebuilds import archive_file, bare, rows
 
 
 @pytest.fixture

@@ -39,10 +39,10 @@ from backup.rebuilder.context import Wish
 from backup.rebuilder.members import Trust
 from backup.restorer.restore import begin_restore, plan_restore
 from tests.support.backups import Site
-from tests.support.checking import query
+from tests.support.checks import query
 from tests.support.doubles import Blindfolded, Fault, FaultyVault, PowerCut
-from tests.support.nights import DAY, Nights
-from tests.support.rebuilding import bare, line_of
+from tests.support.nightly_servers import DAY, Nights
+from tests.support.rebuilds import bare, line_of
 
 _CHANGE_ANYWAY = {"listings", "listed_archives", "counters"}
 

@@ -20,8 +20,8 @@ from backup.pruner.keeper.report import InventoryReport
 from backup.pruner.listed import PruneStoppedError
 from backup.transfer.answers import accept_catalogs
 from tests.support.backups import INVENTORY_ID, Site
-from tests.support.checking import check, kinds
-from tests.support.keeping import Keeper
+from tests.support.checks import check, kinds
+from tests.support.keepers import Keeper
 from tests.support.shared_vaults import AGE, DAY, SharedVault, source_of
 from tests.support.strangers import STRANGER_ID, Forgery, forge, listing_of, packs_of, stranger
 

@@ -10,7 +10,7 @@ import pytest
 
 from backup.errors import ExitCode
 from backup.inventory.content.archives import ArchiveState
-from tests.support.nights import DAY, Nights
+from tests.support.nightly_servers import DAY, Nights
 from tests.support.suspended import suspended
 
 pytestmark = pytest.mark.slow

@@ -15,9 +15,9 @@ from backup.catalogs.catalogs import full_records
 from backup.format import records
 from backup.inventory.content.archives import ArchiveState
 from backup.inventory.records.runs import RunKind
-from tests.support.checking import check, query
-from tests.support.nights import DAY, Nights
-from tests.support.rebuilding import bare
+from tests.support.checks import check, query
+from tests.support.nightly_servers import DAY, Nights
+from tests.support.rebuilds import bare
 
 CONTENTS = bytes(range(256)) * 1000
 

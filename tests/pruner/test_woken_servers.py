@@ -13,9 +13,9 @@ from backup.pruner.listed import PruneStoppedError
 from backup.transfer.answers import accept_catalogs
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
-from tests.support.checking import query
+from tests.support.checks import query
 from tests.support.doubles import Blindfolded, ManualClock
-from tests.support.keeping import Keeper
+from tests.support.keepers import Keeper
 from tests.support.shared_vaults import AGE, DAY, SharedVault, source_of
 from tests.support.trees import Seen, assert_same_tree, snapshot_of
 

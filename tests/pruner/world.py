@@ -32,9 +32,9 @@ from backup.retention.prune import DEFAULT_GRACE
 from tests.pruner.judged import DAY, HOUR, JOBS
 from tests.pruner.judged_others import UNRECORDED, JudgedBesideOthers
 from tests.support.backups import Site
-from tests.support.checking import check
-from tests.support.keeping import Keeper
-from tests.support.rebuilding import Bare, lines_of
+from tests.support.checks import check
+from tests.support.keepers import Keeper
+from tests.support.rebuilds import Bare, lines_of
 from tests.support.trees import assert_same_tree, snapshot_of
 
 FILES = ("a", "b", "c", "d")

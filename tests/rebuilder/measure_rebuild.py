@@ -24,7 +24,7 @@ from backup.vault.directory import DirectoryVault
 from tests.support.backups import INVENTORY_ID, Site, server_keys
 from tests.support.doubles import ManualClock
 from tests.support.one_backup import peak
-from tests.support.rebuilding import Bare
+from tests.support.rebuilds import Bare
 
 CHUNKS_A_PACK = 2000
 CHUNKS_A_FRAME = 20

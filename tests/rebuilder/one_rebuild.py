@@ -9,7 +9,7 @@ from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
 from tests.support.doubles import ManualClock
-from tests.support.rebuilding import Bare
+from tests.support.rebuilds import Bare
 
 
 def main() -> None:

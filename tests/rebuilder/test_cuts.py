@@ -19,12 +19,12 @@ from tests.support import campaigns
 from tests.support.backups import Site
 from tests.support.doubles import FaultyVault, PowerCut, cut_at
 from tests.support.emulated import RunningEmulator
-from tests.support.nights import DAY, Nights
+from tests.support.integrity import list_now
+from tests.support.nightly_servers import DAY, Nights
 from tests.support.other_processes import start_ready
-from tests.support.rebuilding import Bare, bare, rows
+from tests.support.rebuilds import Bare, bare, rows
 from tests.support.rigs import glacier_client
 from tests.support.trees import assert_same_tree
-from tests.support.wholeness import list_now
 
 pytestmark = pytest.mark.slow
 

@@ -9,9 +9,9 @@ from backup.model import PackKind
 from backup.rebuilder.context import Wish
 from tests.support.backups import Site
 from tests.support.catalogs import add_a_night, spoil
-from tests.support.rebuilding import Bare, bare, rows
+from tests.support.integrity import list_now
+from tests.support.rebuilds import Bare, bare, rows
 from tests.support.trees import assert_same_tree
-from tests.support.wholeness import list_now
 
 
 def test_uncovered_packs_are_built_upon(site: Site, tmp_path: Path, source: Path) -> None:

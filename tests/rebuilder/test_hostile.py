@@ -21,9 +21,9 @@ from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site, server_keys
 from tests.support.catalogs import catalogs, kinds, remove, spoil
 from tests.support.doubles import Blindfolded, ManualClock
-from tests.support.keeping import keeper_of
-from tests.support.rebuilding import Bare, archive_file, bare, line_of, rows
-from tests.support.wholeness import list_now
+from tests.support.integrity import list_now
+from tests.support.keepers import keeper_of
+from tests.support.rebuilds import Bare, archive_file, bare, line_of, rows
 
 
 def describe_anew(site: Site, archive_id: ArchiveId, text: str) -> None:

@@ -19,10 +19,10 @@ from tests.support.backups import Site
 from tests.support.catalogs import add_a_night
 from tests.support.doubles import FaultyVault, ManualClock, PowerCut, cut_at
 from tests.support.emulated import RunningEmulator
-from tests.support.rebuilding import Bare, bare, line_of, rows
+from tests.support.integrity import change, fill, list_now
+from tests.support.rebuilds import Bare, bare, line_of, rows
 from tests.support.rigs import s3_client, s3_vault
 from tests.support.trees import assert_same_tree
-from tests.support.wholeness import change, fill, list_now
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ import pytest
 from backup.inventory.content import snapshots
 from backup.rebuilder.context import Wish
 from tests.support.backups import Site
-from tests.support.rebuilding import Bare, bare, line_of, rows
+from tests.support.rebuilds import Bare, bare, line_of, rows
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
 from tests.support.catalogs import catalogs, kinds
 from tests.support.doubles import FaultyVault
-from tests.support.rebuilding import archive_file, bare, rows
+from tests.support.rebuilds import archive_file, bare, rows
 
 JUNK = 3 * MIB
 

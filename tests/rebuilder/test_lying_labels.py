@@ -22,7 +22,7 @@ from backup.rebuilder.context import Wish
 from backup.rebuilder.members import QuestionError
 from tests.support.archives import store
 from tests.support.backups import Site
-from tests.support.rebuilding import line_of
+from tests.support.rebuilds import line_of
 from tests.support.shared_vaults import DAY, SharedVault, source_of
 from tests.support.strangers import (
     STRANGER_ID,

@@ -26,9 +26,9 @@ from tests.rebuilder.forging import Absurd, forging
 from tests.support.backups import Site
 from tests.support.command_line import CliAt
 from tests.support.doubles import ManualClock
-from tests.support.rebuilding import Bare, archive_file, bare, line_of
+from tests.support.integrity import list_now
+from tests.support.rebuilds import Bare, archive_file, bare, line_of
 from tests.support.servers import directory_server
-from tests.support.wholeness import list_now
 
 OURS, STRANGER = Signer(b"s" * 32), Signer(b"x" * 32)
 NEWER = "was written by a newer nightvault: install that version or a later one"

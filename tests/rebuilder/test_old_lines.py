@@ -18,8 +18,8 @@ from backup.rebuilder.members import OlderStateError
 from tests.support.backups import Site
 from tests.support.catalogs import kinds
 from tests.support.doubles import ManualClock
-from tests.support.places import Place, buckets, directories, glacier_vaults, grow, site_at
-from tests.support.rebuilding import Bare, bare, line_of, rows
+from tests.support.rebuilds import Bare, bare, line_of, rows
+from tests.support.swapped_vaults import Place, buckets, directories, glacier_vaults, grow, site_at
 
 KINDS = ["directory", "glacier", "s3"]
 

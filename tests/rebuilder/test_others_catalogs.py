@@ -18,8 +18,8 @@ from backup.rebuilder.report import RebuildReport
 from tests.support.archives import store
 from tests.support.backups import INVENTORY_ID, Site
 from tests.support.catalogs import kinds
-from tests.support.checking import query
-from tests.support.rebuilding import line_of
+from tests.support.checks import query
+from tests.support.rebuilds import line_of
 from tests.support.shared_vaults import KINDS, SharedVault, of_version_1, source_of
 from tests.support.strangers import FIRST, NONE, STRANGER_ID, Forgery, forge, packs_of, stranger
 

@@ -16,10 +16,10 @@ from backup.protocols import Vault
 from backup.rebuilder.context import Wish
 from tests.support.backups import INVENTORY_ID, Site
 from tests.support.catalogs import catalogs, remove
-from tests.support.checking import check
-from tests.support.rebuilding import NEW_ID, Bare, bare, catalog_rows, counters, line_of, rows
+from tests.support.checks import check
+from tests.support.integrity import list_now
+from tests.support.rebuilds import NEW_ID, Bare, bare, catalog_rows, counters, line_of, rows
 from tests.support.trees import assert_same_tree, snapshot_of
-from tests.support.wholeness import list_now
 
 
 def assert_as_it_was(site: Site, new: Bare, *, confirmed: bool) -> None:

@@ -26,7 +26,7 @@ from tests.support.catalogs import catalogs, remove
 from tests.support.clocks import EmulatorClock
 from tests.support.doubles import FaultyVault, PowerCut, Silent, cut_at
 from tests.support.emulated import RunningEmulator
-from tests.support.rebuilding import rows
+from tests.support.rebuilds import rows
 from tests.support.rigs import glacier_client
 
 

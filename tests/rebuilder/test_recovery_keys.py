@@ -17,7 +17,7 @@ from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
 from tests.support.catalogs import catalogs, kinds, remove
 from tests.support.doubles import Blindfolded, ManualClock
-from tests.support.rebuilding import Bare, bare, line_of, rows
+from tests.support.rebuilds import Bare, bare, line_of, rows
 from tests.support.recovery_keys import NEW, OLD, forge, night, with_keys
 from tests.support.trees import assert_same_tree
 

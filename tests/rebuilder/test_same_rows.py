@@ -23,7 +23,7 @@ from backup.inventory.store.schema import METADATA
 from backup.inventory.store.times import micros
 from tests.support.backups import Site
 from tests.support.catalogs import catalogs, remove
-from tests.support.rebuilding import bare
+from tests.support.rebuilds import bare
 
 DAY = timedelta(days=1)
 CARRIED = {pairing.table: pairing for pairing in PAIRINGS}

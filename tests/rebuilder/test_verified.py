@@ -19,9 +19,9 @@ from backup.rebuilder.context import Wish
 from backup.rebuilder.record_ranges import verified_fault
 from tests.rebuilder.forging import Absurd, forging
 from tests.support.backups import Site, recovery_key
-from tests.support.checking import check_world, query
+from tests.support.checks import check_world, query
 from tests.support.doubles import ManualClock
-from tests.support.rebuilding import NEW_ID, Bare, bare
+from tests.support.rebuilds import NEW_ID, Bare, bare
 
 OF_DATA = """SELECT a.pack_id, r.start, r.end, r.read_at FROM readings r
              JOIN archives a ON a.number = r.archive WHERE a.kind = 1 ORDER BY 1, 2, 4"""

@@ -26,7 +26,7 @@ from backup.vault.glacier import GlacierVault
 from tests.support.backups import Site
 from tests.support.doubles import ManualClock
 from tests.support.emulated import RunningEmulator, write_accounts
-from tests.support.restoring import peak
+from tests.support.restores import peak
 from tests.support.rigs import HOUR, glacier_client
 
 A_THOUSAND = 1000

@@ -228,7 +228,7 @@ def test_on_fat(site: Site, source: Path, tmp_path: Path) -> None:
     subprocess.run(["mkfs.vfat", str(image)], check=True, capture_output=True)
     words = [str(site.folder), str(tmp_path / "vault"), str(source), str(out)]
     script = 'mount -o loop "$1" "$2"; shift 2; exec "$@"'
-    restoring = [sys.executable, "-m", "tests.support.restoring", *words]
+    restoring = [sys.executable, "-m", "tests.support.restores", *words]
     command = ["unshare", "--mount", "sh", "-ec", script, "sh", str(image), str(out), *restoring]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert '["readme", "not-set"' in done.stdout

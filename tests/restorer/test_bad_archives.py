@@ -57,7 +57,7 @@ from backup.vault.s3.requests import Bucket
 from backup.vault.s3.vault import S3Vault
 from tests.restorer.sites import frame_places, leftovers, plant, users_of
 from tests.support.backups import Site
-from tests.support.checking import check, query, state_of
+from tests.support.checks import check, query, state_of
 from tests.support.clocks import EmulatorClock
 from tests.support.doubles import Fault, FaultyVault, ManualClock
 from tests.support.emulated import REGION, RunningEmulator

@@ -20,7 +20,7 @@ from backup.restorer.writer.directories import Target, way_to
 from backup.restorer.writer.existing import Existing, read_back
 from tests.restorer.bench import wanted
 from tests.support.backups import Site
-from tests.support.checking import proof_of, query
+from tests.support.checks import proof_of, query
 from tests.support.doubles import Fault, FaultyVault, PowerCut, Silent
 from tests.support.trees import assert_same_tree, snapshot_of
 

@@ -11,9 +11,9 @@ from backup.inventory.records.runs import Outcome
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
-from tests.support.checking import check, query
+from tests.support.checks import check, query
 from tests.support.doubles import ManualClock
-from tests.support.rebuilding import archive_file
+from tests.support.rebuilds import archive_file
 from tests.support.trees import assert_same_tree, snapshot_of
 
 SHARED, OTHER = os.urandom(300_000), os.urandom(200_000)

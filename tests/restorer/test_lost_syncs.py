@@ -25,7 +25,7 @@ from backup.restorer.writer import directories, partial_files, write
 from backup.restorer.writer.directories import Target
 from tests.restorer.sites import leftovers
 from tests.support.backups import Site
-from tests.support.frames import frames_of_at_most
+from tests.support.small_frames import frames_of_at_most
 from tests.support.trees import assert_same_tree
 
 

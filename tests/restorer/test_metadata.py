@@ -19,7 +19,7 @@ from backup.restorer.writer.owners import Owners
 from backup.restorer.writer.write import Writer
 from backup.source.flags import read_flags, write_flags
 from tests.restorer.bench import Bench, as_root, wanted
-from tests.support.gardens import loosen
+from tests.support.random_trees import loosen
 from tests.support.trees import flags_of
 
 STRANGER = 4_242

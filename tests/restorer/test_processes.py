@@ -49,7 +49,7 @@ class Place:
 
     def command(self, *more: str) -> list[str]:
         places = [str(self.folder / name) for name in ("site", "vault", "source", "out")]
-        return [sys.executable, "-m", "tests.support.restoring", *places, *more]
+        return [sys.executable, "-m", "tests.support.restores", *places, *more]
 
     def restore(self, *more: str) -> dict[str, Any]:
         done = subprocess.run(

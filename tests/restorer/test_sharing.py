@@ -28,8 +28,8 @@ from backup.transfer.retrieve import Fetcher, ReadyRange
 from tests.restorer.sites import leftovers, plant, sql, users_of
 from tests.support import campaigns
 from tests.support.backups import Site
-from tests.support.frames import frames_of_at_most
 from tests.support.other_processes import start_instead
+from tests.support.small_frames import frames_of_at_most
 from tests.support.trees import assert_same_tree, snapshot_of
 
 KILLS = campaigns.share("NIGHTVAULT_TEST_MAKER_KILLS", 3)

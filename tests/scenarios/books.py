@@ -34,7 +34,7 @@ from backup.retention.stats import Rows, summed
 from tests.scenarios.machine import Machine
 from tests.support.doubles import Silent
 from tests.support.emulated import REGION
-from tests.support.wholeness import list_now
+from tests.support.integrity import list_now
 
 GRACE = timedelta(days=3)
 MINIMUM = {"directory": timedelta(0), "glacier": timedelta(days=90), "s3": timedelta(days=180)}

@@ -27,7 +27,7 @@ from tests.scenarios.events import calendar
 from tests.scenarios.living import LivingServer, Tree, tree_of
 from tests.scenarios.machine import DAY, NEW_YORK, SOON, ZONE, Ended, Machine, WorldClock, remove
 from tests.support.emulated import RunningEmulator
-from tests.support.renewing import RenewalSite
+from tests.support.renewals import RenewalSite
 from tests.upgrade.installed import SOURCE, contents_of, expected
 
 START = datetime(2027, 6, 1, 10, tzinfo=UTC)

@@ -20,7 +20,7 @@ from tests.scenarios.machine import KINDS, WorldClock, prepare, unpack
 from tests.scenarios.story import START, Story, begin
 from tests.support import campaigns
 from tests.support.emulated import RunningEmulator, write_accounts
-from tests.support.renewing import renewal_site
+from tests.support.renewals import renewal_site
 
 pytestmark = pytest.mark.slow
 

@@ -18,7 +18,7 @@ from backup.errors import InterruptedRunError
 from backup.source.read import FileUnreadableError
 from backup.source.streams import Command, Device, StandardInput, Stream
 from tests.support.emulated import REPOSITORY
-from tests.support.loops import loop_device
+from tests.support.loop_devices import loop_device
 
 MIB = 1024 * 1024
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")

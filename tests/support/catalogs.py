@@ -7,8 +7,8 @@ from pathlib import Path
 
 from backup.model import ArchiveId, ListedArchive
 from tests.support.backups import Site
-from tests.support.rebuilding import archive_file
-from tests.support.wholeness import fill, list_now
+from tests.support.integrity import fill, list_now
+from tests.support.rebuilds import archive_file
 
 
 def catalogs(site: Site) -> dict[tuple[int, str], ListedArchive]:

@@ -6,10 +6,12 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import click
 from click.testing import CliRunner, Result
 
 from backup.cli import main
 from backup.cli.support.context import Cli
+from backup.cli.support.grouping import CommandWithSubcommands
 from backup.protocols import Clock
 from tests.support.doubles import ManualClock
 
@@ -52,3 +54,24 @@ def identity_settings(certificate: object, key: object) -> str:
         f'[roles_anywhere]\nregion = "eu-central-1"\ntrust_anchor_arn = "{ANCHOR}"\n'
         f'profile_arn = "{PROFILE}"\nsession_duration = 7200\n'
     )
+
+
+def parsed(words: list[str]) -> str:
+    """The path of the command that takes these words; `click.UsageError` if none does."""
+    context = main.make_context("nightvault", list(words))
+    names: list[str] = []
+    command: click.Command = main
+    while isinstance(command, click.Group):
+        rest = [*context._protected_args, *context.args]
+        if not rest:
+            break
+        name, found, rest = command.resolve_command(context, rest)
+        assert found is not None
+        command, names = found, [*names, str(name)]
+        context = found.make_context(str(name), rest, parent=context)
+    assert not isinstance(command, CommandWithSubcommands) or context.command in {
+        command, *command.subcommands.values()
+    }  # fmt: skip
+    if context.command is not command:
+        names.append(str(context.command.name))
+    return " ".join(names)

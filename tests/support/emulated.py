@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 from msgspec.structs import fields
 
-from tests.support import unmeasured
+from tests.support import without_coverage
 from tests.support.program_forks import Fork
-from tests.support.room import remove
+from tests.support.temporary_files import remove
 
 ACCOUNT_ID = "123456789012"
 ACCESS_KEY_ID = "AKIATESTTESTTESTTEST"
@@ -113,7 +113,7 @@ class RunningEmulator:
         self._speed = speed
         self._options = tuple(options)
         self._port = port
-        self._environment = unmeasured.measured() if measured else unmeasured.unmeasured()
+        self._environment = without_coverage.measured() if measured else without_coverage.unmeasured()
         self._measured = measured
         self._process: subprocess.Popen[str] | Fork | None = None
         self._s3_port = 0

@@ -33,7 +33,7 @@ from tests.support.backups import Site
 from tests.support.clocks import EmulatorClock
 from tests.support.doubles import ManualClock
 from tests.support.emulated import RunningEmulator
-from tests.support.rebuilding import Bare
+from tests.support.rebuilds import Bare
 from tests.support.rigs import glacier_client, s3_client, s3_vault
 from tests.support.strangers import listing_of
 from tests.support.trees import assert_same_tree

@@ -72,8 +72,8 @@ from backup.model import (
 from tests.support.archives import store
 from tests.support.backups import Site, enrolled
 from tests.support.doubles import Silent
-from tests.support.rebuilding import line_of
-from tests.support.wholeness import list_now
+from tests.support.integrity import list_now
+from tests.support.rebuilds import line_of
 
 STRANGER_ID = InventoryId(b"a stranger's id.")
 CONTENT = b"what the stranger would have you restore"

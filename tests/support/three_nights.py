@@ -11,7 +11,7 @@ from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
 from tests.support.doubles import ManualClock
-from tests.support.wholeness import change, fill
+from tests.support.integrity import change, fill
 
 SIZE = 3 * 1024 * 1024
 

@@ -27,9 +27,9 @@ from backup.transfer.retrievals.confirm import confirm_archives
 from backup.vault.glacier import GlacierVault
 from backup.wording import local_time
 from tests.support.backups import Site
-from tests.support.checking import check_world
+from tests.support.checks import check_world
 from tests.support.emulated import RunningEmulator
-from tests.support.rebuilding import bare
+from tests.support.rebuilds import bare
 from tests.support.rigs import HOUR, glacier_client
 from tests.support.trees import assert_same_tree
 

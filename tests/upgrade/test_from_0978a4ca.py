@@ -17,7 +17,7 @@ import pytest
 
 from backup.format.pack import parse_description
 from tests.support.doubles import ManualClock
-from tests.support.extracting import extract
+from tests.support.extract_script import extract
 from tests.upgrade.installed import SOURCE, contents_of, the_place
 from tests.upgrade.shared import (
     JOBS,

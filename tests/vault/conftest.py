@@ -24,8 +24,8 @@ from tests.support.archives import store
 from tests.support.doubles import FaultyVault, ManualClock
 from tests.support.emulated import REGION, RunningEmulator, write_accounts
 from tests.support.rigs import HOUR, KEPT_DAYS, Rig, glacier_client, ripen, s3_client, s3_vault
-from tests.support.room import used
 from tests.support.s3_servers import running
+from tests.support.temporary_files import used
 
 MOST_STATE = 100 * 1000**2
 _numbers = itertools.count()

@@ -28,7 +28,7 @@ from backup.vault.glacier import GlacierVault
 from backup.vault.s3.vault import S3Vault
 from tests.support.archives import store
 from tests.support.backups import Site
-from tests.support.checking import check, kinds, query
+from tests.support.checks import check, kinds, query
 from tests.support.clocks import EmulatorClock
 from tests.support.doubles import Fault, FaultyVault
 from tests.support.emulated import REGION, RunningEmulator

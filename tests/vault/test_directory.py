@@ -42,7 +42,7 @@ from backup.vault.marker import DAMAGED, MARKER
 from tests.support.archives import CATALOG, complete, cut, part_of, read_directly, send, some_bytes, store
 from tests.support.backups import INVENTORY_ID
 from tests.support.doubles import ManualClock
-from tests.support.wholeness import list_now
+from tests.support.integrity import list_now
 
 DATA = some_bytes(2 * MIB + 77)
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from selenium.webdriver import ActionChains, Chrome, Keys
 
-from tests.support.axe import found_by_axe, serious
-from tests.support.browsers import browser, needs_browser, set_screen
+from tests.support.browsers import browser, found_by_axe, needs_browser, serious, set_screen
 from tests.web.pictures import page_in
 from tests.web.shown_pages import all_pages, html_of, strangers
 

@@ -14,7 +14,7 @@ from backup.cli.begin.next_steps import cold_drill, next_steps
 from backup.cli.begin.summary import commands_of, folded
 from backup.format.keys import RecoveryKey
 from tests.cli.begin.scripted import facts
-from tests.support.command_words import parsed
+from tests.support.command_line import parsed
 from tests.support.identities import authority_in, issue_in
 
 DISK = Answers(

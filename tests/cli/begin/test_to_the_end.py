@@ -15,9 +15,9 @@ from click.testing import CliRunner
 from backup.app.base.clock import SystemClock
 from backup.cli import main
 from backup.config import load_config
+from tests.support.aws_setups import become, emulated_account
 from tests.support.emulated import RunningEmulator
 from tests.support.servers import HurryingClock, Server, fill
-from tests.support.setting_up import become, emulated_account
 from tests.support.terminals import Terminal
 
 WIDTH = 80

@@ -21,7 +21,7 @@ from tests.support.servers import Server, directory_server, replace
 
 
 @dataclass
-class Ward:
+class HealthyServer:
     """A server that is well; its recovery key is elsewhere, in `key`."""
 
     server: Server
@@ -55,7 +55,7 @@ class Ward:
         return run.number
 
 
-def healthy_ward(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Ward:
+def healthy_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> HealthyServer:
     """A server with a directory as its vault, and one backup."""
     for name in ("home", "elsewhere", "server"):
         (folder / name).mkdir()
@@ -68,4 +68,4 @@ def healthy_ward(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Ward:
     key = folder / "elsewhere" / "recovery.key"
     shutil.move(server.key_file, key)
     server.backup()
-    return Ward(server, key)
+    return HealthyServer(server, key)

@@ -15,8 +15,8 @@ from backup.model import PackKind, VaultName
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
 from tests.support.doubles import ManualClock
+from tests.support.integrity import list_now
 from tests.support.trees import Seen, assert_same_tree, snapshot_of
-from tests.support.wholeness import list_now
 
 DAY = timedelta(days=1)
 SIZE = 300_000

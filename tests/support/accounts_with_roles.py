@@ -52,7 +52,7 @@ S3_POLICIES = s3_policies(replace(SETUP, bucket=BUCKET), BUCKET)
 LIST_VAULTS = {"Effect": "Allow", "Action": ["glacier:ListVaults"], "Resource": "*"}
 
 
-class World(Struct, frozen=True):
+class AccountWithRoles(Struct, frozen=True):
     """A running emulator, our authority, and an identity that it issued."""
 
     emulator: RunningEmulator
@@ -83,7 +83,7 @@ class World(Struct, frozen=True):
 
 
 @contextmanager
-def running_world(directory: Path) -> Iterator[World]:
+def running_account(directory: Path) -> Iterator[AccountWithRoles]:
     """The emulator with its accounts, until the end of the block."""
     before = datetime.now(UTC) - timedelta(days=30)
     authorities = [
@@ -135,7 +135,7 @@ def running_world(directory: Path) -> Iterator[World]:
         ],
     )
     with RunningEmulator(directory / "state", accounts) as emulator:
-        half = World(emulator, directory, authorities[0], vector_identity(directory, "rsa"))
+        half = AccountWithRoles(emulator, directory, authorities[0], vector_identity(directory, "rsa"))
         yield replace(half, identity=half.issue(now=datetime.now(UTC) - timedelta(days=1)))
 
 

@@ -16,7 +16,7 @@ from backup.inventory.records.drills import Drill
 from backup.model import MIB, JobName
 from backup.protocols import Vault
 from tests.support.backups import Site
-from tests.support.checking import check_world
+from tests.support.checks import check_world
 
 
 def free(_pieces: Sequence[Piece]) -> Decimal:

@@ -20,7 +20,7 @@ CHECK = "5bf66975-d4c7-4bf5-bcc8-b8d8a82ea278"
 
 
 @dataclass
-class Told:
+class NotifiedServer:
     """A server, and those who are told."""
 
     server: Server
@@ -77,7 +77,7 @@ def secret_file(path: Path, text: str) -> Path:
 
 
 @contextmanager
-def telling_server(folder: Path, clock: Clock) -> Iterator[Told]:
+def notified_server(folder: Path, clock: Clock) -> Iterator[NotifiedServer]:
     """A server that was set up; the mail server is told of failures alone."""
     server = directory_server(folder, clock=clock)
     token = secret_file(folder / "token", TOKEN)
@@ -97,4 +97,4 @@ def telling_server(folder: Path, clock: Clock) -> Iterator[Told]:
             f'[[notify.channel]]\nname = "hc"\nkind = "ping"\nurl_file = "{url}"\n'
         )
         server.init()
-        yield Told(server, hook, ping, mail)
+        yield NotifiedServer(server, hook, ping, mail)

@@ -1,4 +1,4 @@
-"""A restore in a process of its own: `python -m tests.support.restoring SITE VAULT SOURCE OUT [UID]`.
+"""A restore in a process of its own: `python -m tests.support.restores SITE VAULT SOURCE OUT [UID]`.
 
 It prints one JSON line: outcome, problems, files, peak memory (KiB) and seconds.
 """

@@ -1,7 +1,7 @@
 """Trees with every kind of entry that grow and change by chance: for laws and for long years.
 
-garden = Garden(tmp_path / "source", random.Random(7))
-garden.day()                  # some edits: made, written, renamed, linked, dressed, removed
+random_tree = RandomTree(tmp_path / "source", random.Random(7))
+random_tree.day()                  # some edits: made, written, renamed, linked, dressed, removed
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LOCKS = (0x10, 0x20, 0x30)  # immutable, append-only
 _DIRECTORY_FLAGS = (0x10000, 0x20000, 0x30040)
 
 
-class Garden:
+class RandomTree:
     """A folder and the chance that changes it. Everything is reached by full paths of moderate length."""
 
     def __init__(self, folder: Path | str, chance: random.Random) -> None:
@@ -170,12 +170,12 @@ class Garden:
 
 
 _VERBS = (
-    *[Garden.make] * 4,
-    *[Garden.link] * 2,
-    *[Garden.dress] * 2,
-    Garden.write,
-    Garden.rename,
-    Garden.remove,
+    *[RandomTree.make] * 4,
+    *[RandomTree.link] * 2,
+    *[RandomTree.dress] * 2,
+    RandomTree.write,
+    RandomTree.rename,
+    RandomTree.remove,
 )
 
 

@@ -13,7 +13,7 @@ from backup.inventory.store.connections import Connections, Transaction
 
 
 @contextmanager
-def heard_by(hear: Callable[[str], None]) -> Iterator[None]:
+def listening_to_sql(hear: Callable[[str], None]) -> Iterator[None]:
     """Each statement is told before it is executed; one for very many rows is one statement."""
 
     def execute(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Any:
