@@ -309,7 +309,7 @@ class _Backup:
             found = differing_at_a_glance(looks, lambda most: some(most=most), self._tally)
             if found is not None:
                 return (
-                    (None if at is None else directory.entries[at], self._staged.one(path, name))
+                    (None if at is None else directory.entries[at], self._staged.live_entry(path, name))
                     for name, at in found
                     if at is not None or name not in directory.unread
                 )

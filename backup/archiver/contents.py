@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from msgspec import Struct, field
 
 from backup.archiver.pipeline import ChunkRun, Pipeline
-from backup.archiver.predicted_cuts import LEAST_CHUNKS, MOST_CHUNKS, EarlierChunks, ForeseenCuts
+from backup.archiver.predicted_cuts import LEAST_CHUNKS, MOST_CHUNKS, EarlierChunks, PredictedCuts
 from backup.format.chunker import MINIMUM, Chunker
 from backup.format.frame import FRAME_SIZE
 from backup.format.keys import ChunkSecret
@@ -251,7 +251,7 @@ class Contents:
         if before is not None and len(before) >= LEAST_CHUNKS * 4:
             earlier = self._earlier(unpack_u32(before[: MOST_CHUNKS * 4]))
             if earlier is not None:
-                cuts = ForeseenCuts(self._cutter, earlier, self._begin_name, self._workers + 1)
+                cuts = PredictedCuts(self._cutter, earlier, self._begin_name, self._workers + 1)
                 return cuts, cuts.names
         return self._cutter, deque()
 

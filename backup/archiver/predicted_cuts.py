@@ -54,7 +54,7 @@ def earlier_chunks(tx: Transaction, numbers: Sequence[int]) -> EarlierChunks | N
     return EarlierChunks(ids, lengths)
 
 
-class ForeseenCuts:
+class PredictedCuts:
     """Cuts one file with the chunker's own result; `names` are the chunks' ids, None if not computed."""
 
     def __init__(

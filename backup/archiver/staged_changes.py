@@ -98,7 +98,7 @@ class StagedChanges:
         number = self._find(path)
         return () if number is None else looks_in(self.reading(), number, after=after, until=until, most=most)
 
-    def one(self, path: bytes, name: bytes) -> LiveEntry | None:
+    def live_entry(self, path: bytes, name: bytes) -> LiveEntry | None:
         """Return one of these entries; None if there is none."""
         number = self._find(path)
         return None if number is None else entries.live_named(self.reading(), number, name)

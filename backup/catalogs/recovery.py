@@ -110,9 +110,9 @@ def _make_true(
         "bytes": record.bytes,
     }
     if any(isinstance(mark, ShrunkRecord) for mark in marks):
-        from backup.catalogs.shrinking import told_of  # rarely
+        from backup.catalogs.shrinking import outcome_of_dead_run  # rarely
 
-        outcome, told = told_of(outcome, job.name, record.id, marks)
+        outcome, told = outcome_of_dead_run(outcome, job.name, record.id, marks)
         report |= told
     due = full_due(read_chain(tx, job.number, inventory), keys)
     if due is not None and due.is_pressing:

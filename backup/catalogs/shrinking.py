@@ -70,7 +70,7 @@ def lost_in(marks: Sequence[Record]) -> tuple[Lost, ...]:
     return tuple(lost for record in shrunk for lost in lost_of(record))
 
 
-def told_of(
+def outcome_of_dead_run(
     outcome: Outcome, job: JobName, snapshot: str, marks: Sequence[Record]
 ) -> tuple[Outcome, Mapping[str, list[str]]]:
     """Return outcome and report of a dead run, from the marks of its snapshot."""

@@ -115,7 +115,7 @@ def _files(sample: Sample, context: DrillContext, grade: Grade) -> Chosen | None
         paths = tuple(sorted(all_names))
         plans[job] = plan_restore(snapshots[job], _ALL, context.restore, Choice(paths=paths))
     with context.inventory.reading() as tx:
-        pieces = _together(tx, plans, context) if grade is Grade.READ_BACK else apart(tx, plans)
+        pieces = _together(tx, plans, context) if grade is Grade.READ_BACK else pieces_of_plans(tx, plans)
     return Chosen(chosen, plans, pieces, budget.cost_of(pieces, context))
 
 
@@ -136,7 +136,7 @@ def _together(tx: Transaction, plans: dict[JobName, RestorePlan], context: Drill
     return [_piece(tx, part, sizes[part.archive]) for part in ranges]
 
 
-def apart(tx: Transaction, plans: dict[JobName, RestorePlan]) -> list[Piece]:
+def pieces_of_plans(tx: Transaction, plans: dict[JobName, RestorePlan]) -> list[Piece]:
     """Return the pieces of each plan, as its restore would request them."""
     return [
         _piece(tx, part, restore_plan.archives[part.archive].size)

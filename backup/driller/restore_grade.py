@@ -196,7 +196,7 @@ class _Opening:
         """Refuse to begin what has become dearer than was recorded, as backups came between. `UsageError`."""
         plans = {JobName(part.job): self._planned(part) for part in self._plan.parts}
         with self._context.inventory.reading() as tx:
-            pieces = planning.apart(tx, plans)
+            pieces = planning.pieces_of_plans(tx, plans)
         if budget.cost_of(pieces, self._context) > self._report().cost:
             give_up(self._drill, self._context)
             raise UsageError(

@@ -21,7 +21,7 @@ from backup.inventory.store.connections import Transaction
 from backup.inventory.store.times import moment
 from backup.model import PackKind
 from backup.pruner.context import PruneContext
-from backup.pruner.listed import Shown, read_listing
+from backup.pruner.listed import ListedContent, read_listing
 from backup.pruner.needed import needed_archives
 from backup.retention.prune import LISTS_FOLLOW, PrunedArchive, PrunePlan, PruneRules, plan_prune
 
@@ -30,7 +30,7 @@ class DecisionAndRows(Struct, frozen=True):
     """A decision, and the rows of the inventory on which it is based."""
 
     archives: Mapping[int, StoredArchive]
-    shown: Shown
+    shown: ListedContent
     rules: PruneRules
     plan: PrunePlan
     waits: Sequence[Wait]
@@ -70,7 +70,7 @@ class Decider:
         )
 
     def _listed_before(
-        self, shown: Shown, head: ListingRow, stored: Sequence[StoredArchive], now: datetime
+        self, shown: ListedContent, head: ListingRow, stored: Sequence[StoredArchive], now: datetime
     ) -> datetime:
         """The time before which catalogs were stored that the list shows.
 

@@ -43,7 +43,7 @@ class PruneStoppedError(NightvaultError):
         self.accept = tuple(accept)
 
 
-class Shown(Struct, frozen=True):
+class ListedContent(Struct, frozen=True):
     """The result: the list has everything stored before `until`; `missing` are our archives that it lacks."""
 
     until: datetime
@@ -74,7 +74,7 @@ def read_listing(
     by: Successors,
     *,
     has_clock: bool,
-) -> Shown:
+) -> ListedContent:
     """Read the stored list with that head. `PruneStoppedError` if it must not be used."""
     at_once = vault.traits.lists_at_once
     stored = frozenset(archive.number for archive in archives) if at_once else None
@@ -95,7 +95,7 @@ def read_listing(
         )
     asked = moment(head.requested_at)
     until = asked if at_once else min(covered.until, head.made_at, asked)
-    return Shown(until, frozenset(archive.number for archive in missing))
+    return ListedContent(until, frozenset(archive.number for archive in missing))
 
 
 def _must_be_shown(archive: StoredArchive, covered: compared.Covered) -> bool:

@@ -38,9 +38,9 @@ from backup.restorer.selection.select import (
     without,
 )
 from backup.restorer.writer.confirmed import NOTHING, Confirmed
-from backup.restorer.writer.directories import told_of_target
+from backup.restorer.writer.directories import target_errors
 from backup.restorer.writer.existing import Existing, compare
-from backup.restorer.writer.extraneous import ExtraneousFinder, met, places_of, spared_below
+from backup.restorer.writer.extraneous import ExtraneousFinder, paths_at, places_of, spared_below
 from backup.safe_paths import Way
 from backup.wording import shown_path
 
@@ -195,7 +195,7 @@ def _look_at_target(
     context: RestoreContext,
 ) -> tuple[Confirmed, Sequence[str]]:
     """The entries at the target that stay, are replaced, and go; what is left alone, in sentences."""
-    with told_of_target(target.path):
+    with target_errors(target.path):
         handle = target.open()
     existing = Existing(handle)
     try:
@@ -220,7 +220,7 @@ def _compared(
 ) -> tuple[Confirmed, Sequence[str]]:
     places = (context.inventory.lock_directory, *context.spared)
     own = places_of(places)
-    spared = {*spared_below(base, top, places), *met(existing, base, selection.directories, own)}
+    spared = {*spared_below(base, top, places), *paths_at(existing, base, selection.directories, own)}
     spared = {path for path in spared if not any(path != other and is_below(path, other) for other in spared)}
     ours = _numbers_at(tx, snapshot, sorted(spared))
     left_alone = [f"{shown_path(path)} is left as it is: nightvault itself uses it" for path in ours]

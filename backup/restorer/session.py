@@ -305,15 +305,15 @@ class Session:
         if lapsed is not None and not self._counts.fetched:
             raise type(lapsed)(
                 f"restore {self._restore.id}: {lapsed}",
-                advice="run the same command again: what is gone is asked for anew, and only that",
+                advice="run the same command again: only what is gone is requested again",
             ) from lapsed
 
     def _lapsed(self, retrieval: Retrieval, error: VaultError) -> Retrieval:
         """Return the retrieval that is no longer ready: planned again if it is gone, else waited for."""
         if isinstance(error, RetrievalNotReadyError):
-            self._context.progress.note(f"{error}: it is waited for")
+            self._context.progress.note(f"{error}: the restore waits for it")
             return replace(retrieval, state=RetrievalStage.WAITING)
-        self._context.progress.note(f"{error}: what is missing of it is asked for again")
+        self._context.progress.note(f"{error}: the rest of it is requested again")
         return books.again(retrieval, new_token())
 
     def _fetch_range(

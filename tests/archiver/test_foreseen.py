@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from backup.archiver.predicted_cuts import EarlierChunks, ForeseenCuts
+from backup.archiver.predicted_cuts import EarlierChunks, PredictedCuts
 from backup.format.chunker import Chunker
 from backup.format.naming import chunk_id
 from backup.inventory.content import entries
@@ -53,7 +53,7 @@ def ids_of(data: bytes, lengths: Sequence[int]) -> list[ChunkId]:
     return [chunk_id(KEY, data[end - length : end]) for length, end in zip(lengths, ends, strict=True)]
 
 
-def cut(cuts: ForeseenCuts, data: bytes, piece: int) -> list[int]:
+def cut(cuts: PredictedCuts, data: bytes, piece: int) -> list[int]:
     """Cut as a reader does: fill the window, take what is certain, keep the tail."""
     lengths: list[int] = []
     window = b""
@@ -106,7 +106,7 @@ def test_they_are_those_of_the_chunker(data: st.DataObject, seed: int, piece: in
     expected = list(chunker.cuts(after, final=True))
     if not lengths:
         return
-    foreseen = ForeseenCuts(chunker, EarlierChunks(ids_of(before, lengths), lengths), named)
+    foreseen = PredictedCuts(chunker, EarlierChunks(ids_of(before, lengths), lengths), named)
     assert cut(foreseen, after, piece) == expected
     names = ids_of(after, expected)
     assert [name or right for name, right in zip(foreseen.names, names, strict=True)] == names
@@ -123,7 +123,7 @@ def test_only_what_changed_is_cut(is_moved: bool) -> None:
     expected = list(chunker.cuts(bytes(after), final=True))
     assert len(lengths) > 200
     chunker.lengths.clear()
-    foreseen = ForeseenCuts(chunker, EarlierChunks(ids_of(before, lengths), lengths), named)
+    foreseen = PredictedCuts(chunker, EarlierChunks(ids_of(before, lengths), lengths), named)
     assert cut(foreseen, bytes(after), 8192) == expected
     assert len(chunker.lengths) <= 3 * 6 + 13 + 1, (
         "around each change, sometimes where a window ends, the end"
@@ -143,7 +143,7 @@ def test_nothing_is_computed_far_ahead_of_a_change() -> None:
 
     chunker = Chunker(2)
     lengths = list(chunker.cuts(before, final=True))
-    foreseen = ForeseenCuts(chunker, EarlierChunks(ids_of(before, lengths), lengths), name, ahead=2)
+    foreseen = PredictedCuts(chunker, EarlierChunks(ids_of(before, lengths), lengths), name, ahead=2)
     assert len(cut(foreseen, after, 8 * MIB)) > 10
     assert len(asked) <= 2
 
@@ -160,7 +160,7 @@ def test_what_is_begun_and_not_needed_does_not_go_on() -> None:
             begun.append(pool.submit(chunk_id, KEY, chunk))
             return begun[-1]
 
-        foreseen = ForeseenCuts(chunker, EarlierChunks(ids_of(before, lengths), lengths), name)
+        foreseen = PredictedCuts(chunker, EarlierChunks(ids_of(before, lengths), lengths), name)
         assert sum(cut(foreseen, after, 8_000)) == len(after)
     assert all(future.done() for future in begun)
 

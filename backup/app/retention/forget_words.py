@@ -26,7 +26,7 @@ class Targets(Struct, frozen=True):
     snapshots: tuple[Snapshot, ...] = ()
 
 
-def meant_by(
+def targets_of(
     config: Config, tx: Transaction, words: Sequence[str], jobs: Iterable[str] = (), *, undo: bool = False
 ) -> Targets:
     """Return the jobs, or else the snapshots, that these words name; `jobs` can only be jobs. `UsageError`.

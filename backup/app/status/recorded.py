@@ -31,7 +31,7 @@ from backup.app.status.parts import (
     Undelivered,
     Unknown,
 )
-from backup.app.status.vaults import Shelf, disks_of, undeleted_of, vaults_of
+from backup.app.status.vaults import VaultFacts, disks_of, undeleted_of, vaults_of
 from backup.app.tasks.tasks import TaskKind, backup_task, scheduled_tasks
 from backup.app.tasks.times import LastRun, due_at, failed_at
 from backup.config import Config, JobSettings
@@ -145,7 +145,7 @@ def recorded_status(
     )
     scheduled = part("schedules", lambda: _scheduled(tx, looks, certificate, renewal), ())
     table = part("money", lambda: price_table(config), None)
-    shelf = Shelf(held, looks.good or queries.LastGood({}), table)
+    shelf = VaultFacts(held, looks.good or queries.LastGood({}), table)
     found = Status(
         now=now,
         jobs=part("jobs", lambda: _jobs(looks), (), bad),

@@ -31,7 +31,7 @@ OF_A_VAULT = frozenset({"nightvault-vault.json", "archives"})
 """Folders of which a directory vault that holds anything has at least one (`vault/layout.py`)."""
 
 
-class Shelf(Struct, frozen=True):
+class VaultFacts(Struct, frozen=True):
     """The input for all vaults: contents, last good runs, prices (None: not known), and places."""
 
     held: Sequence[queries.HeldArchives]
@@ -41,7 +41,7 @@ class Shelf(Struct, frozen=True):
 
 
 def vaults_of(
-    tx: Transaction, config: Config, shelf: Shelf, scheduled: Sequence[ScheduledStatus], *, sees: bool
+    tx: Transaction, config: Config, shelf: VaultFacts, scheduled: Sequence[ScheduledStatus], *, sees: bool
 ) -> list[VaultStatus]:
     """Return the config's vaults, and others that hold archives; `sees`: their directories are visible."""
     unverified = queries.oldest_unverified(tx)
@@ -61,7 +61,7 @@ def vaults_of(
     ]
 
 
-def _vault(config: Config, name: VaultName, settings: VaultSettings | None, shelf: Shelf) -> VaultStatus:
+def _vault(config: Config, name: VaultName, settings: VaultSettings | None, shelf: VaultFacts) -> VaultStatus:
     held, good = [share for share in shelf.held if share.vault == name], shelf.good
     return VaultStatus(
         name=name,

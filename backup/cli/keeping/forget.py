@@ -91,14 +91,14 @@ def _forget(
 ) -> None:
     from backup.app.base.opened import opened
     from backup.app.money.freed import freed_by
-    from backup.app.retention.forget_words import meant_by
+    from backup.app.retention.forget_words import targets_of
     from backup.app.retention.forgetting import refuse_refused, vaults_of
     from backup.cli.support.telling import telling
 
     config = cli.config()
     with closing(opened(config)) as inventory:
         with inventory.reading() as tx:
-            meant = meant_by(config, tx, words, jobs)
+            meant = targets_of(config, tx, words, jobs)
             if meant.snapshots:
                 _only_with_policy(policy, words, "a snapshot")
             planner = _planner(cli, config, meant, policy)

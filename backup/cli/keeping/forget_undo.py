@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def undo(cli: Cli, words: Sequence[str], jobs: Sequence[str], *, every: bool, dry_run: bool) -> None:
     """Take back the named snapshots, all of the named jobs, or all that can come back."""
     from backup.app.base.opened import opened
-    from backup.app.retention.forget_words import meant_by
+    from backup.app.retention.forget_words import targets_of
     from backup.app.retention.undo import cannot_come_back
 
     if every and (words or jobs):
@@ -36,7 +36,7 @@ def undo(cli: Cli, words: Sequence[str], jobs: Sequence[str], *, every: bool, dr
     config = cli.config()
     with closing(opened(config)) as inventory:
         with inventory.reading() as tx:
-            meant = meant_by(config, tx, words, jobs, undo=True)
+            meant = targets_of(config, tx, words, jobs, undo=True)
             found = _found(tx, meant)
         lost = [snapshot for of_job in found for snapshot in of_job.lost]
         if lost and meant.snapshots:

@@ -34,8 +34,8 @@ from backup.pruner.delete import Deleting, delete_all
 from backup.pruner.keeper.folder import KeeperFolder
 from backup.pruner.keeper.lineages import (
     Lineage,
+    answered_pairs,
     lineages,
-    meant_by,
     require_covered,
     require_its_own,
     was_answered,
@@ -189,7 +189,7 @@ def _lineages(context: KeeperContext, folder: KeeperFolder, listing: Listing) ->
     if context.accept:
         known = lineages(listing, family, answers, has_clock=has_clock)
         for pack in context.accept:
-            meant = meant_by(known, listing, pack)
+            meant = answered_pairs(known, listing, pack)
             if not (meant or was_answered(answers, listing, pack)):
                 raise UsageError(
                     f"nothing in vault {context.vault.name} waits for an answer on {pack}",

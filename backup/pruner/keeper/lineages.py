@@ -244,7 +244,7 @@ def require_its_own(lineage: Lineage) -> None:
     )
 
 
-def meant_by(known: Sequence[Lineage], listing: Listing, word: str) -> list[tuple[str, Stranger]]:
+def answered_pairs(known: Sequence[Lineage], listing: Listing, word: str) -> list[tuple[str, Stranger]]:
     """Return the pairs that a person's answer concerns: asker, and each stranger of that inventory.
 
     `UsageError`. Any catalog of an inventory and job names the pair, as a newer one may have come since.

@@ -60,7 +60,7 @@ class Target(Directories):
     def __init__(self, path: str, *, replaces: bool = True, handle: int | None = None) -> None:
         super().__init__(os.path.abspath(path), replaces=replaces)
         if handle is None:
-            with way_to(self.path) as way, told_of_target(self.path):
+            with way_to(self.path) as way, target_errors(self.path):
                 way.make()
                 self._root = way.open()
         else:
@@ -183,12 +183,12 @@ class Target(Directories):
 
 def way_to(path: str) -> Way:
     """Return the way to a target. `TargetError` if another user's symlink, or no directory, is on it."""
-    with told_of_target(path):
+    with target_errors(path):
         return Way(path)
 
 
 @contextmanager
-def told_of_target(path: str) -> Iterator[None]:
+def target_errors(path: str) -> Iterator[None]:
     """A context manager that turns an `OSError` into the `TargetError` of a target that cannot be used."""
     try:
         yield

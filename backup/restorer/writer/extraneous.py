@@ -38,7 +38,7 @@ _SHOWN_STEPS: Final = 8
 
 
 Place = tuple[int, int]
-"""Device and inode of a directory, by whichever path it is met."""
+"""Device and inode of a directory, by whichever path it is reached."""
 
 
 class Listed(NamedTuple):
@@ -323,7 +323,7 @@ def places_of(paths: Iterable[str]) -> frozenset[Place]:
     return frozenset(found)
 
 
-def met(
+def paths_at(
     existing: Existing, base: bytes, directories: Iterable[RestoreEntry], own: Container[Place]
 ) -> Iterator[bytes]:
     """Return paths of snapshot directories that are one of these places, for instance by a bind mount.

@@ -26,7 +26,7 @@ from backup.inventory.records.restore_state import RestoreTarget, note_place, re
 from backup.inventory.records.retrievals import Restore
 from backup.inventory.store.database import Inventory
 from backup.restorer.context import RestoreContext
-from backup.restorer.writer.directories import Target, told_of_target, way_to
+from backup.restorer.writer.directories import Target, target_errors, way_to
 from backup.safe_paths import Way, open_plain
 
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -112,7 +112,7 @@ def made_target(way: Way) -> Iterator[bool]:
     empty; a process that is killed leaves them, and the same command goes on with them.
     """
     try:
-        with told_of_target(way.path):
+        with target_errors(way.path):
             made = way.make()
             os.close(way.open())
         yield made
@@ -258,7 +258,7 @@ def _adopt(
     restore: Restore, context: RestoreContext, way: Way, *, is_agreed: bool = False
 ) -> tuple[int, RestoreTarget]:
     """Record the target of a restore that has no record: an older version began it, or it was cut."""
-    with told_of_target(way.path):
+    with target_errors(way.path):
         if not context.unattended:
             way.make()
         handle = way.open()
