@@ -23,7 +23,7 @@ MANY_SMALL_FILES: Final = 2_000
 """From so many small files on, a process beside this one pays off."""
 
 MANY_BATCHES: Final = 8
-"""When so many batches were asked for each process, one more is started."""
+"""After so many requested batches for each process, one more is started."""
 
 _ALONE: Final = "small files were read by the first process alone: the one beside it"
 

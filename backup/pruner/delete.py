@@ -34,7 +34,7 @@ class Deleted:
 
 
 Record = Callable[[Deleted], object]
-"""Takes what came of one batch."""
+"""A function that records the result of one batch."""
 
 
 class Deleting(Struct, frozen=True):

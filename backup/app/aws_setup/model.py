@@ -76,7 +76,7 @@ def in_bucket(name: str, owner: str) -> dict[str, str]:
 
 
 class WantedBucket(Struct, frozen=True):
-    """A bucket: the documents of its settings; `versioning` only if it was asked for.
+    """A bucket: the documents of its settings; `versioning` only if it was wanted.
 
     `owner` is the account that it must belong to.
     """

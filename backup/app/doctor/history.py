@@ -29,7 +29,7 @@ NO_DRILL = timedelta(days=90)
 """The greatest age of the first archive where the config has no drill."""
 
 RECENT = timedelta(days=30)
-"""How long the warnings of a restore are told; those of a backup are until the next one has none."""
+"""How long the warnings of a restore are reported; those of a backup are until the next one has none."""
 _SHOWN = 3  # of the warnings of one run
 _MADE = {Outcome.DONE, Outcome.PARTIAL}
 

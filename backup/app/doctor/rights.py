@@ -143,7 +143,7 @@ def _deletions(context: DoctorContext, vault: VaultSettings, purpose: Purpose) -
         nothing = _no_archive()
 
         def delete_archive() -> bool:
-            """The actions that a vault lock denies to prunes; the reason of other denials does not matter."""
+            """Delete an archive that cannot exist; of a prune, a denial by the vault's lock is no error."""
             if purpose is Purpose.PRUNE:
                 glacier.delete_archives({nothing: None})
             elif isinstance(glacier, GlacierVault):

@@ -76,7 +76,7 @@ KINDS: Mapping[TaskKind, KindTraits] = {
     TaskKind.RESTORES: KindTraits("{}", "nightvault restores"),
     TaskKind.RENEWAL: KindTraits("{}", "nightvault identity renew"),
 }
-"""All kinds of tasks. By this list they are recorded, told, shown, measured and overdue."""
+"""All kinds of tasks: the one list for records, messages, displays, metrics and overdue times."""
 
 _ORDER = {kind: number for number, kind in enumerate(TaskKind)}
 TaskKey = tuple[str, str]

@@ -20,7 +20,7 @@ from backup.inventory.records.tasks import TaskRow, TaskState
 from backup.schedule import CatchUp, Every, Schedule, after_missed, delayed, next_due
 
 SLACK = timedelta(minutes=30)
-"""How late a time may be looked at before it counts as missed."""
+"""How late a scheduled time may be noticed before it counts as missed."""
 NEAR = timedelta(minutes=30)
 """How near the next time must be for what is to be made up for to wait for it."""
 MOST_CUTS = 3
@@ -43,7 +43,7 @@ class Timing(Struct, frozen=True):
 
 
 class LastRun(Struct, frozen=True):
-    """The newest run in the inventory that did what the task does, whoever started it."""
+    """The newest run in the inventory that did what the task does, started by the daemon or by hand."""
 
     started_at: datetime
     outcome: Outcome | None = None

@@ -30,7 +30,7 @@ from backup.transfer.whole import WholeArchive, fetch_to_files
 from backup.wording import counted, size
 
 _LARGE = MIB
-"""Bytes of an archive above which its header is looked at before the rest comes down."""
+"""Bytes of an archive above which its header is checked before the rest is downloaded."""
 
 Screen = Callable[[Want, bytes | memoryview], None]
 """Takes an archive's first bytes. `FormatError` if the rest is not to come down."""
