@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["IdentityFiles", "RolesAnywhere", "RolesAnywhereOptions", "boto3_session", "load_identity"]
 
 _HOMES = {
-    "IdentityFiles": "places",
+    "IdentityFiles": "identity_paths",
     "RolesAnywhere": "rolesanywhere",
     "RolesAnywhereOptions": "options",
     "boto3_session": "boto",
