@@ -1,7 +1,7 @@
 """A thread that writes a run's records into the inventory, in order, while the run reads on.
 
     writer = WriterThread()
-    recording = writer.do(partial(uploader.record, pack, ...))   # again and again
+    recording = writer.submit(partial(uploader.record, pack, ...))   # again and again
     writer.finish()                                              # everything is recorded now
 
 The database works without the interpreter's lock, so the run's own thread goes on reading files meanwhile.

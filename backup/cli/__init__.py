@@ -111,7 +111,7 @@ FOLDERS = {
     "Every day": "daily",
     "Looking": "looking",
     "Restoring": "restoring",
-    "Keeping house": "keeping",
+    "Keeping house": "maintenance",
     "Keys and certificates": "keys",
     "AWS keys for other programs": "keys",
     "Trying out": "trying",

@@ -11,7 +11,7 @@ import pytest
 
 from backup.app.money.prices import builtin_prices
 from backup.checker.report import GRAVE, UNREAD, Affected, CheckFinding, CheckReport
-from backup.cli.keeping.check_output import next_steps
+from backup.cli.maintenance.check_output import next_steps
 from backup.cli.trying.demonstration.local_aws import REGION
 from backup.inventory.store.states import StepStage
 from backup.model import VaultName

@@ -11,7 +11,7 @@ import pytest
 
 import backup.installed
 from backup.app.aws_setup.describe import wrap as in_lines
-from backup.cli.keeping.drill import show_drill
+from backup.cli.maintenance.drill import show_drill
 from backup.cli.support.context import Cli
 from backup.driller.report import DrillReport
 from backup.inventory.records.readings import Grade

@@ -1,1 +1,1 @@
-"""Forgetting, marking, pruning and compacting by a config, and undoing each of them."""
+"""Forgetting, marking, pruning and compacting by a config, undoing them; the contexts of a keeper."""

@@ -11,7 +11,7 @@ import click
 from msgspec import Struct
 from msgspec.structs import replace
 
-from backup.cli.keeping.check_output import check_result, show_check
+from backup.cli.maintenance.check_output import check_result, show_check
 from backup.cli.options.accepting import accept, accept_option
 from backup.cli.options.retrieval_options import (
     keys_option,

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from backup.cli.keeping.delete_only import DeleteOnly
-from backup.cli.keeping.delete_only import delete_only as delete_for_servers
-from backup.cli.keeping.prune_output import prune_result
+from backup.cli.maintenance.delete_only import DeleteOnly
+from backup.cli.maintenance.delete_only import delete_only as delete_for_servers
+from backup.cli.maintenance.prune_output import prune_result
 from backup.cli.options.accepting import accept, accept_option, who_answers
 from backup.cli.options.retrieval_options import (
     keys_option,

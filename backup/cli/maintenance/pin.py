@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from backup.cli.keeping.marks_output import checked_note, mark_snapshots
+from backup.cli.maintenance.marks_output import checked_note, mark_snapshots
 from backup.cli.options.snapshot_arguments import job_option
 from backup.cli.support.context import Cli, pass_cli
 from backup.errors import UsageError

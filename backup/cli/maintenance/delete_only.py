@@ -44,7 +44,7 @@ class DeleteOnly(Struct, frozen=True):
 def delete_only(cli: Cli, wish: DeleteOnly, settings: VaultSettings, *, stays: bool) -> Result:
     """Delete the archives that servers condemned in a vault; exit code 17: it waits, 3: look into it."""
     from backup.app.base.clock import naming_emulator
-    from backup.app.rebuilds.keeping import keeper_context
+    from backup.app.retention.keeper import keeper_context
     from backup.pruner.keeper.keep import keep
 
     progress = cli.progress()

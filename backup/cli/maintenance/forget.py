@@ -69,14 +69,14 @@ def forget(
     """
     policy = policy_of(keep)
     if schedule is not None:
-        from backup.cli.keeping.simulation import simulate
+        from backup.cli.maintenance.simulation import simulate
 
         simulate(cli, [*words, *jobs], schedule, years, svg, policy)
         return
     if svg is not None:
         raise UsageError("--svg belongs to --simulate")
     if undo:
-        from backup.cli.keeping.forget_undo import undo as take_back
+        from backup.cli.maintenance.forget_undo import undo as take_back
 
         _only_with_policy(policy, words, "--undo")
         take_back(cli, words, jobs, every=every, dry_run=dry_run)
@@ -169,7 +169,7 @@ def _tell_plan(cli: Cli, plan: JobPlan, done: Any = None) -> dict[str, Any]:
     """Tell of one job; its document."""
     from rich.console import Group
 
-    from backup.cli.keeping.forget_output import job_screen
+    from backup.cli.maintenance.forget_output import job_screen
 
     if not cli.json:
         cli.report(None, Group(*job_screen(plan)))
@@ -179,13 +179,13 @@ def _tell_plan(cli: Cli, plan: JobPlan, done: Any = None) -> dict[str, Any]:
 
 
 def _document(plan: JobPlan, done: Any, error: Any = None) -> dict[str, Any]:
-    from backup.cli.keeping.forget_output import document
+    from backup.cli.maintenance.forget_output import document
 
     return document(plan, done, error)
 
 
 def _show(cli: Cli, documents: Sequence[dict[str, Any]], freed: Sequence[Freed], *, is_dry: bool) -> None:
-    from backup.cli.keeping.forget_output import freed_document, freed_lines
+    from backup.cli.maintenance.forget_output import freed_document, freed_lines
 
     lines = list(freed_lines(freed))
     if is_dry:

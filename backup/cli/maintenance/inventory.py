@@ -8,7 +8,7 @@ from contextlib import closing
 
 import click
 
-from backup.cli.keeping.check_output import show_check
+from backup.cli.maintenance.check_output import show_check
 from backup.cli.support.context import Cli, pass_cli
 from backup.errors import NoInventoryError
 
