@@ -72,7 +72,7 @@ def test_a_region_without_prices_is_told_and_a_limit_refuses(priced: Server, tmp
     text = priced.done(*words, "--dry-run").stdout
     assert "has no prices for eu-central-1, kind glacier" in text
     assert "3 to 5" in text
-    assert "nobody knows" in priced.fails(16, *words, "--max-cost", "100", "--key", priced.key_file)
+    assert "it is unknown whether" in priced.fails(16, *words, "--max-cost", "100", "--key", priced.key_file)
     assert priced.json("restores", "--all") == []
 
 

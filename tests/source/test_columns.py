@@ -88,7 +88,7 @@ def test_a_time_that_fits_no_64_bits_is_refused(field: str) -> None:
 def test_numbers_of_another_length_are_refused(cut: int) -> None:
     numbers = StatusColumns.of([b"one", b"two"], [status(), status()]).numbers()
     wrong = numbers[:cut] if cut < 0 else numbers + bytes(cut)
-    with pytest.raises(ValueError, match="other statuses"):
+    with pytest.raises(ValueError, match="do not fit the number of names"):
         StatusColumns.from_bytes([b"one", b"two"], wrong)
 
 
