@@ -80,12 +80,12 @@ def imported(server: Server, *words: str) -> set[str]:
 @pytest.mark.parametrize(
     ("words", "needs_not", "most"),
     [
-        (("backup",), BACKUP_NEEDS_NOT, 172),
+        (("backup",), BACKUP_NEEDS_NOT, 168),
         (("ls", "latest"), LOOKING_NEEDS_NOT, 58),
-        (("find", "a.txt"), LOOKING_NEEDS_NOT, 61),
+        (("find", "a.txt"), LOOKING_NEEDS_NOT, 60),
         (("runs",), LOOKING_NEEDS_NOT, 54),
-        (("config", "check"), ("backup.restorer", "backup.app.status.parts", *_LIBRARIES), 62),
-        (("status",), ("backup.archiver", "backup.restorer.restore", "backup.notify"), 115),
+        (("config", "check"), ("backup.restorer", "backup.app.status.parts", *_LIBRARIES), 59),
+        (("status",), ("backup.archiver", "backup.restorer.restore", "backup.notify"), 113),
     ],
     ids=["backup", "ls", "find", "runs", "config check", "status"],
 )

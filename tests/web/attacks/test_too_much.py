@@ -159,6 +159,7 @@ def test_14_streams_of_all_users_are_bounded(web_page: Page) -> None:
         assert granted == 100
 
 
+@pytest.mark.usefixtures("real_passwords")
 def test_14_few_logins_are_looked_at_at_once(web_page: Page) -> None:
     """Each takes a tenth of a second and 32 MiB."""
     with ThreadPoolExecutor(24) as threads:
