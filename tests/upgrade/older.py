@@ -44,7 +44,7 @@ _START = """\
 import sys
 from datetime import datetime
 from importlib import import_module
-from backup.app.base.clock import SystemClock
+from backup.app.clock import SystemClock
 from backup.cli import main
 home, moment, *words = sys.argv[1:]
 class Still(SystemClock):
