@@ -62,7 +62,7 @@ def foreign_link(path: str) -> Hazard | None:
 def hazard_of(
     path: str, found: os.stat_result, *, is_last: bool = True, owners: Collection[int] = ()
 ) -> Hazard | None:
-    """How users other than root, the caller and `owners` (ids) can change a file of this status, or None."""
+    """The right by which users other than root, the caller and `owners` (ids) can change a file, or None."""
     if stat.S_ISLNK(found.st_mode):
         return _of_owner(path, found, owners)
     return _of_owner(path, found, owners) or _of_mode(path, found, is_last=is_last, owners=owners)

@@ -36,7 +36,7 @@ _LEAST_SLACK = timedelta(minutes=10)
 
 
 class CatchUp(StrEnum):
-    """How missed times are handled: one run makes up for all of them, or none does."""
+    """The handling of missed times: one run makes up for all of them, or none does."""
 
     ONCE = "once"
     SKIP = "skip"
@@ -211,7 +211,7 @@ def delayed(due: datetime, jitter: timedelta, seed: str) -> datetime:
 
 
 def after_missed(schedule: Schedule, last: datetime | None, now: datetime, slack: timedelta) -> datetime:
-    """When a job is next due that does not make up for missed times: `next_due`, without those.
+    """Return the next due time without making up for missed ones, as `next_due` does.
 
     A time that is past by no more than `slack` still counts, since the check may come a little late.
     """

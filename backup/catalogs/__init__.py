@@ -1,4 +1,4 @@
-"""How a change is committed: it is written into a catalog, stored in the vault, and applied here.
+"""Commits changes: each is written into a catalog, stored in the vault, and applied here.
 
 The flow: finish what a dead process left (`recovery`) → `run_setup` opens the vault and its domain → chunks
 and records become packs and catalogs (`packing`, `writer`, `delta`, `full`) → `sending` stores them →

@@ -26,7 +26,7 @@ from backup.transfer.upload import Uploader
 
 
 class Sending(Struct, frozen=True):
-    """How packs are sent: the size of a part in bytes, how many at once, the compression of catalogs.
+    """Settings of uploads: the size of a part in bytes, parts at once, the compression of catalogs.
 
     `most_parts_at_once` is the number of parts if `parts_are_fixed`, else its upper limit.
     """
@@ -65,7 +65,7 @@ class BackupJob(Struct, frozen=True):
 
     @property
     def sending(self) -> Sending:
-        """How the packs of the run are sent."""
+        """The settings by which the packs of the run are sent."""
         return Sending(self.part_size, self.most_parts_at_once, self.parts_are_fixed, self.level)
 
 

@@ -26,7 +26,7 @@ _Sample = Annotated[
 
 
 class DrillSample(Struct, frozen=True):
-    """How much a drill reads: so many `files`, or else so many `bytes`."""
+    """The amount that a drill reads: a number of `files`, or else of `bytes`."""
 
     files: int | None = None
     bytes: int = 0

@@ -45,7 +45,7 @@ def differences(old: Config, new: Config) -> list[str]:
 
 
 def _members(noun: str, before: tuple[Any, ...], after: tuple[Any, ...]) -> Iterator[str]:
-    """What differs in lists of things with names."""
+    """Yield the differences between lists of tables with names."""
     old: Mapping[str, Any] = {member.name: member for member in before}
     new: Mapping[str, Any] = {member.name: member for member in after}
     yield from (f"{noun} {name}: removed" for name in old if name not in new)

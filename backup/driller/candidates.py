@@ -92,6 +92,6 @@ def _proven_chunks(tx: Transaction, context: DrillContext, grade: Grade) -> Sequ
 
 
 def _newest(pieces: Sequence[tuple[int, int, int]], offset: int) -> int:
-    """When a frame that begins at an offset was last proven; `pieces` are in the order of their begins."""
+    """Return the time at which the frame at an offset was last proven; `pieces` are in order of offset."""
     begun = bisect_right(pieces, offset, key=lambda piece: piece[0])
     return max((at for start, end, at in pieces[:begun] if offset < end), default=0)

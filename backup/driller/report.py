@@ -76,7 +76,7 @@ class DrillReport(Struct, frozen=True):
 
     @property
     def advice(self) -> str:
-        """What to do about the findings; empty if there are none."""
+        """Advice on the findings; empty if there are none."""
         if not self.is_grave:
             return ""
         if any(finding.kind in DEVIATIONS for finding in self.findings):

@@ -12,7 +12,7 @@ _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def tag_fault(tag: str) -> str:
-    """What is wrong with a tag; empty for a good one."""
+    """Return the mistake in a tag as text; empty for a good one."""
     if not tag or tag != tag.strip():
         return "it is empty, or begins or ends with a space"
     if len(tag) > LONGEST_TAG:
@@ -23,7 +23,7 @@ def tag_fault(tag: str) -> str:
 
 
 def note_fault(note: str) -> str:
-    """What is wrong with a note; empty for a good one."""
+    """Return the mistake in a note as text; empty for a good one."""
     if len(note) > LONGEST_NOTE:
         return f"it has more than {LONGEST_NOTE} characters"
     return "" if is_one_line(note) else "it holds a character that cannot be shown"

@@ -37,7 +37,7 @@ _PACKS_A_RECORD = 50_000
 
 
 class JobRules(Struct, frozen=True):
-    """How a job's snapshots will be forgotten: its policy, its schedule, its time zone."""
+    """The rules by which a job's snapshots are forgotten: its policy, its schedule, its time zone."""
 
     policy: Policy | None
     schedule: Schedule | None

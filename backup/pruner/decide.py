@@ -109,7 +109,7 @@ class Decider:
         )
 
     def _minimum(self, kind: PackKind) -> timedelta:
-        """How long the vault bills packs of that kind at least; hot catalogs may be in another class."""
+        """The minimum duration of packs of that kind; hot catalogs may be in another class."""
         traits = self._context.backup.vault.traits
         if kind is PackKind.CATALOG and traits.keeps_metadata_hot:
             return self._context.prices.minimum(kind) or timedelta(0)

@@ -34,7 +34,7 @@ def _prove_nothing(_: FrameRow) -> Callable[[bytes], Mapping[int, bool]]:
 
 
 class OpenedArchive(Struct, frozen=True):
-    """What is needed to open an archive's frames; `why`, by frame number: why some do not come."""
+    """The keys and frames of an archive to open; `why`: by frame number, the reason that one is missing."""
 
     pack_id: PackId
     keys: PackKeys

@@ -1,4 +1,4 @@
-"""How old stored bytes are, and the minimum duration that still runs for them; pure.
+"""Ages of stored bytes, and the rest of their minimum duration; pure.
 
 An archive that was stored on day D, by UTC, is billed for the minimum duration of its class at least. The
 first whole day on which it can be deleted without a fee is D + minimum + 1.

@@ -46,7 +46,7 @@ _NOTHING = 1e-9  # logarithms that differ by rounding alone
 
 
 class Direction(StrEnum):
-    """How a number is unusual; part of the JSON interface."""
+    """The way in which a number is unusual; part of the JSON interface."""
 
     MORE = "more"
     LESS = "less"

@@ -96,7 +96,7 @@ class RetryPolicy(Struct, frozen=True):
 
 
 class RetryLimit(Struct, frozen=True):
-    """How long a vault is tried: `seconds` if the user set it; once it `has_answered`, as usual."""
+    """The limit of retries for a vault: `seconds` if the user set it; after it `has_answered`, the usual."""
 
     seconds: float | None = None
     has_answered: bool = False

@@ -17,7 +17,7 @@ from backup.inventory.records.runs import Outcome, Run, RunKind
 from backup.wording import counted, printable
 
 UNREAD = timedelta(days=180)
-"""How long an archive may lie before it is a finding that nothing of it was ever read back."""
+"""The age from which an archive that was never read back, not even in part, is a finding."""
 
 UNCHECKED = timedelta(days=90)
 """The greatest age of a vault's last good check where the config has no `check_age`."""
@@ -29,7 +29,7 @@ NO_DRILL = timedelta(days=90)
 """The greatest age of the first archive where the config has no drill."""
 
 RECENT = timedelta(days=30)
-"""How long the warnings of a restore are reported; those of a backup are until the next one has none."""
+"""The time for which warnings of a restore are reported; a backup's last until one has none."""
 _SHOWN = 3  # of the warnings of one run
 _MADE = {Outcome.DONE, Outcome.PARTIAL}
 

@@ -26,7 +26,7 @@ _PATIENCE = 90.0  # seconds
 
 
 class RestoreUnits(Struct, frozen=True):
-    """What is needed to start units: the path of systemctl, and the directory of links."""
+    """The means to start units: the path of systemctl, and the directory of links."""
 
     systemctl: str
     links: str

@@ -73,6 +73,6 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _stored(name: str) -> str:
-    """Where a credential lies, or is to be put."""
+    """Return the path at which a credential lies, or is to be put."""
     paths = [os.path.join(store, name) for store in _STORES]
     return next((path for path in paths if os.path.exists(path)), paths[-1])

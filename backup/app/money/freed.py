@@ -58,7 +58,7 @@ def _freed(config: Config, vault: VaultName, found: Sequence[ArchiveUse], now: d
 
 
 def _minimum_days(config: Config, vault: VaultName) -> int | None:
-    """How long the vault bills at least; None if the price table does not know it."""
+    """The minimum duration of the vault; None if the price table does not know it."""
     settings = config.vault(vault)
     if settings.kind == "directory":
         return 0

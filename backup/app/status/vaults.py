@@ -94,7 +94,7 @@ def undeleted_of(
 
 
 def _minimum_of(terms: Terms) -> dict[PackKind, timedelta]:
-    """How long packs of each kind are billed at least, or may be where no price is known."""
+    """Return the minimum duration of each kind of pack; an assumed one where no price is known."""
     unknown = 0 if terms.is_free else _LONGEST
     days = {kind: price.minimum_days if price else unknown for kind, price in terms.prices.items()}
     return {kind: timedelta(days=length) for kind, length in days.items()}

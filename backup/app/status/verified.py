@@ -1,4 +1,4 @@
-"""How much of each job's archives was ever verified by reading it back, and when; also as text."""
+"""Parts of each job's archives that were ever verified by reading them back, with dates; also as text."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from backup.inventory.records.tasks import TaskRow, TaskState
 from backup.schedule import CatchUp, Every, Schedule, after_missed, delayed, next_due
 
 SLACK = timedelta(minutes=30)
-"""How late a scheduled time may be noticed before it counts as missed."""
+"""The delay after which a scheduled time counts as missed."""
 NEAR = timedelta(minutes=30)
 """How near the next time must be for what is to be made up for to wait for it."""
 MOST_CUTS = 3

@@ -143,7 +143,7 @@ def _outcome(run: RunFacts | None) -> str | None:
 
 
 def _next(job: JobStatus, status: Status) -> str:
-    """When a job is due, in words."""
+    """Return the next due time of a job as text."""
     if any(run.job == job.name and run.kind is RunKind.BACKUP and not run.is_dead for run in status.running):
         return "runs now"
     if job.is_overdue:

@@ -261,7 +261,7 @@ def _calls_of(cli: Cli, table: Mapping[str, Any], anywhere: Mapping[str, Any], r
 
 
 def _options(told: Mapping[str, object], authorities: Sequence[x509.Certificate], crl: str | None) -> Options:
-    """What the command line says."""
+    """The choices that the command line made."""
     return Options(
         name=str(told["name"]),
         certificates=bundle(authorities),

@@ -125,7 +125,7 @@ def check(
 
 @contextmanager
 def _ending_runs(cli: Cli, config: Config) -> Iterator[None]:
-    """What follows once checks have ended: metrics, and messages."""
+    """Write metrics and send messages once checks have ended."""
     from backup.app.status.metrics_file import metrics_after
     from backup.cli.support.telling import telling
 

@@ -106,7 +106,7 @@ def _wrapped(begin: str, text: str) -> list[str]:
 
 
 def _restore_text(restore: FullRestore) -> str:
-    """What a restore of everything would take, in a sentence."""
+    """Return the time and cost of a restore of everything, as a sentence."""
     from backup.cli.render.render import counted, duration, size
 
     what = f"all of job {restore.job}: {counted(restore.files, 'file')}, {size(restore.bytes)}"

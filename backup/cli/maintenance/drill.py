@@ -165,7 +165,7 @@ def _chosen(config: Config, name: str | None) -> DrillSettings:
 
 @contextmanager
 def _telling(cli: Cli, config: Config, *, dry_run: bool) -> Iterator[None]:
-    """What follows once drills have ended: metrics, and messages."""
+    """Write metrics and send messages once drills have ended."""
     from backup.app.status.metrics_file import metrics_after
     from backup.cli.support.telling import telling
 

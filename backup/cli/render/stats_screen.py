@@ -113,7 +113,7 @@ def _requests(requests: Requests, currency: str, mark: str) -> Iterator[tuple[st
 
 
 def _minimum(found: Statistics, summary: Summary) -> Iterator[tuple[str, str]]:
-    """How much cannot be deleted without paying for the rest of its minimum duration."""
+    """Yield rows on bytes whose deletion would cost the rest of their minimum duration."""
     minimum = summary.minimum
     if minimum.last is not None:
         yield "minimum duration", f"not over yet for {_shown(minimum.running)}"

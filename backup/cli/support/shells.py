@@ -93,7 +93,7 @@ def _is_text(value: str) -> bool:
 
 
 class _Shell(ShellComplete):
-    """What the three have in common."""
+    """The base of the three shells."""
 
     def get_completion_args(self) -> tuple[list[str], str]:
         """Return the words before the cursor without the program's name, and the incomplete word at it."""

@@ -99,7 +99,7 @@ def stored_by(tx: Transaction, run: int, *, limit: int) -> list[StoredRow]:
 
 
 def sum_stored_by(tx: Transaction, run: int) -> tuple[int, int]:
-    """How many archives a run stored, and their bytes."""
+    """Return the number of archives that a run stored, and their bytes."""
     count, total = row_of(tx, _STORED_SUM, (run,))
     return count, total
 

@@ -112,5 +112,5 @@ def sizes_since(tx: Transaction, since: int) -> dict[JobName, list[SnapshotSize]
 
 
 def counts_by_job(tx: Transaction) -> dict[JobName, int]:
-    """How many kept snapshots each job has."""
+    """Return the number of kept snapshots of each job."""
     return {JobName(job): count for job, count in raw_rows(tx, _COUNTS, ())}

@@ -138,7 +138,7 @@ class RetrievalGroup(Struct, frozen=True):
 
 
 def created_at(tx: Transaction) -> datetime:
-    """When the inventory was made."""
+    """Return the time at which the inventory was made."""
     return moment(number_of(tx, "SELECT created_at FROM about", ()))
 
 

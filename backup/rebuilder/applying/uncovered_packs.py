@@ -56,7 +56,7 @@ Opened = tuple[ListedArchive, TreeHash, Header, list[FrameRow], Sequence[ChunkRo
 
 
 class Recovered(Struct, frozen=True):
-    """What was recovered from uncovered packs."""
+    """The numbers of packs and chunks that were recovered from uncovered packs."""
 
     packs: int = 0
     chunks: int = 0

@@ -62,7 +62,7 @@ class CatalogFetcher:
 
     @property
     def began_at(self) -> datetime | None:
-        """When the first request was sent; None before that."""
+        """The time of the first request; None before it was sent."""
         return self._journal.began_at
 
     def listing(self) -> Listing | None:

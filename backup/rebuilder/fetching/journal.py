@@ -102,7 +102,7 @@ class Journal:
 
     @property
     def began_at(self) -> datetime | None:
-        """When the first request was sent; None before that."""
+        """The time of the first request; None before it was sent."""
         asked = [self._document.listing, *self._document.retrievals.values()]
         return min((answer.asked_at for answer in asked if answer and answer.asked_at), default=None)
 

@@ -1,4 +1,4 @@
-"""Where the bytes of entries are stored: vaults, storage classes, and until when they are readable."""
+"""The places of entries' bytes: vaults, storage classes, and until when they are readable."""
 
 from __future__ import annotations
 
