@@ -40,5 +40,7 @@ def real_passwords() -> Iterator[None]:
     """What they cost users."""
     _DEFAULTS.update(_REAL)
     setattr(passwords, "Argon2id", Argon2id)  # noqa: B010  a class
+    passwords._NOBODYS.clear()  # what a name that nobody has is compared with: made anew, at the real cost
     yield
+    passwords._NOBODYS.clear()
     quicken()

@@ -14,8 +14,9 @@ from tests.support.other_processes import start_instead
 
 CODE = """
 import os, socket, stat
-handles = [number for number in range(3, 100) if os.path.exists(f"/proc/self/fd/{number}")]
-(ours,) = [number for number in handles if stat.S_ISSOCK(os.fstat(number).st_mode)]
+handles = [int(number) for number in os.listdir("/proc/self/fd")]
+there = [number for number in handles if number > 2 and os.path.exists(f"/proc/self/fd/{number}")]
+(ours,) = [number for number in there if stat.S_ISSOCK(os.fstat(number).st_mode)]
 connection = socket.socket(fileno=ours)
 connection.recv(1 << 20)
 socket.send_fds(connection, [MESSAGE], [os.open("/", os.O_RDONLY)])
