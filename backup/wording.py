@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import unicodedata
 from datetime import datetime, tzinfo
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 # What may move the cursor, hide or reorder text: control, format (bidi overrides), line and paragraph
@@ -48,6 +52,16 @@ def counted(count: int, noun: str) -> str:
     """A number with its noun: 1 archive, 2 archives, 1,024 entries."""
     plural = noun if count == 1 else f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
     return f"{count:,} {plural}"
+
+
+def money(amount: Decimal | None, currency: str, mark: str = "") -> str:
+    """An amount of money, rounded up to the cent."""
+    if amount is None:
+        return "no known price"
+    cent = type(amount)("0.01")
+    if 0 < amount < cent:
+        return f"under {cent}{mark} {currency}"
+    return f"{amount.quantize(cent, rounding='ROUND_CEILING')}{mark} {currency}"
 
 
 def printable(text: str) -> str:

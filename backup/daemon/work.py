@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
+from backup import kinds
 from backup.app.backups.runs import run_job
 from backup.app.base.malloc import give_back_freed_memory
 from backup.app.base.priority import Priority, in_thread
@@ -16,16 +17,18 @@ from backup.app.checks.regular_checks import check_once
 from backup.app.machine.renewal import RenewalState, renew_if_due
 from backup.app.machine.restore_units import RestoreUnits
 from backup.app.restores.restores import continue_restores
-from backup.app.retention.compacting import compact_once
-from backup.app.retention.pruning import prune_once
 from backup.app.retention.regular_forgetting import Forgot, forget_after, forget_job
-from backup.app.tasks.tasks import TaskKind
+from backup.app.tasks.tasks import KINDS, TaskKind
 from backup.catalogs.report import BackupReport
 from backup.config import Config
 from backup.daemon.task_run import Done, TaskRun
 from backup.errors import MonthSpentError, NightvaultError
+from backup.kinds import load
 from backup.model import JobName, VaultName
+from backup.operations.operation import Operation
+from backup.operations.recorded import step_of
 from backup.protocols import Clock
+from backup.reports import Report
 from backup.restorer.restore import RestoreReport
 
 _log = logging.getLogger(__name__)
@@ -51,7 +54,10 @@ class TaskWork:
 
     def __call__(self, run: TaskRun) -> Done:
         """Do what the run's task is about."""
+        kind = KINDS[run.task.kind].run
         try:
+            if kind is not None and (operation := kinds.KINDS[kind].operation):
+                return self._step(load(operation), run)
             return _WORK[run.task.kind](self, self.config, run)
         finally:
             give_back_freed_memory()
@@ -72,13 +78,9 @@ class TaskWork:
             )
         )
 
-    def _compact(self, config: Config, run: TaskRun) -> Done:
-        vault = VaultName(run.task.name)
-        return Done(compact_once(config, vault, clock=self.clock, progress=run.progress, stop=run.stop))
-
-    def _prune(self, config: Config, run: TaskRun) -> Done:
-        vault = VaultName(run.task.name)
-        report = prune_once(config, vault, clock=self.clock, progress=run.progress, stop=run.stop)
+    def _step(self, make: type[Operation[Report]], run: TaskRun) -> Done:
+        name, progress = run.task.name, run.progress
+        report = step_of(self.config, make, name, clock=self.clock, progress=progress, stop=run.stop)
         return Done(report, report.waits_for)
 
     def _check(self, config: Config, run: TaskRun) -> Done:
@@ -110,8 +112,6 @@ class TaskWork:
 _WORK: dict[TaskKind, Callable[[TaskWork, Config, TaskRun], Done]] = {
     TaskKind.BACKUP: TaskWork._backup,  # noqa: SLF001
     TaskKind.FORGET: TaskWork._forget,  # noqa: SLF001
-    TaskKind.COMPACT: TaskWork._compact,  # noqa: SLF001
-    TaskKind.PRUNE: TaskWork._prune,  # noqa: SLF001
     TaskKind.CHECK: TaskWork._check,  # noqa: SLF001
     TaskKind.DRILL: TaskWork._drill,  # noqa: SLF001
     TaskKind.RESTORES: TaskWork._restores,  # noqa: SLF001

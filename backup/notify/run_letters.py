@@ -12,12 +12,12 @@ from msgspec.structs import replace
 from backup.inventory.records.messages import Condition
 from backup.inventory.records.runs import Outcome, Run, RunKind
 from backup.inventory.store.states import MessageKind
+from backup.kinds import KINDS
 from backup.model import Problem, VaultName
 from backup.notify.decide import MOST_FLAPS
 from backup.notify.letter import MOST_PROBLEMS, Letter
 from backup.wording import counted, duration, escape, local_time, shown_path, size
 
-_NOUNS = {RunKind.COMPACT: "compaction", RunKind.REBUILD_DRILL: "rebuild drill"}
 _FIGURES = (
     ("holds", "files", "bytes"),
     ("read", "files_read", "bytes_read"),
@@ -28,7 +28,7 @@ class LetterContext(Struct, frozen=True):
     """The context of a letter about a run: this server, its time zone, the job's vault and last good backup.
 
     `problems` are those of the run's snapshot, `remarks` sentences on what was unusual. `proven` says what of
-    the job was ever read back and opened, and when last.
+    the job was ever read back and opened, and when last. `rows` are those of its report.
     """
 
     host: str
@@ -38,11 +38,12 @@ class LetterContext(Struct, frozen=True):
     problems: Sequence[Problem] = ()
     remarks: Sequence[str] = ()
     proven: str = ""
+    rows: Sequence[tuple[str, str]] = ()
 
 
 def named(run: Run) -> str:
     """A run in words: "backup of job main", "prune of vault cold", "reading back vault cold"."""
-    noun = _NOUNS.get(run.kind, str(run.kind))
+    noun = KINDS[run.kind].noun
     if isinstance(run.report.get("drill"), str):
         return f"drill {run.report['drill']} ({run.report.get('grade', 'read back')})"
     vault = run.report.get("vault")
@@ -108,6 +109,7 @@ def _facts(run: Run, at: LetterContext) -> Iterator[tuple[str, str]]:
             yield label, f"{counted(report[files], 'file')}, {size(report[data])}"
     if isinstance(report.get("bytes_uploaded"), int):
         yield "uploaded", size(report["bytes_uploaded"])
+    yield from ((label, value.replace("\n", "; ")) for label, value in at.rows)
     if at.proven:
         yield "tested", at.proven
     if at.last_good is not None and run.kind is RunKind.BACKUP and run.outcome is Outcome.FAILED:

@@ -8,13 +8,14 @@ snapshot needs a chunk that it alone holds.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct, field
+from msgspec.structs import fields, replace
 
 from backup.catalogs.amend import Amender, amending
 from backup.format import records
@@ -22,15 +23,17 @@ from backup.inventory.content import compaction, pruning, snapshots
 from backup.inventory.content.shrunk import waits
 from backup.inventory.content.snapshots import Snapshot
 from backup.inventory.records import runs
-from backup.inventory.records.runs import RunKind
+from backup.inventory.records.runs import Outcome, RunKind
 from backup.inventory.store.connections import Transaction
 from backup.model import JobName, VaultName
 from backup.pruner.context import PruneContext
+from backup.reports import Fact, warned
 from backup.retention.compact import Compaction, CompactRules, Partly, plan_compact
 from backup.retention.expiry import ends_of
 from backup.retention.history import Candidate
 from backup.retention.policy import Policy
 from backup.schedule import Schedule
+from backup.wording import counted, money, size
 
 HORIZON = timedelta(days=730)
 _PACKS_A_RECORD = 50_000
@@ -44,52 +47,83 @@ class JobRules(Struct, frozen=True):
     zone: ZoneInfo
 
 
-class CompactReport(Struct, frozen=True):
-    """The archives retired, or to be retired; `gain` in dollars over the horizon, None without a price."""
+class CompactReport(Struct, frozen=True, rename={"is_plan": "plan"}):
+    """What was retired, or is to be: archives and bytes, of which `freed` come free by `gone_at`.
+
+    `stored_anew` bytes are stored again by the next backups. `gain`: dollars over the horizon, None without a
+    price.
+    """
 
     vault: VaultName
     is_plan: bool
-    horizon: timedelta
-    chosen: Sequence[Compaction]
+    horizon_days: int
+    archives: int = 0
+    bytes: int = 0
+    stored_anew: int = 0
+    freed: int = 0
+    gain: Decimal | None = None
+    gone_at: datetime | None = None
     recovery_lines: Mapping[str, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
 
     @property
-    def gain(self) -> Decimal | None:
-        """The total saving."""
-        gains = [choice.gain for choice in self.chosen if choice.gain is not None]
-        return sum(gains, Decimal(0)) if gains else None
+    def subject(self) -> str:
+        """The run in words."""
+        return f"compaction of vault {self.vault}"
 
     @property
-    def freed(self) -> int:
-        """The bytes that are freed in the end."""
-        return sum(choice.freed for choice in self.chosen)
+    def waits_for(self) -> str:
+        """Nothing: it is done in one step."""
+        return ""
 
     @property
-    def stored_anew(self) -> int:
-        """The bytes that the next backups store again."""
-        return sum(choice.archive.stored_anew for choice in self.chosen)
+    def outcome(self) -> Outcome:
+        """Partial with a warning."""
+        return Outcome.PARTIAL if self.warnings else Outcome.DONE
 
-    @property
-    def gone_at(self) -> datetime | None:
-        """The time at which the last of the old archives can be deleted."""
-        return max((choice.gone_at for choice in self.chosen), default=None)
+    def facts(self, currency: str = "USD") -> Iterator[Fact]:
+        """Warnings, counts, and a row for each sum."""
+        yield from warned(self.warnings)
+        retired = counted(self.archives, "archive")
+        yield Fact(
+            f"{retired} retired, {size(self.stored_anew)} to be stored anew, {size(self.freed)} come free"
+        )
+        if not self.archives:
+            return
+        yield Fact(f"{retired}, {size(self.bytes)}", "to retire" if self.is_plan else "retired")
+        yield Fact(f"{size(self.stored_anew)}, by the next backups, from the disk", "stored anew")
+        last = f"the last of it by {self.gone_at:%Y-%m-%d}" if self.gone_at else ""
+        yield Fact(f"{size(self.freed)}, {last}", "comes free")
+        if self.gain is not None:
+            within = f"within {self.horizon_days / 365:.3g} years, by today's prices"
+            yield Fact(f"{money(self.gain, currency)} {within}", "gain")
 
     def document(self) -> dict[str, Any]:
         """The report as JSON."""
-        return {
-            "vault": self.vault,
-            "plan": self.is_plan,
-            "horizon_days": self.horizon.days,
-            "archives": len(self.chosen),
-            "bytes": sum(choice.archive.size for choice in self.chosen),
-            "stored_anew": self.stored_anew,
-            "freed": self.freed,
+        names = {field.name: field.encode_name for field in fields(self)}
+        return {names[name]: getattr(self, name) for name in names} | {
             "gain": None if self.gain is None else str(self.gain),
             "gone_at": self.gone_at.isoformat() if self.gone_at else None,
             "recovery_lines": dict(self.recovery_lines),
             "warnings": list(self.warnings),
         }
+
+
+def _report_of(
+    vault: VaultName, chosen: Sequence[Compaction], horizon: timedelta, *, is_plan: bool
+) -> CompactReport:
+    gains = [choice.gain for choice in chosen if choice.gain is not None]
+    return CompactReport(
+        vault,
+        is_plan,
+        horizon.days,
+        archives=len(chosen),
+        bytes=sum(choice.archive.size for choice in chosen),
+        stored_anew=sum(choice.archive.stored_anew for choice in chosen),
+        freed=sum(choice.freed for choice in chosen),
+        gain=sum(gains, Decimal(0)) if gains else None,
+        gone_at=max((choice.gone_at for choice in chosen), default=None),
+    )
 
 
 def compact(
@@ -105,16 +139,22 @@ def compact(
 
     `LockedError` while a backup runs.
     """
-    with amending(context.keys, context.backup, context.sending, only_plan=only_plan) as amender:
+    with amending(
+        context.keys,
+        context.backup,
+        context.sending,
+        only_plan=only_plan,
+        keep_line=context.keep_line,
+    ) as amender:
         rules = CompactRules(horizon, context.grace, pack_size, min_gain)
         now = context.backup.clock.now()
         with context.backup.inventory.reading() as tx:
             found = _partly(tx, context, jobs, rules, now)
             chosen = plan_compact(found, rules, context.price, now=now)
-            report = CompactReport(context.backup.vault.name, only_plan, horizon, chosen)
+        report = _report_of(context.backup.vault.name, chosen, horizon, is_plan=only_plan)
         if only_plan or not chosen:
             return report
-        return _retire(context, amender, report)
+        return _retire(context, amender, chosen, report)
 
 
 def _partly(
@@ -175,9 +215,11 @@ def _days(
     return found
 
 
-def _retire(context: PruneContext, amender: Amender, report: CompactReport) -> CompactReport:
+def _retire(
+    context: PruneContext, amender: Amender, chosen: Sequence[Compaction], report: CompactReport
+) -> CompactReport:
     """Say so in a catalog of each job whose catalogs named one of the archives."""
-    packs = {choice.archive.number: choice.archive.pack_id for choice in report.chosen}
+    packs = {choice.archive.number: choice.archive.pack_id for choice in chosen}
     inventory, vault = context.backup.inventory, context.backup.vault.name
     by_job: dict[int, list[bytes]] = defaultdict(list)
     with inventory.reading() as tx:
@@ -198,6 +240,4 @@ def _retire(context: PruneContext, amender: Amender, report: CompactReport) -> C
         amended = amender.amend(RunKind.COMPACT, job, amendment, told)
         lines[job.name] = amended.recovery_line
         warnings += amended.warnings
-    return CompactReport(
-        report.vault, report.is_plan, report.horizon, report.chosen, recovery_lines=lines, warnings=warnings
-    )
+    return replace(report, recovery_lines=lines, warnings=warnings)

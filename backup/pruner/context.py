@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from msgspec import Struct
 
+from backup.catalogs.amend import KeepLine
 from backup.catalogs.context import BackupContext, Keys, Sending
 from backup.cost import Price
 from backup.model import JobName, PackKind
@@ -21,7 +22,7 @@ class PruneContext(Struct, frozen=True):
 
     `backup` stores catalogs by the backup role; `deleting` is the same vault by the prune role, None where
     this server only condemns. `price` is None where none is known. `threads`: how many deletions are sent at
-    once. `may_shrink`: jobs whose sources may lose everything.
+    once. `may_shrink`: jobs whose sources may lose everything. `keep_line` is called with each recovery line.
     """
 
     keys: Keys
@@ -34,6 +35,7 @@ class PruneContext(Struct, frozen=True):
     keep_runs: timedelta = DEFAULT_KEEP_RUNS
     threads: int = 8
     may_shrink: frozenset[JobName] = frozenset()
+    keep_line: KeepLine | None = None
     stop: Callable[[], bool] = lambda: False
 
     @property

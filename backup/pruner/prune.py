@@ -43,7 +43,13 @@ def prune(context: PruneContext, *, max_fee: Decimal = Decimal(0), only_plan: bo
     `max_fee` (dollars) is the limit for fees of deletions before the minimum duration is over; it overrides
     no other rule. `LockedError` while a backup runs; `PruneStoppedError` says what is wrong.
     """
-    with amending(context.keys, context.backup, context.sending, only_plan=only_plan) as amender:
+    with amending(
+        context.keys,
+        context.backup,
+        context.sending,
+        only_plan=only_plan,
+        keep_line=context.keep_line,
+    ) as amender:
         step = _Prune(context, amender, max_fee)
         return step.plan() if only_plan else step.step()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -10,8 +11,13 @@ from typing import Any
 from msgspec import Struct, field
 
 from backup.inventory.records.old_runs import OldRuns
+from backup.inventory.records.runs import Outcome
 from backup.inventory.store.states import StepStage
 from backup.model import VaultName
+from backup.reports import Fact, warned
+from backup.wording import counted, money, size
+
+_MOST_NAMED = 12
 
 
 class Group(Struct, frozen=True):
@@ -30,6 +36,11 @@ class Group(Struct, frozen=True):
     free_from: datetime | None = None
     fee: Decimal | None = None
     month: Decimal | None = None
+
+    @property
+    def amount(self) -> str:
+        """Its archives and their size, in words."""
+        return f"{counted(self.archives, 'archive')}, {size(self.bytes)}"
 
     def document(self) -> dict[str, Any]:
         """The group as JSON."""
@@ -58,7 +69,7 @@ def _money(amount: Decimal | None) -> str | None:
     return None if amount is None else f"{amount:.6f}"
 
 
-class PruneReport(Struct, frozen=True):
+class PruneReport(Struct, frozen=True, rename={"is_plan": "plan"}):
     """The result of one step. `is_plan`: nothing was done; `dropped`: snapshots gone for good, by job.
 
     `condemned_groups` are the archives of `condemned` by the day on which they can be deleted. `old_runs` are
@@ -84,6 +95,54 @@ class PruneReport(Struct, frozen=True):
     warnings: Sequence[str] = ()
     held: Sequence[str] = ()
 
+    @property
+    def subject(self) -> str:
+        """The run in words."""
+        return f"prune of vault {self.vault}"
+
+    @property
+    def outcome(self) -> Outcome:
+        """Partial if an admin must look: a refusal without a date, or a warning."""
+        is_partial = bool(self.warnings) or any(group.until is None for group in self.refused)
+        return Outcome.PARTIAL if is_partial else Outcome.DONE
+
+    def facts(self, currency: str = "USD") -> Iterator[Fact]:
+        """Warnings, what was refused and is gone for good, counts; then a row for each fate."""
+        yield from warned(self.warnings)
+        for group in self.refused:
+            until = f"until {group.until:%Y-%m-%d}" if group.until else "for an unknown time"
+            level = logging.INFO if group.until else logging.WARNING
+            kept = f"the vault keeps {counted(group.archives, 'archive')} {until}: {group.detail}"
+            yield Fact(kept, level=level)
+        for job, ids in self.dropped.items():
+            yield Fact(f"{counted(len(ids), 'forgotten snapshot')} of job {job} gone for good")
+        waiting = sum(group.archives for group in self.waiting)
+        yield Fact(
+            f"{counted(self.condemned.archives, 'archive')} condemned, "
+            f"{self.deleted.archives} deleted ({size(self.deleted.bytes)}), "
+            f"{self.taken_up.archives} in use again, {waiting} wait"
+        )
+        yield from self._rows(currency)
+
+    def _rows(self, currency: str) -> Iterator[Fact]:
+        fates = [
+            ("condemned", self.condemned, _one_or(self.condemned, "no kept snapshot needs", "it", "them")),
+            ("taken up", self.taken_up, _one_or(self.taken_up, "needed again:", "it stays", "they stay")),
+            ("deleted", self.deleted, _saved(self.deleted, currency)),
+        ]
+        for label, group, why in fates:
+            if group.archives:
+                yield Fact(f"{group.amount}: {why}", label)
+        if self.deleted_elsewhere:
+            yield Fact(f"{counted(self.deleted_elsewhere, 'archive')}, deleted elsewhere", "gone")
+        for group in self.refused:
+            yield Fact(f"{group.amount}: {_kept(group)}", "refused")
+        for job, ids in self.dropped.items():
+            yield Fact(_named(job, ids), "gone for good")
+        old = self.old_runs
+        if old is not None and (old.runs or old.restores):
+            yield Fact(_removed(old, is_plan=self.is_plan), "old runs")
+
     def document(self) -> dict[str, Any]:
         """The report as JSON."""
         return {
@@ -105,3 +164,38 @@ class PruneReport(Struct, frozen=True):
             "warnings": list(self.warnings),
             "held": list(self.held),
         }
+
+
+def _one_or(group: Group, words: str, of_one: str, of_many: str) -> str:
+    """Words that end by whether they are of one archive or of many."""
+    return f"{words} {of_one if group.archives == 1 else of_many}"
+
+
+def _saved(group: Group, currency: str) -> str:
+    saved = f"{money(group.month, currency)} a month less" if group.month else "gone from the vault"
+    if not group.fee:
+        return saved
+    their = _one_or(group, "since", "its", "their")
+    return f"{saved}\nfor {money(group.fee, currency)}, {their} minimum duration was not over"
+
+
+def _kept(group: Group) -> str:
+    until = "kept by the vault"
+    if group.until is not None:
+        until = f"kept until {group.until.astimezone():%Y-%m-%d %H:%M}"
+    return f"{until}: {group.detail}" if group.detail else until
+
+
+def _named(job: str, ids: Sequence[str]) -> str:
+    """The snapshots of a job that cannot come back."""
+    names = ", ".join(snapshot_id[:8] for snapshot_id in ids[:_MOST_NAMED])
+    more = f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else ""
+    return f"{counted(len(ids), 'forgotten snapshot')} of job {job}: {names}{more}"
+
+
+def _removed(old: OldRuns, *, is_plan: bool) -> str:
+    """The records that the inventory does without."""
+    parts = [(old.runs, "run"), (old.restores, "restore")]
+    what = " and ".join(counted(count, noun) for count, noun in parts if count)
+    end = "would be removed" if is_plan else "removed"
+    return f"records of {what} from before {old.before.astimezone():%Y-%m-%d} {end}: nothing needs them"

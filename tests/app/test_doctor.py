@@ -20,7 +20,7 @@ from backup.app.doctor import examine, jobs, table
 from backup.app.doctor import vaults as vault_checks
 from backup.app.doctor.checks import ASKING, LOCAL
 from backup.app.doctor.finding import Finding, mend
-from backup.app.doctor.table import OF_RUNS, WHY
+from backup.app.doctor.table import WHY
 from backup.app.doctor.vaults import failure_of
 from backup.app.status.parts import Level, Topic
 from backup.config import load_config
@@ -28,6 +28,7 @@ from backup.errors import DeniedError
 from backup.format.keys import RecoveryKey
 from backup.inventory.records.runs import RunKind
 from backup.inventory.store.database import HEAD
+from backup.kinds import KINDS
 from backup.model import VaultState
 from tests.support.doubles import ManualClock
 from tests.support.healthy_servers import HealthyServer, healthy_server
@@ -303,7 +304,7 @@ def test_every_row_of_the_table_is_used_and_gets_all_of_its_names() -> None:
 
 def test_every_concern_of_the_status_is_a_finding_and_has_a_reason(healthy: HealthyServer) -> None:
     assert set(WHY) == set(Topic)
-    assert set(OF_RUNS) == set(RunKind)
+    assert set(KINDS) == set(RunKind)
     replace(healthy.server, "[job.retention]", 'schedule = "every 6h"\n[job.retention]')
     assert "daemon" in healthy.found()
 

@@ -14,8 +14,6 @@ from backup.app.base.clock import SystemClock
 from backup.app.base.opened import opened
 from backup.app.base.vaults import Purpose, credential_source, make_vault
 from backup.app.restores.contexts import restore_context
-from backup.app.retention.compacting import compact_once
-from backup.app.retention.pruning import prune_once
 from backup.app.tasks.tasks import TaskKind
 from backup.config import Config, load_config
 from backup.credentials.boto import DefaultChain
@@ -25,6 +23,9 @@ from backup.format.enrolment import slots_of
 from backup.format.frame import FOR_A_LINE
 from backup.memory import backup_memory
 from backup.model import MIB, JobName, VaultName
+from backup.operations.compact import Compact
+from backup.operations.prune import Prune
+from backup.operations.recorded import step_of
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
 from tests.support.daemons import last_start
@@ -96,11 +97,11 @@ def test_what_was_asked_to_stop_is_interrupted_whatever_it_ends_with(
         stop.set()
     ways: dict[str, Callable[[], object]] = {
         "backup": lambda: run_job(config, JobName("main"), clock=SystemClock(), progress=Silent(), stop=stop),
-        "prune": lambda: prune_once(
-            config, VaultName("cold"), clock=SystemClock(), progress=Silent(), stop=stop
+        "prune": lambda: step_of(
+            config, Prune, VaultName("cold"), clock=SystemClock(), progress=Silent(), stop=stop
         ),
-        "compact": lambda: compact_once(
-            config, VaultName("cold"), clock=SystemClock(), progress=Silent(), stop=stop
+        "compact": lambda: step_of(
+            config, Compact, VaultName("cold"), clock=SystemClock(), progress=Silent(), stop=stop
         ),
     }
     with pytest.raises(InterruptedRunError if is_stopped else VaultError):

@@ -231,7 +231,7 @@ def test_an_error_that_nobody_expected_is_a_concern_too(
     told: NotifiedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No run tells of it: only the daemon's own memory of its tasks does."""
-    monkeypatch.setattr("backup.daemon.work.compact_once", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("backup.daemon.work.step_of", lambda *_, **__: 1 / 0)
     run(told, TaskKind.COMPACT)
     (text,) = concerns(told, Topic.RUN)
     assert text.startswith("compaction of vault cold failed, ")
@@ -437,7 +437,7 @@ def test_a_stop_is_no_failure(told: NotifiedServer, monkeypatch: pytest.MonkeyPa
     def stopped(*_: Any, **__: Any) -> None:
         raise InterruptedRunError("asked to stop")
 
-    monkeypatch.setattr("backup.app.retention.compacting.compact", stopped)
+    monkeypatch.setattr("backup.operations.compact.compact", stopped)
     monkeypatch.setattr("backup.app.retention.forgetting.plan_by_policy", stopped)
     told.hook.taken.clear()
     for kind in (TaskKind.COMPACT, TaskKind.FORGET):

@@ -8,10 +8,11 @@ from threading import Event
 
 import pytest
 
-from backup.app.retention.compacting import compact_once
 from backup.app.tasks.tasks import TaskKind
 from backup.config import load_config
 from backup.model import VaultName
+from backup.operations.compact import Compact
+from backup.operations.recorded import step_of
 from tests.support.daemons import last_start
 from tests.support.doubles import ManualClock, Silent
 from tests.support.forgets import DAY, forget
@@ -87,8 +88,8 @@ def test_the_daemon_compacts_by_its_schedule(server: Server, clock: ManualClock)
     stop = Event()
     for chosen in (1, 0):
         began = clock.now()
-        report = compact_once(config, VaultName("cold"), clock=clock, progress=Silent(), stop=stop)
-        assert len(report.chosen) == chosen
+        report = step_of(config, Compact, VaultName("cold"), clock=clock, progress=Silent(), stop=stop)
+        assert report.archives == chosen
         assert last_start(config, TaskKind.COMPACT, VaultName("cold")) == began
         clock.advance(DAY)
     newest = server.json("runs")[0]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from backup.app.money.prices import price_of
-from backup.app.retention.pruning import catalog_price
 from backup.config import load_config
+from backup.operations.prune import catalog_price
 from tests.support.servers import Cloud, Server, directory_server, replace, running_cloud
 
 PRICES = """\

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from backup.app.retention.pruning import prune_once
 from backup.app.tasks.tasks import TaskKind
-from backup.cli.daily.daemon_log import tell_prune
 from backup.config import load_config
 from backup.daemon.task_run import TaskRun
 from backup.errors import VaultError
 from backup.inventory.store.states import StepStage
 from backup.model import VaultName
+from backup.operations.prune import Prune
+from backup.operations.recorded import step_of
 from backup.pruner.report import Group, PruneReport
+from backup.reports import log_report
 from backup.schedule import parse_schedule
 from tests.support.daemons import Daemon, last_start, task
 from tests.support.doubles import ManualClock, Silent
@@ -95,7 +96,7 @@ def test_a_restarted_daemon_knows_the_last_prune(tmp_path: Path) -> None:
     three_nights(server)
     config = load_config(str(server.config))
     assert last_start(config, TaskKind.PRUNE, "cold") is None
-    report = prune_once(config, COLD, clock=clock, progress=Silent(), stop=threading.Event())
+    report = step_of(config, Prune, COLD, clock=clock, progress=Silent(), stop=threading.Event())
     assert report.condemned.archives == 1
     first = clock.now()
     assert last_start(config, TaskKind.PRUNE, "cold") == first
@@ -103,13 +104,13 @@ def test_a_restarted_daemon_knows_the_last_prune(tmp_path: Path) -> None:
     clock.advance(4 * DAY)
     (tmp_path / "vault").rename(tmp_path / "away")
     with pytest.raises(Exception, match="vault"):
-        prune_once(config, COLD, clock=clock, progress=Silent(), stop=threading.Event())
+        step_of(config, Prune, COLD, clock=clock, progress=Silent(), stop=threading.Event())
     assert last_start(config, TaskKind.PRUNE, "cold") == clock.now()
     failed = server.json("runs")[0]
     assert (failed["kind"], failed["outcome"], failed["report"]["vault"]) == ("prune", "failed", "cold")
     (tmp_path / "away").rename(tmp_path / "vault")
     clock.advance(7 * DAY)
-    done = prune_once(config, COLD, clock=clock, progress=Silent(), stop=threading.Event())
+    done = step_of(config, Prune, COLD, clock=clock, progress=Silent(), stop=threading.Event())
     assert done.deleted.archives == 1
 
 
@@ -137,7 +138,7 @@ def test_what_the_log_says(caplog: pytest.LogCaptureFixture) -> None:
         warnings=["the full catalog is lacking"],
     )
     with caplog.at_level(logging.INFO, "backup"):
-        tell_prune(report)
+        log_report(report)
     said = [f"{record.levelname} {record.getMessage()}" for record in caplog.records]
     assert said == [
         "WARNING prune of vault cold: the full catalog is lacking",

@@ -15,6 +15,7 @@ from backup.app.status.status import read_status
 from backup.config import Config
 from backup.errors import NightvaultError
 from backup.format.keys import RecoveryKey
+from backup.kinds import KINDS
 from backup.protocols import Clock
 
 
@@ -22,7 +23,7 @@ def concerns(context: DoctorContext) -> Iterator[Finding]:
     """Yield each concern of the status as a finding, with the reason why it matters."""
     for concern in context.status.concerns if context.status else ():
         command = concern.command or "nightvault status"
-        why = table.WHY[concern.topic] if concern.kind is None else table.OF_RUNS[concern.kind]
+        why = table.WHY[concern.topic] if concern.kind is None else KINDS[concern.kind].harm
         yield Finding(str(concern.topic), concern.level, concern.text, why, command)
 
 

@@ -13,7 +13,6 @@ from msgspec import Struct
 
 from backup.app.doctor.finding import Finding
 from backup.app.status.parts import Level, Topic
-from backup.inventory.records.runs import RunKind
 
 
 class FindingKind(Struct, frozen=True):
@@ -327,16 +326,3 @@ WHY: Mapping[Topic, str] = {
     Topic.UNKNOWN: "what cannot be looked at is not known to be well",
     Topic.MESSAGES: "nobody is told when a backup fails",
 }
-
-OF_RUNS: Mapping[RunKind, str] = {
-    RunKind.BACKUP: "what was to be saved is missing from the vault",
-    RunKind.RESTORE: "what was to come back is not all there",
-    RunKind.CHECK: "what it could not read or found otherwise may be missing when it is needed",
-    RunKind.FORGET: "old snapshots are kept, and what is stored for them is paid for",
-    RunKind.MARK: "the mark is not in the vault: a rebuild would not know it",
-    RunKind.PRUNE: "what no snapshot needs stays in the vault, and is paid for; no backup is harmed",
-    RunKind.COMPACT: "what little is needed of stays in the vault, and is paid for; no backup is harmed",
-    RunKind.REBUILD_DRILL: "nobody knows whether this server could be rebuilt from the vault",
-    RunKind.DRILL: "nobody knows whether a restore would bring everything back",
-}
-"""Why it matters that a run of that kind was not well."""

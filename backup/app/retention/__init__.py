@@ -1,1 +1,1 @@
-"""Forgetting, marking, pruning and compacting by a config, undoing them; the contexts of a keeper."""
+"""Forgetting and marking by a config, undoing them, undeleting; the contexts of a keeper."""

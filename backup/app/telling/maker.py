@@ -9,6 +9,7 @@ from datetime import date, datetime
 from msgspec import Struct
 from msgspec.structs import replace
 
+from backup.app.money.prices import currency_of
 from backup.app.status.parts import Concern, Level, Status, Topic
 from backup.app.status.unusual import unusual_in
 from backup.app.status.verified import proof_text, proofs_of_jobs
@@ -22,10 +23,12 @@ from backup.inventory.records.messages import Message
 from backup.inventory.records.runs import Outcome, Run, RunKind
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.states import MessageKind
+from backup.kinds import report_of
 from backup.model import JobName, VaultName
 from backup.notify import decide
 from backup.notify.letter import Letter
 from backup.notify.run_letters import LetterContext, by_turns, details_of, letter_of, named
+from backup.reports import rows_of
 
 WARNED_OF = frozenset(
     {
@@ -123,6 +126,7 @@ class Maker(Struct, frozen=True):
             problems=made.problems if made else (),
             remarks=unusual_in(tx, run),
             proven=self._proven(tx, run),
+            rows=rows_of(report, currency_of(self.config)) if (report := report_of(run)) else (),
         )
 
     def _proven(self, tx: Transaction, run: Run) -> str:

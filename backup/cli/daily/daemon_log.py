@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from backup.cli.render import render
 from backup.errors import NightvaultError
+from backup.reports import log_report
 
 if TYPE_CHECKING:
     from backup.app.retention.regular_forgetting import Forgot
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from backup.daemon.task_run import TaskEnd, TaskRun
     from backup.daemon.work import BackupDone, RestoresDone
     from backup.driller.report import DrillReport
-    from backup.pruner.compact import CompactReport
-    from backup.pruner.report import PruneReport
     from backup.restorer.restore import RestoreReport
 
 _MOST_SHOWN = 20
@@ -70,46 +69,6 @@ def tell(report: BackupReport) -> None:
         render.size(report.bytes_read),
         render.size(report.bytes_uploaded),
         render.counted(report.archives, "archive"),
-    )
-
-
-def tell_prune(report: PruneReport) -> None:
-    """Log the outcome of a prune: archives condemned, deleted and refused, and snapshots that are gone."""
-    if report.waits_for:
-        return  # it is logged once that it waits
-    of = f"prune of vault {report.vault}"
-    for warning in report.warnings:
-        _log.warning("%s: %s", of, render.printable(warning))
-    for group in report.refused:
-        until = f"until {group.until:%Y-%m-%d}" if group.until else "for an unknown time"
-        level = logging.INFO if group.until else logging.WARNING
-        count = render.counted(group.archives, "archive")
-        _log.log(level, "%s: the vault keeps %s %s: %s", of, count, until, render.printable(group.detail))
-    for job, ids in report.dropped.items():
-        _log.info("%s: %s of job %s gone for good", of, render.counted(len(ids), "forgotten snapshot"), job)
-    waiting = sum(group.archives for group in report.waiting)
-    _log.info(
-        "%s: %s condemned, %s deleted (%s), %s in use again, %d wait",
-        of,
-        render.counted(report.condemned.archives, "archive"),
-        report.deleted.archives,
-        render.size(report.deleted.bytes),
-        report.taken_up.archives,
-        waiting,
-    )
-
-
-def tell_compaction(report: CompactReport) -> None:
-    """Log the outcome of a compaction."""
-    of = f"compaction of vault {report.vault}"
-    for warning in report.warnings:
-        _log.warning("%s: %s", of, render.printable(warning))
-    _log.info(
-        "%s: %s retired, %s to be stored anew, %s come free",
-        of,
-        render.counted(len(report.chosen), "archive"),
-        render.size(report.stored_anew),
-        render.size(report.freed),
     )
 
 
@@ -181,8 +140,8 @@ def tell_restores(done: RestoresDone) -> None:
 _TELL: dict[str, Callable[[Any], None]] = {
     "backup": tell_backup,
     "forget": tell_forgotten,
-    "compact": tell_compaction,
-    "prune": tell_prune,
+    "compact": log_report,
+    "prune": log_report,
     "check": tell_check,
     "drill": tell_drill,
     "restores": tell_restores,

@@ -56,7 +56,7 @@ def accept(cli: Cli, word: str, job: str | None) -> None:
     """
     from backup.app.base.opened import opened
     from backup.app.retention import marking
-    from backup.cli.support.run_context import run_context
+    from backup.cli.support.operating import run_context
     from backup.inventory.content.shrunk import lost_text
     from backup.inventory.content.snapshots import find_snapshot
 

@@ -11,7 +11,7 @@ import click
 from backup.cli.options.keep_options import keep_options, policy_of
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.failures import failure_of, worst_of
-from backup.cli.support.run_context import run_context
+from backup.cli.support.operating import run_context
 from backup.errors import ExitCode, InterruptedRunError, NightvaultError, UsageError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from backup.cli.support.run_context import run_context
+from backup.cli.support.operating import run_context
 from backup.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from backup.cli.options.snapshot_arguments import chosen_job
-from backup.cli.support.run_context import run_context
+from backup.cli.support.operating import run_context
 from backup.errors import UsageError
 
 if TYPE_CHECKING:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
+from datetime import datetime
 from decimal import Decimal
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import click
 
 from backup.cli.maintenance.delete_only import DeleteOnly
 from backup.cli.maintenance.delete_only import delete_only as delete_for_servers
-from backup.cli.maintenance.prune_output import prune_result
 from backup.cli.options.accepting import accept, accept_option, who_answers
 from backup.cli.options.retrieval_options import (
     keys_option,
@@ -29,17 +30,28 @@ from backup.cli.support.choosing_vault import (
 )
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.keyfiles import read_keys
-from backup.cli.support.run_context import run_context
-from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
+from backup.cli.support.operating import operate, report_lines, result_of
 from backup.errors import LockedError, NightvaultError, UsageError
-from backup.inventory.store.states import StepStage
 
 if TYPE_CHECKING:
-    from backup.app.retention.pruning import Prune
+    from rich.console import RenderableType
+
+    from backup.app.backups.run_context import RunContext
+    from backup.cli.render.tables import Sheet
     from backup.config import Config, VaultSettings
     from backup.model import VaultName
-    from backup.pruner.report import PruneReport
-    from backup.transfer.retry import RetryLimit
+    from backup.pruner.report import Group, PruneReport
+
+_MOST_GROUPS = 12
+_WIDTH = 80
+_WORDS = {
+    "grace": "grace period",
+    "duration": "minimum duration",
+    "catalogs": "word of each job",
+    "listing": "a newer list",
+    "refused": "the vault's refusal",
+    "others": "who may delete",
+}
 
 
 @click.command()
@@ -146,25 +158,32 @@ class _Prunes:
 
     def prune(self, settings: VaultSettings, stays: bool) -> Result:
         """Run one prune; it is recorded, and people are notified, unless it is a dry run."""
-        from backup.app.base.opened import opened
         from backup.app.money.prices import currency_of
-        from backup.app.retention.pruning import Prune, prune_context
-        from backup.cli.support.telling import telling
-        from backup.inventory.records.runs import RunKind
+        from backup.operations.prune import Prune, prune_context
 
-        cli, config = self._cli, self._config
+        cli, config, name = self._cli, self._config, settings.name
         if self._may_have_paid:
             cli.say(
-                f"vault {settings.name}: nothing is deleted early, since it is not known what the prune of "
+                f"vault {name}: nothing is deleted early, since it is not known what the prune of "
                 f"vault {self._may_have_paid} paid before it failed"
             )
-        told = nullcontext() if self._only_plan else telling(cli, config, RunKind.PRUNE, vault=settings.name)
-        with told, closing(opened(config)) as inventory, run_context(cli, config, inventory) as at:
-            work = Prune(config, prune_context(at, settings.name), self._left, only_plan=self._only_plan)
-            with self._held(settings):
-                report = _until_done(cli, work, wait=stays)
+
+        def operation(at: RunContext) -> Prune:
+            return Prune(config, prune_context(at, name), self._left)
+
+        with self._held(settings):
+            report = operate(
+                cli,
+                config,
+                Prune.kind,
+                operation,
+                vault=name,
+                only_plan=self._only_plan,
+                stays=stays,
+                answers=lambda error: _accepts(cli, config, name, error),
+            )
         self._left -= report.deleted.fee or 0
-        return prune_result(cli, report, currency_of(config))
+        return _result(cli, report, currency_of(config))
 
     @contextmanager
     def _held(self, settings: VaultSettings) -> Iterator[None]:
@@ -182,49 +201,131 @@ class _Prunes:
             raise
 
 
-def _step(cli: Cli, work: Prune, retry_limit: RetryLimit | None = None) -> PruneReport:
-    """A step of a prune; what a person must answer is asked on a terminal, once."""
+def _accepts(cli: Cli, config: Config, vault: VaultName, stop: NightvaultError) -> bool:
+    """Whether a person on a terminal accepts the catalogs that stop a prune."""
+    from backup.app.base.opened import opened
     from backup.pruner.listed import PruneStoppedError
     from backup.transfer.answers import accept_catalogs
 
-    try:
-        return work.step(retry_limit)
-    except PruneStoppedError as stop:
-        if not (stop.accept and cli.can_ask):
-            raise
-        cli.warn(str(stop))
-        cli.say(stop.advice)
-        if not cli.confirm(
-            "Is nothing needed that only these catalogs hold, and should deleting go on without them?",
-            option=None,
-        ):
-            raise
-        backup = work.context.backup
-        now = cli.clock.now()
-        accept_catalogs(backup.inventory, backup.vault.name, stop.accept, who_answers(), now)
-    return work.step(retry_limit)
+    if not (isinstance(stop, PruneStoppedError) and stop.accept and cli.can_ask):
+        return False
+    cli.warn(str(stop))
+    cli.say(stop.advice)
+    question = "Is nothing needed that only these catalogs hold, and should deleting go on without them?"
+    if not cli.confirm(question, option=None):
+        return False
+    with closing(opened(config)) as inventory:
+        accept_catalogs(inventory, vault, stop.accept, who_answers(), cli.clock.now())
+    return True
 
 
-def _until_done(cli: Cli, work: Prune, *, wait: bool) -> PruneReport:
-    """The report of a prune that is over, or of one that waits and is not waited for.
+def _result(cli: Cli, report: PruneReport, currency: str) -> Result:
+    """The outcome of a prune: what it did, and a table of what waits for which day."""
+    from rich.console import Group as Screen
+    from rich.text import Text
 
-    While it waits the lock is free: backups go on, and one that runs just then is waited for, too.
-    """
-    first = _step(cli, work)
+    from backup.cli.render.render import printable
 
-    def look_again(retry_limit: RetryLimit) -> PruneReport:
-        try:
-            return _step(cli, work, retry_limit)
-        except LockedError:
-            return first
+    if report.waits_for:
+        return result_of(cli, report, "")
+    more = "; what waits is below" if report.waiting else ": all that is stored is needed"
+    lines = report_lines(report, currency, is_plan=report.is_plan, nothing=f"there is nothing to do{more}")
+    screen: list[RenderableType] = [Text(printable("\n".join(lines)))]
+    if report.waiting or report.condemned_groups:
+        screen += [Text(), _table(report, currency)]
+    remarks = [printable(line) for note in _notes(report) for line in wrap(note, _WIDTH)]
+    return result_of(cli, report, Screen(*screen), remarks, [*report.held, *report.warnings])
 
-    return wait_until(
-        lambda report: report.state is StepStage.DONE,
-        first,
-        look_again,
-        cli=cli,
-        progress=work.context.backup.progress,
-        stays=wait,
-        title=lambda report: f"Waiting for {report.waits_for}",
-        hint=SAME_COMMAND_GOES_ON,
+
+def _table(report: PruneReport, currency: str) -> Sheet:
+    """What is condemned, and on which days it comes free."""
+    from backup.cli.render.render import size, table
+    from backup.cli.render.tables import Column
+    from backup.wording import money
+
+    groups = _fewer([*report.condemned_groups, *report.waiting])
+    shows_fees = any(group.fee for group in groups)
+    right = [Column(title, right=True) for title in ("archives", "size")]
+    fee = [Column("if deleted now", right=True, rank=1)] if shows_fees else []
+    columns = [Column("waits for", folds=True, least=16), *right, "grace ends", "free from", *fee]
+    rows = [
+        (
+            _word(group),
+            *(f"{group.archives:,}", size(group.bytes)),
+            *(_day(group.grace_ends), _day(group.free_from)),
+            *([money(group.fee, currency)] if shows_fees else []),
+        )
+        for group in groups
+    ]
+    return table(columns, rows)
+
+
+def _word(group: Group) -> str:
+    if group.why == "refused":
+        return f"kept until {_day(group.until)}"
+    return _WORDS.get(group.why, group.detail)
+
+
+def _fewer(groups: Sequence[Group]) -> list[Group]:
+    """The groups, or where they are many those of a month and reason together."""
+    if len(groups) <= _MOST_GROUPS:
+        return list(groups)
+    by_month: dict[tuple[str, str], list[Group]] = {}
+    for group in groups:
+        by_month.setdefault((group.why, (_day(group.until) or "")[:7]), []).append(group)
+    return [_together(of_month) for of_month in by_month.values()]
+
+
+def _together(some: Sequence[Group]) -> Group:
+    from backup.pruner.report import Group
+
+    fees = [group.fee for group in some if group.fee is not None]
+    return Group(
+        sum(group.archives for group in some),
+        sum(group.bytes for group in some),
+        some[0].why,
+        some[0].detail,
+        max((group.until for group in some if group.until), default=None),
+        max((group.grace_ends for group in some if group.grace_ends), default=None),
+        max((group.free_from for group in some if group.free_from), default=None),
+        sum(fees, Decimal(0)) if fees else None,
     )
+
+
+def _notes(report: PruneReport) -> Iterator[str]:
+    """What to do next, and what can still be undone."""
+    reasons = {group.why for group in report.waiting}
+    refusals = {group.detail for group in report.waiting if group.why == "refused"}
+    yield from (f"refused before: {refusal}" for refusal in sorted(refusals))
+    if report.condemned.archives and not report.is_plan:
+        yield f"until their grace ends, `nightvault undelete --vault {report.vault}` takes them back"
+    if "duration" in reasons and report.may_delete:
+        yield "what waits for its minimum duration costs the same, kept or deleted; --max-fee M deletes early"
+    yield from _of_lists(report)
+    if not report.may_delete and (report.waiting or report.condemned.archives):
+        yield (
+            'this server condemns, and does not delete (deletes = "elsewhere"): '
+            "`nightvault prune --delete-only` on another machine does, or this server with a prune_role_arn"
+        )
+
+
+def _of_lists(report: PruneReport) -> Iterator[str]:
+    """For how long a list is waited for that shows the catalogs which condemn, and what to do after that."""
+    untils = [group.until for group in report.waiting if group.why == "listing"]
+    known = [until for until in untils if until is not None]
+    if known:
+        latest = _day(max(known))
+        yield f"the vault's list shows the catalogs that condemn by {latest} at the latest: prune again then"
+    if None in untils:
+        yield (
+            f"the list of vault {report.vault} does not show all that was stored days ago: `nightvault check "
+            f"--vault {report.vault}` says what it lacks; after the next backup the vault makes a new one"
+        )
+
+
+def _day(at: datetime | None) -> str | None:
+    return None if at is None else f"{at.astimezone():%Y-%m-%d}"
+
+
+def _when(at: datetime) -> str:
+    return f"{at.astimezone():%Y-%m-%d %H:%M}"

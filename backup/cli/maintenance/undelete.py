@@ -9,7 +9,7 @@ import click
 
 from backup.cli.support.choosing_vault import choose_vault, vault_option
 from backup.cli.support.context import Cli, pass_cli
-from backup.cli.support.run_context import run_context
+from backup.cli.support.operating import run_context
 from backup.errors import UsageError
 from backup.model import VaultName
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from rich.bar import END_BLOCK_ELEMENTS, FULL_BLOCK
@@ -13,6 +12,7 @@ from backup.cli.render.tables import Column, Sheet
 from backup.model import PackKind, VaultName
 from backup.retention.nights import YEAR, Amount, Night
 from backup.retention.stats import MONTH, months_of
+from backup.wording import money
 
 if TYPE_CHECKING:
     from backup.app.money.stats import Statistics
@@ -31,17 +31,7 @@ def bar(value: float, most: float, cells: int = BAR) -> str:
     return FULL_BLOCK * (eighths // steps) + END_BLOCK_ELEMENTS[eighths % steps].strip()
 
 
-_CENT = Decimal("0.01")
 _BAR = Column("", rank=1)
-
-
-def money(amount: Decimal | None, currency: str, mark: str = "") -> str:
-    """Return an amount of money as text, rounded up to the cent."""
-    if amount is None:
-        return "no known price"
-    if 0 < amount < _CENT:
-        return f"under {_CENT}{mark} {currency}"
-    return f"{amount.quantize(_CENT, rounding='ROUND_CEILING')}{mark} {currency}"
 
 
 def vault_sheet(found: Statistics, vault: VaultName) -> Sheet:

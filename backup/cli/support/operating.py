@@ -1,0 +1,151 @@
+"""Operations of commands: done step by step while people wait, and their reports on the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from functools import partial
+from textwrap import fill
+from typing import TYPE_CHECKING, TypeVar
+
+from backup.cli.support.choosing_vault import Result
+from backup.cli.support.context import Cli
+from backup.cli.support.stopping import stop_on_signals
+from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
+from backup.errors import ExitCode, LockedError, NightvaultError
+
+if TYPE_CHECKING:
+    from backup.app.backups.run_context import RunContext
+    from backup.config import Config
+    from backup.inventory.records.runs import RunKind
+    from backup.inventory.store.database import Inventory
+    from backup.model import JobName, VaultName
+    from backup.operations.operation import Operation
+    from backup.reports import Report
+    from backup.transfer.retry import RetryLimit
+
+_R = TypeVar("_R", bound="Report")
+_WIDTH = 80
+
+
+@contextmanager
+def run_context(cli: Cli, config: Config, inventory: Inventory) -> Iterator[RunContext]:
+    """Return a context manager that gives the context of a run: clock, progress, stop, retry limits.
+
+    The first signal stops the run between two steps.
+    """
+    from backup.app.backups.run_context import RunContext
+
+    with stop_on_signals() as stop:
+        yield RunContext(
+            config=config,
+            inventory=inventory,
+            clock=cli.clock,
+            progress=cli.progress(),
+            stop=stop.is_set,
+            retry_limit=cli.retry_limit(),
+        )
+
+
+def operate(
+    cli: Cli,
+    config: Config,
+    kind: RunKind,
+    make: Callable[[RunContext], Operation[_R]],
+    *,
+    vault: VaultName | None = None,
+    job: JobName | None = None,
+    only_plan: bool = False,
+    stays: bool = False,
+    answers: Callable[[NightvaultError], bool] = lambda _: False,
+) -> _R:
+    """Do the run that `make` returns: recorded, and told to people, unless it is `only_plan`.
+
+    Its report is that of a run which is over, or which waits, if the command does not stay. While it waits
+    the lock is free: backups go on, and one that runs just then is waited for, too. `answers`, called with an
+    error, says whether a person has removed its cause: then the step is done again.
+    """
+    from backup.app.base.opened import opened
+    from backup.cli.support.telling import telling
+    from backup.operations.recorded import step
+
+    told = nullcontext() if only_plan else telling(cli, config, kind, job=job, vault=vault)
+    with told, closing(opened(config)) as inventory, run_context(cli, config, inventory) as at:
+        operation = make(at)
+        do = operation.plan if only_plan else partial(step, operation, at)
+
+        def look(*retry_limit: RetryLimit) -> _R:
+            try:
+                return do(*retry_limit)
+            except NightvaultError as error:
+                if not answers(error):
+                    raise
+            return do(*retry_limit)
+
+        first = look()
+
+        def look_again(retry_limit: RetryLimit) -> _R:
+            try:
+                return look() if only_plan else look(retry_limit)
+            except LockedError:
+                return first
+
+        return wait_until(
+            lambda report: not report.waits_for,
+            first,
+            look_again,
+            cli=cli,
+            progress=at.progress,
+            stays=stays,
+            title=lambda report: f"Waiting for {report.waits_for}",
+            hint=SAME_COMMAND_GOES_ON,
+        )
+
+
+def report_lines(report: Report, currency: str, *, is_plan: bool = False, nothing: str = "") -> list[str]:
+    """The subject of a report and its rows, for 80 columns; without rows the sentence `nothing`."""
+    from backup.reports import rows_of
+
+    rows = [_row(label, value) for label, value in rows_of(report, currency)]
+    title = report.subject + (", a plan: nothing was done" if is_plan else "")
+    return [title, *(rows or [f"  {nothing}"])]
+
+
+def _row(label: str, value: str) -> str:
+    lines = []
+    for line in value.split("\n"):
+        start = f"  {label:<15}"
+        lines.append(fill(line, _WIDTH, initial_indent=start, subsequent_indent=" " * len(start)))
+        label = ""
+    return "\n".join(lines)
+
+
+def result_of(
+    cli: Cli,
+    report: Report,
+    text: object,
+    remarks: Sequence[str] = (),
+    warnings: Sequence[str] | None = None,
+) -> Result:
+    """The outcome of an operation: its exit code, what it did (`text`, for rich), remarks and warnings.
+
+    The warnings are the report's, if no others are given.
+    """
+    from backup.inventory.records.runs import Outcome
+
+    if report.waits_for:
+        return Result(
+            dict(report.document()),
+            ExitCode.WAITING,
+            f"the {report.subject} waits for {report.waits_for}; nothing was done yet\n"
+            "next: run the same command again in some hours, or now with --wait",
+        )
+
+    def remark() -> None:
+        for line in remarks:
+            cli.say(line)
+        for warning in report.warnings if warnings is None else warnings:
+            cli.warn(f"warning: {warning}")
+
+    codes = {Outcome.DONE: ExitCode.DONE, Outcome.PARTIAL: ExitCode.PARTIAL}
+    return Result(dict(report.document()), codes.get(report.outcome, ExitCode.FAILED), text, remark)

@@ -1,0 +1,49 @@
+"""The protocol of operations: what all runs have in common, whoever begins them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Protocol, Self, TypeVar
+
+from backup.app.backups.run_context import RunContext
+from backup.config import Config
+from backup.inventory.records.runs import RunKind
+from backup.model import JobName
+from backup.reports import Report
+from backup.transfer.retry import RetryLimit
+
+R_co = TypeVar("R_co", bound=Report, covariant=True)
+
+
+class Operation(Protocol[R_co]):
+    """A run of one kind, of one vault, job or drill, ready to be planned or done."""
+
+    kind: ClassVar[RunKind]
+
+    @classmethod
+    def of(cls, at: RunContext, name: str) -> Self:
+        """The run of that vault, job or drill as the config wishes it, with an open inventory."""
+        ...
+
+    @staticmethod
+    def about(config: Config, name: str) -> Mapping[str, object]:
+        """What names the run in its record: a vault, a drill."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """The vault, job or drill that it is of."""
+        ...
+
+    @property
+    def job(self) -> JobName | None:
+        """The job, if it is of one."""
+        ...
+
+    def plan(self) -> R_co:
+        """What a step would do now; nothing is recorded or changed."""
+        ...
+
+    def step(self, retry_limit: RetryLimit | None = None) -> R_co:
+        """Do what can be done now. `LockedError` while another run stands in its way: nothing was done."""
+        ...

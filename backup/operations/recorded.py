@@ -1,0 +1,49 @@
+"""Steps of operations, recorded: an attempt that fails and a run that is over are rows; metrics follow."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+
+from backup.app.backups.run_context import RunContext, attempt
+from backup.app.base.opened import opened
+from backup.app.status.metrics_file import metrics_after
+from backup.config import Config
+from backup.errors import as_stopped
+from backup.inventory.records import runs
+from backup.operations.operation import Operation, R_co
+from backup.protocols import Clock, Progress
+from backup.transfer.retry import RetryLimit
+
+
+def step(operation: Operation[R_co], at: RunContext, retry_limit: RetryLimit | None = None) -> R_co:
+    """Do one step of an operation; one that fails or is over is recorded."""
+    about = dict(operation.about(at.config, operation.name))
+    recorded = attempt(at.inventory, at.clock, operation.kind, about, operation.job)
+    with metrics_after(at.config, at.clock), recorded, as_stopped(at.stop):
+        began = at.clock.now()
+        report = operation.step(retry_limit)
+        if not report.waits_for:
+            with at.inventory.writing() as tx:
+                ended, told = at.clock.now(), report.document()
+                runs.record_of_vault(tx, operation.kind, report.outcome, told, began, ended)
+        return report
+
+
+def step_of(
+    config: Config,
+    make: type[Operation[R_co]],
+    name: str,
+    *,
+    clock: Clock,
+    progress: Progress,
+    stop: threading.Event,
+) -> R_co:
+    """Do one step of the run of a vault, job or drill, as the daemon does at its ticks.
+
+    What fails before it began is recorded, too.
+    """
+    about = dict(make.about(config, name))
+    with closing(opened(config)) as inventory, attempt(inventory, clock, make.kind, about):
+        at = RunContext(config=config, inventory=inventory, clock=clock, progress=progress, stop=stop.is_set)
+        return step(make.of(at, name), at)

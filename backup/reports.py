@@ -1,0 +1,77 @@
+"""The report of a run, and its facts: worded once, for the log, a letter, a page and a screen.
+
+    class PruneReport(Struct): ...          # one for each kind of run, beside what makes it
+        def facts(self, currency): yield Fact("3 archives condemned"); yield Fact("1.2 GiB", "deleted")
+
+A fact without a label is a sentence of the log; one with a label is a row of a letter, page or screen.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from backup.inventory.records.runs import Outcome
+from backup.wording import printable
+
+_log = logging.getLogger(__name__)
+
+
+class Fact(Struct, frozen=True):
+    """One thing that a run did or found; a value may have lines. `level` is that of the log (INFO, …)."""
+
+    value: str
+    label: str = ""
+    level: int = logging.INFO
+
+
+class Report(Protocol):
+    """What one step of a run did; the type stays until it is shown or stored."""
+
+    @property
+    def subject(self) -> str:
+        """The run in words: "prune of vault cold"."""
+        ...
+
+    @property
+    def waits_for(self) -> str:
+        """What the run waits for, to go on in a later step; empty once it is over."""
+        ...
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it ended."""
+        ...
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """Sentences for people to act on."""
+        ...
+
+    def facts(self, currency: str = "USD") -> Iterable[Fact]:
+        """What it did and found, the gravest first; money is in `currency`."""
+        ...
+
+    def document(self) -> Mapping[str, Any]:
+        """The report as JSON; its keys are part of the interface."""
+        ...
+
+
+def warned(warnings: Iterable[str]) -> Iterator[Fact]:
+    """Warnings, as sentences of the log."""
+    return (Fact(warning, level=logging.WARNING) for warning in warnings)
+
+
+def rows_of(report: Report, currency: str) -> list[tuple[str, str]]:
+    """The rows of a report, each a label and a value, for a letter, a page or a screen."""
+    return [(fact.label, fact.value) for fact in report.facts(currency) if fact.label]
+
+
+def log_report(report: Report) -> None:
+    """Write the sentences of a report to the log, each with its subject."""
+    for fact in report.facts():
+        if not fact.label:
+            _log.log(fact.level, "%s: %s", report.subject, printable(fact.value))
