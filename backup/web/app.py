@@ -13,15 +13,30 @@ from starlette.responses import JSONResponse, Response
 from backup.web.api import API
 from backup.web.context import WebContext
 from backup.web.events import EVENTS
-from backup.web.guard.bounds import BodyError, Bounds
+from backup.web.guard.bounds import Bounds
 from backup.web.guard.faults import Faults
 from backup.web.guard.gate import Gate
 from backup.web.guard.headers import SafeHeaders
 from backup.web.guard.origins import Origins, is_loopback
 from backup.web.machines import MACHINES
-from backup.web.pages.rendering import problem
-from backup.web.pages.routes import PAGES
-from backup.web.views.errors import BadParameterError, NotThereError
+from backup.web.pages.archives import ARCHIVES
+from backup.web.pages.browse import BROWSE
+from backup.web.pages.changes import CHANGES
+from backup.web.pages.html import problem
+from backup.web.pages.nights import NIGHTS
+from backup.web.pages.overview import OVERVIEW
+from backup.web.pages.quote import QUOTE
+from backup.web.pages.runs import RUNS
+from backup.web.pages.schedule import SCHEDULE
+from backup.web.pages.search import SEARCH
+from backup.web.pages.signing_in import SIGNING_IN
+from backup.web.pages.static import STATIC
+from backup.web.pages.versions import VERSIONS
+
+PAGES = (
+    *(*OVERVIEW, *RUNS, *NIGHTS, *CHANGES, *BROWSE, *SEARCH, *VERSIONS),
+    *(*QUOTE, *ARCHIVES, *SCHEDULE, *SIGNING_IN, *STATIC),
+)
 
 
 def build(context: WebContext) -> Starlette:
@@ -29,7 +44,7 @@ def build(context: WebContext) -> Starlette:
     settings = context.settings
     layers = [
         Middleware(SafeHeaders, has_tls=settings.has_tls),
-        Middleware(Faults, problem=problem, statuses=((NotThereError, 404), (BadParameterError, 400))),
+        Middleware(Faults, problem=problem),
         Middleware(Bounds),
         Middleware(Origins, hosts=known_hosts(context), local=local_name(context)),
         Middleware(
@@ -43,7 +58,7 @@ def build(context: WebContext) -> Starlette:
     app = Starlette(
         routes=[*PAGES, *API, *EVENTS, *MACHINES],
         middleware=layers,
-        exception_handlers={HTTPException: _refused, BodyError: _no_form},
+        exception_handlers={HTTPException: _refused},
     )
     app.router.redirect_slashes = False
     app.state.context = context
@@ -76,7 +91,3 @@ async def _refused(request: Request, error: Exception) -> Response:
         told = {"kind": "not-found" if status == 404 else "refused", "message": said, "advice": ""}
         return JSONResponse({"error": told}, status)
     return problem(request, status, "there is no such page" if status == 404 else said)
-
-
-async def _no_form(request: Request, error: Exception) -> Response:
-    return problem(request, 400, str(error))

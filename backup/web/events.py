@@ -22,10 +22,9 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from backup.web.context import WebContext, context_of, user_of
-from backup.web.daemon_desk import Heard
+from backup.web.daemon_desk import Heard, summary
 from backup.web.guard.users import User
 from backup.web.pages.html import texts
-from backup.web.pages.live import summary
 
 MOST_STREAMS, _MOST_OF_A_USER = 100, 4
 _LIFE_SECONDS = 600.0

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from backup.app.status.metrics import metrics_text
 from backup.web.context import context_of
-from backup.web.views.overview import the_status
+from backup.web.pages.overview import the_status
 
 _KEPT = timedelta(seconds=15)
 

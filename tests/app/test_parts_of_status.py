@@ -33,9 +33,9 @@ from backup.inventory.records.tasks import TaskRow, all_tasks, write_task
 from backup.pki.authority import Authority, create_ca
 from backup.pki.keys import KeyType
 from backup.pki.subjects import Subject
-from backup.web.views.money import money
-from backup.web.views.overview import certificate_of, overview
-from backup.web.views.quoting import quote
+from backup.web.pages.archives import money
+from backup.web.pages.overview import certificate_of, overview
+from backup.web.pages.quote import quote
 from tests.support.doubles import START, ManualClock
 from tests.support.identities import authority_in, issue_in
 from tests.support.notified_servers import NotifiedServer, notified_server

@@ -29,7 +29,7 @@ from backup.errors import VaultError
 from backup.inventory.records import runs
 from backup.inventory.records.runs import Outcome
 from backup.inventory.records.tasks import TaskState
-from backup.web.views.overview import overview
+from backup.web.pages.overview import overview
 from tests.support.daemons import Figures
 from tests.support.doubles import ManualClock
 from tests.support.notified_servers import NotifiedServer, notified_server

@@ -22,8 +22,7 @@ from backup.inventory.pages.page_copies import PageCopier, page_copy, remove_pag
 from backup.inventory.store.database import Inventory
 from backup.inventory.store.database_errors import our_errors
 from backup.inventory.store.holders import database_holders
-from backup.web.daemon_desk import Heard
-from backup.web.pages.live import version_of
+from backup.web.daemon_desk import Heard, version_of
 
 HOLD = """
 import fcntl, os, struct, sys

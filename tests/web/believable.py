@@ -15,13 +15,15 @@ from backup.app.status.parts import (
     Level,
     RestoreStatus,
     ScheduledStatus,
+    TaskStatus,
     Topic,
 )
+from backup.inventory.content.snapshots import Pin, Snapshot
 from backup.inventory.records.runs import Outcome, RunKind
-from backup.model import JobName, SnapshotId, Tier, VaultName
+from backup.model import JobName, Problem, ProblemKind, SnapshotId, Tier, VaultName
+from backup.web.pages import entries, overview, quote, runs, versions
+from backup.web.pages.thirty_nights import NightCell, NightOutcome
 from backup.web.texts import Texts
-from backup.web.views.values import browse, names, overview, quote, runs
-from backup.web.views.values.snapshot_line import SnapshotLine
 
 NOW = datetime(2026, 11, 26, 10, 40, tzinfo=UTC)
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -30,39 +32,38 @@ VAULT = VaultName("deep")
 WORDS = ("invoice", "läger", "site", "logs", "photos", "notes", "dump", "отчёты")
 
 
-def snapshot(job: str, number: int, name: str) -> SnapshotLine:
+def snapshot(job: str, number: int, name: str) -> Snapshot:
     """A snapshot of a night."""
     began = NOW.replace(hour=1, minute=12) - DAY * (30 - number)
-    return SnapshotLine(
-        SnapshotId(f"{number:02x}5e0c19af37b2d4"),
-        JobName(job),
-        number,
-        400 + number,
-        "web1",
-        began,
-        began + timedelta(minutes=9),
-        [names.Name(b"/srv/www")],
-        212_480 + 31 * number,
-        83 * 10**9 + number * 10**8,
-        2 if number == 28 else 0,
-        number != 28,
-        None,
-        [name] if number == 20 else [],
-        name if number == 21 else None,
-        None,
+    away = Problem(b"/srv/www/away", ProblemKind.UNREADABLE, "it is away")
+    return Snapshot(
+        id=SnapshotId(f"{number:02x}5e0c19af37b2d4"),
+        job=JobName(job),
+        job_number=1,
+        number=number,
+        run=400 + number,
+        started_at=began,
+        finished_at=began + timedelta(minutes=9),
+        host="web1",
+        sources=(b"/srv/www",),
+        problems=(away, away) if number == 28 else (),
+        files=212_480 + 31 * number,
+        bytes=83 * 10**9 + number * 10**8,
+        tags=(name,) if number == 20 else (),
+        pin=Pin(name, None) if number == 21 else None,
     )
 
 
-def _nights(seed: int, bad: tuple[int, ...], unusual: str) -> list[overview.NightCell]:
-    rolled, kinds = random.Random(seed), overview.NightOutcome
+def _nights(seed: int, bad: tuple[int, ...], unusual: str) -> list[NightCell]:
+    rolled, kinds = random.Random(seed), NightOutcome
     found = []
     for number in range(30):
         outcome = kinds.FAILED if number in bad else kinds.PARTIAL if number == seed + 9 else kinds.DONE
         outcome = kinds.MISSED if number == 3 and seed == 2 else outcome
         day = (NOW - DAY * (29 - number)).date()
-        cell = overview.NightCell(day, outcome, 400 + number, 1, rolled.randrange(10**7, 10**9), 812)
+        cell = NightCell(day, outcome, 400 + number, 1, rolled.randrange(10**7, 10**9), 812)
         if number == 22 and seed == 1:
-            cell = overview.NightCell(day, outcome, 400 + number, 1, 31 * 10**9, 90_000, [unusual])
+            cell = NightCell(day, outcome, 400 + number, 1, 31 * 10**9, 90_000, [unusual])
         found.append(cell)
     return found
 
@@ -79,21 +80,18 @@ def job(name: str, seed: int, *, well: bool = True, running: bool = False) -> ov
     """A job at a glance."""
     size, began = (83, 31, 412, 6)[seed % 4] * 10**9, NOW.replace(hour=1, minute=12)
     last = began if well else began - DAY * 2
-    live = overview.LiveTask(
+    live = TaskStatus(
         "backup",
         name,
         f"backup of {name}",
+        VAULT,
         "running",
-        "r7",
-        NOW - timedelta(minutes=6),
-        None,
-        None,
-        None,
-        None,
-        "reading what changed",
-        41 * 10**8,
-        97 * 10**8,
-        430.0,
+        run="r7",
+        began_at=NOW - timedelta(minutes=6),
+        phase="reading what changed",
+        done=41 * 10**8,
+        total=97 * 10**8,
+        seconds_left=430.0,
     )
     return overview.JobCard(
         JobName(name),
@@ -103,7 +101,7 @@ def job(name: str, seed: int, *, well: bool = True, running: bool = False) -> ov
         None if well else Level.CRITICAL,
         last,
         430,
-        overview.NightOutcome.DONE if well else overview.NightOutcome.FAILED,
+        NightOutcome.DONE if well else NightOutcome.FAILED,
         began,
         None if well else "the database does not answer",
         began + DAY,
@@ -160,18 +158,18 @@ def the_overview(name: str, *, well: bool) -> overview.Overview:
         [] if well else problems,
         [overview.HostCard("web1", None, jobs)],
         [
-            overview.VaultCard(
+            overview.PricedVault(
                 VAULT,
                 "s3",
                 1_204,
                 538 * 10**9,
                 Decimal("0.63"),
-                False,
-                "all in DEEP_ARCHIVE",
-                NOW - 3 * DAY,
-                NOW - 9 * DAY,
-                NOW - 200 * DAY,
-                NOW + 5 * DAY,
+                is_free=False,
+                unverified_since=NOW - 200 * DAY,
+                next_prune=NOW + 5 * DAY,
+                checked_at=NOW - 3 * DAY,
+                why="all in DEEP_ARCHIVE",
+                last_read_back=NOW - 9 * DAY,
             )
         ],
         [] if well else [restore],
@@ -237,7 +235,7 @@ def the_run(name: str, *, failed: bool) -> runs.RunDetail:
     line = run_line(430, Outcome.FAILED if failed else Outcome.PARTIAL, name)
     problems = [
         runs.ProblemLine(
-            names.Name(f"/srv/www/{name}/upload.tmp".encode("utf-8", "surrogateescape")),
+            entries.Name(f"/srv/www/{name}/upload.tmp".encode("utf-8", "surrogateescape")),
             kind,
             detail,
             warned,
@@ -277,14 +275,16 @@ def the_run(name: str, *, failed: bool) -> runs.RunDetail:
     )
 
 
-def entry(name: str, number: int, folder: bytes) -> browse.EntryLine:
+def entry(name: str, number: int, folder: bytes) -> entries.EntryLine:
     """An entry of a directory."""
     raw = f"{WORDS[number % 8]}-{name}-{number:03d}".encode("utf-8", "surrogateescape")
-    kind = names.Kind.DIRECTORY if number < 4 else names.Kind.SYMLINK if number == 4 else names.Kind.FILE
-    target = names.Name(b"../" + raw) if number == 4 else None
-    return browse.EntryLine(
-        names.Name(raw),
-        names.Name(folder + b"/" + raw),
+    kind = (
+        entries.Kind.DIRECTORY if number < 4 else entries.Kind.SYMLINK if number == 4 else entries.Kind.FILE
+    )
+    target = entries.Name(b"../" + raw) if number == 4 else None
+    return entries.EntryLine(
+        entries.Name(raw),
+        entries.Name(folder + b"/" + raw),
         kind,
         "drwxr-xr-x" if number < 4 else "-rw-r--r--",
         "www-data",
@@ -297,36 +297,36 @@ def entry(name: str, number: int, folder: bytes) -> browse.EntryLine:
     )
 
 
-def places() -> list[browse.Place]:
+def places() -> list[entries.Place]:
     """Where bytes lie."""
     return [
-        browse.Place(VAULT, "DEEP_ARCHIVE", 41, 8 * 10**9, True, None),
-        browse.Place(VAULT, "STANDARD", 2, 10**7, False, None),
-        browse.Place(VAULT, "GLACIER", 3, 10**8, True, NOW + 20 * HOUR),
+        entries.Place(VAULT, "DEEP_ARCHIVE", 41, 8 * 10**9, True, None),
+        entries.Place(VAULT, "STANDARD", 2, 10**7, False, None),
+        entries.Place(VAULT, "GLACIER", 3, 10**8, True, NOW + 20 * HOUR),
     ]
 
 
-def steps(name: str) -> list[browse.Step]:  # type: ignore[name-defined]
+def steps(name: str) -> list[entries.Step]:
     """The path of a directory."""
     raw = name.encode("utf-8", "surrogateescape")
-    root, srv = names.Name(b"/"), names.Name(b"/srv")
+    root, srv = entries.Name(b"/"), entries.Name(b"/srv")
     return [
-        names.Step(root, root),
-        names.Step(names.Name(b"srv"), srv),
-        names.Step(names.Name(raw), names.Name(b"/srv/" + raw)),
+        entries.Step(root, root),
+        entries.Step(entries.Name(b"srv"), srv),
+        entries.Step(entries.Name(raw), entries.Name(b"/srv/" + raw)),
     ]
 
 
-def version_line(name: str, number: int, folder: bytes) -> browse.VersionLine:
+def version_line(name: str, number: int, folder: bytes) -> versions.VersionLine:
     first, last = snapshot("www", 29 - 4 * number, name), snapshot("www", 30 - 4 * number, name)
-    return browse.VersionLine(
+    return versions.VersionLine(
         entry(name, 6 + number, folder), first, last, 2, number == 0, ["content", "times"], places()[:1]
     )
 
 
 def the_quote(name: str) -> quote.QuotePage:
     """What a restore would cost."""
-    path = names.Name(f"/srv/{name}".encode("utf-8", "surrogateescape"))
+    path = entries.Name(f"/srv/{name}".encode("utf-8", "surrogateescape"))
     tiers = [
         quote.TierQuote(
             tier,
@@ -349,7 +349,7 @@ def the_quote(name: str) -> quote.QuotePage:
         snapshot("www", 30, name),
         VAULT,
         [path],
-        [names.Name(b"/srv/gone")],
+        [entries.Name(b"/srv/gone")],
         1_204,
         8 * 10**9,
         tiers,

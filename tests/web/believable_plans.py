@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from backup.inventory.records.runs import Outcome
 from backup.model import JobName
-from backup.web.views.values import archives, schedule
+from backup.web.pages import archives, schedule, tested
 from tests.web.believable import DAY, HOUR, NOW, VAULT
 
 
@@ -48,7 +48,7 @@ def the_money(name: str) -> archives.MoneyPage:
         )
         for job in jobs
     ]
-    check = archives.CheckLine(
+    check = tested.CheckLine(
         VAULT, NOW - 3 * DAY, NOW - 9 * DAY, NOW - 200 * DAY, 12, 1_204, [], NOW - 40 * DAY
     )
     return archives.MoneyPage(
@@ -64,7 +64,7 @@ def the_money(name: str) -> archives.MoneyPage:
         months,
         [check],
         [
-            archives.ProvenLine(JobName(job), 130 * 10**9, NOW - 9 * DAY, 0.37, NOW - 40 * DAY, 0.004)
+            tested.ProvenLine(JobName(job), 130 * 10**9, NOW - 9 * DAY, 0.37, NOW - 40 * DAY, 0.004)
             for job in jobs
         ],
         [
@@ -75,10 +75,10 @@ def the_money(name: str) -> archives.MoneyPage:
     )
 
 
-def _drill(ago: int, name: str, outcome: Outcome) -> archives.DrillLine:
+def _drill(ago: int, name: str, outcome: Outcome) -> tested.DrillLine:
     error = f"content: /srv/{name}: other bytes came back" if outcome is Outcome.FAILED else None
     is_opened = ago == 40
-    return archives.DrillLine(
+    return tested.DrillLine(
         400 - ago,
         name,
         is_opened,

@@ -11,14 +11,15 @@ from msgspec import Struct
 
 from backup.inventory.records.runs import Outcome, RunKind
 from backup.model import JobName
+from backup.web.pages import browse, changes, nights, runs, search, versions
 from backup.web.pages.archives import months
-from backup.web.pages.history import report_rows
+from backup.web.pages.entries import Kind, Name
 from backup.web.pages.html import Renderer
-from backup.web.pages.overview_parts import shown as glance
-from backup.web.pages.quoting import hours, tier_word
+from backup.web.pages.overview import shown as glance
+from backup.web.pages.quote import hours, tier_word
+from backup.web.pages.runs import report_rows
 from backup.web.pages.schedule import shown as fortnight
 from backup.web.texts import Texts
-from backup.web.views.values import browse, names, nights, runs
 from tests.web.believable import (
     NOW,
     entry,
@@ -60,25 +61,23 @@ def all_pages(name: str = "www") -> dict[str, Shown]:
         False,
         399,
     )
-    changes = [
-        nights.ChangeLine(
-            names.Name(folder + b"/%d" % n),
+    differing = [
+        changes.ChangeLine(
+            Name(folder + b"/%d" % n),
             change,
-            names.Kind.FILE,
+            Kind.FILE,
             ["content", "times"],
             None if change == "added" else 5_000 * n,
             None if change == "removed" else 7_000 * n,
             NOW,
         )
-        for n, change in enumerate([*nights.Change, *nights.Change], 1)
+        for n, change in enumerate([*changes.Change, *changes.Change], 1)
     ]
     newest = [
         SimpleNamespace(name=job, newest_snapshot=newer.id, last_good=NOW, files=9, bytes=10**9, snapshots=30)
         for job in (name, "mail")
     ]
-    hit = browse.Hit(
-        JobName("www"), names.Name(folder + b"/x"), names.Kind.FILE, 4_000, NOW, newer.id, NOW, True, 3
-    )
+    hit = search.Hit(JobName("www"), Name(folder + b"/x"), Kind.FILE, 4_000, NOW, newer.id, NOW, True, 3)
     detail, failed = the_run(name, failed=False), the_run(name, failed=True)
     forms = {"jobs": [name, "db"], "kinds": list(RunKind), "outcomes": list(Outcome)}
     return {
@@ -107,12 +106,12 @@ def all_pages(name: str = "www") -> dict[str, Shown]:
             "changes.html",
             "nights",
             {
-                "it": nights.ChangePage(
+                "it": changes.ChangePage(
                     older,
                     newer,
-                    names.Name(folder),
-                    nights.ChangeCounts(812, 14, 90, 10**9, 10**7, True),
-                    changes,
+                    Name(folder),
+                    changes.ChangeCounts(812, 14, 90, 10**9, 10**7, True),
+                    differing,
                     ["thirty times as many files as usual were new"],
                     False,
                     "next",
@@ -128,7 +127,7 @@ def all_pages(name: str = "www") -> dict[str, Shown]:
             {
                 "it": browse.DirectoryPage(
                     newer,
-                    names.Name(folder),
+                    Name(folder),
                     steps(name),
                     None,
                     [entry(name, n, folder) for n in range(18)],
@@ -138,22 +137,22 @@ def all_pages(name: str = "www") -> dict[str, Shown]:
                     places(),
                     older.id,
                     older.id,
-                    [names.Name(folder), names.Name(b"/home")],
+                    [Name(folder), Name(b"/home")],
                 )
             },
         ),
         "search": Shown(
             "search.html",
             "search",
-            {"jobs": [name], "it": browse.SearchPage(name, None, [], [hit] * 6, False, "next", True)},
+            {"jobs": [name], "it": search.SearchPage(name, None, [], [hit] * 6, False, "next", True)},
         ),
         "versions": Shown(
             "versions.html",
             "browse",
             {
-                "it": browse.VersionPage(
+                "it": versions.VersionPage(
                     JobName("www"),
-                    names.Name(folder + b"/x"),
+                    Name(folder + b"/x"),
                     steps(name),
                     [version_line(name, n, folder) for n in range(4)],
                     True,

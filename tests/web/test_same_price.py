@@ -15,8 +15,7 @@ import pytest
 from backup.app.base.opened import opened
 from backup.config import load_config
 from backup.inventory.content.snapshots import list_snapshots
-from backup.web.views.quoting import quote
-from backup.web.views.values.quote import TierQuote
+from backup.web.pages.quote import TierQuote, quote
 from tests.support.servers import Cloud, Server, running_cloud
 
 MILLIONTH = Decimal("0.000001")  # JSON tells no more

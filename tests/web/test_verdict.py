@@ -9,9 +9,9 @@ from msgspec.structs import replace
 
 from backup.app.status.parts import Level
 from backup.web.pages.archives import months
-from backup.web.pages.overview_parts import verdict
+from backup.web.pages.overview import HostCard, Overview, verdict
+from backup.web.pages.thirty_nights import NightCell, NightOutcome
 from backup.web.texts import Texts
-from backup.web.views.values.overview import HostCard, NightCell, NightOutcome, Overview
 from tests.web.believable import the_overview
 from tests.web.believable_plans import the_money
 

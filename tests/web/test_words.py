@@ -9,8 +9,8 @@ import pytest
 
 from backup.cost.prices import Figure
 from backup.web.pages.html import Words
+from backup.web.pages.quote import borrowed
 from backup.web.texts import Texts
-from backup.web.views.quoting import borrowed
 from tests.support.doubles import START
 
 

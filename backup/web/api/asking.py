@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 from msgspec import Struct
 from starlette.requests import Request
 
-from backup.web.views.errors import BadParameterError
+from backup.web.guard.faults import BadParameterError
 
 _MOST = 200
 

@@ -5,18 +5,54 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import IntEnum, StrEnum
+from operator import attrgetter
+from typing import Any, get_type_hints
 
 from msgspec import Struct
 from msgspec.structs import fields
 
-from backup.web.views.values.names import Name
+from backup.app.status.parts import TaskStatus
+from backup.inventory.content.snapshots import Snapshot
+from backup.web.pages.entries import Name
+from backup.web.pages.overview import PricedVault
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+Shape = Mapping[str, tuple[Any, Callable[[Any], object]]]
+"""Fields of a document: the type of each, and what gives it."""
+
+
+def _chosen(kind: type[Struct], names: str) -> Shape:
+    hints = get_type_hints(kind)
+    return {name: (hints[name], attrgetter(name)) for name in names.split()}
+
+
+SHAPES: Mapping[type, Shape] = {
+    PricedVault: _chosen(
+        PricedVault,
+        "name kind archives bytes month is_free why checked_at last_read_back unverified_since next_prune",
+    ),
+    TaskStatus: _chosen(
+        TaskStatus,
+        "kind name text state run began_at queued_at next_at paused_until waits_for "
+        "phase done total seconds_left",
+    ),
+    Snapshot: {
+        **_chosen(Snapshot, "id job number run host started_at finished_at"),
+        "sources": (Sequence[Name], lambda snapshot: [Name(path) for path in snapshot.sources]),
+        **_chosen(Snapshot, "files bytes"),
+        "problems": (int, lambda snapshot: len(snapshot.problems)),
+        "is_whole": (bool, attrgetter("is_whole")),
+        **_chosen(Snapshot, "forgotten_at tags"),
+        "pin_note": (str | None, lambda snapshot: snapshot.pin and snapshot.pin.note),
+        "pin_until": (datetime | None, lambda snapshot: snapshot.pin and snapshot.pin.until),
+    },
+}
+"""Values of other parts, which have fields that are no part of the interface, or in another form."""
 
 
 def json_of(value: object) -> bytes:
@@ -62,6 +98,8 @@ def _bytes(raw: bytes) -> dict[str, Json]:
 
 def _whole(value: object) -> Json:
     """A value with parts."""
+    if shape := SHAPES.get(type(value)):
+        return {name: document(part(value)) for name, (_, part) in shape.items()}
     if isinstance(value, Struct):
         return {field.name: document(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):

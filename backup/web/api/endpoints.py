@@ -10,23 +10,16 @@ from starlette.requests import Request
 
 from backup.web.api.asking import ApiParameters
 from backup.web.context import context_of
-from backup.web.views.browsing import directory
-from backup.web.views.calendar import schedule
-from backup.web.views.daemon import DaemonStatus, daemon_status
-from backup.web.views.money import money
-from backup.web.views.nights import changes, snapshot_page
-from backup.web.views.overview import overview
-from backup.web.views.quoting import quote
-from backup.web.views.run_pages import one_run, run_page
-from backup.web.views.searching import search
-from backup.web.views.values.archives import MoneyPage
-from backup.web.views.values.browse import DirectoryPage, SearchPage, VersionPage
-from backup.web.views.values.nights import ChangePage, SnapshotPage
-from backup.web.views.values.overview import Overview
-from backup.web.views.values.quote import QuotePage
-from backup.web.views.values.runs import RunDetail, RunPage
-from backup.web.views.values.schedule import SchedulePage
-from backup.web.views.versions import versions_of_path
+from backup.web.pages.archives import MoneyPage, money
+from backup.web.pages.browse import DirectoryPage, directory
+from backup.web.pages.changes import ChangePage, changes
+from backup.web.pages.nights import SnapshotPage, snapshot_page
+from backup.web.pages.overview import Overview, overview
+from backup.web.pages.quote import QuotePage, quote
+from backup.web.pages.runs import RunDetail, RunPage, one_run, run_page
+from backup.web.pages.schedule import SchedulePage, schedule
+from backup.web.pages.search import SearchPage, search
+from backup.web.pages.versions import VersionPage, versions_of_path
 
 Call = Callable[[Request, ApiParameters], Awaitable[object]]
 
@@ -57,24 +50,18 @@ _BEFORE = Parameter("before", "what the page before gave as next_before")
 _PATH = Parameter("path", "an absolute path, percent-encoded byte by byte; / without it")
 
 
-async def _heard(request: Request) -> DaemonStatus | None:
-    """What the daemon says now; None if it is away: what it said before is old."""
-    heard = await context_of(request).daemon.status()
-    return None if heard.is_away else daemon_status(heard.document)
-
-
 async def _view(request: Request, make: Callable[..., Any], *args: object, **named: object) -> object:
     return await context_of(request).reading.view(make, *args, **named)
 
 
 async def _overview(request: Request, _: ApiParameters) -> object:
     context = context_of(request)
-    return await _view(request, overview, context.config, context.clock.now(), await _heard(request))
+    return await _view(request, overview, context.config, context.clock.now(), await context.daemon.parsed())
 
 
 async def _schedule(request: Request, _: ApiParameters) -> object:
     context = context_of(request)
-    return await _view(request, schedule, context.config, context.clock.now(), await _heard(request))
+    return await _view(request, schedule, context.config, context.clock.now(), await context.daemon.parsed())
 
 
 async def _money(request: Request, _: ApiParameters) -> object:

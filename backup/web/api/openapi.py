@@ -17,8 +17,9 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 from backup import __version__
+from backup.web.api.encoding import SHAPES
 from backup.web.api.endpoints import ENDPOINTS, Endpoint
-from backup.web.views.values.names import Name
+from backup.web.pages.entries import Name
 
 Schema = dict[str, Any]
 
@@ -89,8 +90,8 @@ class Schemas:
         name = kind.__name__
         if name not in self.components:
             self.components[name] = {}  # one that holds itself finds it
-            hints = get_type_hints(kind)
-            names = [field.name for field in fields(kind)]
+            hints = {name: of for name, (of, _) in SHAPES.get(kind, {}).items()} or get_type_hints(kind)
+            names = list(hints) if kind in SHAPES else [field.name for field in fields(kind)]
             self.components[name] = {
                 "type": "object",
                 "description": cleandoc(kind.__doc__ or "").partition("\n\n")[0],

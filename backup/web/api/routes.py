@@ -13,9 +13,8 @@ from backup.web.api.encoding import json_of
 from backup.web.api.endpoints import ENDPOINTS, Endpoint
 from backup.web.api.openapi import ACTIONS, PREFIX, openapi
 from backup.web.context import context_of, user_of
-from backup.web.guard.bounds import BodyError, read_form
-from backup.web.views.errors import BadParameterError
-from backup.web.views.parameters import job_of
+from backup.web.guard.bounds import read_form
+from backup.web.pages.parameters import job_of
 
 
 def _json(value: object, status: int = 200) -> Response:
@@ -43,10 +42,7 @@ async def _act(request: Request) -> Response:
     verb = request.url.path.rpartition("/")[2]
     told = {"do": verb, "job": job_of(request.path_params["job"])}
     if verb == "pause":
-        try:
-            told["until"] = (await read_form(request)).get("until", "")
-        except BodyError as error:
-            raise BadParameterError(str(error)) from error
+        told["until"] = (await read_form(request)).get("until", "")
     return _json(await context.daemon.ask(told))
 
 

@@ -11,6 +11,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from backup.web.guard.faults import BadParameterError
+
 LONGEST_BODY = 64 * 1024
 LONGEST_TARGET = 8 * 1024
 LARGEST_HEAD = 16 * 1024
@@ -52,25 +54,24 @@ class Bounds(Struct, frozen=True):
         await self.app(scope, receive, in_time)
 
 
-class BodyError(Exception):
-    """The body of a request is too large, too slow, or no form."""
-
-
 async def read_form(request: Request, *, seconds: float = 10.0) -> dict[str, str]:
-    """Return the fields of a submitted form; of a repeated field the last. `BodyError`."""
+    """Return the fields of a submitted form; of a repeated field the last.
+
+    `BadParameterError`: its body is too large, too slow, or no form.
+    """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
-        raise BodyError("a form is expected")
+        raise BadParameterError("a form is expected")
     body = bytearray()
     try:
         async with asyncio.timeout(seconds):
             async for piece in request.stream():
                 body += piece
                 if len(body) > LONGEST_BODY:
-                    raise BodyError("the form is too large")
+                    raise BadParameterError("the form is too large")
         pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict")
     except TimeoutError as error:
-        raise BodyError("the form came too slowly") from error
+        raise BadParameterError("the form came too slowly") from error
     except ValueError as error:
-        raise BodyError("this is no form") from error
+        raise BadParameterError("this is no form") from error
     return dict(pairs)

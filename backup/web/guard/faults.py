@@ -1,4 +1,5 @@
-"""Turns exceptions of handlers into answers: our errors with their message, bugs with a general one."""
+"""Turns exceptions of handlers into answers, all in one place: our errors with their message, bugs with a
+general one."""
 
 from __future__ import annotations
 
@@ -11,28 +12,33 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from backup.errors import DaemonAwayError, LockedError, NightvaultError, NoInventoryError, UsageError
+from backup.errors import NightvaultError, UsageError
 
 Problem = Callable[[Request, int, str, str], Response]
 """Makes the page for a problem: status, sentence, advice."""
 
-Statuses = tuple[tuple[type[NightvaultError], int], ...]
 
-_STATUS: Statuses = (
+class BadParameterError(UsageError):
+    """A parameter of a URL or form is invalid: too long, no number, no path. HTTP status 400."""
+
+
+class NotThereError(UsageError):
+    """The requested object does not exist, or no longer. HTTP status 404."""
+
+
+_STATUS: tuple[tuple[type[NightvaultError], int], ...] = (
+    (BadParameterError, 400),
     (UsageError, 404),
-    (DaemonAwayError, 503),
-    (LockedError, 503),
-    (NoInventoryError, 503),
+    (NightvaultError, 503),
 )
 _log = logging.getLogger(__name__)
 
 
 class Faults(Struct, frozen=True):
-    """The middleware; `problem` makes the error page; `statuses` has HTTP's status for errors of views."""
+    """The middleware; `problem` makes the error page."""
 
     app: ASGIApp
     problem: Problem
-    statuses: Statuses = ()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer as the application does; what it raises is told, as long as nothing was sent."""
@@ -46,9 +52,7 @@ class Faults(Struct, frozen=True):
         try:
             await self.app(scope, receive, noticing)
         except NightvaultError as error:
-            status = next(
-                (status for kind, status in (*self.statuses, *_STATUS) if isinstance(error, kind)), 503
-            )
+            status = next(status for kind, status in _STATUS if isinstance(error, kind))
             _log.info("answered with %d: %s", status, error.kind)  # its text may hold what was typed
             told = self._problem_answer(scope, receive, status, error.kind, str(error), error.advice)
         except Exception as error:  # noqa: BLE001  a request must not end the page

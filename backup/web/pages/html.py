@@ -1,4 +1,6 @@
-"""Renders HTML templates: everything is escaped, a missing name is an error, all are compiled at start."""
+"""Makes the pages of HTML: templates, whose values are all escaped, and in which a missing name is an error;
+what they format values with; links, in which paths are percent-encoded byte by byte.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +9,21 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 from functools import cache, partial
+from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote_from_bytes, urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
 
 from backup.app.status.verified import percent
 from backup.web.charts.bars import share
 from backup.web.charts.lines import key_block, key_mark
-from backup.web.pages.links import link, parent, quoted
-from backup.web.pages.live import how_far
+from backup.web.context import context_of
+from backup.web.daemon_desk import Heard, how_far, version_of
 from backup.web.pages.static import address
 from backup.web.texts import Texts, safe
 from backup.wording import duration, shown_path, size
@@ -121,6 +127,28 @@ def icon(name: str) -> Markup:
     )
 
 
+def link(where: str, /, **query: object) -> str:
+    """Return a URL with a query; parameters that are None or empty are left out."""
+    given = [(key, _sent(value)) for key, value in query.items() if value not in (None, "", b"")]
+    return f"{where}?{'&'.join(f'{key}={value}' for key, value in given)}" if given else where
+
+
+def _sent(value: object) -> str:
+    if isinstance(value, bytes):
+        return quote_from_bytes(value)
+    return urlencode({"": str(value)}, errors="surrogateescape")[1:]
+
+
+def quoted(path: bytes) -> str:
+    """Return a path as the value of a form field, which can only be text."""
+    return quote_from_bytes(path)
+
+
+def parent(path: bytes) -> bytes:
+    """Return the parent directory of a path."""
+    return path.rstrip(b"/").rpartition(b"/")[0] or b"/"
+
+
 TEMPLATES = os.path.join(os.path.dirname(os.path.dirname(__file__)), "templates")
 _FILTERS = ("time", "day", "clock", "ago", "to_come", "size", "count", "money", "path", "took")
 
@@ -193,3 +221,48 @@ def _filter(name: str) -> Callable[..., object]:
         return getattr(context["words"], name)(value, *more)
 
     return said
+
+
+def page(
+    request: Request,
+    template: str,
+    *,
+    status: int = 200,
+    here: str = "",
+    heard: Heard | None = None,
+    **values: Any,
+) -> Response:
+    """Return the page that a template makes from the values; `here` is its entry in the navigation, `heard`
+    the daemon's status.
+    """
+    context = context_of(request)
+    now = context.clock.now()
+    html = renderer().html(
+        template,
+        now,
+        user=getattr(request.state, "user", None),
+        here=here,
+        live=heard is not None and not heard.is_away,
+        stale=heard is not None and heard.is_away,
+        heard_at=heard.at if heard is not None else None,
+        read_at=context.reading.as_of(now),
+        seen=version_of(heard) if heard is not None else "",
+        **values,
+    )
+    return HTMLResponse(html, status)
+
+
+def problem(request: Request, status: int, sentence: str, advice: str = "") -> Response:
+    """Return an error page: what went wrong, and what to do."""
+    title = {
+        404: texts().say("This page is not there"),
+        403: texts().say("This is not allowed"),
+        429: texts().say("Too much at once"),
+    }.get(status) or HTTPStatus(status).phrase
+    return page(request, "problem.html", status=status, title=title, sentence=sentence, advice=advice)
+
+
+async def framed(request: Request, template: str, *, here: str, **values: Any) -> Response:
+    """Return a page for a user who is logged in."""
+    heard = await context_of(request).daemon.status()
+    return page(request, template, here=here, heard=heard, **values)

@@ -13,7 +13,7 @@ from backup.web.guard import login
 from backup.web.guard.bounds import read_form
 from backup.web.guard.cookies import BROWSER, SESSION, read_cookie, remove_cookie, set_cookie
 from backup.web.guard.passwords import check_password, hash_password
-from backup.web.pages.rendering import page, problem
+from backup.web.pages.html import page, problem
 
 _WRONG = "the name or the password is wrong"
 

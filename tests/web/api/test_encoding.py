@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from backup.model import JobName
+from backup.inventory.content.snapshots import Pin, Snapshot
+from backup.model import JobName, Problem, ProblemKind, SnapshotId
 from backup.web.api.encoding import document, json_of
 from backup.web.api.openapi import Schemas
-from backup.web.views.values.names import Name
+from backup.web.pages.entries import Name
 from tests.web.api.schemas import violations
 
 
@@ -110,3 +111,43 @@ def test_what_has_no_json_is_refused() -> None:
     with pytest.raises(TypeError):
         Schemas().of(object)
     assert document({datetime(2026, 1, 1, tzinfo=UTC).year: {2, 1}}) == {"2026": [1, 2]}
+
+
+def test_a_snapshot_has_the_fields_of_the_interface_and_no_others() -> None:
+    at = datetime(2026, 11, 26, 1, 12, tzinfo=UTC)
+    found = document(
+        Snapshot(
+            id=SnapshotId("1e5e0c19af37b2d4"),
+            job=JobName("www"),
+            job_number=1,
+            number=30,
+            run=430,
+            started_at=at,
+            finished_at=at,
+            host="web1",
+            sources=(b"/srv/\xff",),
+            problems=(Problem(b"/srv/x", ProblemKind.UNREADABLE, "denied"),),
+            files=2,
+            bytes=9,
+            tags=("before",),
+            pin=Pin("keep", at),
+        )
+    )
+    assert found == {
+        "id": "1e5e0c19af37b2d4",
+        "job": "www",
+        "number": 30,
+        "run": 430,
+        "host": "web1",
+        "started_at": "2026-11-26T01:12:00Z",
+        "finished_at": "2026-11-26T01:12:00Z",
+        "sources": [{"text": "/srv/\\xff", "path": "/srv/\ufffd", "path_b64": "L3Nydi//"}],
+        "files": 2,
+        "bytes": 9,
+        "problems": 1,
+        "is_whole": False,
+        "forgotten_at": None,
+        "tags": ["before"],
+        "pin_note": "keep",
+        "pin_until": "2026-11-26T01:12:00Z",
+    }

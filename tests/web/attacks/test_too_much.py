@@ -14,7 +14,8 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from backup.web.guard.bounds import BodyError, read_form
+from backup.web.guard.bounds import read_form
+from backup.web.guard.faults import BadParameterError
 from backup.web.server import BoundedProtocol
 from tests.support.pages import NAME, VIEWER, Client, Page, running_page
 from tests.support.servers import Server
@@ -97,7 +98,7 @@ def test_14_a_body_that_never_ends_is_given_up() -> None:
 
     headers = [(b"content-type", b"application/x-www-form-urlencoded")]
     request = Request({"type": "http", "method": "POST", "headers": headers}, receive)
-    with pytest.raises(BodyError, match="too slowly"):
+    with pytest.raises(BadParameterError, match="too slowly"):
         asyncio.run(read_form(request, seconds=0.3))
 
 

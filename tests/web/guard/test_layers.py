@@ -15,8 +15,8 @@ from starlette.types import Message, Receive, Scope, Send
 from backup.config.web import WebSettings
 from backup.errors import NightvaultError, UsageError
 from backup.web.app import local_name
-from backup.web.guard.bounds import LARGEST_HEAD, LONGEST_BODY, LONGEST_TARGET, BodyError, Bounds, read_form
-from backup.web.guard.faults import Faults
+from backup.web.guard.bounds import LARGEST_HEAD, LONGEST_BODY, LONGEST_TARGET, Bounds, read_form
+from backup.web.guard.faults import BadParameterError, Faults, NotThereError
 from backup.web.guard.headers import HEADERS, SafeHeaders
 from backup.web.guard.origins import Origins, host_of
 from tests.web.guard.asking import Answer, Below, ask
@@ -214,7 +214,7 @@ def test_the_fields_of_a_form() -> None:
     ],
 )
 def test_what_is_no_form(body: bytes, kind: str) -> None:
-    with pytest.raises(BodyError):
+    with pytest.raises(BadParameterError):
         form(body, kind, pieces=3)
 
 
@@ -230,12 +230,14 @@ def faults(error: Exception, path: str = "/", *, late: bool = False) -> Answer:
     def problem(_request: Request, status: int, sentence: str, advice: str) -> Response:
         return PlainTextResponse(f"{sentence} {advice}", status)
 
-    return ask(Faults(app, problem, ((ValueError, 418),)), Below(), path)  # type: ignore[arg-type]
+    return ask(Faults(app, problem), Below(), path)
 
 
 def test_an_error_is_a_sentence_and_a_mistake_is_none(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     assert faults(UsageError("there is no s3cr3t")).status == 404
+    assert faults(NotThereError("there is no s3cr3t")).status == 404
+    assert faults(BadParameterError("s3cr3t is no number")).status == 400
     assert faults(NightvaultError("s3cr3t", advice="")).status == 503
     mistake = faults(RuntimeError("s3cr3t"))
     assert mistake.status == 500

@@ -1,4 +1,4 @@
-"""Quotes and the commands beside them, safe in a shell whatever the names are; money and the calendar."""
+"""Quotes and the commands beside them, safe in a shell whatever the names are; money and the schedule."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from backup.cli.options.snapshot_arguments import split_snapshot_and_path
 from backup.config import Config
 from backup.inventory.store.connections import Transaction
 from backup.model import JobName, SnapshotId, Tier
-from backup.web.views import calendar, money, quoting
-from backup.web.views.errors import BadParameterError
-from backup.web.views.quoting import quoted, restore_command
+from backup.web.guard.faults import BadParameterError
+from backup.web.pages import archives, quote, schedule
+from backup.web.pages.quote import quoted, restore_command
 from tests.support.seeded_inventories import HUGE, snapshot_id
 from tests.support.seeded_pages import SNAPSHOTS
 
@@ -66,7 +66,7 @@ def test_several_paths_keep_their_way_from_the_root() -> None:
 
 
 def test_each_tier_has_its_price_and_command(tx: Transaction, config: Config, now: datetime) -> None:
-    page = quoting.quote(tx, config, now, MIDDLE, [b"/srv/data/00001", b"/srv/none"])
+    page = quote.quote(tx, config, now, MIDDLE, [b"/srv/data/00001", b"/srv/none"])
     assert [tier.tier for tier in page.tiers] == [Tier.STANDARD, Tier.BULK]
     standard, bulk = page.tiers
     assert standard.retrieval is not None
@@ -87,7 +87,7 @@ def _parts(one) -> Decimal:  # type: ignore[no-untyped-def]
 
 def test_a_directory_vault_costs_nothing(tx: Transaction, config: Config, now: datetime) -> None:
     vault = msgspec.structs.replace(config.vaults[0], kind="directory", path="/x", bucket=None)
-    page = quoting.quote(
+    page = quote.quote(
         tx, msgspec.structs.replace(config, vaults=(vault,)), now, MIDDLE, [b"/srv/data/00001"]
     )
     assert page.is_free
@@ -96,16 +96,16 @@ def test_a_directory_vault_costs_nothing(tx: Transaction, config: Config, now: d
 
 def test_a_file_alone_and_one_below_another(tx: Transaction, config: Config, now: datetime) -> None:
     name = HUGE + b"/Report-00000000.pdf"
-    assert quoting.quote(tx, config, now, MIDDLE, [name]).files == 1
-    both = quoting.quote(tx, config, now, MIDDLE, [b"/srv/data/00001", b"/srv/data/00001/x"])
+    assert quote.quote(tx, config, now, MIDDLE, [name]).files == 1
+    both = quote.quote(tx, config, now, MIDDLE, [b"/srv/data/00001", b"/srv/data/00001/x"])
     assert [path.raw for path in both.paths] == [b"/srv/data/00001"]
 
 
 def test_too_much_is_not_counted(
     tx: Transaction, config: Config, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quoting, "MOST_ENTRIES", 50)
-    page = quoting.quote(tx, config, now, MIDDLE, [b"/"])
+    monkeypatch.setattr(quote, "MOST_ENTRIES", 50)
+    page = quote.quote(tx, config, now, MIDDLE, [b"/"])
     assert (page.is_too_much, page.tiers, page.is_free) == (True, [], False)
     assert words_of(page.dry_run_command)[-1] == b"--dry-run"
 
@@ -115,11 +115,11 @@ def test_paths_that_cannot_be_chosen(
     tx: Transaction, config: Config, now: datetime, paths: list[bytes]
 ) -> None:
     with pytest.raises(BadParameterError):
-        quoting.quote(tx, config, now, MIDDLE, paths)
+        quote.quote(tx, config, now, MIDDLE, paths)
 
 
 def test_money_adds_up(tx: Transaction, config: Config, now: datetime) -> None:
-    page = money.money(tx, config, now)
+    page = archives.money(tx, config, now)
     (vault,) = page.vaults
     assert page.month == vault.month == sum(storage_class.month or 0 for storage_class in vault.classes)
     assert vault.bytes == sum(job.bytes for job in page.jobs) == sum(month.bytes for month in page.months)
@@ -131,9 +131,9 @@ def test_money_adds_up(tx: Transaction, config: Config, now: datetime) -> None:
 def test_the_slow_sums_are_made_once(
     tx: Transaction, config: Config, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    money.money(tx, config, now)
-    monkeypatch.setattr(money, "dead_archives", None)
-    money.money(tx, config, now)
+    archives.money(tx, config, now)
+    monkeypatch.setattr(archives, "dead_archives", None)
+    archives.money(tx, config, now)
 
 
 def test_two_weeks_of_what_is_due_each_minute(tx: Transaction, config: Config, now: datetime) -> None:
@@ -144,7 +144,7 @@ def test_two_weeks_of_what_is_due_each_minute(tx: Transaction, config: Config, n
         for number, text in enumerate(texts)
     ]
     began = time.process_time()
-    page = calendar.schedule(tx, replace(config, jobs=jobs), now, None)
+    page = schedule.schedule(tx, replace(config, jobs=jobs), now, None)
     assert time.process_time() - began < 0.5
     for number, count in enumerate([1440, 1440, 288, 1440]):
         found = [sum(due.count for due in day.dues if due.name == f"job {number}") for day in page.days[1:]]
@@ -152,7 +152,7 @@ def test_two_weeks_of_what_is_due_each_minute(tx: Transaction, config: Config, n
 
 
 def test_two_weeks_of_each_schedule(tx: Transaction, config: Config, now: datetime) -> None:
-    page = calendar.schedule(tx, config, now, None)
+    page = schedule.schedule(tx, config, now, None)
     assert len(page.days) == 14
     assert [day.is_today for day in page.days] == [True] + [False] * 13
     nightly = [[due for due in day.dues if due.name == "web"] for day in page.days]

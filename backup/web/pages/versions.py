@@ -1,4 +1,4 @@
-"""The view of the versions of a file, in all kept snapshots of a job."""
+"""The page with the versions of a file, in all kept snapshots of a job."""
 
 from __future__ import annotations
 
@@ -6,21 +6,65 @@ from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
 
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
 from backup.config import Config
 from backup.format.rows import unpack_u32
 from backup.inventory.content.entries import owners_by_number
 from backup.inventory.content.entry_versions import Version, changes
+from backup.inventory.content.snapshots import Snapshot
 from backup.inventory.pages.snapshot_pages import KeptSnapshot, KeptSnapshots, kept_by_job, snapshots_of
 from backup.inventory.questions import browsing as queries
 from backup.inventory.store.connections import Transaction
-from backup.web.views.errors import NotThereError
-from backup.web.views.parameters import path_of
-from backup.web.views.places import MOST_BYTES, numbers_in, readable, summed
-from backup.web.views.rows import entry_line, snapshot_line, steps_of, the_job
-from backup.web.views.values.browse import VersionLine, VersionPage
-from backup.web.views.values.names import Name
+from backup.model import JobName
+from backup.web.context import context_of
+from backup.web.guard.faults import NotThereError
+from backup.web.pages.entries import (
+    MOST_BYTES,
+    EntryLine,
+    Name,
+    Place,
+    Step,
+    entry_line,
+    numbers_in,
+    readable,
+    steps_of,
+    summed,
+    the_job,
+)
+from backup.web.pages.html import framed
+from backup.web.pages.parameters import PageParameters, path_of
 
 MOST = 100
+
+
+class VersionLine(Struct, frozen=True):
+    """A version of an entry, which is in `snapshots` kept snapshots from `first` to `last`."""
+
+    entry: EntryLine
+    first: Snapshot
+    last: Snapshot
+    snapshots: int
+    is_newest: bool
+    what: Sequence[str]  # how it differs from the version before it
+    places: Sequence[Place]  # of no more than ten thousand chunks of all versions
+
+
+class VersionPage(Struct, frozen=True):
+    """The newest 100 versions of a path, newest first; without those that no kept snapshot has.
+
+    `is_gone`: the job's newest snapshot no longer has it.
+    """
+
+    job: JobName
+    path: Name
+    steps: Sequence[Step]
+    versions: Sequence[VersionLine]
+    is_gone: bool
+    is_cut: bool
 
 
 def versions_of_path(tx: Transaction, config: Config, now: datetime, job: str, path: bytes) -> VersionPage:
@@ -62,8 +106,8 @@ def _lines(
     return [
         VersionLine(
             entry=entry_line(version, owners),
-            first=snapshot_line(ends[kept[0].id]),
-            last=snapshot_line(ends[kept[-1].id]),
+            first=ends[kept[0].id],
+            last=ends[kept[-1].id],
             snapshots=len(kept),
             is_newest=version.number == newest,
             what=differ.get(version.number, []),
@@ -73,3 +117,19 @@ def _lines(
         )
         for version, kept in having
     ]
+
+
+async def show_versions(request: Request) -> Response:
+    """Show the versions of a path."""
+    context, asked = context_of(request), PageParameters(request)
+    found = await context.reading.view(
+        versions_of_path,
+        context.config,
+        context.clock.now(),
+        asked.text("job") or "",
+        asked.path("path") or b"",
+    )
+    return await framed(request, "versions.html", here="browse", it=found)
+
+
+VERSIONS = (Route("/versions", show_versions, name="versions"),)

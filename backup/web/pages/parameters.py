@@ -1,4 +1,4 @@
-"""Checks of parameters in a URL or form; `BadParameterError` says what is wrong.
+"""The parameters in a URL, and checks of them; `BadParameterError` says what is wrong.
 
 The size of every parameter is limited, so that no request makes a huge SQL statement.
 """
@@ -11,8 +11,11 @@ import re
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import TypeVar
+from urllib.parse import parse_qsl, unquote_to_bytes
 
-from backup.web.views.errors import BadParameterError
+from starlette.requests import Request
+
+from backup.web.guard.faults import BadParameterError
 
 _E = TypeVar("_E", bound=StrEnum)
 _SNAPSHOT = re.compile(r"[0-9a-f]{6,16}")
@@ -21,8 +24,56 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LONGEST_PATH = 4096
 _LONGEST_NAME = 255
 _LONGEST_CURSOR = 8192
+_MOST_FIELDS, _MOST_PICKED = 600, 500
 MOST_PATHS = 100
 MOST_WORDS = 200
+
+
+class PageParameters:
+    """The query parameters of a page. Paths are bytes; fields `pick` of a form are paths, encoded twice."""
+
+    def __init__(self, request: Request) -> None:
+        try:
+            pairs = parse_qsl(
+                request.scope["query_string"].decode("latin-1"),
+                keep_blank_values=True,
+                encoding="latin-1",
+                max_num_fields=_MOST_FIELDS,
+            )
+        except ValueError as error:
+            raise BadParameterError("the address asks for too much", advice="choose fewer entries") from error
+        self._pairs = [(key, value.encode("latin-1")) for key, value in pairs]
+
+    def path(self, name: str) -> bytes | None:
+        """Return the first parameter of that name as bytes; None if it is missing or empty."""
+        return next((value for key, value in self._pairs if key == name and value), None)
+
+    def text(self, name: str) -> str | None:
+        """Return the first parameter of that name as text. `BadParameterError` if it is no UTF-8."""
+        found = self.path(name)
+        try:
+            return None if found is None else found.decode()
+        except UnicodeDecodeError as error:
+            raise BadParameterError(f"{name} is not text in UTF-8") from error
+
+    def number(self, name: str) -> int | None:
+        """Return the first parameter of that name as a number. `BadParameterError` if it is none."""
+        found = self.text(name)
+        if found is None:
+            return None
+        if not (found.isascii() and found.isdigit() and len(found) <= 15):
+            raise BadParameterError(f"{name} is not a number")
+        return int(found)
+
+    def paths(self) -> list[bytes]:
+        """Return the paths chosen by parameters `path` and `pick`. `BadParameterError` for too many."""
+        found = [value for key, value in self._pairs if key == "path" and value]
+        found += [unquote_to_bytes(value) for key, value in self._pairs if key == "pick" and value]
+        if len(found) > _MOST_PICKED:
+            raise BadParameterError(
+                f"more than {_MOST_PICKED} paths are chosen", advice="choose their folder"
+            )
+        return list(dict.fromkeys(found))
 
 
 def snapshot_of(text: str) -> str:

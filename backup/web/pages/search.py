@@ -1,22 +1,60 @@
-"""The view of a search for names in all snapshots of all jobs."""
+"""The page that searches for names in all snapshots of all jobs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from backup.inventory.pages.snapshot_pages import KeptSnapshots, kept_by_job
 from backup.inventory.questions.searching import FoundName, FoundRow, rows_of_found, search_names
 from backup.inventory.records.runs import all_job_names, job_names_by_number
 from backup.inventory.store.connections import Transaction
-from backup.model import JobName
-from backup.web.views.errors import BadParameterError
-from backup.web.views.parameters import cursor, cursor_of, words_of
-from backup.web.views.rows import kind_of, mtime_of, the_job
-from backup.web.views.values.browse import Hit, SearchPage
-from backup.web.views.values.names import Name
+from backup.model import JobName, SnapshotId
+from backup.web.context import context_of
+from backup.web.guard.faults import BadParameterError
+from backup.web.pages.entries import Kind, Name, kind_of, mtime_of, the_job
+from backup.web.pages.html import framed
+from backup.web.pages.parameters import PageParameters, cursor, cursor_of, words_of
 
 A_PAGE = 50
 _MOST_WILDCARDS = 4
+
+
+class Hit(Struct, frozen=True):
+    """A result of a search: a path with its newest version in a kept snapshot.
+
+    `last` is the newest snapshot with it; `is_gone`: the job's newest snapshot no longer has it.
+    """
+
+    job: JobName
+    path: Name
+    kind: Kind
+    size: int
+    mtime: datetime
+    last: SnapshotId
+    last_at: datetime
+    is_gone: bool
+    versions: int
+
+
+class SearchPage(Struct, frozen=True):
+    """The results of a search for `words` in names; `next_after` is the next page's cursor, None at the end.
+
+    `is_cut`: the search stopped at its limit, and there may be more results after `next_after`.
+    """
+
+    words: str
+    job: JobName | None
+    jobs: Sequence[JobName]
+    hits: Sequence[Hit]
+    is_first: bool
+    next_after: str | None
+    is_cut: bool
 
 
 def search(tx: Transaction, words: str, *, job: str | None = None, after: str | None = None) -> SearchPage:
@@ -95,3 +133,18 @@ def _after(text: str | None) -> tuple[int, bytes] | None:
             return directory, name
         case _:
             return None
+
+
+async def show_search(request: Request) -> Response:
+    """Show the paths whose names match the words of the search."""
+    context, asked = context_of(request), PageParameters(request)
+    words = asked.text("q")
+    found = None
+    if words is not None and words.strip():
+        found = await context.reading.view(search, words, job=asked.text("job"), after=asked.text("after"))
+    return await framed(
+        request, "search.html", here="search", it=found, jobs=[job.name for job in context.config.jobs]
+    )
+
+
+SEARCH = (Route("/search", show_search, name="search"),)

@@ -14,15 +14,16 @@ import pytest
 
 from backup.config import Config
 from backup.inventory.store.connections import Transaction
-from backup.web.views import (
-    browsing,
-    calendar,
-    money,
+from backup.web.pages import (
+    archives,
+    browse,
+    changes,
     nights,
     overview,
-    quoting,
-    run_pages,
-    searching,
+    quote,
+    runs,
+    schedule,
+    search,
     versions,
 )
 from tests.support.seeded_inventories import HUGE, snapshot_id
@@ -34,17 +35,17 @@ FILE = HUGE + b"/Report-00000000.pdf"
 VIEWS: dict[str, tuple[View, int, float]] = {
     # what is made, most statements, most seconds of CPU
     "overview": (lambda tx, config, now: overview.overview(tx, config, now, None), 30, 0.1),
-    "directory": (lambda tx, config, now: browsing.directory(tx, config, now, MIDDLE, HUGE), 12, 0.1),
-    "search": (lambda tx, config, now: searching.search(tx, "report-00000"), 6, 1.0),
-    "search for nothing": (lambda tx, config, now: searching.search(tx, "zzzz"), 6, 1.0),
+    "directory": (lambda tx, config, now: browse.directory(tx, config, now, MIDDLE, HUGE), 12, 0.1),
+    "search": (lambda tx, config, now: search.search(tx, "report-00000"), 6, 1.0),
+    "search for nothing": (lambda tx, config, now: search.search(tx, "zzzz"), 6, 1.0),
     "versions": (lambda tx, config, now: versions.versions_of_path(tx, config, now, "web", FILE), 9, 0.1),
-    "changes": (lambda tx, config, now: nights.changes(tx, MIDDLE), 12, 0.1),
+    "changes": (lambda tx, config, now: changes.changes(tx, MIDDLE), 12, 0.1),
     "snapshots": (lambda tx, config, now: nights.snapshot_page(tx, "web"), 4, 0.1),
-    "runs": (lambda tx, config, now: run_pages.run_page(tx), 2, 0.1),
-    "run": (lambda tx, config, now: run_pages.one_run(tx, 10), 12, 0.1),
-    "quote": (lambda tx, config, now: quoting.quote(tx, config, now, MIDDLE, [b"/srv/data/00001"]), 12, 0.1),
-    "calendar": (lambda tx, config, now: calendar.schedule(tx, config, now, None), 12, 0.1),
-    "money": (money.money, 24, 0.3),
+    "runs": (lambda tx, config, now: runs.run_page(tx), 2, 0.1),
+    "run": (lambda tx, config, now: runs.one_run(tx, 10), 12, 0.1),
+    "quote": (lambda tx, config, now: quote.quote(tx, config, now, MIDDLE, [b"/srv/data/00001"]), 12, 0.1),
+    "calendar": (lambda tx, config, now: schedule.schedule(tx, config, now, None), 12, 0.1),
+    "money": (archives.money, 24, 0.3),
 }
 
 

@@ -1,12 +1,16 @@
-"""The view of a quote for a restore of chosen paths, from the inventory alone, without key and vault."""
+"""The page with the quote of a restore of chosen paths, from the inventory alone, and the command for it."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 
 from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from backup.app.money.prices import (
     Quote,
@@ -28,16 +32,64 @@ from backup.inventory.questions import browsing as queries
 from backup.inventory.questions.browsing import HeldChunk, WantedFrame
 from backup.inventory.records.runs import vault_of_job
 from backup.inventory.store.connections import Transaction
-from backup.model import EntryKind, FrameRow, SnapshotId, Tier
+from backup.model import EntryKind, FrameRow, SnapshotId, Tier, VaultName
 from backup.restorer.ranges import RangePlan, plan_ranges
-from backup.web.views.parameters import paths_of
-from backup.web.views.places import COLD, readable, summed
-from backup.web.views.rows import snapshot_line, the_snapshot
-from backup.web.views.values.names import Name
-from backup.web.views.values.quote import QuotePage, TierQuote
+from backup.web.context import context_of
+from backup.web.pages.entries import COLD, Name, Place, readable, summed, the_snapshot
+from backup.web.pages.html import framed, texts
+from backup.web.pages.parameters import PageParameters, paths_of
+from backup.web.texts import Texts
 from backup.wording import escape
 
 TARGET = "restored"
+MOST_ENTRIES = 50_000
+_MOST_CHUNKS = 200_000
+
+
+class TierQuote(Struct, frozen=True):
+    """The quote for a tier: bytes retrieved, costs, and hours; `total` None: no price is known.
+
+    The other amounts are parts of `total`. `hours` are the least and the most, None if unknown. `command`
+    restores with this tier, and can be copied into a shell.
+    """
+
+    tier: Tier
+    retrievals: int
+    archives: int
+    retrieved: int
+    total: Decimal | None
+    retrieval: Decimal | None
+    requests: Decimal | None
+    egress: Decimal | None
+    copies: Decimal | None
+    hours: tuple[float, float] | None
+    unverified: Sequence[str]
+    command: str
+
+
+class QuotePage(Struct, frozen=True):
+    """The quote for some paths of a snapshot.
+
+    `command` restores with the config's tier. `is_too_much`: there are more entries than a page may count
+    (`limit`); `tiers` is empty then, and the command with `--dry-run` shows the price.
+    `is_free`: nothing is retrieved or paid, as from a directory. `missing` are paths not in the snapshot.
+    """
+
+    snapshot: Snapshot
+    vault: VaultName
+    paths: Sequence[Name]
+    missing: Sequence[Name]
+    files: int
+    bytes: int
+    tiers: Sequence[TierQuote]
+    is_free: bool
+    is_too_much: bool
+    limit: int
+    currency: str
+    prices_of: date | None
+    places: Sequence[Place]
+    command: str
+    dry_run_command: str
 
 
 def restore_command(
@@ -71,10 +123,6 @@ def _by_number(word: bytes) -> str:
     return f"$'{''.join(shown)}'"
 
 
-MOST_ENTRIES = 50_000
-_MOST_CHUNKS = 200_000
-
-
 class _Chosen(Struct, frozen=True):
     """What is chosen: counts, and the chunks of all files; `is_too_much`: it was not counted to its end."""
 
@@ -100,7 +148,7 @@ def quote(tx: Transaction, config: Config, now: datetime, snapshot: str, paths: 
     found = _quotes(config, settings, frames) if settings is not None and frames and not is_free else []
     names = chosen.paths or wanted
     return QuotePage(
-        snapshot=snapshot_line(of),
+        snapshot=of,
         vault=vault,
         paths=[Name(path) for path in chosen.paths],
         missing=[Name(path) for path in chosen.missing],
@@ -220,3 +268,44 @@ def _held(wanted: WantedFrame) -> HeldChunk:
         wanted.vault,
         wanted.wanted,
     )
+
+
+def tier_word(tier: Tier, said: Texts) -> str:
+    """Return a tier as a heading."""
+    return {
+        Tier.EXPEDITED: said.say("Expedited"),
+        Tier.STANDARD: said.say("Standard"),
+        Tier.BULK: said.say("Bulk"),
+    }[tier]
+
+
+def hours(bounds: tuple[float, float], said: Texts) -> str:
+    """Return how long a tier takes, as text: minutes below an hour, days above two."""
+    least, most = bounds
+    if most <= 0:
+        return said.say("at once")
+    if most < 1:
+        return said.say("%(least)s to %(most)s min", least=round(least * 60), most=round(most * 60))
+    if most == least:
+        return said.say("up to %(most)s h", most=f"{most:g}")
+    return said.say("%(least)s to %(most)s h", least=f"{least:g}", most=f"{most:g}")
+
+
+async def show(request: Request) -> Response:
+    """Show the cost of restoring the chosen paths, and the command for it."""
+    context, asked = context_of(request), PageParameters(request)
+    found = await context.reading.view(
+        quote, context.config, context.clock.now(), asked.text("snapshot") or "", asked.paths() or [b"/"]
+    )
+    said = texts()
+    return await framed(
+        request,
+        "quote.html",
+        here="browse",
+        it=found,
+        tier_word=lambda tier: tier_word(tier, said),
+        hours=lambda bounds: hours(bounds, said),
+    )
+
+
+QUOTE = (Route("/quote", show, name="quote"),)

@@ -1,54 +1,90 @@
-"""The views of a job's snapshots, and of the changes between two of them."""
+"""The page with the changes between two snapshots of a job."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
 from threading import Lock
+
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from backup.app.status.unusual import unusual_in
 from backup.inventory.content.entries import ROOT
 from backup.inventory.content.entry_versions import Version
 from backup.inventory.content.entry_versions import changes as differences
 from backup.inventory.content.snapshots import Snapshot
-from backup.inventory.pages.snapshot_pages import KeptSnapshots, kept_by_job, snapshots_before, snapshots_of
+from backup.inventory.pages.snapshot_pages import KeptSnapshots, kept_by_job
 from backup.inventory.questions import changes as queries
 from backup.inventory.questions.changes import Between, Counts
-from backup.inventory.records.runs import all_job_names, find_run
+from backup.inventory.records.runs import find_run
 from backup.inventory.store.connections import Transaction
-from backup.web.views.errors import BadParameterError
-from backup.web.views.parameters import cursor, cursor_of, number_of, path_of
-from backup.web.views.rows import kind_of, mtime_of, snapshot_line, the_job, the_snapshot
-from backup.web.views.values.names import Name
-from backup.web.views.values.nights import Change, ChangeCounts, ChangeLine, ChangePage, SnapshotPage
+from backup.web.context import context_of
+from backup.web.guard.faults import BadParameterError
+from backup.web.pages.entries import Kind, Name, kind_of, mtime_of, the_snapshot
+from backup.web.pages.html import framed
+from backup.web.pages.parameters import PageParameters, cursor, cursor_of, path_of
 
 A_PAGE = 100
-SNAPSHOTS_A_PAGE = 100
 
 
-def snapshot_page(
-    tx: Transaction, job: str, *, before: str | int | None = None, forgotten: bool = True
-) -> SnapshotPage:
-    """Return a page of a job's snapshots, newest first, numbered below `before`; `forgotten` ones, too."""
-    of, below = the_job(tx, job), number_of(before, "before")
-    every = snapshots_before(tx, of.number, before=below, limit=SNAPSHOTS_A_PAGE + 1)
-    found = every if forgotten else _kept_before(tx, of.number, below)
-    shown = found[:SNAPSHOTS_A_PAGE]
-    return SnapshotPage(
-        job=of.name,
-        jobs=all_job_names(tx),
-        snapshots=[snapshot_line(snapshot) for snapshot in shown],
-        is_first=below is None,
-        next_before=shown[-1].number if len(found) > len(shown) else None,
-        has_forgotten=any(snapshot.forgotten_at for snapshot in every),
-        shows_forgotten=forgotten,
-    )
+class Change(StrEnum):
+    """The kind of a change of an entry between two snapshots."""
+
+    ADDED = "added"
+    REMOVED = "removed"
+    CHANGED = "changed"
 
 
-def _kept_before(tx: Transaction, job: int, below: int | None) -> list[Snapshot]:
-    """The newest kept snapshots with lower numbers: a page of them, and one more."""
-    kept = kept_by_job(tx, job).get(job, KeptSnapshots([])).having(0, below)[-SNAPSHOTS_A_PAGE - 1 :]
-    rows = snapshots_of(tx, [snapshot.id for snapshot in kept])
-    return [rows[snapshot.id] for snapshot in reversed(kept)]
+class ChangeLine(Struct, frozen=True):
+    """An entry that differs between two snapshots.
+
+    `what` lists the differences of a changed entry: kind, content, mode, owner, times, attributes. A size is
+    None in a snapshot without the entry, and 0 for a directory.
+    """
+
+    path: Name
+    change: Change
+    kind: Kind
+    what: Sequence[str]
+    size_before: int | None
+    size_after: int | None
+    mtime: datetime
+
+
+class ChangeCounts(Struct, frozen=True):
+    """How much differs in all, but directories whose times alone differ. `is_whole` is False if counting was
+    ended early: then there is at least as much."""
+
+    added: int
+    removed: int
+    changed: int
+    bytes_added: int
+    bytes_removed: int
+    is_whole: bool
+
+
+class ChangePage(Struct, frozen=True):
+    """A page of changes from `older` to `newer` at and below `path`, sorted by path.
+
+    `unusual` are sentences about the night of `newer`. `next_after` is the next page's cursor, None at the
+    end. `earlier` and `later` are the ids of the snapshots before and after `newer`.
+    """
+
+    older: Snapshot | None
+    newer: Snapshot
+    path: Name
+    counts: ChangeCounts
+    changes: Sequence[ChangeLine]
+    unusual: Sequence[str]
+    is_first: bool
+    next_after: str | None
+    earlier: str | None
+    later: str | None
 
 
 def changes(
@@ -75,8 +111,8 @@ def changes(
     pairs = queries.changed_page(tx, between, after=place, limit=A_PAGE + 1, much=much)
     shown = [_line(*pair) for pair in pairs[:A_PAGE]]
     return ChangePage(
-        older=snapshot_line(early) if early else None,
-        newer=snapshot_line(late),
+        older=early,
+        newer=late,
         path=Name(path),
         counts=_counts(tx, between, late, much=much),
         changes=shown,
@@ -152,3 +188,19 @@ def _counts(tx: Transaction, between: Between, late: Snapshot, *, much: bool) ->
         return ChangeCounts(least, 0, 0, 0, 0, is_whole=False)
     found = _COUNTED.counts(tx, between, (late.id, between.older, between.newer, between.path))
     return ChangeCounts(*found, is_whole=True)
+
+
+async def show_changes(request: Request) -> Response:
+    """Show the changes from one snapshot to another."""
+    context, asked = context_of(request), PageParameters(request)
+    found = await context.reading.view(
+        changes,
+        asked.text("newer") or "",
+        older=asked.text("older"),
+        path=asked.path("path") or b"/",
+        after=asked.text("after"),
+    )
+    return await framed(request, "changes.html", here="nights", it=found)
+
+
+CHANGES = (Route("/changes", show_changes, name="changes"),)

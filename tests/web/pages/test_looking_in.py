@@ -12,13 +12,12 @@ from msgspec.structs import replace
 from backup.config import Config
 from backup.inventory.content import entries
 from backup.inventory.content.entry_versions import differing
-from backup.inventory.content.snapshots import get_snapshot
+from backup.inventory.content.snapshots import Snapshot, get_snapshot
 from backup.inventory.store.connections import Transaction
-from backup.web.views import browsing, nights, run_pages, searching, versions
-from backup.web.views.errors import BadParameterError, NotThereError
-from backup.web.views.values.names import Kind
-from backup.web.views.values.nights import Change
-from backup.web.views.values.snapshot_line import SnapshotLine
+from backup.web.guard.faults import BadParameterError, NotThereError
+from backup.web.pages import browse, changes, nights, runs, search, versions
+from backup.web.pages.changes import Change
+from backup.web.pages.entries import Kind
 from tests.support.seeded_inventories import HUGE, snapshot_id
 from tests.support.seeded_pages import SNAPSHOTS
 
@@ -32,7 +31,7 @@ def test_a_directory_page_by_page_is_the_whole_directory(
     found: list[bytes] = []
     after = None
     while True:
-        page = browsing.directory(tx, config, now, MIDDLE, HUGE, after=after)
+        page = browse.directory(tx, config, now, MIDDLE, HUGE, after=after)
         found += [entry.name.raw for entry in page.entries]
         assert page.is_first == (after is None)
         after = page.next_after
@@ -44,7 +43,7 @@ def test_a_directory_page_by_page_is_the_whole_directory(
 
 
 def test_a_directory_tells_where_its_bytes_lie(tx: Transaction, config: Config, now: datetime) -> None:
-    page = browsing.directory(tx, config, now, MIDDLE, b"/srv/data/00001")
+    page = browse.directory(tx, config, now, MIDDLE, b"/srv/data/00001")
     assert page.count == len(page.entries)
     (place,) = page.places
     assert (place.vault, place.storage_class, place.needs_thaw) == ("cold", "s3:DEEP_ARCHIVE", True)
@@ -55,7 +54,7 @@ def test_a_directory_tells_where_its_bytes_lie(tx: Transaction, config: Config, 
 
 
 def test_a_file_is_a_page_of_its_own(tx: Transaction, config: Config, now: datetime) -> None:
-    page = browsing.directory(tx, config, now, MIDDLE, HUGE + b"/Report-00000000.pdf")
+    page = browse.directory(tx, config, now, MIDDLE, HUGE + b"/Report-00000000.pdf")
     assert page.itself is not None
     assert (page.itself.kind, page.entries, page.count) == (Kind.FILE, [], 0)
     assert sum(place.archives for place in page.places) == 1
@@ -64,7 +63,7 @@ def test_a_file_is_a_page_of_its_own(tx: Transaction, config: Config, now: datet
 @pytest.mark.parametrize("path", [b"/nowhere", b"/srv/huge/none", b"/srv/huge/Report-00000000.pdf/x"])
 def test_a_path_that_is_not_there(tx: Transaction, config: Config, now: datetime, path: bytes) -> None:
     with pytest.raises(NotThereError):
-        browsing.directory(tx, config, now, MIDDLE, path)
+        browse.directory(tx, config, now, MIDDLE, path)
 
 
 @pytest.mark.parametrize(
@@ -72,28 +71,28 @@ def test_a_path_that_is_not_there(tx: Transaction, config: Config, now: datetime
 )
 def test_a_path_that_cannot_be(tx: Transaction, config: Config, now: datetime, path: bytes) -> None:
     with pytest.raises(BadParameterError):
-        browsing.directory(tx, config, now, MIDDLE, path)
+        browse.directory(tx, config, now, MIDDLE, path)
 
 
 @pytest.mark.parametrize("words", ["", "latest", "xyz", "12345", "A" * 8, "' OR 1=1 --", "0" * 17])
 def test_a_snapshot_that_cannot_be(tx: Transaction, config: Config, now: datetime, words: str) -> None:
     with pytest.raises(BadParameterError):
-        browsing.directory(tx, config, now, words)
+        browse.directory(tx, config, now, words)
 
 
 @pytest.mark.parametrize("after", ["!", "a.b", "x" * 9000, "ä", "AAA", "1"])
 def test_a_cursor_that_nobody_gave(tx: Transaction, config: Config, now: datetime, after: str) -> None:
     for ask in (
-        lambda: browsing.directory(tx, config, now, MIDDLE, after=after + "."),
-        lambda: searching.search(tx, "x", after=after),
-        lambda: nights.changes(tx, MIDDLE, after=after),
+        lambda: browse.directory(tx, config, now, MIDDLE, after=after + "."),
+        lambda: search.search(tx, "x", after=after),
+        lambda: changes.changes(tx, MIDDLE, after=after),
     ):
         with pytest.raises(BadParameterError):
             ask()
 
 
 def test_search_finds_parts_of_names_in_any_case(tx: Transaction) -> None:
-    page = searching.search(tx, "rEPORT-0000010")
+    page = search.search(tx, "rEPORT-0000010")
     assert {hit.path.raw.rpartition(b"/")[2] for hit in page.hits} == {
         b"Report-00000100.pdf",
         b"Report-00000104.pdf",
@@ -101,27 +100,27 @@ def test_search_finds_parts_of_names_in_any_case(tx: Transaction) -> None:
     }
     assert all(hit.last == snapshot_id(1, SNAPSHOTS) and not hit.is_gone for hit in page.hits)
     assert page.next_after is None
-    assert searching.search(tx, "").hits == []
+    assert search.search(tx, "").hits == []
 
 
 def test_search_takes_wildcards_and_folders(tx: Transaction) -> None:
-    one_folder = searching.search(tx, "data/00001/*")
+    one_folder = search.search(tx, "data/00001/*")
     assert {hit.path.raw.rpartition(b"/")[0] for hit in one_folder.hits} == {b"/srv/data/00001"}
-    assert searching.search(tx, "?hop.dump").hits[0].path.raw == b"/db/shop.dump"
-    assert searching.search(tx, "?hop.dump", job="web").hits == []
-    assert searching.search(tx, "100%").hits == []
-    assert searching.search(tx, "Report_0").hits == []
+    assert search.search(tx, "?hop.dump").hits[0].path.raw == b"/db/shop.dump"
+    assert search.search(tx, "?hop.dump", job="web").hits == []
+    assert search.search(tx, "100%").hits == []
+    assert search.search(tx, "Report_0").hits == []
     with pytest.raises(BadParameterError):
-        searching.search(tx, "*" * 20)
+        search.search(tx, "*" * 20)
     with pytest.raises(NotThereError):
-        searching.search(tx, "x", job="nobody")
+        search.search(tx, "x", job="nobody")
 
 
 def test_search_goes_on_where_it_ended(tx: Transaction) -> None:
     found: list[bytes] = []
     after = None
     for _ in range(5):
-        page = searching.search(tx, ".pdf", after=after)
+        page = search.search(tx, ".pdf", after=after)
         found += [hit.path.raw for hit in page.hits]
         after = page.next_after
         assert after is not None
@@ -150,10 +149,10 @@ def test_changes_are_those_of_diff(tx: Transaction, older: int, newer: int) -> N
     found: list[tuple[bytes, bool, bool]] = []
     after = None
     while True:
-        page = nights.changes(tx, snapshot_id(1, newer), older=snapshot_id(1, older), after=after)
+        page = changes.changes(tx, snapshot_id(1, newer), older=snapshot_id(1, older), after=after)
         found += [
-            (change.path.raw, change.change is Change.ADDED, change.change is Change.REMOVED)
-            for change in page.changes
+            (line.path.raw, line.change is Change.ADDED, line.change is Change.REMOVED)
+            for line in page.changes
         ]
         after = page.next_after
         if after is None:
@@ -164,8 +163,8 @@ def test_changes_are_those_of_diff(tx: Transaction, older: int, newer: int) -> N
 
 
 def test_changes_of_the_first_snapshot_are_all_it_has(tx: Transaction) -> None:
-    page = nights.changes(tx, snapshot_id(1, 1), path=b"/srv/data/00002")
-    assert {change.change for change in page.changes} == {Change.ADDED}
+    page = changes.changes(tx, snapshot_id(1, 1), path=b"/srv/data/00002")
+    assert {line.change for line in page.changes} == {Change.ADDED}
     assert len(page.changes) == 100
     assert page.older is None
     assert page.later == snapshot_id(1, 2)
@@ -173,28 +172,28 @@ def test_changes_of_the_first_snapshot_are_all_it_has(tx: Transaction) -> None:
 
 def test_two_jobs_have_no_common_nights(tx: Transaction) -> None:
     with pytest.raises(BadParameterError):
-        nights.changes(tx, snapshot_id(1, 3), older=snapshot_id(2, 2))
+        changes.changes(tx, snapshot_id(1, 3), older=snapshot_id(2, 2))
 
 
 def test_runs_page_by_page(tx: Transaction) -> None:
     seen: list[int] = []
     before: int | None = None
     while True:
-        page = run_pages.run_page(tx, job="web", before=before)
+        page = runs.run_page(tx, job="web", before=before)
         seen += [run.number for run in page.runs]
         before = page.next_before
         if before is None:
             break
     assert seen == list(range(SNAPSHOTS, 0, -1))
-    partial = run_pages.run_page(tx, job="web", outcome="partial")
+    partial = runs.run_page(tx, job="web", outcome="partial")
     assert {run.problems for run in partial.runs} == {1}
     for wrong in ({"kind": "x"}, {"outcome": "x"}, {"before": "-1"}, {"before": "1e9"}, {"before": "9" * 30}):
         with pytest.raises(BadParameterError):
-            run_pages.run_page(tx, **wrong)
+            runs.run_page(tx, **wrong)
 
 
 def test_a_run_with_its_problems_and_what_it_stored(tx: Transaction) -> None:
-    run = run_pages.one_run(tx, "10")
+    run = runs.one_run(tx, "10")
     assert [problem.path.text for problem in run.problems] == ["/srv/data/00010/locked"]
     assert run.snapshot is not None
     assert run.snapshot.id == snapshot_id(1, 10)
@@ -202,28 +201,28 @@ def test_a_run_with_its_problems_and_what_it_stored(tx: Transaction) -> None:
     assert (run.earlier, run.later) == (9, 11)
     assert run.stored_count == len(run.stored) > 0
     with pytest.raises(NotThereError):
-        run_pages.one_run(tx, "999999")
+        runs.one_run(tx, "999999")
     with pytest.raises(BadParameterError):
-        run_pages.one_run(tx, "x")
+        runs.one_run(tx, "x")
 
 
 def test_browsing_begins_at_the_sources(tx: Transaction, config: Config, now: datetime) -> None:
     snapshot = get_snapshot(tx, MIDDLE)
-    page = browsing.directory(tx, config, now, MIDDLE, None)
+    page = browse.directory(tx, config, now, MIDDLE, None)
     assert page.path.raw == os.path.commonpath(snapshot.tops)
     assert page.entries
-    assert list(browsing.directory(tx, config, now, MIDDLE).sources) == [], "of the root that was asked for"
+    assert list(browse.directory(tx, config, now, MIDDLE).sources) == [], "of the root that was asked for"
 
 
 def test_browsing_begins_beside_a_source_that_is_a_file(
     tx: Transaction, config: Config, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = replace(get_snapshot(tx, MIDDLE), roots=(HUGE + b"/Report-00000000.pdf",), sources=(b"/x",))
-    monkeypatch.setattr(browsing, "the_snapshot", lambda *_: alone)
-    assert browsing.directory(tx, config, now, MIDDLE, None).path.raw == HUGE
+    monkeypatch.setattr(browse, "the_snapshot", lambda *_: alone)
+    assert browse.directory(tx, config, now, MIDDLE, None).path.raw == HUGE
     both = replace(alone, roots=(HUGE, b"/srv/data"), sources=(b"/x", b"/y"))
-    monkeypatch.setattr(browsing, "the_snapshot", lambda *_: both)
-    page = browsing.directory(tx, config, now, MIDDLE, None)
+    monkeypatch.setattr(browse, "the_snapshot", lambda *_: both)
+    page = browse.directory(tx, config, now, MIDDLE, None)
     assert (page.path.raw, [source.raw for source in page.sources]) == (b"/srv", [HUGE, b"/srv/data"])
 
 
@@ -236,7 +235,7 @@ def test_nights_without_what_is_forgotten_page_by_page(tx: Transaction) -> None:
     )
 
 
-def nights_of(tx: Transaction, job: str, *, forgotten: bool) -> Iterator[SnapshotLine]:
+def nights_of(tx: Transaction, job: str, *, forgotten: bool) -> Iterator[Snapshot]:
     """All of a job's snapshots, page by page."""
     before = None
     while True:

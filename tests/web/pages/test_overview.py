@@ -15,10 +15,9 @@ from backup.inventory.pages import run_pages
 from backup.inventory.pages.run_pages import RunRow
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.times import micros
-from backup.web.views.daemon import daemon_status
-from backup.web.views.overview import overview
-from backup.web.views.strip import strip
-from backup.web.views.values.overview import NightOutcome, Overview
+from backup.web.daemon_desk import daemon_status
+from backup.web.pages.overview import Overview, overview
+from backup.web.pages.thirty_nights import NightOutcome, strip
 from tests.support.seeded_pages import SNAPSHOTS
 
 ANSWER = {
