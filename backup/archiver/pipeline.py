@@ -1,6 +1,6 @@
 """Turns chunks with their ids into numbers, and gathers those that are new into frames for the sealing line.
 
-    with Pipeline(...) as pipeline:
+    with Pipeline(sink, level=3, pack_size=..., memory=...) as pipeline:
         numbers = pipeline.put([ChunkRun(ids, lengths, data), ...])   # again and again
         pipeline.finish()                                             # the last pack is closed and handed on
 
@@ -12,21 +12,22 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from itertools import accumulate, chain
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
-from backup.archiver.sealing import MOST_CHUNKS, Frame, SealingLine
+from backup.archiver.sealing import Frame, SealedPack, SealingLine
 from backup.buffers import Buffers
 from backup.catalogs.packing import OpenPack
 from backup.format.chunker import MINIMUM
-from backup.format.frame import FRAME_SIZE, SMALL_FILES_FRAME
+from backup.format.frame import FRAME_SIZE
 from backup.format.rows import ChunkColumns
 from backup.inventory.content.numbers import Numbers
 from backup.inventory.content.packed import KnownChunk
-from backup.model import MIB, Buffer, ChunkId, Pack
+from backup.memory import BackupMemory
+from backup.model import Buffer, ChunkId, Pack
 
 FRAMES_OF_A_PACK = 8  # at least, or what is left at its end is much of it
 
@@ -45,45 +46,45 @@ class ChunkRun(NamedTuple):
     may_be_kept: bool = False
 
 
+class PackSink(Protocol):
+    """The receiver of complete packs, which knows the chunks of those before."""
+
+    @property
+    def numbers(self) -> Numbers:
+        """The numbers of new chunks."""
+
+    def open_pack(self) -> OpenPack:
+        """Make a new, empty pack."""
+
+    def known(self, ids: Iterable[ChunkId]) -> Mapping[bytes, KnownChunk]:
+        """Return those of the chunks that stored packs have, and packs that were sent."""
+
+    def record(self, sealed: SealedPack) -> Future[Any]:
+        """Record a complete pack, perhaps on another thread; the result is for `send`."""
+
+    def send(self, recorded: Any) -> None:
+        """Send a recorded pack: from now on its chunks are `known`."""
+
+
 class Pipeline:
-    """Seals new chunks. Use it from one thread; it owns its workers and ends them.
+    """Seals new chunks. Use it from one thread; it owns its workers and ends them."""
 
-    `record` gets each complete pack, its file in the spool and its chunks' numbers; `send` gets the result of
-    `record`, and from then on `known` must know the pack's chunks.
-    """
-
-    def __init__(
-        self,
-        *,
-        open_pack: Callable[[], OpenPack],
-        record: Callable[[Pack, str, Sequence[int]], Future[Any]],
-        send: Callable[[Any], None],
-        known: Callable[[Iterable[ChunkId]], Mapping[bytes, KnownChunk]],
-        supply: Numbers,
-        level: int | None,
-        pack_size: int,
-        workers: int = 2,
-        in_flight: int = 22 * MIB,
-        largest: int = SMALL_FILES_FRAME,
-        most_chunks: int = MOST_CHUNKS,
-    ) -> None:
-        self.buffers = Buffers(usual=largest)
+    def __init__(self, sink: PackSink, *, level: int | None, pack_size: int, memory: BackupMemory) -> None:
+        self.buffers = Buffers(usual=memory.frame)
         self._line = SealingLine(
-            open_pack,
+            sink.open_pack,
             self.buffers,
             level=level,
             pack_size=pack_size,
-            workers=workers,
-            in_flight=in_flight,
-            largest=largest,
-            most_chunks=most_chunks,
+            workers=memory.workers,
+            in_flight=memory.in_flight,
+            largest=memory.frame,
+            most_chunks=memory.chunks,
         )
-        self._record = record
-        self._send = send
-        self._known = known
-        self._supply = supply
+        self._sink = sink
+        self._supply = sink.numbers
         self._frames: list[Frame | None] = [None, None]  # compressible, dense
-        self._most_of_small = max(FRAME_SIZE, min(largest, pack_size // FRAMES_OF_A_PACK))
+        self._most_of_small = max(FRAME_SIZE, min(memory.frame, pack_size // FRAMES_OF_A_PACK))
         self._fresh: dict[ChunkId, int] = {}  # chunks that the inventory does not know yet
         self._being_recorded: deque[tuple[Pack, Future[Any]]] = deque()
         self._recorded: list[Pack] = []  # since the last batch: the inventory knows their chunks
@@ -126,7 +127,7 @@ class Pipeline:
         self._collect(wait=False)
         self._forget_recorded()
         unknown = ids.difference(self._fresh)
-        found = self._known(unknown) if unknown else {}
+        found = self._sink.known(unknown) if unknown else {}
         self.used_archives.update(known.archive for known in found.values())
         return found
 
@@ -211,11 +212,10 @@ class Pipeline:
     def _collect(self, *, wait: bool) -> None:
         """Have complete packs recorded, and send those that are."""
         for sealed in self._line.finished(wait=wait):
-            recording = self._record(sealed.pack, sealed.file_name, sealed.numbers)
-            self._being_recorded.append((sealed.pack, recording))
+            self._being_recorded.append((sealed.pack, self._sink.record(sealed)))
         while self._being_recorded and (wait or self._being_recorded[0][1].done()):
             pack, recording = self._being_recorded.popleft()
-            self._send(recording.result())
+            self._sink.send(recording.result())
             self._recorded.append(pack)
 
     def _forget_recorded(self) -> None:

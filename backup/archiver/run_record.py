@@ -1,24 +1,33 @@
-"""The record of a backup run: its start, its failure, and reasons for a partial outcome after the commit."""
+"""The record of a backup run: its start, its packs, its progress, and how it failed or was not all of it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from msgspec.structs import replace
 
 from backup.archiver.contents import Contents
-from backup.catalogs.context import BackupContext, BackupJob
+from backup.archiver.sealing import SealedPack
+from backup.archiver.staged_changes import StagedChanges
+from backup.archiver.writer_thread import WriterThread
+from backup.catalogs.catalogs import PackContents
+from backup.catalogs.context import BackupContext, BackupJob, OpenBackup
+from backup.catalogs.delta import Delta
+from backup.catalogs.packing import OpenPack
 from backup.catalogs.report import BackupReport, Tally
-from backup.errors import ConfigError, NightvaultError, as_stopped, failure_report
+from backup.errors import ConfigError, InterruptedRunError, NightvaultError, as_stopped, failure_report
 from backup.format.enrolment import job_id_of
-from backup.inventory.content import archives, entries
+from backup.inventory.content import archives, entries, packed
+from backup.inventory.content.numbers import NumberSupply
 from backup.inventory.content.strangers import OpenStranger, mark_told
 from backup.inventory.records import runs
 from backup.inventory.records.runs import JobRow, Outcome, Run
-from backup.protocols import Progress
-from backup.transfer.upload import Uploader
+from backup.model import ChunkId, PackKind
+from backup.transfer.upload import Outgoing
 
 
 class RunProgress:
@@ -27,12 +36,16 @@ class RunProgress:
     A file is counted when it is scanned, its bytes as they are read, so that a large one moves the display.
     """
 
-    def __init__(self, progress: Progress, tally: Tally, uploader: Uploader) -> None:
-        self._progress = progress
+    def __init__(self, at: OpenBackup, tally: Tally) -> None:
+        self._at = at
         self._tally = tally
-        self._uploader = uploader
         self._contents: Contents | None = None
         self._files = self._bytes = 0
+
+    def heed_stop(self) -> None:
+        """`InterruptedRunError` if the run is asked to stop."""
+        if self._at.context.stop():
+            raise InterruptedRunError("the backup was stopped; what was uploaded is not uploaded again")
 
     def follow(self, contents: Contents) -> None:
         """Include the file that `contents` is reading."""
@@ -48,9 +61,59 @@ class RunProgress:
         self._pass_on(self._tally.files, self._tally.bytes)
 
     def _pass_on(self, files: int, size: int) -> None:
-        uploaded = self._uploader.sent.take()
-        self._progress.advance(files=files - self._files, done=size - self._bytes, uploaded=uploaded)
+        uploaded = self._at.uploader.sent.take()
+        progress = self._at.context.progress
+        progress.advance(files=files - self._files, done=size - self._bytes, uploaded=uploaded)
         self._files, self._bytes = files, size
+
+
+class RunSink:
+    """The run's `PackSink`: the writer thread records packs in inventory and delta, then they are sent."""
+
+    def __init__(
+        self, at: OpenBackup, staged: StagedChanges, delta: Delta, writer: WriterThread, progress: RunProgress
+    ) -> None:
+        self.numbers = NumberSupply(at.context.inventory, "chunks", ahead=writer.submit)
+        self._at = at
+        self._staged = staged
+        self._delta = delta
+        self._writer = writer
+        self._progress = progress
+
+    def open_pack(self) -> OpenPack:
+        """Make a new, empty pack in the spool."""
+        return self._at.spool.open_pack(PackKind.DATA)
+
+    def known(self, ids: Iterable[ChunkId]) -> Mapping[bytes, packed.KnownChunk]:
+        """Return those of the chunks that can be built upon."""
+        self._progress.heed_stop()
+        self._progress.tell()
+        return packed.known_chunks(self._staged.reading(), self._at.domain, self._at.run.number, ids)
+
+    def record(self, sealed: SealedPack) -> Future[Outgoing]:
+        """Have a pack recorded as submitted."""
+        return self._writer.submit(partial(self._record, sealed))
+
+    def _record(self, sealed: SealedPack) -> Outgoing:
+        pack, numbers = sealed.pack, sealed.numbers
+        domain, run = self._at.domain, self._at.run.number
+        recorded = self._at.uploader.record(
+            pack, sealed.file_name, domain=domain, run=run, chunk_numbers=numbers
+        )
+        self._delta.recorded(recorded.archive.number, PackContents(pack.frames, numbers, pack.chunks))
+        return recorded
+
+    def send(self, recorded: Outgoing) -> None:
+        """Begin to send a pack, and have those told to the catalog that are stored by now."""
+        self._staged.end_view()  # the next look-up must see the chunks of this pack
+        self._at.uploader.send(recorded)
+        self._writer.submit(partial(self._delta.stored, self._at.uploader.take_stored()))
+
+    def drain(self) -> None:
+        """Wait until everything is recorded, and the vault has stored all packs."""
+        self._writer.finish()
+        self._at.uploader.drain()
+        self._delta.stored(self._at.uploader.take_stored())
 
 
 def open_run(job: BackupJob, context: BackupContext, vault: int) -> tuple[JobRow, Run]:

@@ -13,16 +13,16 @@ from typing import Any, Final
 
 from backup.archiver.read_ahead import SmallFiles
 from backup.archiver.writer_thread import WriterThread
+from backup.catalogs.context import OpenBackup
 from backup.catalogs.delta import Delta
 from backup.format.catalog import encode_extra
 from backup.format.rows import unpack_u32
 from backup.inventory.content import domains, entries
 from backup.inventory.content.entries import LiveEntry, StagedEntry
-from backup.inventory.content.lost import NOTHING_LOST, LostChunks
+from backup.inventory.content.lost import to_store_anew
 from backup.inventory.content.numbers import NumberSupply
 from backup.inventory.content.stat_columns import looks_in
 from backup.inventory.store.connections import Transaction
-from backup.inventory.store.database import Inventory
 from backup.model import ContentId, Entry, EntryKind, Hint, Owner
 from backup.source.metadata import owner_of
 from backup.source.scanned import StatusColumns
@@ -39,23 +39,12 @@ class StagedChanges:
     `close` it at the end: what was not flushed is dropped.
     """
 
-    def __init__(
-        self,
-        inventory: Inventory,
-        *,
-        job: int,
-        run: int,
-        domain: int,
-        delta: Delta,
-        writer: WriterThread,
-        lost: LostChunks = NOTHING_LOST,
-    ) -> None:
+    def __init__(self, at: OpenBackup, delta: Delta, writer: WriterThread) -> None:
         """Stage changes of a job's run, and write each into its catalog, `delta`, too."""
-        self._inventory = inventory
-        self._job = job
-        self._run = run
-        self._domain = domain
-        self._lost = lost
+        self._inventory = inventory = at.context.inventory
+        self._job = at.row.number
+        self._run = at.run.number
+        self._domain = at.domain
         self.stored_again = 0  # files that nothing but the loss of their chunks changed
         self._delta = delta
         self._writer = writer
@@ -74,7 +63,8 @@ class StagedChanges:
         self._reads = 0
         with inventory.reading() as tx:
             self._owners = entries.load_owners(tx)
-            self._has_other_domains = domains.has_other_domains(tx, domain)
+            self._has_other_domains = domains.has_other_domains(tx, at.domain)
+            self.lost = to_store_anew(tx, at.context.vault.name)
         self._owners_met: dict[tuple[int, int], int] = {}  # by uid and gid, with the names of this machine
         self.owners = {number: owner for owner, number in self._owners.items()}
 
@@ -126,7 +116,7 @@ class StagedChanges:
                 self._hinted.append((replaces.number, hint))
                 self._flush_if_full()
                 return
-            self.stored_again += is_same and self._lost.spoil(replaces.chunks)
+            self.stored_again += is_same and self.lost.spoil(replaces.chunks)
             self._removed.append(replaces.number)
         number = self._numbers.take()
         directory = self._directory(entry.directory)
@@ -177,7 +167,7 @@ class StagedChanges:
 
     def _is_to_move(self, before: bytes | None, chunks: bytes | None) -> bool:
         """Whether an entry's old chunks are lost, or were sealed for other recipients than its new ones."""
-        if self._lost.spoil(before):
+        if self.lost.spoil(before):
             return True
         if not (self._has_other_domains and before and chunks) or before == chunks:
             return False

@@ -7,17 +7,19 @@ pattern of the job excludes them.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
 from backup.archiver.compare import is_excluded
 from backup.archiver.contents import Content, Contents
 from backup.archiver.staged_changes import StagedChanges
-from backup.catalogs.context import BackupJob
+from backup.catalogs.context import OpenBackup
 from backup.catalogs.report import Tally
 from backup.errors import NightvaultError
+from backup.inventory.content import entries
 from backup.inventory.content.entries import LiveEntry
+from backup.inventory.store.times import micros
 from backup.model import Entry, EntryKind, Hint, Problem, ProblemKind
 from backup.source.metadata import owner_of
 from backup.source.read import FileUnreadableError
@@ -35,26 +37,20 @@ class StreamFailedError(NightvaultError):
 class Streams:
     """The streams of one run, on its thread."""
 
-    def __init__(
-        self,
-        job: BackupJob,
-        staged: StagedChanges,
-        tally: Tally,
-        *,
-        now_ns: Callable[[], int],
-        stop: Callable[[], bool],
-    ) -> None:
-        self._job = job
+    def __init__(self, at: OpenBackup, staged: StagedChanges, tally: Tally) -> None:
+        self._at = at
+        self._job = at.job
         self._staged = staged
         self._tally = tally
-        self._now_ns = now_ns
-        self._stop = stop
         self._made: set[bytes] = set()  # directories that this run adds
         self._saved: set[bytes] = set()
 
     def read(self, contents: Contents) -> None:
         """Read every stream of the job. `StreamFailedError` if all fail, and there is nothing else."""
         failures = []
+        if self._job.only_streams:
+            with self._at.context.inventory.reading() as tx:
+                self._tally.files, self._tally.bytes = entries.count_live(tx, self._at.row.number)
         for stream in self._job.streams:
             try:
                 self._one(stream, contents)
@@ -89,7 +85,7 @@ class Streams:
         directory, _, name = stream.path.rpartition(b"/")
         live = self._live(directory).get(name)
         before = None if live is None else live.chunks
-        with stream.open(self._stop) as opened:
+        with stream.open(self._at.context.stop) as opened:
             contents.read_stream(opened, partial(self._whole, stream.path), before)
 
     def _whole(self, path: bytes, content: Content) -> None:
@@ -125,4 +121,5 @@ class Streams:
 
     def _entry(self, directory: bytes, name: bytes, kind: EntryKind, mode: int, size: int) -> Entry:
         owner = owner_of(os.stat_result((*[0] * 4, os.geteuid(), os.getegid(), *[0] * 4)))
-        return Entry(directory, name, kind, mode, owner, self._now_ns(), size)
+        now_ns = micros(self._at.context.clock.now()) * 1000
+        return Entry(directory, name, kind, mode, owner, now_ns, size)

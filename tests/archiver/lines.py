@@ -8,13 +8,16 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from backup.archiver.pipeline import ChunkRun, Pipeline
-from backup.archiver.sealing import MOST_CHUNKS
+from backup.archiver.sealing import MOST_CHUNKS, SealedPack
 from backup.catalogs.packing import OpenPack, Spool
 from backup.format.frame import SMALL_FILES_FRAME
 from backup.format.naming import chunk_id
 from backup.format.treehash import tree_hash
 from backup.inventory.content.packed import KnownChunk
+from backup.memory import backup_memory
 from backup.model import MIB, ChunkId, Pack, PackKind
 from tests.archiver.reader import open_pack
 from tests.support.backups import INVENTORY_ID, recovery_key, server_keys
@@ -58,6 +61,7 @@ class Line:
     spool: Path
     stored: dict[bytes, KnownChunk] = field(default_factory=dict)
     packs: list[tuple[Pack, bytes, list[int]]] = field(default_factory=list)
+    numbers: Counter = field(default_factory=Counter)
     asked: int = 0
 
     def open_pack(self) -> OpenPack:
@@ -65,11 +69,14 @@ class Line:
             PackKind.DATA
         )
 
-    def record(self, pack: Pack, name: str, numbers: Sequence[int]) -> Future[Pack]:
+    def record(self, sealed: SealedPack) -> Future[Pack]:
         recorded: Future[Pack] = Future()
-        self.hand_on(pack, name, numbers)
-        recorded.set_result(pack)
+        self.hand_on(sealed.pack, sealed.file_name, sealed.numbers)
+        recorded.set_result(sealed.pack)
         return recorded
+
+    def send(self, recorded: Pack) -> None:
+        """Nowhere: it stays in the spool."""
 
     def hand_on(self, pack: Pack, name: str, numbers: Sequence[int]) -> None:
         self.packs.append((pack, (self.spool / name).read_bytes(), list(numbers)))
@@ -91,18 +98,8 @@ class Line:
         largest: int = SMALL_FILES_FRAME,
         most_chunks: int = MOST_CHUNKS,
     ) -> Pipeline:
-        return Pipeline(
-            open_pack=self.open_pack,
-            record=self.record,
-            send=lambda _pack: None,
-            known=self.known,
-            supply=Counter(),
-            level=1,
-            pack_size=pack_size,
-            in_flight=in_flight,
-            largest=largest,
-            most_chunks=most_chunks,
-        )
+        memory = replace(backup_memory(), in_flight=in_flight, frame=largest, chunks=most_chunks)
+        return Pipeline(self, level=1, pack_size=pack_size, memory=memory)
 
     def contents(self) -> dict[int, bytes]:
         """Every chunk by its number, opened from the packs."""

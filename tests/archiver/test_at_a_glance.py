@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from backup.archiver import scanning
+from backup.archiver import trees
 from backup.catalogs.report import BackupReport
 from backup.inventory.content import entries
 from backup.memory import backup_memory
@@ -45,7 +45,7 @@ def site(
 ) -> Iterator[Site]:
     """A site whose source has a directory of many files, some of them special; backed up once."""
     beside = request.param == "two processes"
-    monkeypatch.setattr(scanning, "MANY_FILES", 1 if beside else 10**9)
+    monkeypatch.setattr(trees, "MANY_FILES", 1 if beside else 10**9)
     clock = ManualClock()
     vault = DirectoryVault(VaultName("disk"), str(tmp_path / "vault"), clock)
     vault.create()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from backup.archiver import scanning
+from backup.archiver import trees
 from backup.model import Problem
 from backup.source import scanner
 from backup.source.filters import Filters
@@ -65,7 +65,7 @@ def test_the_same_is_found_whoever_scans(
     known: int | None,
     workers: int,
 ) -> None:
-    monkeypatch.setattr(scanning, "MANY_FILES", many)
+    monkeypatch.setattr(trees, "MANY_FILES", many)
     job: Any = SimpleNamespace(
         sources=[os.fsencode(source)],
         filters=Filters(),
@@ -78,7 +78,7 @@ def test_the_same_is_found_whoever_scans(
     below = os.fsencode(source)
     alone = scan(job.sources, filters=job.filters, report=expected.append)
     wanted = [seen(directory) for directory in alone if directory.path.startswith(below)]
-    with closing(scanning.scan_sources(job, known, problems.append, warnings.append)) as found:
+    with closing(trees.scan_sources(job, known, problems.append, warnings.append)) as found:
         assert [seen(directory) for directory in found if directory.path.startswith(below)] == wanted
     assert problems == expected
     assert len(problems) == FOLDERS
