@@ -72,31 +72,23 @@ def _backup(
     with recorded_end(context, run):
         others = require_ours(keys, context, is_backup=True)
         with open_uploader(job.sending, context) as uploader:
-            recover(
-                uploader,
-                spool,
-                keys,
-                inventory=context.inventory,
-                vault=context.vault,
-                vault_number=vault,
-                clock=context.clock,
-                before=run.number,
-            )
-            confirm_unlisted(context)
-            began = context.stamps()
-            hooks.before()
-            require_a_source(job)
             at = OpenBackup(
                 job=job,
                 keys=keys,
                 context=context,
                 spool=spool,
                 uploader=uploader,
+                vault=vault,
                 domain=domain,
                 row=row,
                 run=run,
                 level=job.level,
             )
+            recover(at, before=run.number)
+            confirm_unlisted(context)
+            began = context.stamps()
+            hooks.before()
+            require_a_source(job)
             return with_strangers(_Backup(at, began).run(), others, context)
 
 

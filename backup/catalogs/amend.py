@@ -14,10 +14,10 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
-from backup.catalogs.context import BackupContext, Keys, OpenRun, Sending
+from backup.catalogs.context import BackupContext, Keys, OpenRun, OpenVault, Sending
 from backup.catalogs.full import lacks_full
-from backup.catalogs.packing import Spool
 from backup.catalogs.recovery import recover
 from backup.catalogs.run_setup import open_spool, open_uploader, require_domain, require_ours
 from backup.catalogs.sending import CatalogSender
@@ -27,7 +27,6 @@ from backup.inventory.content import archives
 from backup.inventory.records import amendments, runs
 from backup.inventory.records.runs import JobRow, Outcome, Run, RunKind
 from backup.model import JobName, VaultName
-from backup.transfer.upload import Uploader
 
 KeepLine = Callable[[str], Sequence[str]]
 """Keeps a recovery line, and returns warnings."""
@@ -64,38 +63,26 @@ def amending(
         vault, domain = require_domain(keys, context)
         require_ours(keys, context, leaves_marks=not only_plan)
         with open_uploader(sending, context) as uploader:
-            recover(
-                uploader,
-                spool,
-                keys,
-                inventory=context.inventory,
-                vault=context.vault,
-                vault_number=vault,
-                clock=context.clock,
+            at = OpenVault(
+                keys=keys,
+                context=context,
+                spool=spool,
+                uploader=uploader,
+                vault=vault,
+                domain=domain,
+                level=sending.level,
             )
-            yield Amender(keys, context, sending, spool, uploader, domain, keep_line)
+            recover(at)
+            yield Amender(at, keep_line)
 
 
 class Amender:
     """Amends one job after the other; each change is committed by itself."""
 
-    def __init__(
-        self,
-        keys: Keys,
-        context: BackupContext,
-        sending: Sending,
-        spool: Spool,
-        uploader: Uploader,
-        domain: int,
-        keep_line: KeepLine | None,
-    ) -> None:
-        self.vault = context.vault
-        self._keys = keys
-        self._context = context
-        self._level = sending.level
-        self._spool = spool
-        self._uploader = uploader
-        self._domain = domain
+    def __init__(self, at: OpenVault, keep_line: KeepLine | None) -> None:
+        self.vault = at.context.vault
+        self._at = at
+        self._context = at.context
         self._keep_line = keep_line
 
     def amend(
@@ -108,18 +95,7 @@ class Amender:
         context = self._context
         with context.inventory.writing() as tx:
             run = runs.open_amendment(tx, kind, job, context.clock.now(), amendments.encode(amendment))
-        sender = CatalogSender(
-            OpenRun(
-                keys=self._keys,
-                context=context,
-                spool=self._spool,
-                uploader=self._uploader,
-                domain=self._domain,
-                row=job,
-                run=run,
-                level=self._level,
-            )
-        )
+        sender = CatalogSender(OpenRun(**asdict(self._at), row=job, run=run))
         try:
             sender.delta_of_amendment(amendment)
         except BaseException as error:

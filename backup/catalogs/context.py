@@ -105,8 +105,8 @@ class BackupContext(Struct, frozen=True):
     retry_limit: RetryLimit = field(default_factory=RetryLimit)
 
 
-class OpenRun(Struct, frozen=True, kw_only=True):
-    """A run in progress that stores catalogs. `domain` is the number of its dedup domain.
+class OpenVault(Struct, frozen=True, kw_only=True):
+    """A vault into which catalogs are stored. `vault` and `domain` (of dedup) are numbers.
 
     `level` is that of the compression, as `FrameCodec` takes it.
     """
@@ -115,10 +115,16 @@ class OpenRun(Struct, frozen=True, kw_only=True):
     context: BackupContext
     spool: Spool
     uploader: Uploader
+    vault: int
     domain: int
+    level: int | None
+
+
+class OpenRun(OpenVault, frozen=True, kw_only=True):
+    """A run in progress that stores catalogs."""
+
     row: JobRow
     run: Run
-    level: int | None
 
 
 class OpenBackup(OpenRun, frozen=True, kw_only=True):

@@ -212,8 +212,6 @@ class HookRun:
         variables = {f"NIGHTVAULT_{name}": value for name, value in self._variables.items()}
         environment = {**self._hooks.environment, **variables, "NIGHTVAULT_HOOK": str(hook)}
         what = f"the hook {hook} ({command.words[0]})"
-        from backup.catalogs.hooks import Watched  # only where a job has commands
-
         try:
             watched = Watched(command.words, environment, command.grace, partial(self._say, hook))
         except (OSError, ValueError) as error:

@@ -8,9 +8,8 @@ from msgspec import MsgspecError
 
 from backup.catalogs.catalogs import read_chain
 from backup.catalogs.commit import make_true, outcome_of
-from backup.catalogs.context import Keys
+from backup.catalogs.context import OpenVault
 from backup.catalogs.full import full_due, lacks_full
-from backup.catalogs.packing import Spool
 from backup.errors import FormatError
 from backup.format.catalog import ShrunkRecord, SnapshotRecord
 from backup.inventory.content import archives, entries
@@ -18,38 +17,27 @@ from backup.inventory.content.archives import ArchiveState
 from backup.inventory.records import amendments, runs
 from backup.inventory.records.runs import JobRow, Outcome, Run, RunKind
 from backup.inventory.store.connections import Transaction
-from backup.inventory.store.database import Inventory
 from backup.model import Problem
-from backup.protocols import Clock, Vault
-from backup.transfer.upload import Uploader
+from backup.protocols import Clock
 
 _UNFIT: Final = (FormatError, MsgspecError, ArithmeticError, ValueError, LookupError, TypeError)
 """Errors of a prepared record that cannot be read or applied; a full disk raises others."""
 
 
-def recover(
-    uploader: Uploader,
-    spool: Spool,
-    keys: Keys,
-    *,
-    inventory: Inventory,
-    vault: Vault,
-    vault_number: int,
-    clock: Clock,
-    before: int | None = None,
-) -> None:
+def recover(at: OpenVault, *, before: int | None = None) -> None:
     """Finish or discard all runs of one vault before the caller's own, whose number is `before`.
 
     The caller holds the backup lock, so no other run is alive. Runs of restores that died are ended, too.
 
     A pack that was never submitted is deleted: nothing of it was recorded or sent.
     """
+    inventory, clock = at.context.inventory, at.context.clock
     with inventory.reading() as tx:
         pending = archives.pending_uploads(tx, inventory.id)
-    spool.sweep(frozenset(upload.spool_file for upload in pending))
-    uploader.resume([upload for upload in pending if upload.archive.vault == vault.name])
+    at.spool.sweep(frozenset(upload.spool_file for upload in pending))
+    at.uploader.resume([upload for upload in pending if upload.archive.vault == at.context.vault.name])
     with inventory.reading() as tx:
-        left = runs.unfinished_commits(tx, vault_number, before=before)
+        left = runs.unfinished_commits(tx, at.vault, before=before)
         has_open_restores = bool(runs.running_restores(tx))
     if has_open_restores:
         from backup.inventory.records.ended_runs import settle_dead_restores  # rarely
@@ -61,7 +49,7 @@ def recover(
             with inventory.writing() as tx:
                 if _is_true(tx, run) and prepared is not None:
                     finish = _make_true if run.kind is RunKind.BACKUP else _amend
-                    finish(tx, inventory, keys, run, job, prepared, clock)
+                    finish(tx, at, run, job, prepared)
                 else:
                     _discard(
                         tx, run, Outcome.INTERRUPTED, "the process died before its catalog was stored", clock
@@ -94,9 +82,7 @@ def _is_true(tx: Transaction, run: Run) -> bool:
     return catalog is not None and catalog[1] is ArchiveState.STORED
 
 
-def _make_true(
-    tx: Transaction, inventory: Inventory, keys: Keys, run: Run, job: JobRow, prepared: bytes, clock: Clock
-) -> None:
+def _make_true(tx: Transaction, at: OpenVault, run: Run, job: JobRow, prepared: bytes) -> None:
     """Record the snapshot that a run prepared; partial if the full catalog that was due is missing."""
     record, *marks = amendments.decode(prepared)
     if not isinstance(record, SnapshotRecord):
@@ -114,17 +100,15 @@ def _make_true(
 
         outcome, told = outcome_of_dead_run(outcome, job.name, record.id, marks)
         report |= told
-    due = full_due(read_chain(tx, job.number, inventory), keys)
+    due = full_due(read_chain(tx, job.number, at.context.inventory), at.keys)
     if due is not None and due.is_pressing:
         outcome = Outcome.PARTIAL
         text = lacks_full(job.name, due, "the process died before it was stored")
         report["warnings"] = [*report.get("warnings", ()), text]
-    runs.finish_run(tx, run.number, outcome, report, clock.now())
+    runs.finish_run(tx, run.number, outcome, report, at.context.clock.now())
 
 
-def _amend(
-    tx: Transaction, _inventory: Inventory, _keys: Keys, run: Run, job: JobRow, prepared: bytes, clock: Clock
-) -> None:
+def _amend(tx: Transaction, at: OpenVault, run: Run, job: JobRow, prepared: bytes) -> None:
     """Apply what a run that saved nothing had written down; a full catalog that was due stays due."""
-    amendments.apply(tx, job.number, amendments.decode(prepared), now=clock.now())
-    runs.finish_run(tx, run.number, Outcome.DONE, {"recovered": True}, clock.now())
+    amendments.apply(tx, job.number, amendments.decode(prepared), now=at.context.clock.now())
+    runs.finish_run(tx, run.number, Outcome.DONE, {"recovered": True}, at.context.clock.now())
