@@ -1,10 +1,10 @@
 """One backup run: from a job's sources to stored archives and a committed snapshot.
 
-The flow (`backup`): finish what a dead process left (`recovery`) → scan the sources and `compare` each
-entry with the newest snapshot → read what changed (`read_ahead`, `contents`, `streams`) → stage the changes
-(`entry_stager`, `staged_changes`) while new chunks become frames and packs (`pipeline`, `sealing`,
-`packing`) that are uploaded → `commit` writes the delta catalog (`catalogs`), and with it the snapshot
-exists → a full catalog if one is due (`catalogs.full`).
+The flow (`backup`): finish what a dead process left (`recovery`) → read the `streams`, scan the `trees` and
+`compare` each entry with the newest snapshot → read what changed (`read_ahead`, `contents`) → stage the
+changes (`entry_stager`, `staged_changes`) while new chunks become frames and packs (`pipeline`, `sealing`,
+`packing`) that are recorded and uploaded (`run_record`) → `commit` writes the delta catalog (`catalogs`), and
+with it the snapshot exists → a full catalog if one is due (`catalogs.full`).
 
     for directory in scan(sources):
         for entry, known in compare(directory, newest snapshot):
