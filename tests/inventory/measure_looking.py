@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 
 from backup.inventory.content import archives, entries, entry_versions
 from backup.inventory.content.snapshots import Snapshot, record_snapshot
+from backup.inventory.questions import changes
 from backup.inventory.rebuilt.bulk import insert_rows
 from backup.inventory.records import runs
 from backup.inventory.store import driver, schema
@@ -113,7 +114,7 @@ def main() -> None:
                 "versions": lambda: entry_versions.versions_of(
                     tx, before.job_number, b"/srv/data/00001/file-00000100.dat"
                 ),
-                "diff": lambda: entry_versions.differing(tx, before, after),
+                "diff": lambda: changes.differing(tx, before, after),
                 "find": lambda: entry_versions.versions_below(tx, before.job_number, takes=takes),
             }
             told = {name: measured(act) | {"sorts": sorts(tx, act)} for name, act in acts.items()}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from backup.errors import InventoryDamagedError
 from backup.inventory.content import archives, entries, shrunk
 from backup.inventory.content.entries import EntryRow, LiveEntry, StagedEntry
+from backup.inventory.content.entry_versions import versions_in
 from backup.inventory.records import runs
 from backup.inventory.store import schema
 from backup.inventory.store.connections import Transaction
@@ -207,8 +208,8 @@ def test_looking_for_one_entry_and_one_directory(ledger: Ledger) -> None:
         assert entries.entry_at(tx, job, b"/d/", 1) is not None
         assert entries.entry_at(tx, job, b"/d/f", 0) is None
         assert entries.entry_at(tx, job, b"/d/g", 1) is None
-        assert [row.name for row in entries.entries_in(tx, job, b"/d", 1)] == [b"f"]
-        assert list(entries.entries_in(tx, job + 1, b"/d", 1)) == []
+        assert [row.name for row in versions_in(tx, job, b"/d", 1)] == [b"f"]
+        assert list(versions_in(tx, job + 1, b"/d", 1)) == []
         assert entries.find_directory(tx, job, b"/d") == 2
         assert entries.find_directory(tx, job + 1, b"/d") is None
         assert list(entries.all_directories(tx, job)) == [(1, b"/"), (2, b"/d")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from backup.inventory.content import entries, entry_versions
 from backup.inventory.content.archives import get_or_create_vault
 from backup.inventory.content.entry_versions import Version
 from backup.inventory.content.snapshots import Snapshot, find_snapshot, record_snapshot
+from backup.inventory.questions import changes
 from backup.inventory.rebuilt.bulk import insert_rows
 from backup.inventory.records import runs
 from backup.inventory.store import schema
@@ -86,6 +88,12 @@ def below(path: bytes, top: bytes) -> bool:
     return top == b"/" or path == top or path.startswith(top + b"/")
 
 
+def place(path: bytes) -> tuple[bytes, bytes]:
+    """Its directory and its name, by which entries are sorted."""
+    home, _, name = path.rpartition(b"/")
+    return home or b"/", name
+
+
 def told(pair: tuple[Version | None, Version | None]) -> tuple[bytes, int | None, int | None]:
     before, after = pair
     one = after or before
@@ -105,7 +113,11 @@ def test_what_differs_is_what_differs(ours: list[Tree], theirs: list[Tree], data
         (first, before), (second, after) = (data.draw(st.sampled_from(everything)) for _ in range(2))
         top = data.draw(st.sampled_from([b"/", b"/a", b"/a/c", b"/a-b/x"]))
         with inventory.reading() as tx:
-            pairs = list(entry_versions.differing(tx, first, second, top))
+            few = data.draw(st.sampled_from([0, changes.MOST_FOUND]))  # by a walk, or by the indexes
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(changes, "MOST_FOUND", few)
+                pairs = list(changes.differing(tx, first, second, top))
+        assert [told(pair)[0] for pair in pairs] == sorted((told(pair)[0] for pair in pairs), key=place)
         changed = {told(pair) for pair in pairs}
         assert len(changed) == len(pairs)
         expected = {
@@ -129,9 +141,11 @@ def test_versions_tell_which_snapshots_have_them(history: list[Tree]) -> None:
             assert there == dict(tree)
         for path in PATHS:
             rows = entry_versions.versions_of(tx, job, path)
+            rows.reverse()
             assert rows == [
                 version for version in entry_versions.versions_below(tx, job) if version.path == path
             ]
+            assert entry_versions.versions_of(tx, job, path, limit=1) == rows[-1:]
             having = [(snapshot.number, version.mode) for version in rows for snapshot in series.of(version)]
             assert having == [(n, tree[path]) for n, tree in enumerate(history, 1) if path in tree]
 

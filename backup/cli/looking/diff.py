@@ -17,8 +17,8 @@ from backup.model import EntryKind
 
 if TYPE_CHECKING:
     from backup.inventory.content.entry_versions import Version
+    from backup.inventory.questions.changes import Pair
 
-Pair = tuple["Version | None", "Version | None"]
 _MARKS = {"added": "+", "removed": "-", "changed": "M", "metadata": "U", "kind": "T"}
 
 
@@ -56,8 +56,8 @@ def diff(cli: Cli, before: str, after: str, path: str, job: str | None, tags: Ta
     """
     from backup.app.base.opened import opened
     from backup.cli.looking.streamed import show_object
-    from backup.inventory.content.entry_versions import differing
     from backup.inventory.content.snapshots import find_snapshot
+    from backup.inventory.questions.changes import differing
 
     if not path.startswith("/"):
         raise UsageError(f"the path {path!r} must be absolute", advice=f"write /{path}")
@@ -87,10 +87,9 @@ def diff(cli: Cli, before: str, after: str, path: str, job: str | None, tags: Ta
 
 
 def _require_in_either(tx: Any, first: Any, second: Any, path: bytes) -> None:
-    from backup.inventory.content.entries import entry_at
-    from backup.inventory.content.entry_versions import no_such_path
+    from backup.inventory.content.entry_versions import no_such_path, version_at
 
-    if not any(entry_at(tx, snapshot.job_number, path, snapshot.number) for snapshot in (first, second)):
+    if not any(version_at(tx, snapshot.job_number, path, snapshot.number) for snapshot in (first, second)):
         raise no_such_path(tx, second, path)
 
 

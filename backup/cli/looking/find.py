@@ -128,7 +128,7 @@ def _one_of_each_path(found: Iterator[tuple[int, Version]], *, newest: bool) -> 
 
 
 def _held(
-    found: Iterator[tuple[int, Version]], series: dict[int, Series], hidden: list[Version]
+    found: Iterator[tuple[int, Version]], series: dict[int, Series[Snapshot]], hidden: list[Version]
 ) -> Iterator[tuple[int, Version]]:
     """Those that a snapshot holds which is not forgotten; the first that none holds is put into `hidden`."""
     for number, version in found:
@@ -139,7 +139,7 @@ def _held(
 
 
 def _rows(
-    found: Iterator[tuple[int, Version]], series: dict[int, Series], *, of_several: bool
+    found: Iterator[tuple[int, Version]], series: dict[int, Series[Snapshot]], *, of_several: bool
 ) -> Iterator[tuple[dict[str, Any], str]]:
     """A document and a line for each; of several jobs, each one's name stands above its lines."""
     above: int | None = None

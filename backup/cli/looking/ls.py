@@ -25,7 +25,7 @@ from backup.model import EntryKind
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from backup.inventory.content.entries import EntryRow
+    from backup.inventory.content.entry_versions import Version
     from backup.inventory.content.snapshots import Snapshot
     from backup.inventory.store.connections import Transaction
     from backup.model import Owner
@@ -82,49 +82,47 @@ def ls(
         path = saved_path(tx, snapshot, path)
         owners = owners_by_number(tx)
         found = _entries(tx, snapshot, path, recursive=recursive)
-        show_each(cli, (_row(cli, where, row, owners, long=long) for where, row in found))
+        show_each(cli, (_row(cli, row, owners, long=long) for row in found))
 
 
-def _row(
-    cli: Cli, where: bytes, row: EntryRow, owners: dict[int, Owner], *, long: bool
-) -> tuple[object, str]:
+def _row(cli: Cli, row: Version, owners: dict[int, Owner], *, long: bool) -> tuple[object, str]:
     from backup.cli.render.render import shown_path
 
-    full = where.rstrip(b"/") + b"/" + row.name
     owner = owners[row.owner]
     if cli.json:
-        return _document(full, row, owner), ""
-    return None, _long(full, row, owner) if long else shown_path(full)
+        return _document(row, owner), ""
+    return None, _long(row, owner) if long else shown_path(row.path)
 
 
-def _entries(
-    tx: Transaction, snapshot: Snapshot, path: bytes, *, recursive: bool
-) -> Iterator[tuple[bytes, EntryRow]]:
-    from backup.inventory.content import entries
-    from backup.inventory.content.entry_versions import no_such_path
+def _entries(tx: Transaction, snapshot: Snapshot, path: bytes, *, recursive: bool) -> Iterator[Version]:
+    from backup.inventory.content.entry_versions import (
+        no_such_path,
+        version_at,
+        versions_below,
+        versions_in,
+    )
 
-    path = path.rstrip(b"/") or b"/"
+    path, job = path.rstrip(b"/") or b"/", snapshot.job_number
     if path != b"/":
-        top = entries.entry_at(tx, snapshot.job_number, path, snapshot.number)
+        top = version_at(tx, job, path, snapshot.number)
         if top is None:
             raise no_such_path(tx, snapshot, path)
         if top.kind != EntryKind.DIRECTORY:
-            yield path.rpartition(b"/")[0], top
+            yield top
             return
     if recursive:
-        yield from entries.entries_below(tx, snapshot.job_number, path, snapshot.number)
+        yield from versions_below(tx, job, path, at=snapshot.number)
     else:
-        for row in entries.entries_in(tx, snapshot.job_number, path, snapshot.number):
-            yield path, row
+        yield from versions_in(tx, job, path, snapshot.number)
 
 
-def _document(path: bytes, row: EntryRow, owner: Any) -> dict[str, Any]:
+def _document(row: Version, owner: Any) -> dict[str, Any]:
     from backup.cli.render.render import path_document
     from backup.format.catalog import decode_extra
 
     extra = decode_extra(row.extra)
     document = {
-        **path_document(path),
+        **path_document(row.path),
         "kind": EntryKind(row.kind).name.lower().replace("_", "-"),
         "mode": f"{row.mode:04o}",
         "uid": owner.uid,
@@ -137,7 +135,7 @@ def _document(path: bytes, row: EntryRow, owner: Any) -> dict[str, Any]:
     return document | ({"target": path_document(extra.target)} if extra and extra.target else {})
 
 
-def _long(path: bytes, row: EntryRow, owner: Any) -> str:
+def _long(row: Version, owner: Any) -> str:
     from backup.cli.render.render import shown_path, size, time_of
     from backup.format.catalog import decode_extra
 
@@ -145,6 +143,5 @@ def _long(path: bytes, row: EntryRow, owner: Any) -> str:
     extra = decode_extra(row.extra)
     target = f" -> {shown_path(extra.target)}" if extra and extra.target else ""
     user, group = owner.user or str(owner.uid), owner.group or str(owner.gid)
-    return (
-        f"{mode} {user:<8} {group:<8} {size(row.size):>10} {time_of(row.mtime_ns)} {shown_path(path)}{target}"
-    )
+    path = f"{shown_path(row.path)}{target}"
+    return f"{mode} {user:<8} {group:<8} {size(row.size):>10} {time_of(row.mtime_ns)} {path}"

@@ -32,7 +32,7 @@ def version_document(version: Version, known: Sequence[Snapshot]) -> dict[str, A
     }
 
 
-def numbers_of_jobs(tx: Transaction, series: dict[int, Series], job: JobName | None) -> list[int]:
+def numbers_of_jobs(tx: Transaction, series: dict[int, Series[Snapshot]], job: JobName | None) -> list[int]:
     """Return the numbers of all jobs that have snapshots, or of the one called `job`. `UsageError`."""
     from backup.inventory.records.runs import find_job
 

@@ -75,12 +75,12 @@ def _versions_table(kept: Sequence[_Row], documents: Sequence[dict[str, Any]]) -
     return table([*job, *titles], rows)
 
 
-def _history(tx: Transaction, series: Series, job: int, path: bytes) -> Iterator[_Row]:
+def _history(tx: Transaction, series: Series[Snapshot], job: int, path: bytes) -> Iterator[_Row]:
     """The versions of a path that are still in a snapshot, each with its snapshots and its predecessor."""
     from backup.inventory.content.entry_versions import versions_of
 
     before: Version | None = None
-    for version in versions_of(tx, job, path):
+    for version in reversed(versions_of(tx, job, path)):
         known = series.of(version)
         if known:
             yield version, known, before
@@ -98,7 +98,9 @@ def _change(before: Version | None, version: Version) -> str:
     )
 
 
-def _not_found(tx: Transaction, series: dict[int, Series], numbers: Sequence[int], path: bytes) -> UsageError:
+def _not_found(
+    tx: Transaction, series: dict[int, Series[Snapshot]], numbers: Sequence[int], path: bytes
+) -> UsageError:
     from backup.inventory.content.entry_versions import no_such_path
 
     for number in numbers:

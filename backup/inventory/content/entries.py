@@ -344,14 +344,6 @@ def content_rows(tx: Transaction) -> Iterator[ContentRow]:
     return stream(tx, sql, (), ContentRow)
 
 
-def entries_in(tx: Transaction, job: int, path: bytes, snapshot_number: int) -> Iterator[EntryRow]:
-    """The entries of the directory `path` in a snapshot, by name."""
-    sql = f"""{_VERSION}
-              WHERE d.job = ? AND d.path = ? AND e.added_in <= ?
-                AND (e.removed_in IS NULL OR e.removed_in > ?) ORDER BY e.name"""
-    return stream(tx, sql, (job, path, snapshot_number, snapshot_number), EntryRow)
-
-
 def entry_at(tx: Transaction, job: int, path: bytes, snapshot_number: int) -> EntryRow | None:
     """The entry with that absolute path in a snapshot."""
     parent, _, name = path.rstrip(b"/").rpartition(b"/")

@@ -1,7 +1,7 @@
-"""Queries for entries over several snapshots: every version, differences, and suggestions for a path.
+"""Queries for entries as versions: all of them, those of a path or a directory, and suggestions for a path.
 
 Each is one query that streams in the order of paths, by the indexes on directories and on their entries: no
-row is sorted or held.
+row is sorted or held. A page is such a stream with a limit, after the last name that was shown.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ from __future__ import annotations
 import difflib
 import os
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from backup.errors import UsageError
-from backup.inventory.content import entries
 from backup.inventory.content.entries import ROOT
 from backup.inventory.content.snapshots import Snapshot, TagSets, list_snapshots
 from backup.inventory.store.connections import Transaction
@@ -48,30 +47,58 @@ class Version(NamedTuple):
         return self.directory.rstrip(b"/") + b"/" + self.name
 
 
-_COLUMNS = ", ".join(["d.path", *(f"e.{column}" for column in Version._fields[1:])])
+COLUMNS = ", ".join(["d.path", *(f"e.{column}" for column in Version._fields[1:])])
+IN_SNAPSHOT = "e.added_in <= ? AND (e.removed_in IS NULL OR e.removed_in > ?)"
+BELOW = "(d.path = ? OR (d.path >= ? AND d.path < ?))"
+
+_VERSIONS = f"SELECT {COLUMNS} FROM directories d JOIN entries e ON e.directory = d.number WHERE d.job = ?"
+_IN_DIRECTORY = f"{_VERSIONS} AND d.path = ? AND e.name > ? AND {IN_SNAPSHOT} ORDER BY e.name LIMIT ?"
+_AT = f"{_VERSIONS} AND d.path = ? AND e.name = ? AND {IN_SNAPSHOT}"
+_OF_PATH = f"{_VERSIONS} AND d.path = ? AND e.name = ? ORDER BY e.added_in DESC LIMIT ?"
+_EVERYTHING = -1
+"""The limit that is none."""
 
 
-class Series:
+class Numbered(Protocol):
+    """A snapshot, or a part of it."""
+
+    @property
+    def number(self) -> int:
+        """Its number within the job."""
+
+
+_S = TypeVar("_S", bound=Numbered)
+
+
+class Series(Generic[_S]):
     """A job's snapshots by number, to find those that contain a version."""
 
-    def __init__(self, snapshots: Sequence[Snapshot]) -> None:
+    def __init__(self, snapshots: Iterable[_S] = ()) -> None:
         self._snapshots = sorted(snapshots, key=lambda snapshot: snapshot.number)
         self._numbers = [snapshot.number for snapshot in self._snapshots]
 
     @property
-    def newest(self) -> Snapshot | None:
+    def newest(self) -> _S | None:
         """The newest snapshot."""
         return self._snapshots[-1] if self._snapshots else None
 
-    def of(self, version: Version) -> Sequence[Snapshot]:
+    def of(self, version: Version) -> Sequence[_S]:
         """The snapshots that contain it, oldest first; none if all were forgotten."""
-        first = bisect_left(self._numbers, version.added_in)
-        if version.removed_in is None:
-            return self._snapshots[first:]
-        return self._snapshots[first : bisect_left(self._numbers, version.removed_in)]
+        return self.having(version.added_in, version.removed_in)
+
+    def having(self, added_in: int, removed_in: int | None) -> Sequence[_S]:
+        """Same as `of`, for a version that is known by the numbers of snapshots alone."""
+        first = bisect_left(self._numbers, added_in)
+        last = len(self._numbers) if removed_in is None else bisect_left(self._numbers, removed_in)
+        return self._snapshots[first:last]
+
+    def beside(self, number: int) -> tuple[_S | None, _S | None]:
+        """The next older and the next newer snapshot."""
+        older, newer = self.having(0, number), self.having(number + 1, None)
+        return older[-1] if older else None, newer[0] if newer else None
 
 
-def series_by_job(tx: Transaction, tags: TagSets = ()) -> dict[int, Series]:
+def series_by_job(tx: Transaction, tags: TagSets = ()) -> dict[int, Series[Snapshot]]:
     """The snapshots that pass the filter `tags`, of each job that has any, by the job's number."""
     found: dict[int, list[Snapshot]] = {}
     for snapshot in list_snapshots(tx, tags=tags):
@@ -86,100 +113,28 @@ def versions_below(
 
     `takes` is called with each row's directory and name, and decides whether the row is returned.
     """
-    sql = f"""SELECT {_COLUMNS} FROM directories d JOIN entries e ON e.directory = d.number
-              WHERE d.job = ? AND {_below(path)}"""
-    values: tuple[object, ...] = (job, *_range(path))
+    sql, values = f"{_VERSIONS} AND {BELOW}", (job, *bounds(path))
     if at is not None:
-        sql += " AND e.added_in <= ? AND (e.removed_in IS NULL OR e.removed_in > ?)"
-        values = (*values, at, at)
+        sql, values = f"{sql} AND {IN_SNAPSHOT}", (*values, at, at)
     rows = raw_rows(tx, f"{sql} ORDER BY d.path, e.name, e.added_in", values)
     return map(Version._make, rows if takes is None else (row for row in rows if takes(row[0], row[2])))
 
 
-def versions_of(tx: Transaction, job: int, path: bytes) -> list[Version]:
-    """Every version of the entry with that absolute path, oldest first."""
-    parent, _, name = path.rstrip(b"/").rpartition(b"/")
-    sql = f"""SELECT {_COLUMNS} FROM directories d JOIN entries e ON e.directory = d.number
-              WHERE d.job = ? AND d.path = ? AND e.name = ? ORDER BY e.added_in"""
-    return list(stream(tx, sql, (job, parent or ROOT, name), Version))
+def versions_of(tx: Transaction, job: int, path: bytes, *, limit: int = _EVERYTHING) -> list[Version]:
+    """The versions of the entry with that absolute path, newest first."""
+    return list(stream(tx, _OF_PATH, (job, *_parts(path), limit), Version))
 
 
-def differing(
-    tx: Transaction, before: Snapshot, after: Snapshot, path: bytes = ROOT
-) -> Iterator[tuple[Version | None, Version | None]]:
-    """Pairs of versions that differ between two snapshots at and below `path`, in the order of paths."""
-    if path != ROOT:
-        ours = (_version_at(tx, before, path), _version_at(tx, after, path))
-        if ours[0] != ours[1]:
-            yield ours
-    if before.job_number == after.job_number:
-        yield from _changed_between(tx, before, after, path)
-        return
-    old = versions_below(tx, before.job_number, path, at=before.number)
-    new = versions_below(tx, after.job_number, path, at=after.number)
-    yield from _merged(old, new)
+def version_at(tx: Transaction, job: int, path: bytes, snapshot: int) -> Version | None:
+    """The version of the entry at an absolute path that a snapshot has; None if it does not have the path."""
+    return next(stream(tx, _AT, (job, *_parts(path), snapshot, snapshot), Version), None)
 
 
-def _version_at(tx: Transaction, snapshot: Snapshot, path: bytes) -> Version | None:
-    for version in versions_of(tx, snapshot.job_number, path):
-        if version.added_in <= snapshot.number and (
-            version.removed_in is None or version.removed_in > snapshot.number
-        ):
-            return version
-    return None
-
-
-def _changed_between(
-    tx: Transaction, before: Snapshot, after: Snapshot, path: bytes
-) -> Iterator[tuple[Version | None, Version | None]]:
-    """The versions of one job that are in only one of the snapshots; the database filters."""
-    first, last = sorted((before.number, after.number))
-    sql = f"""SELECT {_COLUMNS} FROM directories d JOIN entries e ON e.directory = d.number
-              WHERE d.job = ? AND {_below(path)} AND (
-                (e.added_in <= ? AND e.removed_in > ? AND e.removed_in <= ?) OR
-                (e.added_in > ? AND e.added_in <= ?
-                 AND (e.removed_in IS NULL OR e.removed_in > ?)))
-              ORDER BY d.path, e.name, e.added_in"""
-    values = (before.job_number, *_range(path), first, first, last, first, last, last)
-    held: Version | None = None
-    for version in stream(tx, sql, values, Version):
-        if held is not None and (held.directory, held.name) == (version.directory, version.name):
-            yield _turned((held, version), backwards=before.number > after.number)
-            held = None
-            continue
-        if held is not None:
-            yield _alone(held, first, before.number > after.number)
-        held = version
-    if held is not None:
-        yield _alone(held, first, before.number > after.number)
-
-
-def _alone(version: Version, first: int, backwards: bool) -> tuple[Version | None, Version | None]:
-    return _turned((version, None) if version.added_in <= first else (None, version), backwards=backwards)
-
-
-def _turned(
-    pair: tuple[Version | None, Version | None], *, backwards: bool
-) -> tuple[Version | None, Version | None]:
-    return (pair[1], pair[0]) if backwards else pair
-
-
-def _merged(
-    old: Iterator[Version], new: Iterator[Version]
-) -> Iterator[tuple[Version | None, Version | None]]:
-    left, right = next(old, None), next(new, None)
-    while left is not None or right is not None:
-        if right is None or (
-            left is not None and (left.directory, left.name) < (right.directory, right.name)
-        ):
-            yield left, None
-            left = next(old, None)
-        elif left is None or (left.directory, left.name) > (right.directory, right.name):
-            yield None, right
-            right = next(new, None)
-        else:
-            yield left, right
-            left, right = next(old, None), next(new, None)
+def versions_in(
+    tx: Transaction, job: int, path: bytes, snapshot: int, *, after: bytes = b"", limit: int = _EVERYTHING
+) -> Iterator[Version]:
+    """The entries of a directory in a snapshot whose names come after `after`, by name."""
+    return stream(tx, _IN_DIRECTORY, (job, path, after, snapshot, snapshot, limit), Version)
 
 
 def changes(before: Version, after: Version) -> list[str]:
@@ -203,7 +158,7 @@ def changes(before: Version, after: Version) -> list[str]:
 def no_such_path(tx: Transaction, snapshot: Snapshot, path: bytes) -> UsageError:
     """The error for a path that a snapshot does not have, with the nearest that it has."""
     known, rest = _deepest(tx, snapshot, path)
-    names = entries.entries_in(tx, snapshot.job_number, known, snapshot.number)
+    names = versions_in(tx, snapshot.job_number, known, snapshot.number)
     wanted = os.fsdecode(rest.partition(b"/")[0])
     near = difflib.get_close_matches(
         wanted, (os.fsdecode(row.name) for row in islice(names, _MOST_NAMES)), n=3
@@ -232,18 +187,18 @@ def _deepest(tx: Transaction, snapshot: Snapshot, path: bytes) -> tuple[bytes, b
     steps = path.strip(b"/").split(b"/")
     for count in range(len(steps) - 1, 0, -1):
         parent = b"/" + b"/".join(steps[:count])
-        row = entries.entry_at(tx, snapshot.job_number, parent, snapshot.number)
-        if row is not None:
+        if version_at(tx, snapshot.job_number, parent, snapshot.number) is not None:
             return parent, b"/".join(steps[count:])
     return ROOT, b"/".join(steps)
 
 
-def _below(path: bytes) -> str:
-    if path == ROOT:
-        return "d.path >= ?"
-    return "(d.path = ? OR (d.path >= ? AND d.path < ?))"
-
-
-def _range(path: bytes) -> tuple[bytes, ...]:
+def bounds(path: bytes) -> tuple[bytes, ...]:
+    """The values for the parameters of `BELOW`."""
     stem = path.rstrip(b"/")
-    return (ROOT,) if path == ROOT else (path, stem + b"/", stem + b"0")
+    return path, stem + b"/", stem + b"0"
+
+
+def _parts(path: bytes) -> tuple[bytes, bytes]:
+    """The directory of an absolute path, and its name in it."""
+    parent, _, name = path.rstrip(b"/").rpartition(b"/")
+    return parent or ROOT, name

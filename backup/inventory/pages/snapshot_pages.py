@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from backup.inventory.content.entry_versions import Series
 from backup.inventory.content.snapshots import SNAPSHOTS, Snapshot, row_to_snapshot
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.driver import marks, raw_rows, records
@@ -37,32 +37,6 @@ class KeptSnapshot(NamedTuple):
     started_at: datetime
 
 
-class KeptSnapshots:
-    """The kept snapshots of a job by number, to find those that have a version of an entry."""
-
-    def __init__(self, rows: Sequence[KeptSnapshot]) -> None:
-        self._rows = rows
-        self._numbers = [snapshot.number for snapshot in rows]
-
-    @property
-    def newest(self) -> KeptSnapshot | None:
-        """The newest of them."""
-        return self._rows[-1] if self._rows else None
-
-    def having(self, added_in: int, removed_in: int | None) -> Sequence[KeptSnapshot]:
-        """The snapshots that have a version, oldest first; none if all were forgotten."""
-        first = bisect_left(self._numbers, added_in)
-        last = len(self._numbers) if removed_in is None else bisect_left(self._numbers, removed_in)
-        return self._rows[first:last]
-
-    def beside(self, number: int) -> tuple[KeptSnapshot | None, KeptSnapshot | None]:
-        """The next older and the next newer snapshot."""
-        place = bisect_left(self._numbers, number)
-        older = self._rows[place - 1] if place else None
-        after = place + (place < len(self._numbers) and self._numbers[place] == number)
-        return older, self._rows[after] if after < len(self._rows) else None
-
-
 class SnapshotSize(NamedTuple):
     """The size of a kept snapshot."""
 
@@ -73,13 +47,18 @@ class SnapshotSize(NamedTuple):
     number: int
 
 
-def kept_by_job(tx: Transaction, job: int | None = None) -> dict[int, KeptSnapshots]:
+def kept_by_job(tx: Transaction, job: int | None = None) -> dict[int, Series[KeptSnapshot]]:
     """The kept snapshots of a job, or of each that has any, by the job's number."""
     sql = _KEPT.replace("{only}", "" if job is None else "AND job = ?")
     found: dict[int, list[KeptSnapshot]] = {}
     for of, number, snapshot, began in raw_rows(tx, sql, () if job is None else (job,)):
         found.setdefault(of, []).append(KeptSnapshot(number, SnapshotId(snapshot), moment(began)))
-    return {of: KeptSnapshots(of_job) for of, of_job in found.items()}
+    return {of: Series(of_job) for of, of_job in found.items()}
+
+
+def kept_of(tx: Transaction, job: int) -> Series[KeptSnapshot]:
+    """The kept snapshots of a job; an empty series if there is none."""
+    return kept_by_job(tx, job).get(job, Series())
 
 
 def snapshots_before(tx: Transaction, job: int, *, before: int | None, limit: int) -> list[Snapshot]:

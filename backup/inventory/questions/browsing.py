@@ -1,6 +1,6 @@
-"""Queries for the listing of a directory in a snapshot: a page at a time, after the last name shown.
+"""Queries for what is asked about entries in a snapshot: how many there are, and where their chunks lie.
 
-Each is a statement or two, whatever the size of the directory, by the index on its entries.
+Each is a statement, whatever the size of the directory.
 """
 
 from __future__ import annotations
@@ -9,32 +9,17 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from backup.inventory.content.entry_versions import Version
+from backup.inventory.content.entry_versions import BELOW, IN_SNAPSHOT, bounds
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.driver import raw_rows, row_of
 from backup.model import FrameRow
 
-_COLUMNS = ", ".join(["d.path", *(f"e.{column}" for column in Version._fields[1:])])
-_IN_SNAPSHOT = "e.added_in <= ? AND (e.removed_in IS NULL OR e.removed_in > ?)"
 _MOST_CHUNKS = 10_000
-
-_PAGE = f"""
-SELECT {_COLUMNS} FROM directories d JOIN entries e ON e.directory = d.number
-WHERE d.job = ? AND d.path = ? AND e.name > ? AND {_IN_SNAPSHOT}
-ORDER BY e.name LIMIT ?"""
 
 _COUNT = f"""
 SELECT count(*) FROM (
     SELECT 1 FROM directories d JOIN entries e ON e.directory = d.number
-    WHERE d.job = ? AND d.path = ? AND {_IN_SNAPSHOT} LIMIT ?) AS some"""
-
-_VERSIONS = f"""
-SELECT {_COLUMNS} FROM directories d JOIN entries e ON e.directory = d.number
-WHERE d.job = ? AND d.path = ? AND e.name = ? ORDER BY e.added_in DESC LIMIT ?"""
-
-_AT = f"""
-SELECT {_COLUMNS} FROM directories d JOIN entries e ON e.directory = d.number
-WHERE d.job = ? AND d.path = ? AND e.name = ? AND {_IN_SNAPSHOT}"""
+    WHERE d.job = ? AND d.path = ? AND {IN_SNAPSHOT} LIMIT ?) AS some"""
 
 _CHUNK_LISTS = "SELECT number, chunks FROM entries WHERE number IN (SELECT value FROM json_each(?))"
 
@@ -54,7 +39,7 @@ WHERE state IN ('ready', 'fetched') AND until > ? AND archive IN (SELECT value F
 
 _BELOW = f"""
 SELECT e.kind, e.size, e.chunks FROM directories d JOIN entries e ON e.directory = d.number
-WHERE d.job = ? AND (d.path = ? OR (d.path >= ? AND d.path < ?)) AND {_IN_SNAPSHOT}
+WHERE d.job = ? AND {BELOW} AND {IN_SNAPSHOT}
 LIMIT ?"""
 
 _WANTED_FRAMES = """
@@ -110,32 +95,10 @@ class Output(NamedTuple):
     until: int
 
 
-def directory_page(
-    tx: Transaction, job: int, path: bytes, snapshot: int, *, after: bytes, limit: int
-) -> list[Version]:
-    """Entries of a directory in a snapshot whose names come after `after`, by name."""
-    values = (job, path, after, snapshot, snapshot, limit)
-    return [Version._make(row) for row in raw_rows(tx, _PAGE, values)]
-
-
 def count_directory(tx: Transaction, job: int, path: bytes, snapshot: int, *, most: int) -> int | None:
     """The number of entries of a directory in a snapshot; None for more than `most`."""
     count = int(row_of(tx, _COUNT, (job, path, snapshot, snapshot, most + 1))[0])
     return None if count > most else count
-
-
-def version_at(tx: Transaction, job: int, path: bytes, snapshot: int) -> Version | None:
-    """The version of the entry at an absolute path that a snapshot has; None if it does not have the path."""
-    parent, _, name = path.rstrip(b"/").rpartition(b"/")
-    row = row_of(tx, _AT, (job, parent or b"/", name, snapshot, snapshot))
-    return Version._make(row) if row else None
-
-
-def newest_versions(tx: Transaction, job: int, path: bytes, *, limit: int) -> list[Version]:
-    """The newest versions of the entry at an absolute path, newest first."""
-    parent, _, name = path.rstrip(b"/").rpartition(b"/")
-    rows = raw_rows(tx, _VERSIONS, (job, parent or b"/", name, limit))
-    return [Version._make(row) for row in rows]
 
 
 def chunk_lists(tx: Transaction, numbers: Sequence[int]) -> dict[int, bytes]:
@@ -157,8 +120,7 @@ def outputs(tx: Transaction, archives: Sequence[int], now: int) -> list[Output]:
 
 def entries_below(tx: Transaction, job: int, path: bytes, snapshot: int, *, limit: int) -> list[Below]:
     """Entries below a directory in a snapshot, in no order; at most `limit`."""
-    stem = path.rstrip(b"/")
-    values = (job, path, stem + b"/", stem + b"0", snapshot, snapshot, limit)
+    values = (job, *bounds(path), snapshot, snapshot, limit)
     return [Below._make(row) for row in raw_rows(tx, _BELOW, values)]
 
 

@@ -1,30 +1,41 @@
-"""Queries for changes between two snapshots of a job: counts, and a page at a time in the order of paths.
+"""Queries for changes between two snapshots: counts, and a stream in the order of paths, of which a page is
+the beginning.
 
-Few changes, as of a night, are found by the indexes on the snapshots in which versions begin and end. Where
-there are very many (a first snapshot, years apart), the directories are walked in order until a page is full.
+Few changes, as of a night, are found by the indexes on the snapshots in which versions begin and end, and
+sorted. Where there are very many (a first snapshot, years apart), the directories are walked in order.
 
-A pair is the version of an entry in each of the two snapshots; directories of which only the times differ,
-as of each in which something was made, are left out.
+A pair is the version of an entry in each of the two snapshots. Counts leave out directories of which only the
+times differ (`is_touched`), as of each in which something was made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 from msgspec import Struct
 
-from backup.inventory.content.entry_versions import Version
+from backup.inventory.content.entries import ROOT
+from backup.inventory.content.entry_versions import (
+    BELOW,
+    COLUMNS,
+    Version,
+    bounds,
+    version_at,
+    versions_below,
+)
+from backup.inventory.content.snapshots import Snapshot
 from backup.inventory.store.connections import Transaction
-from backup.inventory.store.driver import raw_rows, row_of, sum_of
+from backup.inventory.store.driver import row_of, stream, sum_of
+from backup.model import EntryKind
 
 MOST_FOUND = 50_000
 """So many versions are looked at by the indexes, and counted; with more, counts are a least number."""
 
-_COLUMNS = ", ".join(["d.path", *(f"e.{column}" for column in Version._fields[1:])])
 _OLD = "e.added_in <= {a} AND (e.removed_in IS NULL OR e.removed_in > {a})"
 _NEW = "e.added_in <= {b} AND (e.removed_in IS NULL OR e.removed_in > {b})"
-_BELOW = "(d.path = ? OR (d.path >= ? AND d.path < ?))"
 
 # The numbers stand in the text: they are integers of ours, and each is used many times.
 _DIFFER = (
@@ -43,7 +54,7 @@ SELECT e.directory, e.name, d.path AS path, max({old}) AS was, max({new}) AS is_
        coalesce(sum(CASE WHEN {old} THEN e.size END), 0) AS size_was,
        coalesce(sum(CASE WHEN {new} THEN e.size END), 0) AS size_is
 FROM {source}
-WHERE d.job = ? AND {below} AND {differ} {after}
+WHERE d.job = ? AND {below} AND {differ}
 GROUP BY d.path, e.name
 HAVING NOT (count(*) = 2 AND min(e.kind) = 2 AND max(e.kind) = 2 AND min(e.mode) = max(e.mode)
             AND min(e.owner) = max(e.owner) AND coalesce(min(e.extra), x'') = coalesce(max(e.extra), x'')
@@ -59,12 +70,11 @@ SELECT coalesce(sum(was = 0), 0), coalesce(sum(is_there = 0), 0), coalesce(sum(w
        coalesce({sum_of("CASE WHEN size_is > size_was THEN size_is - size_was END")}, 0),
        coalesce({sum_of("CASE WHEN size_is < size_was THEN size_was - size_is END")}, 0)
 FROM ({{paths}}) AS p"""
-_PAGE = """
-WITH chosen AS ({paths} ORDER BY d.path, e.name LIMIT ?)
-SELECT {columns} FROM chosen c
-CROSS JOIN entries e ON e.directory = c.directory AND e.name = c.name
-JOIN directories d ON d.number = e.directory
-WHERE {differ} ORDER BY d.path, e.name, e.added_in"""
+_CHANGED = """
+SELECT {columns} FROM {source}
+WHERE d.job = ? AND {below} AND {differ} {after} ORDER BY d.path, e.name, e.added_in"""
+
+Pair = tuple[Version | None, Version | None]
 
 
 class Counts(NamedTuple):
@@ -90,13 +100,7 @@ class Between(Struct, frozen=True):
         numbers = {"a": str(int(self.older)), "b": str(int(self.newer))}
         parts = {"old": _OLD, "new": _NEW, "differ": _DIFFER, "found": _FOUND}
         known = {name: part.format(**numbers) for name, part in parts.items()}
-        return text.format(**known, below=_BELOW, **numbers, **more)
-
-    @property
-    def bounds(self) -> tuple[bytes, ...]:
-        """The values for the parameters of `below`."""
-        stem = self.path.rstrip(b"/")
-        return self.path, stem + b"/", stem + b"0"
+        return text.format(**known, below=BELOW, **numbers, **more)
 
 
 def is_much(tx: Transaction, between: Between) -> bool:
@@ -107,27 +111,60 @@ def is_much(tx: Transaction, between: Between) -> bool:
 
 def count_changes(tx: Transaction, between: Between) -> Counts:
     """Count the differences; only if they are not much (`is_much`)."""
-    paths = between.sql(_PATHS, source=between.sql(_BY_INDEX), after="")
-    return Counts(*row_of(tx, _COUNTS.replace("{paths}", paths), (between.job, *between.bounds)))
+    paths = between.sql(_PATHS, source=between.sql(_BY_INDEX))
+    return Counts(*row_of(tx, _COUNTS.replace("{paths}", paths), (between.job, *bounds(between.path))))
 
 
-def changed_page(
-    tx: Transaction, between: Between, *, after: tuple[bytes, bytes] | None, limit: int, much: bool
-) -> list[tuple[Version | None, Version | None]]:
+def changed(
+    tx: Transaction, between: Between, *, much: bool, after: tuple[bytes, bytes] | None = None
+) -> Iterator[Pair]:
     """Pairs that differ, by path, after a directory and name; for `much` by a walk of directories."""
     source = _BY_PATH if much else between.sql(_BY_INDEX)
-    paths = between.sql(_PATHS, source=source, after="" if after is None else _AFTER)
-    sql = between.sql(_PAGE, paths=paths, columns=_COLUMNS)
+    sql = between.sql(_CHANGED, source=source, columns=COLUMNS, after="" if after is None else _AFTER)
     place = () if after is None else (after[0], after[0], after[1])
-    rows = raw_rows(tx, sql, (between.job, *between.bounds, *place, limit))
-    return _paired([Version._make(row) for row in rows], between.older)
+    rows = stream(tx, sql, (between.job, *bounds(between.path), *place), Version)
+    for _, some in groupby(rows, key=attrgetter("directory", "name")):
+        versions = list(some)
+        before = versions[0] if versions[0].added_in <= between.older else None
+        yield before, versions[-1] if versions[-1].added_in > between.older else None
 
 
-def _paired(rows: Sequence[Version], older: int) -> list[tuple[Version | None, Version | None]]:
-    found: dict[tuple[bytes, bytes], tuple[Version | None, Version | None]] = {}
-    for version in rows:
-        before, after = found.get((version.directory, version.name), (None, None))
-        found[version.directory, version.name] = (
-            (version, after) if version.added_in <= older else (before, version)
+def is_touched(before: Version | None, after: Version | None) -> bool:
+    """Whether a pair is a directory of which nothing but its times differs."""
+    if before is None or after is None or {before.kind, after.kind} != {EntryKind.DIRECTORY}:
+        return False
+    return (before.mode, before.owner, before.extra) == (after.mode, after.owner, after.extra)
+
+
+def differing(tx: Transaction, before: Snapshot, after: Snapshot, path: bytes = ROOT) -> Iterator[Pair]:
+    """Pairs that differ between two snapshots, also of two jobs, at and below `path`, by path."""
+    if path != ROOT:
+        ours = [version_at(tx, snapshot.job_number, path, snapshot.number) for snapshot in (before, after)]
+        if ours[0] != ours[1]:
+            yield ours[0], ours[1]
+    if before.job_number != after.job_number:
+        old, new = (
+            versions_below(tx, snapshot.job_number, path, at=snapshot.number) for snapshot in (before, after)
         )
-    return list(found.values())
+        yield from _merged(old, new)
+        return
+    first, last = sorted((before.number, after.number))
+    between = Between(before.job_number, first, last, path)
+    for pair in changed(tx, between, much=is_much(tx, between)):
+        yield pair if before.number <= after.number else pair[::-1]
+
+
+def _merged(old: Iterator[Version], new: Iterator[Version]) -> Iterator[Pair]:
+    left, right = next(old, None), next(new, None)
+    while left is not None or right is not None:
+        if right is None or (
+            left is not None and (left.directory, left.name) < (right.directory, right.name)
+        ):
+            yield left, None
+            left = next(old, None)
+        elif left is None or (left.directory, left.name) > (right.directory, right.name):
+            yield None, right
+            right = next(new, None)
+        else:
+            yield left, right
+            left, right = next(old, None), next(new, None)

@@ -13,12 +13,12 @@ from starlette.routing import Route
 
 from backup.config import Config
 from backup.inventory.content.entries import ROOT, owners_by_number
-from backup.inventory.content.entry_versions import Version
+from backup.inventory.content.entry_versions import version_at, versions_in
 from backup.inventory.content.snapshots import Snapshot
-from backup.inventory.pages.snapshot_pages import KeptSnapshots, kept_by_job
+from backup.inventory.pages.snapshot_pages import kept_of
 from backup.inventory.questions import browsing as queries
 from backup.inventory.store.connections import Transaction
-from backup.model import EntryKind, Owner, SnapshotId
+from backup.model import EntryKind, SnapshotId
 from backup.source.streams import TOP
 from backup.web.context import context_of
 from backup.web.guard.faults import NotThereError
@@ -79,22 +79,23 @@ def directory(
     begins = path is None
     path = _above_sources(tx, of) if path is None else path_of(path)
     owners = owners_by_number(tx)
-    itself = None if path == ROOT else queries.version_at(tx, of.job_number, path, of.number)
+    itself = None if path == ROOT else version_at(tx, of.job_number, path, of.number)
     if path != ROOT and itself is None:
         raise NotThereError("this snapshot has no such path")
     is_directory = itself is None or itself.kind == EntryKind.DIRECTORY
-    rows = _page(tx, of, path, name or b"") if is_directory else []
+    listed = versions_in(tx, of.job_number, path, of.number, after=name or b"", limit=A_PAGE + 1)
+    rows = list(listed) if is_directory else []
     shown = rows[:A_PAGE]
     lists = queries.chunk_lists(
         tx, [entry.number for entry in ([itself] if not is_directory else shown) if entry]
     )
-    beside = kept_by_job(tx, of.job_number).get(of.job_number, KeptSnapshots([])).beside(of.number)
+    beside = kept_of(tx, of.job_number).beside(of.number)
     older, newer = (kept.id if kept else None for kept in beside)
     return DirectoryPage(
         snapshot=of,
         path=Name(path),
         steps=steps_of(path),
-        itself=_line(itself, owners),
+        itself=None if itself is None else entry_line(itself, owners),
         entries=[entry_line(version, owners) for version in shown],
         count=queries.count_directory(tx, of.job_number, path, of.number, most=_MOST_COUNTED),
         is_first=name is None,
@@ -108,22 +109,14 @@ def directory(
 
 def _above_sources(tx: Transaction, of: Snapshot) -> bytes:
     """The deepest directory of a snapshot that holds all that was saved: sources, and streams."""
-    has_streams = queries.version_at(tx, of.job_number, TOP, of.number) is not None
+    has_streams = version_at(tx, of.job_number, TOP, of.number) is not None
     path = os.path.commonpath(of.tops) if of.tops and not has_streams else ROOT
     while path != ROOT:
-        found = queries.version_at(tx, of.job_number, path, of.number)
+        found = version_at(tx, of.job_number, path, of.number)
         if found is not None and found.kind == EntryKind.DIRECTORY:
             break
         path = os.path.dirname(path)
     return path
-
-
-def _line(itself: Version | None, owners: dict[int, Owner]) -> EntryLine | None:
-    return None if itself is None else entry_line(itself, owners)
-
-
-def _page(tx: Transaction, of: Snapshot, path: bytes, after: bytes) -> list[Version]:
-    return queries.directory_page(tx, of.job_number, path, of.number, after=after, limit=A_PAGE + 1)
 
 
 def _after(text: str | None) -> bytes | None:

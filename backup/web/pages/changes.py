@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
+from itertools import islice
 from threading import Lock
 
 from msgspec import Struct
@@ -18,7 +19,7 @@ from backup.inventory.content.entries import ROOT
 from backup.inventory.content.entry_versions import Version
 from backup.inventory.content.entry_versions import changes as differences
 from backup.inventory.content.snapshots import Snapshot
-from backup.inventory.pages.snapshot_pages import KeptSnapshots, kept_by_job
+from backup.inventory.pages.snapshot_pages import kept_of
 from backup.inventory.questions import changes as queries
 from backup.inventory.questions.changes import Between, Counts
 from backup.inventory.records.runs import find_run
@@ -99,8 +100,7 @@ def changes(
     path = path_of(path)
     place = _after(after)
     late = the_snapshot(tx, newer)
-    kept = kept_by_job(tx, late.job_number).get(late.job_number, KeptSnapshots([]))
-    before, beyond = kept.beside(late.number)
+    before, beyond = kept_of(tx, late.job_number).beside(late.number)
     early = the_snapshot(tx, older) if older else the_snapshot(tx, before.id) if before else None
     if early is not None and early.job_number != late.job_number:
         raise BadParameterError("these snapshots are of two jobs")
@@ -108,7 +108,10 @@ def changes(
         early, late = late, early
     between = Between(late.job_number, early.number if early else 0, late.number, path)
     much = queries.is_much(tx, between)
-    pairs = queries.changed_page(tx, between, after=place, limit=A_PAGE + 1, much=much)
+    found = (
+        pair for pair in queries.changed(tx, between, much=much, after=place) if not queries.is_touched(*pair)
+    )
+    pairs = list(islice(found, A_PAGE + 1))
     shown = [_line(*pair) for pair in pairs[:A_PAGE]]
     return ChangePage(
         older=early,

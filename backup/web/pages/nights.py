@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from backup.config import Config
 from backup.inventory.content.snapshots import Snapshot, list_snapshots
-from backup.inventory.pages.snapshot_pages import KeptSnapshots, kept_by_job, snapshots_before, snapshots_of
+from backup.inventory.pages.snapshot_pages import kept_of, snapshots_before, snapshots_of
 from backup.inventory.records.runs import all_job_names
 from backup.inventory.store.connections import Transaction
 from backup.model import JobName
@@ -91,7 +91,7 @@ def snapshot_page(
 
 def _kept_before(tx: Transaction, job: int, below: int | None) -> list[Snapshot]:
     """The newest kept snapshots with lower numbers: a page of them, and one more."""
-    kept = kept_by_job(tx, job).get(job, KeptSnapshots([])).having(0, below)[-SNAPSHOTS_A_PAGE - 1 :]
+    kept = kept_of(tx, job).having(0, below)[-SNAPSHOTS_A_PAGE - 1 :]
     rows = snapshots_of(tx, [snapshot.id for snapshot in kept])
     return [rows[snapshot.id] for snapshot in reversed(kept)]
 

@@ -27,6 +27,7 @@ from backup.cost import Price
 from backup.cost.prices import Figure
 from backup.format.rows import unpack_u32
 from backup.inventory.content.entries import ROOT
+from backup.inventory.content.entry_versions import version_at
 from backup.inventory.content.snapshots import Snapshot
 from backup.inventory.questions import browsing as queries
 from backup.inventory.questions.browsing import HeldChunk, WantedFrame
@@ -173,7 +174,7 @@ def _chosen(tx: Transaction, of: Snapshot, wanted: Sequence[bytes]) -> _Chosen:
     chunks: set[int] = set()
     room = MOST_ENTRIES
     for path in wanted:
-        row = None if path == ROOT else queries.version_at(tx, of.job_number, path, of.number)
+        row = None if path == ROOT else version_at(tx, of.job_number, path, of.number)
         if path != ROOT and row is None:
             missing.append(path)
             continue

@@ -16,7 +16,7 @@ from backup.app.status.unusual import unusual_in
 from backup.inventory.content.snapshots import Snapshot, of_run
 from backup.inventory.pages import run_pages as queries
 from backup.inventory.pages.run_pages import RunRow, StoredRow
-from backup.inventory.pages.snapshot_pages import KeptSnapshots, kept_by_job
+from backup.inventory.pages.snapshot_pages import kept_of
 from backup.inventory.records.runs import Outcome, RunKind, find_job, find_run
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.times import moment
@@ -200,11 +200,7 @@ def _before(tx: Transaction, snapshot: Snapshot | None) -> str | None:
     """The id of the snapshot before one."""
     if snapshot is None:
         return None
-    older, _ = (
-        kept_by_job(tx, snapshot.job_number)
-        .get(snapshot.job_number, KeptSnapshots([]))
-        .beside(snapshot.number)
-    )
+    older, _ = kept_of(tx, snapshot.job_number).beside(snapshot.number)
     return older.id if older else None
 
 

@@ -10,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from backup.inventory.pages.snapshot_pages import KeptSnapshots, kept_by_job
+from backup.inventory.content.entry_versions import Series
+from backup.inventory.pages.snapshot_pages import KeptSnapshot, kept_by_job
 from backup.inventory.questions.searching import FoundName, FoundRow, rows_of_found, search_names
 from backup.inventory.records.runs import all_job_names, job_names_by_number
 from backup.inventory.store.connections import Transaction
@@ -93,10 +94,10 @@ def search(tx: Transaction, words: str, *, job: str | None = None, after: str | 
 
 
 def _hit(
-    row: FoundRow, versions: int, names: Mapping[int, JobName], kept: Mapping[int, KeptSnapshots]
+    row: FoundRow, versions: int, names: Mapping[int, JobName], kept: Mapping[int, Series[KeptSnapshot]]
 ) -> Hit | None:
     """A hit; None if no kept snapshot has its newest version, as after a forget."""
-    of = kept.get(row.job, KeptSnapshots([]))
+    of = kept.get(row.job, Series())
     having = of.having(row.added_in, row.removed_in)
     if not having:
         return None

@@ -14,9 +14,9 @@ from starlette.routing import Route
 from backup.config import Config
 from backup.format.rows import unpack_u32
 from backup.inventory.content.entries import owners_by_number
-from backup.inventory.content.entry_versions import Version, changes
+from backup.inventory.content.entry_versions import Version, changes, versions_of
 from backup.inventory.content.snapshots import Snapshot
-from backup.inventory.pages.snapshot_pages import KeptSnapshot, KeptSnapshots, kept_by_job, snapshots_of
+from backup.inventory.pages.snapshot_pages import KeptSnapshot, kept_of, snapshots_of
 from backup.inventory.questions import browsing as queries
 from backup.inventory.store.connections import Transaction
 from backup.model import JobName
@@ -71,11 +71,11 @@ def versions_of_path(tx: Transaction, config: Config, now: datetime, job: str, p
     """Return the newest 100 versions of a path, newest first. `NotThereError` if it has none."""
     path = path_of(path)
     of = the_job(tx, job)
-    rows = queries.newest_versions(tx, of.number, path, limit=MOST + 1)
+    rows = versions_of(tx, of.number, path, limit=MOST + 1)
     if not rows:
         raise NotThereError("no snapshot of this job has such a path")
-    kept = kept_by_job(tx, of.number).get(of.number, KeptSnapshots([]))
-    having = [(version, kept.having(version.added_in, version.removed_in)) for version in rows[:MOST]]
+    kept = kept_of(tx, of.number)
+    having = [(version, kept.of(version)) for version in rows[:MOST]]
     lines = _lines(tx, config, now, rows, [pair for pair in having if pair[1]])
     newest = kept.newest
     return VersionPage(

@@ -10,9 +10,9 @@ import pytest
 from msgspec.structs import replace
 
 from backup.config import Config
-from backup.inventory.content import entries
-from backup.inventory.content.entry_versions import differing
+from backup.inventory.content.entries import entries_below
 from backup.inventory.content.snapshots import Snapshot, get_snapshot
+from backup.inventory.questions.changes import differing
 from backup.inventory.store.connections import Transaction
 from backup.web.guard.faults import BadParameterError, NotThereError
 from backup.web.pages import browse, changes, nights, runs, search, versions
@@ -27,7 +27,7 @@ MIDDLE = snapshot_id(1, SNAPSHOTS // 2)
 def test_a_directory_page_by_page_is_the_whole_directory(
     tx: Transaction, config: Config, now: datetime
 ) -> None:
-    wanted = [row.name for row in entries.entries_in(tx, 1, HUGE, SNAPSHOTS // 2)]
+    wanted = [row.name for _, row in entries_below(tx, 1, HUGE, SNAPSHOTS // 2)]
     found: list[bytes] = []
     after = None
     while True:
