@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from backup.catalogs.packing import Spool
+from backup.catalogs.context import OpenRun
 from backup.catalogs.writer import CatalogWriter
 from backup.errors import FormatError
 from backup.format import catalog as records
 from backup.format.catalog import Record
 from backup.format.header import NO_FEATURE, CatalogFeature, CatalogOption
-from backup.format.keys import ChunkSecret, Recipient, Signer
 from backup.format.line import CatalogAddress, RecoveryLine
 from backup.format.pack import NO_HASH, NO_PACK, CatalogFields, parse_header
 from backup.inventory.content import archives, entries, mounts, packed
@@ -52,6 +51,11 @@ class Chain(Struct, frozen=True):
     newest_delta: Archive | None
     is_broken: bool = False
     is_new: bool = False
+
+    @property
+    def next_generation(self) -> Generation:
+        """That of the next delta: a job's first is a full catalog, too."""
+        return Generation.FULL if self.is_new else Generation.DELTA
 
     @property
     def parent(self) -> tuple[PackId, bytes] | None:
@@ -115,14 +119,14 @@ def recovery_line(chain: Chain, job: JobRow, vault: VaultName) -> str:
     ).to_text()
 
 
-def names_after(tx: Transaction, job: int, inventory: Inventory, run: int, used: Iterable[int]) -> set[int]:
+def names_after(tx: Transaction, at: OpenRun, used: Iterable[int]) -> set[int]:
     """Return the archives that a run's delta names: its own and those `used`, without those named before.
 
     Lost archives are replaced by those that hold the same chunks.
     """
-    own = (archive.number for archive in archives.list_archives(tx, inventory.id, run=run))
-    named = archives.named_archives(tx, job)
-    needed = {*own, *used}
+    own = archives.list_archives(tx, at.context.inventory.id, run=at.run.number)
+    named = archives.named_archives(tx, at.row.number)
+    needed = {*(archive.number for archive in own), *used}
     return (needed | replacements(tx, named | needed)) - named
 
 
@@ -143,50 +147,24 @@ class WrittenCatalog(Struct, frozen=True):
 
 
 def open_catalog(
-    spool: Spool,
-    *,
-    job: JobRow,
-    number: int,
-    generation: Generation,
-    chain: Chain,
-    enrolments: tuple[tuple[bytes, bytes], ...],
-    level: int | None,
-    features: CatalogFeature = NO_FEATURE,
+    at: OpenRun, number: int, generation: Generation, chain: Chain, features: CatalogFeature = NO_FEATURE
 ) -> CatalogWriter:
     """Begin a catalog that follows the chain, in the spool."""
     parent_pack_id, parent_header_hash = chain.parent or (NO_PACK, NO_HASH)
     fields = CatalogFields(
-        job_id=job.id,
+        job_id=at.row.id,
         number=number,
         generation=generation,
         parent_pack_id=parent_pack_id,
         parent_header_hash=parent_header_hash,
-        enrolments=enrolments,
-        features=features,
+        enrolments=at.keys.enrolments,
+        features=features | CatalogFeature.FIRST_DELTA if chain.is_new else features,
         options=CatalogOption.SIGNED_CONTENT,
     )
-    return CatalogWriter(spool.open_pack(PackKind.CATALOG, fields), level)
+    return CatalogWriter(at.spool.open_pack(PackKind.CATALOG, fields), at.level)
 
 
 # Contents.
-
-
-def with_secrets(
-    stream: Iterable[Record | tuple[Any, ...]],
-    signer: Signer,
-    secret: ChunkSecret,
-    recipients: Sequence[Recipient],
-) -> Iterator[Record | tuple[Any, ...]]:
-    """Return the records of a job's first delta as a full catalog, with the server's keys after the Start."""
-    rest = iter(stream)
-    yield next(rest)
-    yield secrets_record(signer, secret, recipients)
-    yield from rest
-
-
-def secrets_record(signer: Signer, secret: ChunkSecret, recipients: Sequence[Recipient]) -> Record:
-    """Return the record of the server's keys in a full catalog."""
-    return records.Secrets(signer.seed, secret.secret, [recipient.public for recipient in recipients])
 
 
 def entry_records(staged: Sequence[Sequence[Any]], snapshot: int) -> Iterator[tuple[Any, ...]]:
@@ -200,42 +178,31 @@ def entry_records(staged: Sequence[Sequence[Any]], snapshot: int) -> Iterator[tu
 
 def delta_rest(
     tx: Transaction,
-    inventory: Inventory,
-    *,
-    job: JobRow,
+    at: OpenRun,
     names: Sequence[int],
     chain: Chain,
-    run: int,
     snapshot: records.SnapshotRecord,
     marks: Sequence[Record],
 ) -> Iterator[Record]:
     """The last records of what a run changes, after its entries: archives, ends of old entries, its snapshot
     and marks."""
-    yield from archive_records(tx, inventory, names)
-    ends = entries.staged_ends(tx, run)
+    yield from archive_records(tx, at.context.inventory, names)
+    ends = entries.staged_ends(tx, at.run.number)
     for start in range(0, len(ends), _NUMBERS_A_RECORD):
         packed = records.pack_u64(ends[start : start + _NUMBERS_A_RECORD])
         yield records.ClosedRecord(packed, snapshot.number)
-    yield records.MountsRecord(records.pack_u64(mounts.mount_points_after(tx, job.number, run)))
+    yield records.MountsRecord(records.pack_u64(mounts.mount_points_after(tx, at.row.number, at.run.number)))
     yield snapshot
     yield from marks
     yield chain.record()
 
 
 def amending_records(
-    tx: Transaction,
-    inventory: Inventory,
-    *,
-    job: JobRow,
-    position: CatalogPosition,
-    chain: Chain,
-    amendment: Sequence[Record],
-    host: str,
-    program: str,
+    tx: Transaction, at: OpenRun, position: CatalogPosition, chain: Chain, amendment: Sequence[Record]
 ) -> Iterator[Record]:
     """Return the records of a delta without a snapshot: a change of what was saved before."""
-    yield start_record(inventory, job, position.number, position.generation, chain, host, program)
-    yield from archive_records(tx, inventory, position.names)
+    yield from start_records(at, position.number, position.generation, chain)
+    yield from archive_records(tx, at.context.inventory, position.names)
     yield from amendment
     yield chain.record()
 
@@ -251,59 +218,41 @@ def marks_of(tx: Transaction, job: int, every: Sequence[Snapshot], names: Collec
 
 
 def full_records(
-    tx: Transaction,
-    inventory: Inventory,
-    *,
-    job: JobRow,
-    position: CatalogPosition,
-    chain: Chain,
-    signer: Signer,
-    secret: ChunkSecret,
-    recipients: Sequence[Recipient],
-    snapshots: Sequence[Record],
-    host: str,
-    program: str,
+    tx: Transaction, at: OpenRun, position: CatalogPosition, chain: Chain, snapshots: Sequence[Record]
 ) -> Iterator[Record | tuple[Any, ...]]:
     """Return all records of a job as of the newest delta: snapshots with their marks, entries, archives."""
-    yield start_record(inventory, job, position.number, position.generation, chain, host, program)
-    yield secrets_record(signer, secret, recipients)
-    yield from archive_records(tx, inventory, position.names)
-    yield from _owners(tx)
-    yield from (
-        records.DirectoryRecord(number, path) for number, path in entries.all_directories(tx, job.number)
-    )
-    for row in entries.all_entries(tx, job.number):
+    job = at.row.number
+    yield from start_records(at, position.number, position.generation, chain)
+    yield from archive_records(tx, at.context.inventory, position.names)
+    yield from (records.OwnerRecord(number, *owner) for number, owner in entries.owners_by_number(tx).items())
+    yield from (records.DirectoryRecord(number, path) for number, path in entries.all_directories(tx, job))
+    for row in entries.all_entries(tx, job):
         yield (records.ENTRY, *row[_BEFORE_CHUNKS], row[_CHUNKS] or b"", *row[_AFTER_CHUNKS])
-    yield records.MountsRecord(records.pack_u64(mounts.mount_points(tx, job.number)))
+    yield records.MountsRecord(records.pack_u64(mounts.mount_points(tx, job)))
     yield from snapshots
     yield chain.record()
 
 
-def start_record(
-    inventory: Inventory,
-    job: JobRow,
-    number: int,
-    generation: Generation,
-    chain: Chain,
-    host: str,
-    program: str,
-) -> records.Start:
-    """Return the first record of a catalog that follows the chain."""
-    parent = chain.newest_delta.label.number if chain.newest_delta else 0
-    return records.Start(
+def start_records(at: OpenRun, number: int, generation: Generation, chain: Chain) -> Iterator[Record]:
+    """Yield the first records of a catalog that follows the chain; a full one has the server's keys, too."""
+    inventory, job, keys = at.context.inventory, at.row, at.keys
+    yield records.Start(
         records.FORMAT,
         number,
         int(generation),
         job.id,
         job.name,
-        parent,
-        host,
-        program,
+        chain.newest_delta.label.number if chain.newest_delta else 0,
+        at.context.host,
+        at.context.program,
         inventory.predecessor,
         list(inventory.ancestors),
         job.made_by,
         job.nonce,
     )
+    if generation is Generation.FULL:
+        public = [recipient.public for recipient in keys.recipients]
+        yield records.Secrets(keys.signer.seed, keys.secret.secret, public)
 
 
 class PackContents(NamedTuple):
@@ -353,8 +302,3 @@ def archive_records(
             within = PackContents(packed.frame_rows(tx, number), *packed.chunks_of(tx, number))
         yield from records.split_frames(number, within.frames)
         yield from records.split_chunks(number, within.numbers, within.chunks)
-
-
-def _owners(tx: Transaction) -> Iterator[Record]:
-    for number, owner in entries.owners_by_number(tx).items():
-        yield records.OwnerRecord(number, *owner)

@@ -16,7 +16,6 @@ from backup.catalogs import catalogs
 from backup.catalogs.context import OpenRun
 from backup.catalogs.writer import CatalogWriter
 from backup.format.catalog import DirectoryRecord, OwnerRecord, Record, SnapshotRecord
-from backup.format.header import NO_FEATURE, CatalogFeature
 from backup.inventory.content import entries
 from backup.inventory.records import runs
 from backup.model import Generation, Owner
@@ -84,19 +83,10 @@ class Delta:
         begun = self._open()
         with inventory.reading() as tx:
             chain = catalogs.read_chain(tx, at.row.number, inventory)  # a check may have found one lost
-            names = catalogs.names_after(tx, at.row.number, inventory, at.run.number, used)
+            names = catalogs.names_after(tx, at, used)
             every = names | self._archives
             position = catalogs.position_after(begun.chain, at.row, begun.number, begun.generation, every)
-            rest = catalogs.delta_rest(
-                tx,
-                inventory,
-                job=at.row,
-                names=sorted(names - self._archives),
-                chain=chain,
-                run=at.run.number,
-                snapshot=snapshot,
-                marks=marks,
-            )
+            rest = catalogs.delta_rest(tx, at, sorted(names - self._archives), chain, snapshot, marks)
             self._tell_owners(begun.writer, entries.owners_by_number(tx))
             begun.writer.add(rest)
         self._begun = None
@@ -122,21 +112,8 @@ class Delta:
                 number = runs.allot_catalog(tx, at.row)
             with inventory.reading() as tx:
                 chain = catalogs.read_chain(tx, at.row.number, inventory)
-            generation = Generation.FULL if chain.is_new else Generation.DELTA
-            writer = catalogs.open_catalog(
-                at.spool,
-                job=at.row,
-                number=number,
-                generation=generation,
-                chain=chain,
-                enrolments=at.keys.enrolments,
-                level=at.level,
-                features=CatalogFeature.FIRST_DELTA if chain.is_new else NO_FEATURE,
-            )
+            generation = chain.next_generation
+            writer = catalogs.open_catalog(at, number, generation, chain)
             self._begun = _Begun(writer, chain, number, generation)
-            host, program = at.context.host, at.context.program
-            start = catalogs.start_record(inventory, at.row, number, generation, chain, host, program)
-            writer.add([start])
-            if chain.is_new:
-                writer.add([catalogs.secrets_record(at.keys.signer, at.keys.secret, at.keys.recipients)])
+            writer.add(catalogs.start_records(at, number, generation, chain))
         return self._begun

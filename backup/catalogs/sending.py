@@ -42,22 +42,9 @@ class CatalogSender:
         features = CatalogFeature.MARKS if amendments.needs_marks(amendment) else NO_FEATURE
         with inventory.reading() as tx:
             chain = catalogs.read_chain(tx, at.row.number, inventory)
-            names = catalogs.names_after(tx, at.row.number, inventory, at.run.number, ())
-            generation = Generation.FULL if chain.is_new else Generation.DELTA
-            position = catalogs.position_after(chain, at.row, number, generation, names)
-            stream: Iterable[Record | tuple[Any, ...]] = catalogs.amending_records(
-                tx,
-                inventory,
-                job=at.row,
-                position=position,
-                chain=chain,
-                amendment=amendment,
-                host=at.context.host,
-                program=at.context.program,
-            )
-            if chain.is_new:
-                features |= CatalogFeature.FIRST_DELTA
-                stream = catalogs.with_secrets(stream, at.keys.signer, at.keys.secret, at.keys.recipients)
+            names = catalogs.names_after(tx, at, ())
+            position = catalogs.position_after(chain, at.row, number, chain.next_generation, names)
+            stream = catalogs.amending_records(tx, at, position, chain, amendment)
             written = self._write(stream, position, chain, features)
         return self._send(written)
 
@@ -79,19 +66,7 @@ class CatalogSender:
             position = catalogs.position_after(chain, self._at.row, number, Generation.FULL, names)
             every = snapshots.list_snapshots(tx, job=self._at.row.name, also_forgotten=True)
             marks = catalogs.marks_of(tx, self._at.row.number, every, names)
-            stream = catalogs.full_records(
-                tx,
-                inventory,
-                job=self._at.row,
-                position=position,
-                chain=chain,
-                signer=self._at.keys.signer,
-                secret=self._at.keys.secret,
-                recipients=self._at.keys.recipients,
-                snapshots=[*map(_record, every), *marks],
-                host=self._at.context.host,
-                program=self._at.context.program,
-            )
+            stream = catalogs.full_records(tx, self._at, position, chain, [*map(_record, every), *marks])
             features = CatalogFeature.MARKS if amendments.needs_marks(marks) else NO_FEATURE
             written = self._write(stream, position, chain, features)
         return self._send(written)
@@ -114,16 +89,7 @@ class CatalogSender:
         chain: catalogs.Chain,
         features: CatalogFeature,
     ) -> catalogs.WrittenCatalog:
-        writer = catalogs.open_catalog(
-            self._at.spool,
-            job=self._at.row,
-            number=position.number,
-            generation=position.generation,
-            chain=chain,
-            enrolments=self._at.keys.enrolments,
-            level=self._at.level,
-            features=features,
-        )
+        writer = catalogs.open_catalog(self._at, position.number, position.generation, chain, features)
         try:
             writer.add(stream)
         except BaseException:

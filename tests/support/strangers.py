@@ -15,6 +15,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from msgspec import Struct
@@ -266,19 +267,10 @@ def _honest(thief: Site, tx: Transaction) -> Iterator[Any]:
     assert row is not None
     chain = read_chain(tx, row.number, thief.inventory)
     names = archives.named_archives(tx, row.number, also_spoiled=True)
-    yield from full_records(
-        tx,
-        thief.inventory,
-        job=row,
-        position=position_after(chain, row, 1, Generation.FULL, names),
-        chain=chain,
-        signer=thief.keys.signer,
-        secret=thief.keys.secret,
-        recipients=thief.keys.recipients,
-        snapshots=[_record(snapshot) for snapshot in thief.snapshots(also_forgotten=True)],
-        host="host",
-        program="nightvault 0",
-    )
+    at: Any = SimpleNamespace(keys=thief.keys, context=thief.world, row=row)
+    position = position_after(chain, row, 1, Generation.FULL, names)
+    every = [_record(snapshot) for snapshot in thief.snapshots(also_forgotten=True)]
+    yield from full_records(tx, at, position, chain, every)
 
 
 def _forged(
