@@ -12,7 +12,7 @@ from typing import Any, Final
 from backup.catalogs.context import BackupJob
 from backup.catalogs.report import Tally
 from backup.inventory.content.entries import LiveEntry
-from backup.model import EntryKind, Hint, Owner
+from backup.model import EntryKind, Owner
 from backup.source.metadata import ctime_of, inode_of, kind_of, mtime_of
 from backup.source.roots import is_at_or_below, resolved, roots_of
 from backup.source.scanned import Look, ScannedDirectory, ScannedEntry
@@ -199,9 +199,3 @@ def is_excluded(job: BackupJob, path: bytes) -> bool:
         job.filters.leaving_out(directory, step, found) is not None
         for directory, step, found in (*ways, (above, name, _A_FILE))
     )
-
-
-def hint_of(found: os.stat_result, device_above: int) -> Hint:
-    """Return the hint by which the next run recognises the entry as unchanged."""
-    is_mount = stat.S_ISDIR(found.st_mode) and found.st_dev != device_above
-    return Hint(inode_of(found), ctime_of(found), is_mount)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from backup.archiver.compare import hint_of
 from backup.archiver.contents import Content
 from backup.archiver.links import Links
 from backup.archiver.read_ahead import SmallFiles
@@ -18,7 +18,7 @@ from backup.inventory.content.entries import LiveEntry
 from backup.model import Entry, EntryKind, Extra, Hint, Problem, ProblemKind
 from backup.source.attributes import extra_of
 from backup.source.freshness import is_fresh, surely_old
-from backup.source.metadata import described, read_entry
+from backup.source.metadata import ctime_of, described, inode_of, read_entry
 from backup.source.read import FileUnreadableError
 from backup.source.scanned import ScannedDirectory, ScannedEntry
 
@@ -71,7 +71,7 @@ class Staging(Struct, frozen=True):
             extra = replace(extra or Extra(), holes=content.holes)
         entry = described(directory or b"/", name, content.found, size=content.size, extra=extra)
         self._lacks(path, content.attributes.trouble)
-        hint = hint_of(content.found, 0)
+        hint = _hint_of(content.found, 0)
         if content.changed:
             detail = "it changed while it was read, twice; saved as read"
             self.report(Problem(path, ProblemKind.CHANGED, detail))
@@ -97,7 +97,7 @@ class Staging(Struct, frozen=True):
         if live is not None and scanned.leads_on and live.kind == entry.kind:
             entry = entry._replace(mtime_ns=live.mtime_ns)
         self._lacks(path, trouble)
-        hint = hint_of(scanned.stat, directory.device)
+        hint = _hint_of(scanned.stat, directory.device)
         if trouble or is_fresh(scanned.stat, self.began, self.stamps()):
             hint = Hint(is_mount=hint.is_mount)
         self._add(entry, hint, live)
@@ -127,3 +127,9 @@ class Staging(Struct, frozen=True):
     def _lost(self, path: bytes, reason: str, *, has_vanished: bool) -> None:
         kind = ProblemKind.VANISHED if has_vanished else ProblemKind.UNREADABLE
         self.report(Problem(path, kind, reason))
+
+
+def _hint_of(found: os.stat_result, device_above: int) -> Hint:
+    """The hint by which the next run recognises the entry as unchanged."""
+    is_mount = stat.S_ISDIR(found.st_mode) and found.st_dev != device_above
+    return Hint(inode_of(found), ctime_of(found), is_mount)

@@ -16,8 +16,7 @@ from msgspec import Struct
 
 from backup.archiver.contents import Content, Contents
 from backup.archiver.pipeline import ChunkRun
-from backup.archiver.read_batch import Batch, Handle
-from backup.archiver.readers import Readers
+from backup.archiver.readers import Batch, Handle, Readers
 from backup.format.keys import ChunkSecret
 from backup.format.naming import content_id
 from backup.format.rows import pack_u32

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.archiver.read_batch import Batch, Handle
-from backup.archiver.readers import MANY_BATCHES, MANY_SMALL_FILES, Readers
+from backup.archiver.readers import MANY_BATCHES, MANY_SMALL_FILES, Batch, Handle, Readers
 from backup.format.keys import ChunkSecret
 from backup.model import MIB
 from backup.source import reader
