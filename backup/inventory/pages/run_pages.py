@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, NamedTuple
 
 from backup.inventory.store.connections import Transaction
@@ -85,12 +84,6 @@ def one_row(tx: Transaction, number: int) -> RunRow | None:
     """One run."""
     row = row_of(tx, _PAGE.replace("{where}", "r.number = ?"), (number, 1))
     return RunRow._make(row) if row else None
-
-
-def report_of(tx: Transaction, number: int) -> dict[str, Any]:
-    """The whole report of a run; empty if there is none."""
-    row = row_of(tx, "SELECT report FROM runs WHERE number = ?", (number,))
-    return dict(json.loads(row[0])) if row and row[0] else {}
 
 
 def stored_by(tx: Transaction, run: int, *, limit: int) -> list[StoredRow]:

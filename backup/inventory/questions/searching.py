@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from backup.inventory.content.entry_versions import COLUMNS, Version
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.driver import raw_rows, row_of
 
@@ -29,9 +30,8 @@ GROUP BY directory, name ORDER BY directory, name LIMIT ?"""
 _FOLDERS = """AND directory IN (SELECT number FROM directories
               WHERE {job} AND CAST(path AS TEXT) LIKE ? ESCAPE '\\')"""
 
-_ROWS = """
-SELECT d.job, d.path, e.name, e.kind, e.size, e.mtime_ns, e.added_in, e.removed_in, e.directory
-FROM (VALUES {places}) AS w
+_ROWS = f"""
+SELECT e.directory, d.job, {COLUMNS} FROM (VALUES {{places}}) AS w
 CROSS JOIN entries e ON e.directory = w.column1 AND e.name = w.column2 AND e.added_in = w.column3
 JOIN directories d ON d.number = e.directory"""
 
@@ -45,20 +45,6 @@ class FoundName(NamedTuple):
     name: bytes
     added_in: int
     versions: int
-
-
-class FoundRow(NamedTuple):
-    """A version of a name that was found."""
-
-    job: int
-    directory: bytes
-    name: bytes
-    kind: int
-    size: int
-    mtime_ns: int
-    added_in: int
-    removed_in: int | None
-    directory_number: int
 
 
 def search_names(
@@ -89,12 +75,14 @@ def search_names(
     return found, None if row is None else end
 
 
-def rows_of_found(tx: Transaction, found: Sequence[FoundName]) -> list[FoundRow]:
-    """The newest versions of names that were found, in the same order; some hundred at most."""
+def versions_found(tx: Transaction, found: Sequence[FoundName]) -> list[tuple[int, Version]]:
+    """The newest version of each name found, with its job, in the same order; for some hundred at most."""
     if not found:
         return []
     places = ", ".join(["(?, ?, ?)"] * len(found))
     values = tuple(value for hit in found for value in hit[:3])
-    rows = (FoundRow._make(row) for row in raw_rows(tx, _ROWS.replace("{places}", places), values))
-    by_place = {(row.directory_number, row.name): row for row in rows}
+    rows = [
+        (row[0], row[1], Version._make(row[2:])) for row in raw_rows(tx, _ROWS.format(places=places), values)
+    ]
+    by_place = {(directory, version.name): (job, version) for directory, job, version in rows}
     return [by_place[hit.directory, hit.name] for hit in found]

@@ -8,20 +8,20 @@ from typing import Any
 from msgspec import Struct
 from starlette.requests import Request
 
-from backup.web.api.asking import ApiParameters
 from backup.web.context import context_of
 from backup.web.pages.archives import MoneyPage, money
 from backup.web.pages.browse import DirectoryPage, directory
 from backup.web.pages.changes import ChangePage, changes
 from backup.web.pages.nights import SnapshotPage, snapshot_page
 from backup.web.pages.overview import Overview, overview
+from backup.web.pages.parameters import Parameters
 from backup.web.pages.quote import QuotePage, quote
 from backup.web.pages.runs import RunDetail, RunPage, one_run, run_page
 from backup.web.pages.schedule import SchedulePage, schedule
 from backup.web.pages.search import SearchPage, search
 from backup.web.pages.versions import VersionPage, versions_of_path
 
-Call = Callable[[Request, ApiParameters], Awaitable[object]]
+Call = Callable[[Request, Parameters], Awaitable[object]]
 
 
 class Parameter(Struct, frozen=True):
@@ -54,62 +54,66 @@ async def _view(request: Request, make: Callable[..., Any], *args: object, **nam
     return await context_of(request).reading.view(make, *args, **named)
 
 
-async def _overview(request: Request, _: ApiParameters) -> object:
+async def _overview(request: Request, _: Parameters) -> object:
     context = context_of(request)
     return await _view(request, overview, context.config, context.clock.now(), await context.daemon.parsed())
 
 
-async def _schedule(request: Request, _: ApiParameters) -> object:
+async def _schedule(request: Request, _: Parameters) -> object:
     context = context_of(request)
     return await _view(request, schedule, context.config, context.clock.now(), await context.daemon.parsed())
 
 
-async def _money(request: Request, _: ApiParameters) -> object:
+async def _money(request: Request, _: Parameters) -> object:
     context = context_of(request)
     return await _view(request, money, context.config, context.clock.now())
 
 
-async def _runs(request: Request, of: ApiParameters) -> object:
+async def _runs(request: Request, of: Parameters) -> object:
     given = {name: of.text(name) for name in ("job", "kind", "outcome", "before")}
     return await _view(request, run_page, **given)
 
 
-async def _run(request: Request, _: ApiParameters) -> object:
+async def _run(request: Request, _: Parameters) -> object:
     return await _view(request, one_run, request.path_params["number"])
 
 
-async def _snapshots(request: Request, of: ApiParameters) -> object:
+async def _snapshots(request: Request, of: Parameters) -> object:
     return await _view(request, snapshot_page, request.path_params["job"], before=of.text("before"))
 
 
-async def _changes(request: Request, of: ApiParameters) -> object:
+async def _changes(request: Request, of: Parameters) -> object:
     return await _view(
         request,
         changes,
         request.path_params["snapshot"],
         older=of.text("older"),
-        path=of.path(),
+        path=of.path("path") or b"/",
         after=of.text("after"),
     )
 
 
-async def _entries(request: Request, of: ApiParameters) -> object:
+async def _entries(request: Request, of: Parameters) -> object:
     context, snapshot = context_of(request), request.path_params["snapshot"]
     now = context.clock.now()
-    return await _view(request, directory, context.config, now, snapshot, of.path(), after=of.text("after"))
+    return await _view(
+        request, directory, context.config, now, snapshot, of.path("path") or b"/", after=of.text("after")
+    )
 
 
-async def _quote(request: Request, of: ApiParameters) -> object:
+async def _quote(request: Request, of: Parameters) -> object:
     context, snapshot = context_of(request), request.path_params["snapshot"]
     return await _view(request, quote, context.config, context.clock.now(), snapshot, of.paths())
 
 
-async def _versions(request: Request, of: ApiParameters) -> object:
+async def _versions(request: Request, of: Parameters) -> object:
     context, job = context_of(request), request.path_params["job"]
-    return await _view(request, versions_of_path, context.config, context.clock.now(), job, of.path())
+    return await _view(
+        request, versions_of_path, context.config, context.clock.now(), job, of.path("path") or b"/"
+    )
 
 
-async def _search(request: Request, of: ApiParameters) -> object:
+async def _search(request: Request, of: Parameters) -> object:
     return await _view(request, search, of.text("q") or "", job=of.text("job"), after=of.text("after"))
 
 

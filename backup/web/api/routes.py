@@ -8,13 +8,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from backup.web.api.asking import asked
 from backup.web.api.encoding import json_of
 from backup.web.api.endpoints import ENDPOINTS, Endpoint
 from backup.web.api.openapi import ACTIONS, PREFIX, openapi
 from backup.web.context import context_of, user_of
 from backup.web.guard.bounds import read_form
-from backup.web.pages.parameters import job_of
+from backup.web.pages.parameters import Parameters, job_of
+
+_MOST_PARAMETERS = 200
+_WHO = "an operator may do that, shortly after a login; a token may not"
 
 
 def _json(value: object, status: int = 200) -> Response:
@@ -25,7 +27,8 @@ def _route(endpoint: Endpoint) -> Route:
     names = frozenset(parameter.name for parameter in endpoint.parameters)
 
     async def answer(request: Request) -> Response:
-        return _json(await endpoint.call(request, asked(request, names)))
+        asked = Parameters(request, allowed=names, most=_MOST_PARAMETERS)
+        return _json(await endpoint.call(request, asked))
 
     return Route(PREFIX + endpoint.path, answer, methods=["GET"], name=f"api-{endpoint.name}")
 
@@ -44,9 +47,6 @@ async def _act(request: Request) -> Response:
     if verb == "pause":
         told["until"] = (await read_form(request)).get("until", "")
     return _json(await context.daemon.ask(told))
-
-
-_WHO = "an operator may do that, shortly after a login; a token may not"
 
 
 ROUTES: Sequence[BaseRoute] = (

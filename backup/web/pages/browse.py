@@ -34,7 +34,7 @@ from backup.web.pages.entries import (
 )
 from backup.web.pages.html import framed
 from backup.web.pages.nights import newest_of_jobs
-from backup.web.pages.parameters import PageParameters, cursor, cursor_of, path_of
+from backup.web.pages.parameters import Parameters, cursor, cursor_of, path_of
 
 A_PAGE = 200
 _MOST_COUNTED = 10_000
@@ -127,7 +127,7 @@ def _after(text: str | None) -> bytes | None:
 
 async def show_directory(request: Request) -> Response:
     """Show a directory of a snapshot; without a snapshot, the list of jobs."""
-    context, asked = context_of(request), PageParameters(request)
+    context, asked = context_of(request), Parameters(request)
     snapshot = asked.text("snapshot")
     if snapshot is None:
         jobs = await context.reading.view(newest_of_jobs, context.config)

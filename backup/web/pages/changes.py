@@ -28,7 +28,7 @@ from backup.web.context import context_of
 from backup.web.guard.faults import BadParameterError
 from backup.web.pages.entries import Kind, Name, kind_of, mtime_of, the_snapshot
 from backup.web.pages.html import framed
-from backup.web.pages.parameters import PageParameters, cursor, cursor_of, path_of
+from backup.web.pages.parameters import Parameters, cursor, cursor_of, path_of
 
 A_PAGE = 100
 
@@ -195,7 +195,7 @@ def _counts(tx: Transaction, between: Between, late: Snapshot, *, much: bool) ->
 
 async def show_changes(request: Request) -> Response:
     """Show the changes from one snapshot to another."""
-    context, asked = context_of(request), PageParameters(request)
+    context, asked = context_of(request), Parameters(request)
     found = await context.reading.view(
         changes,
         asked.text("newer") or "",

@@ -19,7 +19,7 @@ from backup.model import JobName
 from backup.web.context import context_of
 from backup.web.pages.entries import the_job
 from backup.web.pages.html import framed
-from backup.web.pages.parameters import PageParameters, number_of
+from backup.web.pages.parameters import Parameters, number_of
 
 SNAPSHOTS_A_PAGE = 100
 
@@ -98,12 +98,12 @@ def _kept_before(tx: Transaction, job: int, below: int | None) -> list[Snapshot]
 
 async def show_nights(request: Request) -> Response:
     """Show the snapshots of the job in the URL, or of the job that was backed up last."""
-    context, asked = context_of(request), PageParameters(request)
+    context, asked = context_of(request), Parameters(request)
     job = asked.text("job") or await context.reading.view(newest_job, context.config)
     if job is None:
         return await framed(request, "nights.html", here="nights", it=None)
     forgotten = asked.text("forgotten") is not None
-    found = await context.reading.view(snapshot_page, job, before=asked.number("before"), forgotten=forgotten)
+    found = await context.reading.view(snapshot_page, job, before=asked.text("before"), forgotten=forgotten)
     return await framed(request, "nights.html", here="nights", it=found)
 
 

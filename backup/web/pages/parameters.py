@@ -20,7 +20,6 @@ from backup.web.guard.faults import BadParameterError
 _E = TypeVar("_E", bound=StrEnum)
 _SNAPSHOT = re.compile(r"[0-9a-f]{6,16}")
 _NUMBER = re.compile(r"[0-9]{1,15}")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LONGEST_PATH = 4096
 _LONGEST_NAME = 255
 _LONGEST_CURSOR = 8192
@@ -29,19 +28,26 @@ MOST_PATHS = 100
 MOST_WORDS = 200
 
 
-class PageParameters:
-    """The query parameters of a page. Paths are bytes; fields `pick` of a form are paths, encoded twice."""
+class Parameters:
+    """The query parameters of a request. Paths are bytes; fields `pick` of a form are paths, encoded twice.
 
-    def __init__(self, request: Request) -> None:
+    `BadParameterError` if there are too many, or one that is not in `allowed`, if that is given.
+    """
+
+    def __init__(
+        self, request: Request, *, allowed: frozenset[str] | None = None, most: int = _MOST_FIELDS
+    ) -> None:
         try:
             pairs = parse_qsl(
                 request.scope["query_string"].decode("latin-1"),
                 keep_blank_values=True,
                 encoding="latin-1",
-                max_num_fields=_MOST_FIELDS,
+                max_num_fields=most,
             )
         except ValueError as error:
             raise BadParameterError("the address asks for too much", advice="choose fewer entries") from error
+        if allowed is not None and not allowed.issuperset(key for key, _ in pairs):
+            raise BadParameterError("a parameter is not known: /api/v1/openapi.json names all")
         self._pairs = [(key, value.encode("latin-1")) for key, value in pairs]
 
     def path(self, name: str) -> bytes | None:
@@ -55,15 +61,6 @@ class PageParameters:
             return None if found is None else found.decode()
         except UnicodeDecodeError as error:
             raise BadParameterError(f"{name} is not text in UTF-8") from error
-
-    def number(self, name: str) -> int | None:
-        """Return the first parameter of that name as a number. `BadParameterError` if it is none."""
-        found = self.text(name)
-        if found is None:
-            return None
-        if not (found.isascii() and found.isdigit() and len(found) <= 15):
-            raise BadParameterError(f"{name} is not a number")
-        return int(found)
 
     def paths(self) -> list[bytes]:
         """Return the paths chosen by parameters `path` and `pick`. `BadParameterError` for too many."""

@@ -38,7 +38,7 @@ from backup.restorer.ranges import RangePlan, plan_ranges
 from backup.web.context import context_of
 from backup.web.pages.entries import COLD, Name, Place, readable, summed, the_snapshot
 from backup.web.pages.html import framed, texts
-from backup.web.pages.parameters import PageParameters, paths_of
+from backup.web.pages.parameters import Parameters, paths_of
 from backup.web.texts import Texts
 from backup.wording import escape
 
@@ -294,7 +294,7 @@ def hours(bounds: tuple[float, float], said: Texts) -> str:
 
 async def show(request: Request) -> Response:
     """Show the cost of restoring the chosen paths, and the command for it."""
-    context, asked = context_of(request), PageParameters(request)
+    context, asked = context_of(request), Parameters(request)
     found = await context.reading.view(
         quote, context.config, context.clock.now(), asked.text("snapshot") or "", asked.paths() or [b"/"]
     )

@@ -25,7 +25,7 @@ from backup.web.context import context_of
 from backup.web.guard.faults import NotThereError
 from backup.web.pages.entries import Name, the_job
 from backup.web.pages.html import framed
-from backup.web.pages.parameters import PageParameters, choice_of, number_of
+from backup.web.pages.parameters import Parameters, choice_of, number_of
 from backup.wording import duration, size
 
 A_PAGE = 50
@@ -242,13 +242,13 @@ def _in_words(name: str, value: object) -> str:
 
 async def show_runs(request: Request) -> Response:
     """Show runs, newest first, filtered by job, kind and outcome."""
-    context, asked = context_of(request), PageParameters(request)
+    context, asked = context_of(request), Parameters(request)
     found = await context.reading.view(
         run_page,
         job=asked.text("job"),
         kind=asked.text("kind"),
         outcome=asked.text("outcome"),
-        before=asked.number("before"),
+        before=asked.text("before"),
     )
     return await framed(
         request,

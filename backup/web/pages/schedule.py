@@ -30,7 +30,7 @@ from backup.web.guard.bounds import read_form
 from backup.web.guard.faults import BadParameterError
 from backup.web.pages.html import framed, problem, texts
 from backup.web.pages.overview import active
-from backup.web.pages.parameters import PageParameters
+from backup.web.pages.parameters import Parameters
 from backup.web.pages.signing_in import local_target
 from backup.web.texts import Texts
 
@@ -256,7 +256,7 @@ def _length(number: int, said: Texts) -> str:
 
 async def show(request: Request) -> Response:
     """Show the calendar, the tasks, and for operators their buttons."""
-    context, asked = context_of(request), PageParameters(request)
+    context, asked = context_of(request), Parameters(request)
     found = await context.reading.view(
         schedule, context.config, context.clock.now(), await context.daemon.parsed()
     )

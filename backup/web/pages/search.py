@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -10,9 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from backup.inventory.content.entry_versions import Series
+from backup.inventory.content.entry_versions import Series, Version
 from backup.inventory.pages.snapshot_pages import KeptSnapshot, kept_by_job
-from backup.inventory.questions.searching import FoundName, FoundRow, rows_of_found, search_names
+from backup.inventory.questions.searching import FoundName, search_names, versions_found
 from backup.inventory.records.runs import all_job_names, job_names_by_number
 from backup.inventory.store.connections import Transaction
 from backup.model import JobName, SnapshotId
@@ -20,7 +20,7 @@ from backup.web.context import context_of
 from backup.web.guard.faults import BadParameterError
 from backup.web.pages.entries import Kind, Name, kind_of, mtime_of, the_job
 from backup.web.pages.html import framed
-from backup.web.pages.parameters import PageParameters, cursor, cursor_of, words_of
+from backup.web.pages.parameters import Parameters, cursor, cursor_of, words_of
 
 A_PAGE = 50
 _MOST_WILDCARDS = 4
@@ -79,9 +79,9 @@ def search(tx: Transaction, words: str, *, job: str | None = None, after: str | 
             after=start or (0, b""),
             limit=A_PAGE,
         )
-    rows = rows_of_found(tx, found)
     names, kept = job_names_by_number(tx), kept_by_job(tx)
-    hits = [_hit(row, hit.versions, names, kept) for row, hit in zip(rows, found, strict=True)]
+    rows = zip(versions_found(tx, found), found, strict=True)
+    hits = [_hit(names[of_job], version, kept.get(of_job, Series()), hit) for (of_job, version), hit in rows]
     return SearchPage(
         words=words,
         job=of.name if of else None,
@@ -93,25 +93,21 @@ def search(tx: Transaction, words: str, *, job: str | None = None, after: str | 
     )
 
 
-def _hit(
-    row: FoundRow, versions: int, names: Mapping[int, JobName], kept: Mapping[int, Series[KeptSnapshot]]
-) -> Hit | None:
+def _hit(job: JobName, version: Version, kept: Series[KeptSnapshot], found: FoundName) -> Hit | None:
     """A hit; None if no kept snapshot has its newest version, as after a forget."""
-    of = kept.get(row.job, Series())
-    having = of.having(row.added_in, row.removed_in)
+    having = kept.of(version)
     if not having:
         return None
-    newest = of.newest
     return Hit(
-        job=names[row.job],
-        path=Name(row.directory.rstrip(b"/") + b"/" + row.name),
-        kind=kind_of(row.kind),
-        size=row.size,
-        mtime=mtime_of(row.mtime_ns),
+        job=job,
+        path=Name(version.path),
+        kind=kind_of(version.kind),
+        size=version.size,
+        mtime=mtime_of(version.mtime_ns),
         last=having[-1].id,
         last_at=having[-1].started_at,
-        is_gone=newest is not None and newest.number != having[-1].number,
-        versions=versions,
+        is_gone=having[-1] is not kept.newest,
+        versions=found.versions,
     )
 
 
@@ -138,7 +134,7 @@ def _after(text: str | None) -> tuple[int, bytes] | None:
 
 async def show_search(request: Request) -> Response:
     """Show the paths whose names match the words of the search."""
-    context, asked = context_of(request), PageParameters(request)
+    context, asked = context_of(request), Parameters(request)
     words = asked.text("q")
     found = None
     if words is not None and words.strip():

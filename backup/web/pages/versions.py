@@ -36,7 +36,7 @@ from backup.web.pages.entries import (
     the_job,
 )
 from backup.web.pages.html import framed
-from backup.web.pages.parameters import PageParameters, path_of
+from backup.web.pages.parameters import Parameters, path_of
 
 MOST = 100
 
@@ -121,7 +121,7 @@ def _lines(
 
 async def show_versions(request: Request) -> Response:
     """Show the versions of a path."""
-    context, asked = context_of(request), PageParameters(request)
+    context, asked = context_of(request), Parameters(request)
     found = await context.reading.view(
         versions_of_path,
         context.config,
