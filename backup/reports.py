@@ -65,9 +65,9 @@ def warned(warnings: Iterable[str]) -> Iterator[Fact]:
     return (Fact(warning, level=logging.WARNING) for warning in warnings)
 
 
-def rows_of(report: Report, currency: str) -> list[tuple[str, str]]:
-    """The rows of a report, each a label and a value, for a letter, a page or a screen."""
-    return [(fact.label, fact.value) for fact in report.facts(currency) if fact.label]
+def rows_of(facts: Iterable[Fact]) -> list[tuple[str, str]]:
+    """The rows among facts, each a label and a value, for a letter, a page or a screen."""
+    return [(fact.label, fact.value) for fact in facts if fact.label]
 
 
 def log_report(report: Report) -> None:

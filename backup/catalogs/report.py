@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct, field
@@ -13,7 +14,9 @@ from msgspec import Struct, field
 from backup.format.records import MOST
 from backup.inventory.records.runs import Outcome
 from backup.model import KIB, JobName, Problem, SnapshotId, VaultName
+from backup.reports import Fact, warned
 from backup.source.roots import resolved
+from backup.wording import counted, shown_path, size
 
 _KIND = 0o170000
 _Path = bytes  # a count is called so below
@@ -22,6 +25,7 @@ LEAST_FILES: Final = 20
 """A source that had fewer files loses nearly everything by a few of them: there it takes all."""
 LEAST_STREAM: Final = 64 * KIB
 """A stream of fewer bytes (a list, the dump of an empty database) may lose most of them by chance."""
+_MOST_SAID: Final = 20  # problems that the log names
 _PART: Final = 10  # fewer than one of so many is left
 
 Count = tuple[int, int]
@@ -78,6 +82,18 @@ class Tally(Struct):
         self.files_read, self.bytes_read, self.bytes_new = files, size, new
 
 
+class RecoveredReport(Struct, frozen=True):
+    """What is known of a backup whose process died before it could report: its snapshot."""
+
+    snapshot: SnapshotId
+    files: int
+    bytes: int
+
+    def facts(self, currency: str = "USD") -> Iterator[Fact]:  # noqa: ARG002
+        """A row for the snapshot and for what it holds."""
+        return _holds(self.snapshot, self.files, self.bytes)
+
+
 class BackupReport(Struct, frozen=True):
     """The report of a run that made a snapshot. Sizes in bytes, time in seconds."""
 
@@ -96,9 +112,9 @@ class BackupReport(Struct, frozen=True):
     entries_added: int
     entries_removed: int
     seconds: float
-    problems: Sequence[Problem]
     recipients: Sequence[str]
     catalog: str  # the vault's id of the delta catalog
+    problems: Sequence[Problem] = ()  # kept with the snapshot, not with the run
     warnings: Sequence[str] = ()
     recovery_line: str = ""  # from which this state is found without the inventory
     older_packs: Mapping[str, Any] | None = (
@@ -107,12 +123,43 @@ class BackupReport(Struct, frozen=True):
     files_again: int = 0  # of `files_read`, unchanged: what held them is lost, damaged or given up
     shrunk: Sequence[str] = ()  # a sentence for each source that has lost nearly everything
 
+    @property
+    def subject(self) -> str:
+        """The job."""
+        return f"job {self.job}"
+
+    @property
+    def waits_for(self) -> str:
+        """Nothing: it is done in one step."""
+        return ""
+
+    def facts(self, currency: str = "USD") -> Iterator[Fact]:  # noqa: ARG002
+        """Problems, warnings, figures; a row for each figure."""
+        for problem in self.problems[:_MOST_SAID]:
+            yield Fact(f"{problem.kind}: {shown_path(problem.path)}: {problem.detail}", level=logging.WARNING)
+        if len(self.problems) > _MOST_SAID:
+            yield Fact(f"and {len(self.problems) - _MOST_SAID} more", level=logging.WARNING)
+        yield from warned(self.warnings)
+        yield Fact(
+            f"snapshot {self.snapshot[:8]}, {self.files:,} files of {size(self.bytes)}, "
+            f"{size(self.bytes_read)} read, "
+            f"{size(self.bytes_uploaded)} uploaded in {counted(self.archives, 'archive')}"
+        )
+        yield from _holds(self.snapshot, self.files, self.bytes)
+        yield Fact(f"{counted(self.files_read, 'file')}, {size(self.bytes_read)}", "read")
+        yield Fact(size(self.bytes_uploaded), "uploaded")
+
     def document(self) -> dict[str, Any]:
         """The report as JSON; the keys are part of the interface. The caller renders problems."""
         names = [name for name in self.__struct_fields__ if name != "problems"]
         document: dict[str, Any] = {name: getattr(self, name) for name in names}
         lists = {name: list(document[name]) for name in ("recipients", "warnings", "shrunk")}
         return document | lists | {"outcome": str(self.outcome)}
+
+
+def _holds(snapshot: SnapshotId, files: int, size_: int) -> Iterator[Fact]:
+    yield Fact(snapshot[:8], "snapshot")
+    yield Fact(f"{counted(files, 'file')}, {size(size_)}", "holds")
 
 
 class SourceCounts:

@@ -6,10 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from msgspec import Struct
-
 from backup import kinds
-from backup.app.backups.runs import run_job
 from backup.app.base.malloc import give_back_freed_memory
 from backup.app.base.priority import Priority, in_thread
 from backup.app.checks.drills import drill_once
@@ -17,14 +14,12 @@ from backup.app.checks.regular_checks import check_once
 from backup.app.machine.renewal import RenewalState, renew_if_due
 from backup.app.machine.restore_units import RestoreUnits
 from backup.app.restores.restores import continue_restores
-from backup.app.retention.regular_forgetting import Forgot, forget_after, forget_job
 from backup.app.tasks.tasks import KINDS, TaskKind
-from backup.catalogs.report import BackupReport
 from backup.config import Config
 from backup.daemon.task_run import Done, TaskRun
 from backup.errors import MonthSpentError, NightvaultError
 from backup.kinds import load
-from backup.model import JobName, VaultName
+from backup.model import VaultName
 from backup.operations.operation import Operation
 from backup.operations.recorded import step_of
 from backup.protocols import Clock
@@ -32,13 +27,6 @@ from backup.reports import Report
 from backup.restorer.restore import RestoreReport
 
 _log = logging.getLogger(__name__)
-
-
-class BackupDone(Struct, frozen=True):
-    """The report of a backup, and of the forget that followed; None if the job does not forget then."""
-
-    report: BackupReport
-    forgot: Forgot | None
 
 
 RestoresDone = Sequence[tuple[str, RestoreReport | NightvaultError]]
@@ -62,25 +50,13 @@ class TaskWork:
         finally:
             give_back_freed_memory()
 
-    def _backup(self, config: Config, run: TaskRun) -> Done:
-        name, progress, stop = JobName(run.task.name), run.progress, run.stop
-        report = in_thread(
-            Priority.of(config.job(name)),
-            lambda: run_job(config, name, clock=self.clock, progress=progress, stop=stop),
-        )
-        return Done(BackupDone(*forget_after(config, report, clock=self.clock, progress=progress, stop=stop)))
-
-    def _forget(self, config: Config, run: TaskRun) -> Done:
-        name = JobName(run.task.name)
-        return Done(
-            forget_job(
-                config, name, clock=self.clock, progress=run.progress, stop=run.stop, always_record=True
-            )
-        )
-
     def _step(self, make: type[Operation[Report]], run: TaskRun) -> Done:
-        name, progress = run.task.name, run.progress
-        report = step_of(self.config, make, name, clock=self.clock, progress=progress, stop=run.stop)
+        config, name, progress = self.config, run.task.name, run.progress
+        priority = Priority() if run.task.of_job is None else Priority.of(config.job(name))
+        report = in_thread(
+            priority,
+            lambda: step_of(config, make, name, clock=self.clock, progress=progress, stop=run.stop),
+        )
         return Done(report, report.waits_for)
 
     def _check(self, config: Config, run: TaskRun) -> Done:
@@ -110,8 +86,6 @@ class TaskWork:
 
 
 _WORK: dict[TaskKind, Callable[[TaskWork, Config, TaskRun], Done]] = {
-    TaskKind.BACKUP: TaskWork._backup,  # noqa: SLF001
-    TaskKind.FORGET: TaskWork._forget,  # noqa: SLF001
     TaskKind.CHECK: TaskWork._check,  # noqa: SLF001
     TaskKind.DRILL: TaskWork._drill,  # noqa: SLF001
     TaskKind.RESTORES: TaskWork._restores,  # noqa: SLF001

@@ -16,12 +16,7 @@ from backup.kinds import KINDS
 from backup.model import Problem, VaultName
 from backup.notify.decide import MOST_FLAPS
 from backup.notify.letter import MOST_PROBLEMS, Letter
-from backup.wording import counted, duration, escape, local_time, shown_path, size
-
-_FIGURES = (
-    ("holds", "files", "bytes"),
-    ("read", "files_read", "bytes_read"),
-)
+from backup.wording import counted, duration, escape, local_time, shown_path
 
 
 class LetterContext(Struct, frozen=True):
@@ -102,13 +97,6 @@ def _facts(run: Run, at: LetterContext) -> Iterator[tuple[str, str]]:
         yield "vault", _text(vault)
     took = "" if run.finished_at is None else _took(run.started_at, run.finished_at)
     yield "began", local_time(run.started_at, at.zone) + took
-    if isinstance(report.get("snapshot"), str):
-        yield "snapshot", report["snapshot"][:8]
-    for label, files, data in _FIGURES:
-        if isinstance(report.get(files), int) and isinstance(report.get(data), int):
-            yield label, f"{counted(report[files], 'file')}, {size(report[data])}"
-    if isinstance(report.get("bytes_uploaded"), int):
-        yield "uploaded", size(report["bytes_uploaded"])
     yield from ((label, value.replace("\n", "; ")) for label, value in at.rows)
     if at.proven:
         yield "tested", at.proven

@@ -8,7 +8,6 @@ from typing import ClassVar, Protocol, Self, TypeVar
 from backup.app.backups.run_context import RunContext
 from backup.config import Config
 from backup.inventory.records.runs import RunKind
-from backup.model import JobName
 from backup.reports import Report
 from backup.transfer.retry import RetryLimit
 
@@ -16,9 +15,13 @@ R_co = TypeVar("R_co", bound=Report, covariant=True)
 
 
 class Operation(Protocol[R_co]):
-    """A run of one kind, of one vault, job or drill, ready to be planned or done."""
+    """A run of one kind, of one vault, job or drill, ready to be done."""
 
     kind: ClassVar[RunKind]
+    of_job: ClassVar[bool]
+    """Whether it is of a job; else of a vault or a drill."""
+    records_itself: ClassVar[bool]
+    """Whether its steps open and end the row of its run; else a row is made once it is over."""
 
     @classmethod
     def of(cls, at: RunContext, name: str) -> Self:
@@ -35,15 +38,14 @@ class Operation(Protocol[R_co]):
         """The vault, job or drill that it is of."""
         ...
 
-    @property
-    def job(self) -> JobName | None:
-        """The job, if it is of one."""
+    def step(self, retry_limit: RetryLimit | None = None) -> R_co:
+        """Do what can be done now. `LockedError` while another run stands in its way: nothing was done."""
         ...
+
+
+class PlannedOperation(Operation[R_co], Protocol[R_co]):
+    """An operation that can be shown before it is done."""
 
     def plan(self) -> R_co:
         """What a step would do now; nothing is recorded or changed."""
-        ...
-
-    def step(self, retry_limit: RetryLimit | None = None) -> R_co:
-        """Do what can be done now. `LockedError` while another run stands in its way: nothing was done."""
         ...

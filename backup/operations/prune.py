@@ -10,9 +10,9 @@ from typing import ClassVar, Self
 from msgspec import Struct
 from msgspec.structs import replace
 
+from backup.app.backups.contexts import backup_context, read_keys, sending_to
 from backup.app.backups.recovery_lines import keep_line_of
 from backup.app.backups.run_context import RunContext
-from backup.app.backups.runs import backup_context, read_keys, sending_to
 from backup.app.base.clock import naming_emulator
 from backup.app.base.vaults import Purpose, make_vault
 from backup.app.money.prices import builtin_table, kind_of, known_table, price_of
@@ -20,7 +20,7 @@ from backup.config import Config, VaultSettings
 from backup.config.limits import deletes_here
 from backup.cost import Price
 from backup.inventory.records.runs import RunKind
-from backup.model import JobName, VaultName
+from backup.model import VaultName
 from backup.pruner.context import PruneContext
 from backup.pruner.prune import prune
 from backup.pruner.report import PruneReport
@@ -30,6 +30,8 @@ from backup.transfer.retry import RetryLimit
 class OfVault(Struct, frozen=True):
     """An operation of a whole vault that a `PruneContext` serves."""
 
+    of_job: ClassVar[bool] = False
+    records_itself: ClassVar[bool] = False
     config: Config
     context: PruneContext
 
@@ -47,11 +49,6 @@ class OfVault(Struct, frozen=True):
     def name(self) -> VaultName:
         """Its vault."""
         return self.context.backup.vault.name
-
-    @property
-    def job(self) -> JobName | None:
-        """None: it is of all jobs of the vault."""
-        return None
 
     def within(self, retry_limit: RetryLimit | None) -> PruneContext:
         """Its context, with another limit of retries if one is given."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
+from typing import TYPE_CHECKING
 
 from backup.app.backups.run_context import RunContext, attempt
 from backup.app.base.opened import opened
@@ -11,19 +12,22 @@ from backup.app.status.metrics_file import metrics_after
 from backup.config import Config
 from backup.errors import as_stopped
 from backup.inventory.records import runs
-from backup.operations.operation import Operation, R_co
+from backup.model import JobName
 from backup.protocols import Clock, Progress
-from backup.transfer.retry import RetryLimit
+
+if TYPE_CHECKING:
+    from backup.operations.operation import Operation, R_co
+    from backup.reports import Report
+    from backup.transfer.retry import RetryLimit
 
 
 def step(operation: Operation[R_co], at: RunContext, retry_limit: RetryLimit | None = None) -> R_co:
     """Do one step of an operation; one that fails or is over is recorded."""
-    about = dict(operation.about(at.config, operation.name))
-    recorded = attempt(at.inventory, at.clock, operation.kind, about, operation.job)
+    recorded = _attempt(type(operation), operation.name, at)
     with metrics_after(at.config, at.clock), recorded, as_stopped(at.stop):
         began = at.clock.now()
         report = operation.step(retry_limit)
-        if not report.waits_for:
+        if not report.waits_for and not operation.records_itself:
             with at.inventory.writing() as tx:
                 ended, told = at.clock.now(), report.document()
                 runs.record_of_vault(tx, operation.kind, report.outcome, told, began, ended)
@@ -43,7 +47,14 @@ def step_of(
 
     What fails before it began is recorded, too.
     """
-    about = dict(make.about(config, name))
-    with closing(opened(config)) as inventory, attempt(inventory, clock, make.kind, about):
+    with closing(opened(config)) as inventory:
         at = RunContext(config=config, inventory=inventory, clock=clock, progress=progress, stop=stop.is_set)
-        return step(make.of(at, name), at)
+        with _attempt(make, name, at):
+            return step(make.of(at, name), at)
+
+
+def _attempt(
+    make: type[Operation[Report]], name: str, at: RunContext
+) -> AbstractContextManager[dict[str, object]]:
+    job = JobName(name) if make.of_job else None
+    return attempt(at.inventory, at.clock, make.kind, dict(make.about(at.config, name)), job)

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from backup.app.backups.runs import BackupProgress, backup_job, bytes_in
+from backup.app.backups.contexts import backup_job
 from backup.catalogs.context import BackupJob
 from backup.cli.render.progress import Followed, PlainLines
 from backup.config import load_config
 from backup.model import MIB, JobName
+from backup.operations.backup import BackupProgress, bytes_in
 from tests.support.servers import Server, directory_server
 
 

@@ -6,17 +6,18 @@ import stat
 import threading
 from pathlib import Path
 
-from backup.app.backups.runs import run_job
 from backup.catalogs.report import BackupReport
 from backup.config import Config, load_config
 from backup.format.line import RecoveryLine, find_lines
-from backup.model import JobName
+from backup.operations.backup import Backup
+from backup.operations.recorded import step_of
 from tests.support.doubles import ManualClock, Silent
 from tests.support.servers import directory_server
 
 
 def back_up(config: Config, job: str = "main") -> BackupReport:
-    return run_job(config, JobName(job), clock=ManualClock(), progress=Silent(), stop=threading.Event())
+    stop = threading.Event()
+    return step_of(config, Backup, job, clock=ManualClock(), progress=Silent(), stop=stop).report
 
 
 def test_a_run_keeps_its_line(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from backup.app.backups import runs
 from backup.app.base.malloc import share_freed_memory
 from backup.app.tasks.tasks import Task, TaskKind
 from backup.app.tasks.times import Timing
@@ -20,6 +19,7 @@ from backup.daemon import work
 from backup.daemon.task_run import TaskRun
 from backup.errors import NightvaultError
 from backup.model import MIB, VaultName
+from backup.operations import backup as backups
 from tests.support.daemons import Figures
 from tests.support.servers import directory_server
 
@@ -113,7 +113,7 @@ def test_a_backup_asks_before_it_has_threads(tmp_path: Path, monkeypatch: pytest
     def asked() -> None:
         sealing.append([thread.name for thread in threading.enumerate() if thread.name.startswith("seal")])
 
-    monkeypatch.setattr(runs, "share_freed_memory", asked)
+    monkeypatch.setattr(backups, "share_freed_memory", asked)
     server = directory_server(tmp_path)
     server.init()
     server.backup()

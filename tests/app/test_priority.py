@@ -12,11 +12,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from backup.app.backups.runs import run_job
 from backup.app.base.priority import Priority, in_thread
 from backup.config import load_config
 from backup.errors import ConfigError, UsageError
 from backup.model import JobName
+from backup.operations.backup import Backup
+from backup.operations.recorded import step_of
 from backup.source.reader import ReaderProcess
 from backup.vault.directory import DirectoryVault
 from tests.support.doubles import ManualClock, Silent
@@ -173,7 +174,7 @@ def test_jobs_of_one_process_have_each_their_own(server: Server, monkeypatch: py
         job = JobName(name)
         in_thread(
             Priority.of(config.job(job)),
-            lambda job=job: run_job(config, job, clock=clock, progress=Silent(), stop=stop),  # type: ignore[misc]
+            lambda job=job: step_of(config, Backup, job, clock=clock, progress=Silent(), stop=stop),  # type: ignore[misc]
         )
         assert set(sent) == {nice}
         for kind in ("hook", "command"):

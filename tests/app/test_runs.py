@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.app.backups.runs import backup_job, read_keys, recipients_of, run_job
+from backup.app.backups.contexts import backup_job, read_keys, recipients_of
 from backup.app.base.clock import SystemClock
 from backup.app.base.opened import opened
 from backup.app.base.vaults import Purpose, credential_source, make_vault
@@ -23,6 +23,7 @@ from backup.format.enrolment import slots_of
 from backup.format.frame import FOR_A_LINE
 from backup.memory import backup_memory
 from backup.model import MIB, JobName, VaultName
+from backup.operations.backup import Backup
 from backup.operations.compact import Compact
 from backup.operations.prune import Prune
 from backup.operations.recorded import step_of
@@ -68,7 +69,7 @@ def test_a_run_and_when_it_was(server: Server) -> None:
     main, clock = JobName("main"), ManualClock()
     assert last_start(config, TaskKind.BACKUP, main) is None
     progress = Silent()
-    report = run_job(config, main, clock=clock, progress=progress, stop=threading.Event())
+    report = step_of(config, Backup, main, clock=clock, progress=progress, stop=threading.Event()).report
     assert (report.job, report.vault, report.outcome) == ("main", "cold", "done")
     assert progress.phases
     assert last_start(config, TaskKind.BACKUP, main) == START
@@ -80,7 +81,7 @@ def test_a_run_that_is_asked_to_stop_before_it_begins(server: Server) -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(InterruptedRunError):
-        run_job(config_of(server), JobName("main"), clock=ManualClock(), progress=Silent(), stop=stop)
+        step_of(config_of(server), Backup, "main", clock=ManualClock(), progress=Silent(), stop=stop)
 
 
 @pytest.mark.parametrize("kind", ["backup", "prune", "compact"])
@@ -96,7 +97,9 @@ def test_what_was_asked_to_stop_is_interrupted_whatever_it_ends_with(
     if is_stopped:
         stop.set()
     ways: dict[str, Callable[[], object]] = {
-        "backup": lambda: run_job(config, JobName("main"), clock=SystemClock(), progress=Silent(), stop=stop),
+        "backup": lambda: step_of(
+            config, Backup, JobName("main"), clock=SystemClock(), progress=Silent(), stop=stop
+        ),
         "prune": lambda: step_of(
             config, Prune, VaultName("cold"), clock=SystemClock(), progress=Silent(), stop=stop
         ),

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from backup.catalogs.report import BackupReport
-from backup.cli.daily.daemon_log import tell
 from backup.daemon.loop import Loop
 from backup.inventory.records.runs import Outcome
 from backup.model import JobName, Problem, ProblemKind, SnapshotId, VaultName
+from backup.reports import log_report
 from tests.support.command_line import run, run_json
 
 SCRIPT = str(Path(sys.executable).parent / "nightvault")
@@ -102,7 +102,7 @@ def test_an_unforeseen_error_of_a_run_goes_into_a_file(
         raise ZeroDivisionError("by zero")
 
     run("--config", config, "init", "--non-interactive", "--key-file", tmp_path / "recovery.key")
-    monkeypatch.setattr("backup.daemon.work.run_job", broken)
+    monkeypatch.setattr("backup.daemon.work.step_of", broken)
 
     def once(loop: Loop) -> bool:
         loop.board.look()
@@ -124,8 +124,8 @@ def test_the_log_names_what_could_not_be_read(caplog: pytest.LogCaptureFixture) 
         bytes_uploaded=512, archives=2, entries_added=3, entries_removed=0, seconds=1.5, problems=problems,
         recipients=[], catalog="x", warnings=["odd"],
     )  # fmt: skip
-    with caplog.at_level(logging.INFO, "backup.cli.daily.daemon_log"):
-        tell(report)
+    with caplog.at_level(logging.INFO, "backup.reports"):
+        log_report(report)
     assert caplog.messages[0] == r"job etc: unreadable: /a/\x1b0: Permission denied"
     assert caplog.messages[20:] == [
         "job etc: and 5 more",

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from backup.app.retention import forgetting
-from backup.app.retention.regular_forgetting import forget_job
 from backup.app.tasks.tasks import TaskKind, scheduled_tasks
 from backup.config import load_config
 from backup.errors import UnreachableError
 from backup.model import JobName
+from backup.operations.forget import Forget
+from backup.operations.recorded import step_of
 from tests.support.daemons import last_start
 from tests.support.doubles import ManualClock, Silent
 from tests.support.servers import Server, directory_server
@@ -102,9 +103,7 @@ def test_by_a_schedule_it_is_known_when_it_ran(server: Server) -> None:
     for expected in (2, 0):
         advance(server)
         stop = threading.Event()
-        forgot = forget_job(
-            config, MAIN, clock=server.clock, progress=Silent(), stop=stop, always_record=True
-        )
+        forgot = step_of(config, Forget, MAIN, clock=server.clock, progress=Silent(), stop=stop)
         assert len(forgot.snapshots) == expected
         assert last_start(config, TaskKind.FORGET, MAIN) == server.clock.now()
     assert len(ids(server)) == 2
@@ -132,8 +131,9 @@ def test_nothing_goes_while_the_patterns_leave_out_all_of_a_source(server: Serve
         backup = server.json("runs", "--limit", "1")[0]
         assert (backup["kind"], backup["outcome"]) == ("backup", "partial")
         advance(server)
-    forgot = forget_job(
+    forgot = step_of(
         load_config(str(server.config)),
+        Forget,
         MAIN,
         clock=server.clock,
         progress=Silent(),

@@ -1,1 +1,1 @@
-"""Backups by a config: begin with `runs`, where `run_job` is a whole backup in one screen."""
+"""What a backup by a config is given (`contexts`); recovery lines, warnings of sources, amending."""

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 
-from backup.app.backups.runs import read_signer, recipients_of
+from backup.app.backups.contexts import read_signer, recipients_of
 from backup.app.base.opened import opened
 from backup.app.base.state import State, parse_recipients
 from backup.app.doctor import table

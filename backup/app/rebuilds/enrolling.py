@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from backup.app.backups.runs import read_keys, read_signer, recipients_of
+from backup.app.backups.contexts import read_keys, read_signer, recipients_of
 from backup.app.base.state import SignedEnrolment, State, parse_recipients
 from backup.config import Config
 from backup.errors import FormatError, NightvaultError, RecoveryKeyError, UsageError

@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager, suppress
 
 from msgspec import Struct
 
-from backup.app.backups.runs import read_signer, recipients_of
+from backup.app.backups.contexts import read_signer, recipients_of
 from backup.app.base.opened import opened
 from backup.app.base.silent_mounts import kinds_of_mounts
 from backup.app.base.state import SignedEnrolment, State, parse_recipients

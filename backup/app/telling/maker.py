@@ -23,7 +23,7 @@ from backup.inventory.records.messages import Message
 from backup.inventory.records.runs import Outcome, Run, RunKind
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.states import MessageKind
-from backup.kinds import report_of
+from backup.kinds import recorded_facts
 from backup.model import JobName, VaultName
 from backup.notify import decide
 from backup.notify.letter import Letter
@@ -126,7 +126,7 @@ class Maker(Struct, frozen=True):
             problems=made.problems if made else (),
             remarks=unusual_in(tx, run),
             proven=self._proven(tx, run),
-            rows=rows_of(report, currency_of(self.config)) if (report := report_of(run)) else (),
+            rows=rows_of(recorded_facts(run, currency_of(self.config))),
         )
 
     def _proven(self, tx: Transaction, run: Run) -> str:

@@ -11,8 +11,6 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import click
-from msgspec import Struct
-from msgspec.structs import replace
 
 from backup.cli.options.keep_options import tags_of
 from backup.cli.render.problems import problem_document
@@ -23,22 +21,11 @@ from backup.errors import ExitCode, InterruptedRunError, NightvaultError, UsageE
 from backup.log_context import about
 
 if TYPE_CHECKING:
-    from backup.app.retention.regular_forgetting import Forgot
-    from backup.catalogs.context import BackupJob
     from backup.catalogs.report import BackupReport
     from backup.config import Config, JobSettings
+    from backup.operations.backup import BackupDone, BackupOptions
 
 _MOST_SHOWN = 20
-
-
-class _RunOptions(Struct, frozen=True):
-    """The options of each job's run; `stdin` is the name under which standard input is saved."""
-
-    reread: bool
-    accept: bool
-    stdin: str | None
-    disks_gone: frozenset[bytes]
-    tags: tuple[str, ...]
 
 
 @click.command()
@@ -91,9 +78,11 @@ def backup(
         raise UsageError(f"{config.path} has no job", advice="add a [[job]]; config.example.toml shows one")
     if unless_paused:
         chosen = _not_paused(cli, config, chosen)
-    options = _RunOptions(
+    from backup.operations.backup import BackupOptions
+
+    options = BackupOptions(
         reread=reread,
-        accept=accept_recipients,
+        accept_recipients=accept_recipients,
         stdin=_name_of_stdin(stdin, name, chosen),
         disks_gone=_real(disks_gone),
         tags=_tags(tags),
@@ -101,8 +90,9 @@ def backup(
     _warn_of_unknown_disks(cli, config, chosen, options)
     if dry_run:
         from backup.cli.daily.backup_dry_run import show_dry_run
+        from backup.operations.backup import job_of
 
-        looks = [show_dry_run(cli, config, _job_of(config, job, options), listed=listed) for job in chosen]
+        looks = [show_dry_run(cli, config, job_of(config, job, options), listed=listed) for job in chosen]
         cli.show(looks)
         if any(look["problems"] for look in looks):
             raise click.exceptions.Exit(int(ExitCode.PARTIAL))
@@ -134,7 +124,7 @@ def _not_paused(cli: Cli, config: Config, chosen: Sequence[JobSettings]) -> list
 
 
 def _warn_of_unknown_disks(
-    cli: Cli, config: Config, chosen: Sequence[JobSettings], options: _RunOptions
+    cli: Cli, config: Config, chosen: Sequence[JobSettings], options: BackupOptions
 ) -> None:
     """Name what was given up with `--disk-gone` and is no disk that a job knows: a misspelt path, mostly."""
     from backup.app.backups.source_warnings import unknown_disks
@@ -147,7 +137,7 @@ def _warn_of_unknown_disks(
 
 
 def _run_all(
-    cli: Cli, config: Config, chosen: Sequence[JobSettings], options: _RunOptions
+    cli: Cli, config: Config, chosen: Sequence[JobSettings], options: BackupOptions
 ) -> tuple[list[dict[str, Any]], ExitCode]:
     """The reports of the jobs, run one after the other, and the exit code: the first failure's, if any."""
     from backup.inventory.records.runs import Outcome
@@ -158,7 +148,7 @@ def _run_all(
         for job in chosen:
             try:
                 with about(job=job.name, vault=job.vault):
-                    report, forgot = _run(cli, config, job, stop, options)
+                    done = _run(cli, config, job, stop, options)
             except NightvaultError as error:
                 if len(chosen) == 1:
                     raise
@@ -167,24 +157,10 @@ def _run_all(
                 if stop.is_set():
                     break
                 continue
-            forgotten = None if forgot is None or forgot.has_failed else list(forgot.snapshots)
-            documents.append(report_document(report) | {"forgotten": forgotten})
-            is_partial = report.outcome is Outcome.PARTIAL or (forgot is not None and forgot.has_failed)
-            if is_partial:
+            documents.append(_document(done))
+            if done.outcome is Outcome.PARTIAL:
                 worst = worst_of([worst, ExitCode.PARTIAL])
     return documents, worst
-
-
-def _job_of(config: Config, job: JobSettings, options: _RunOptions) -> BackupJob:
-    """The job as the archiver takes it, with the options of this run."""
-    from backup.app import backup_job
-    from backup.app.backups.runs import only_stdin
-    from backup.app.backups.source_warnings import saved_own
-
-    made = replace(
-        backup_job(config, job, saved_own(config, job)), reread=options.reread, disks_gone=options.disks_gone
-    )
-    return made if options.stdin is None else only_stdin(made, options.stdin)
 
 
 def _failed(cli: Cli, job: JobSettings, error: NightvaultError) -> dict[str, Any]:
@@ -225,51 +201,40 @@ def _names(jobs: Sequence[JobSettings]) -> str:
 
 
 def _run(
-    cli: Cli, config: Config, job: JobSettings, stop: threading.Event, options: _RunOptions
-) -> tuple[BackupReport, Forgot | None]:
+    cli: Cli, config: Config, job: JobSettings, stop: threading.Event, options: BackupOptions
+) -> BackupDone:
+    from backup.app.backups.run_context import RunContext
+    from backup.app.base.opened import opened
     from backup.app.base.priority import Priority
     from backup.cli.support.telling import telling
-    from backup.inventory.records.runs import RunKind
+    from backup.operations.backup import Backup
+    from backup.operations.recorded import step
 
     Priority.of(job).set_here()
-    with telling(cli, config, RunKind.BACKUP, job=job.name):
-        report, forgot = _run_and_forget(cli, config, job, stop, options)
+    with telling(cli, config, Backup.kind, job=job.name):
+        try:
+            with closing(opened(config)) as inventory:
+                at = RunContext(
+                    config=config,
+                    inventory=inventory,
+                    clock=cli.clock,
+                    progress=cli.progress(),
+                    stop=stop.is_set,
+                    retry_limit=cli.retry_limit(),
+                )
+                done = step(Backup(at, job, options), at)
+        except NightvaultError as error:
+            error.args = (f"job {job.name}: {error}",)
+            raise
         if not cli.json:
-            _tell_report(cli, config, report, forgot)
-    return report, forgot
+            _tell_report(cli, config, done)
+    return done
 
 
-def _run_and_forget(
-    cli: Cli, config: Config, job: JobSettings, stop: threading.Event, options: _RunOptions
-) -> tuple[BackupReport, Forgot | None]:
-    from backup.app import run_job
-    from backup.app.retention.regular_forgetting import forget_after
-
-    try:
-        report = run_job(
-            config,
-            job.name,
-            clock=cli.clock,
-            progress=cli.progress(),
-            stop=stop,
-            accept_recipients=options.accept,
-            reread=options.reread,
-            stdin=options.stdin,
-            retry_limit=cli.retry_limit(),
-            disks_gone=options.disks_gone,
-            tags=options.tags,
-        )
-    except NightvaultError as error:
-        error.args = (f"job {job.name}: {error}",)
-        raise
-    return forget_after(
-        config, report, clock=cli.clock, progress=cli.progress(), stop=stop, retry_limit=cli.retry_limit()
-    )
-
-
-def _tell_report(cli: Cli, config: Config, report: BackupReport, forgot: Forgot | None) -> None:
+def _tell_report(cli: Cli, config: Config, done: BackupDone) -> None:
     from backup.cli.render.render import counted, duration, shown_id, shown_path, size
 
+    report, forgot = done.report, done.forgot
     for problem in report.problems[:_MOST_SHOWN]:
         cli.warn(f"{problem.kind}: {shown_path(problem.path)}: {problem.detail}")
     if len(report.problems) > _MOST_SHOWN:
@@ -337,7 +302,10 @@ def _backed_up_today(cli: Cli, config: Config, report: BackupReport) -> bool:
     return any(moment(row.started_at).astimezone().date() == today for row in earlier)
 
 
-def report_document(report: BackupReport) -> dict[str, Any]:
-    """Return the report of a backup as a JSON document."""
-    problems = [problem_document(problem) | {"warning": problem.is_warning} for problem in report.problems]
-    return report.document() | {"problems": problems}
+def _document(done: BackupDone) -> dict[str, Any]:
+    problems = [
+        problem_document(problem) | {"warning": problem.is_warning} for problem in done.report.problems
+    ]
+    document = done.document()
+    forgotten = document.pop("forgotten")
+    return {**document, "problems": problems, "forgotten": forgotten}

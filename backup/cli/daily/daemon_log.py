@@ -11,11 +11,9 @@ from backup.errors import NightvaultError
 from backup.reports import log_report
 
 if TYPE_CHECKING:
-    from backup.app.retention.regular_forgetting import Forgot
-    from backup.catalogs.report import BackupReport
     from backup.checker.report import CheckReport
     from backup.daemon.task_run import TaskEnd, TaskRun
-    from backup.daemon.work import BackupDone, RestoresDone
+    from backup.daemon.work import RestoresDone
     from backup.driller.report import DrillReport
     from backup.restorer.restore import RestoreReport
 
@@ -34,42 +32,6 @@ class LogWatcher:
         tell = _TELL.get(run.task.kind)
         if tell is not None and end.report is not None and not end.waits_for:
             tell(end.report)
-
-
-def tell_backup(done: BackupDone) -> None:
-    """Log a backup, and the snapshots that its job forgot after it."""
-    tell(done.report)
-    if done.forgot is not None:
-        tell_forgotten(done.forgot)
-
-
-def tell_forgotten(forgot: Forgot) -> None:
-    """Log the snapshots that a policy forgot; after a backup, warnings are in the backup's report already."""
-    if not forgot.has_failed:
-        count = render.counted(len(forgot.snapshots), "snapshot")
-        _log.info("job %s: forgot %s by the policy", forgot.job, count)
-
-
-def tell(report: BackupReport) -> None:
-    """Log the report of a backup: a line for each entry that could not be read, and a line of figures."""
-    for problem in report.problems[:_MOST_SHOWN]:
-        _log.warning(
-            "job %s: %s: %s: %s", report.job, problem.kind, render.shown_path(problem.path), problem.detail
-        )
-    if len(report.problems) > _MOST_SHOWN:
-        _log.warning("job %s: and %d more", report.job, len(report.problems) - _MOST_SHOWN)
-    for warning in report.warnings:
-        _log.warning("job %s: %s", report.job, render.printable(warning))
-    _log.info(
-        "job %s: snapshot %s, %s files of %s, %s read, %s uploaded in %s",
-        report.job,
-        render.shown_id(report.snapshot),
-        f"{report.files:,}",
-        render.size(report.bytes),
-        render.size(report.bytes_read),
-        render.size(report.bytes_uploaded),
-        render.counted(report.archives, "archive"),
-    )
 
 
 def tell_restore(restore_id: str, report: RestoreReport | NightvaultError) -> None:
@@ -138,8 +100,8 @@ def tell_restores(done: RestoresDone) -> None:
 
 
 _TELL: dict[str, Callable[[Any], None]] = {
-    "backup": tell_backup,
-    "forget": tell_forgotten,
+    "backup": log_report,
+    "forget": log_report,
     "compact": log_report,
     "prune": log_report,
     "check": tell_check,

@@ -119,7 +119,7 @@ def _propose_policy(cli: Cli, config: Config) -> None:
 
 def _recipients(config: Config, texts: tuple[str, ...]) -> tuple[Recipient, ...]:
     """The recipients to seal for: those chosen before, else those given now; may be empty. `UsageError`."""
-    from backup.app.backups.runs import recipients_of
+    from backup.app.backups.contexts import recipients_of
     from backup.app.base.state import parse_recipients
 
     known = parse_recipients(recipients_of(config))

@@ -204,7 +204,7 @@ def accept(cli: Cli, file: str) -> None:
 @pass_cli
 def status(cli: Cli) -> None:
     """Show the recipients, which of them have enrolled this signer, and packs that need other keys."""
-    from backup.app.backups.runs import read_keys
+    from backup.app.backups.contexts import read_keys
     from backup.app.base.opened import opened
     from backup.app.rebuilds.enrolling import proofs
     from backup.cli.render.render import table

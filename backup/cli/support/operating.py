@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from backup.inventory.records.runs import RunKind
     from backup.inventory.store.database import Inventory
     from backup.model import JobName, VaultName
-    from backup.operations.operation import Operation
+    from backup.operations.operation import PlannedOperation
     from backup.reports import Report
     from backup.transfer.retry import RetryLimit
 
@@ -51,7 +51,7 @@ def operate(
     cli: Cli,
     config: Config,
     kind: RunKind,
-    make: Callable[[RunContext], Operation[_R]],
+    make: Callable[[RunContext], PlannedOperation[_R]],
     *,
     vault: VaultName | None = None,
     job: JobName | None = None,
@@ -106,7 +106,7 @@ def report_lines(report: Report, currency: str, *, is_plan: bool = False, nothin
     """The subject of a report and its rows, for 80 columns; without rows the sentence `nothing`."""
     from backup.reports import rows_of
 
-    rows = [_row(label, value) for label, value in rows_of(report, currency)]
+    rows = [_row(label, value) for label, value in rows_of(report.facts(currency))]
     title = report.subject + (", a plan: nothing was done" if is_plan else "")
     return [title, *(rows or [f"  {nothing}"])]
 
