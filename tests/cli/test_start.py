@@ -81,7 +81,7 @@ def imported(server: Server, *words: str) -> set[str]:
 @pytest.mark.parametrize(
     ("words", "needs_not", "most"),
     [
-        (("backup",), BACKUP_NEEDS_NOT, 168),
+        (("backup",), BACKUP_NEEDS_NOT, 170),
         (("ls", "latest"), LOOKING_NEEDS_NOT, 58),
         (("find", "a.txt"), LOOKING_NEEDS_NOT, 60),
         (("runs",), LOOKING_NEEDS_NOT, 54),
