@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from contextlib import AbstractContextManager, closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from typing import TYPE_CHECKING
 
 from backup.app.backups.run_context import RunContext, attempt
@@ -14,17 +15,16 @@ from backup.errors import as_stopped
 from backup.inventory.records import runs
 from backup.model import JobName
 from backup.protocols import Clock, Progress
+from backup.transfer.retry import RetryLimit
 
 if TYPE_CHECKING:
     from backup.operations.operation import Operation, R_co
     from backup.reports import Report
-    from backup.transfer.retry import RetryLimit
 
 
 def step(operation: Operation[R_co], at: RunContext, retry_limit: RetryLimit | None = None) -> R_co:
     """Do one step of an operation; one that fails or is over is recorded."""
-    recorded = _attempt(type(operation), operation.name, at)
-    with metrics_after(at.config, at.clock), recorded, as_stopped(at.stop):
+    with _attempt(type(operation), operation.name, at), as_stopped(at.stop):
         began = at.clock.now()
         report = operation.step(retry_limit)
         if not report.waits_for and not operation.records_itself:
@@ -47,10 +47,29 @@ def step_of(
 
     What fails before it began is recorded, too.
     """
-    with closing(opened(config)) as inventory:
-        at = RunContext(config=config, inventory=inventory, clock=clock, progress=progress, stop=stop.is_set)
-        with _attempt(make, name, at):
-            return step(make.of(at, name), at)
+    with context(config, clock=clock, progress=progress, stop=stop.is_set) as at, _attempt(make, name, at):
+        return step(make.of(at, name), at)
+
+
+@contextmanager
+def context(
+    config: Config,
+    *,
+    clock: Clock,
+    progress: Progress,
+    stop: Callable[[], bool],
+    retry_limit: RetryLimit | None = None,
+) -> Iterator[RunContext]:
+    """A context manager that opens the inventory for runs; metrics are written after them."""
+    with metrics_after(config, clock), closing(opened(config)) as inventory:
+        yield RunContext(
+            config=config,
+            inventory=inventory,
+            clock=clock,
+            progress=progress,
+            stop=stop,
+            retry_limit=retry_limit or RetryLimit(),
+        )
 
 
 def _attempt(

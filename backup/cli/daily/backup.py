@@ -203,25 +203,18 @@ def _names(jobs: Sequence[JobSettings]) -> str:
 def _run(
     cli: Cli, config: Config, job: JobSettings, stop: threading.Event, options: BackupOptions
 ) -> BackupDone:
-    from backup.app.backups.run_context import RunContext
-    from backup.app.base.opened import opened
     from backup.app.base.priority import Priority
     from backup.cli.support.telling import telling
     from backup.operations.backup import Backup
-    from backup.operations.recorded import step
+    from backup.operations.recorded import context, step
 
     Priority.of(job).set_here()
     with telling(cli, config, Backup.kind, job=job.name):
         try:
-            with closing(opened(config)) as inventory:
-                at = RunContext(
-                    config=config,
-                    inventory=inventory,
-                    clock=cli.clock,
-                    progress=cli.progress(),
-                    stop=stop.is_set,
-                    retry_limit=cli.retry_limit(),
-                )
+            limit, progress = cli.retry_limit(), cli.progress()
+            with context(
+                config, clock=cli.clock, progress=progress, stop=stop.is_set, retry_limit=limit
+            ) as at:
                 done = step(Backup(at, job, options), at)
         except NightvaultError as error:
             error.args = (f"job {job.name}: {error}",)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from textwrap import fill
 from typing import TYPE_CHECKING, TypeVar
@@ -65,12 +65,16 @@ def operate(
     the lock is free: backups go on, and one that runs just then is waited for, too. `answers`, called with an
     error, says whether a person has removed its cause: then the step is done again.
     """
-    from backup.app.base.opened import opened
     from backup.cli.support.telling import telling
-    from backup.operations.recorded import step
+    from backup.operations.recorded import context, step
 
     told = nullcontext() if only_plan else telling(cli, config, kind, job=job, vault=vault)
-    with told, closing(opened(config)) as inventory, run_context(cli, config, inventory) as at:
+    limit, progress = cli.retry_limit(), cli.progress()
+    with (
+        told,
+        stop_on_signals() as stop,
+        context(config, clock=cli.clock, progress=progress, stop=stop.is_set, retry_limit=limit) as at,
+    ):
         operation = make(at)
         do = operation.plan if only_plan else partial(step, operation, at)
 
