@@ -8,13 +8,13 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from backup.web.api import API
 from backup.web.context import WebContext
 from backup.web.events import EVENTS
 from backup.web.guard.bounds import Bounds
-from backup.web.guard.faults import Faults
+from backup.web.guard.faults import Faults, api_error
 from backup.web.guard.gate import Gate
 from backup.web.guard.headers import SafeHeaders
 from backup.web.guard.origins import Origins, is_loopback
@@ -88,6 +88,5 @@ async def _refused(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     said = error.detail if isinstance(error, HTTPException) else ""
     if request.url.path.startswith("/api/"):
-        told = {"kind": "not-found" if status == 404 else "refused", "message": said, "advice": ""}
-        return JSONResponse({"error": told}, status)
+        return api_error(status, "not-found" if status == 404 else "refused", said)
     return problem(request, status, "there is no such page" if status == 404 else said)

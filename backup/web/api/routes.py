@@ -13,14 +13,15 @@ from backup.web.api.endpoints import ENDPOINTS, Endpoint
 from backup.web.api.openapi import ACTIONS, PREFIX, openapi
 from backup.web.context import context_of, user_of
 from backup.web.guard.bounds import read_form
+from backup.web.guard.faults import api_error
 from backup.web.pages.parameters import Parameters, job_of
 
 _MOST_PARAMETERS = 200
 _WHO = "an operator may do that, shortly after a login; a token may not"
 
 
-def _json(value: object, status: int = 200) -> Response:
-    return Response(json_of(value), status, media_type="application/json")
+def _json(value: object) -> Response:
+    return Response(json_of(value), media_type="application/json")
 
 
 def _route(endpoint: Endpoint) -> Route:
@@ -41,7 +42,7 @@ async def _act(request: Request) -> Response:
     """Ask the daemon to run, pause or resume a job: for operators who logged in a short while ago."""
     context, user = context_of(request), user_of(request)
     if not user.may_operate or not user.is_fresh(context.clock.now()):
-        return _json({"error": {"kind": "denied", "message": _WHO, "advice": "log in again"}}, 403)
+        return api_error(403, "denied", _WHO, "log in again")
     verb = request.url.path.rpartition("/")[2]
     told = {"do": verb, "job": job_of(request.path_params["job"])}
     if verb == "pause":

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 from starlette.requests import Request
@@ -32,6 +32,13 @@ _STATUS: tuple[tuple[type[NightvaultError], int], ...] = (
     (NightvaultError, 503),
 )
 _log = logging.getLogger(__name__)
+
+
+def api_error(
+    status: int, kind: str, message: str, advice: str = "", headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """Return the API's answer for an error."""
+    return JSONResponse({"error": {"kind": kind, "message": message, "advice": advice}}, status, headers)
 
 
 class Faults(Struct, frozen=True):
@@ -69,7 +76,7 @@ class Faults(Struct, frozen=True):
         self, scope: Scope, receive: Receive, status: int, kind: str, sentence: str, advice: str
     ) -> Response:
         if str(scope["path"]).startswith("/api/"):
-            return JSONResponse({"error": {"kind": kind, "message": sentence, "advice": advice}}, status)
+            return api_error(status, kind, sentence, advice)
         return self.problem(Request(scope, receive), status, sentence, advice)
 
 

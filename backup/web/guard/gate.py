@@ -11,12 +11,13 @@ from urllib.parse import quote
 from msgspec import Struct
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from backup.protocols import Clock
 from backup.web.guard.accounts import Accounts
 from backup.web.guard.cookies import SESSION, read_cookie
+from backup.web.guard.faults import api_error
 from backup.web.guard.users import Scope as TokenScope
 from backup.web.guard.users import User, Way
 
@@ -83,10 +84,8 @@ def _token_of(headers: Headers) -> str | None:
 
 def _to_strangers(scope: Scope, path: str) -> Response:
     if any(path.startswith(begin) for begin in _MACHINES):
-        told = {
-            "error": {"kind": "login", "message": "a token is needed", "advice": "`nightvault web token add`"}
-        }
-        return JSONResponse(told, 401, {"WWW-Authenticate": 'Bearer realm="nightvault"'})
+        headers = {"WWW-Authenticate": 'Bearer realm="nightvault"'}
+        return api_error(401, "login", "a token is needed", "`nightvault web token add`", headers)
     if scope["method"] in {"GET", "HEAD"} and path != "/events":
         query = scope["query_string"].decode("latin-1")
         target = path + (f"?{query}" if query else "")
