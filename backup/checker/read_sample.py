@@ -24,6 +24,7 @@ from backup.checker.reading_store import ReadingStore
 from backup.checker.report import CheckFinding, CheckReport, ReadBack
 from backup.checker.sample import Amount, choose, extent_of, frames_in, join, slices_of
 from backup.checker.verify_slice import Prover, pack_keys
+from backup.cost.limit import CostLimit
 from backup.errors import (
     RecoveryKeyError,
     RetrievalExpiredError,
@@ -102,14 +103,17 @@ def find_open(context: CheckContext) -> int | None:
 def begin_reading(
     pieces: Sequence[Piece],
     context: CheckContext,
+    limit: CostLimit,
     open_run: Callable[[Transaction, datetime], Run] = runs.open_check,
 ) -> int:
     """Record the pieces to read; returns the run's number. `RecoveryKeyError` if no key given opens any.
 
+    `LimitRefusedError` if they cost more than the `limit`.
     `open_run` records the run, in the same transaction: a check, unless it says otherwise.
     """
     if not pieces:
         raise UsageError(f"nothing is stored in vault {context.vault.name} that could be read")
+    limit.hold(context.tier)
     if context.keys:
         with context.inventory.reading() as tx:
             found = archives.get_archives(

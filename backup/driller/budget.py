@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 
 from backup.checker.read_sample import Piece
+from backup.cost import limit as limits
+from backup.cost.limit import CostLimit
 from backup.driller.context import DrillContext
 from backup.driller.money import first_of, millionths, money_of, spent
-from backup.errors import LimitRefusedError, MonthSpentError
+from backup.errors import LimitRefusedError
 from backup.inventory.records import drills
 from backup.inventory.records.drills import month_of
 from backup.inventory.records.readings import Grade, Reading
@@ -18,19 +19,12 @@ from backup.inventory.store.connections import Transaction
 from backup.model import ByteRange
 
 
-def cost_of(pieces: Sequence[Piece], context: DrillContext) -> int:
-    """Return the cost of reading these pieces, in millionths.
+def cost_of(limit: CostLimit, context: DrillContext) -> int:
+    """Return the cost of what is held to this limit, in millionths.
 
     `LimitRefusedError` with a limit and no price.
     """
-    cost = context.price(pieces)
-    if cost is None and context.limit is not None:
-        raise LimitRefusedError(
-            f"nobody knows what drill {context.name} would cost, and whether that stays below "
-            f"max_cost_per_month, {context.limit}",
-            advice="add the prices to a table of your own, [prices] file, or give the drill no limit",
-        )
-    return millionths(cost or Decimal(0))
+    return millionths(limit.cost(context.check.tier) or Decimal(0))
 
 
 def left(tx: Transaction, context: DrillContext) -> int | None:
@@ -66,28 +60,22 @@ def begin(
 def month_spent(context: DrillContext, room: int) -> LimitRefusedError:
     """Return the error for a month that leaves too little for any sample, or for a limit that always does."""
     limit = context.limit or Decimal(0)
-    may = f"drill {context.name} may cost {limit} {context.currency} a month"
-    if room >= millionths_of(limit):
-        return LimitRefusedError(
-            f"{may}: too little for anything of its sample, in any month",
-            advice="make its sample smaller, or raise max_cost_per_month",
-        )
-    rest = max(Decimal(0), money_of(room))
-    return MonthSpentError(
-        f"{may}, of which {rest:.2f} is left: too little for anything of its sample",
-        advice="it goes on next month; or make its sample smaller, or raise max_cost_per_month",
-    )
+    rest = None if room >= millionths_of(limit) else max(Decimal(0), money_of(room))
+    return limits.month_spent(f"drill {context.name}", f"{limit} {context.currency}", rest)
 
 
 def may_ask_again(tx: Transaction, context: DrillContext, run: int, asked: Piece) -> bool:
     """Whether a piece may be requested again within the limit; if so, its cost is recorded."""
     if context.limit is None:
         return True
-    cost = context.price([asked])
     room = left(tx, context)
-    if cost is None or (room is not None and millionths(cost) > room):
+    try:
+        cost = cost_of(context.limit_on([asked]), context)
+    except LimitRefusedError:
         return False
-    drills.charge(tx, run, month_of(context.clock.now()), millionths(cost))
+    if room is not None and cost > room:
+        return False
+    drills.charge(tx, run, month_of(context.clock.now()), cost)
     return True
 
 

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from backup.checker.context import CheckContext
 from backup.checker.read_sample import Piece
+from backup.cost.limit import CostLimit
 from backup.driller.sample import Sample
 from backup.inventory.store.database import Inventory
 from backup.model import JobName
@@ -19,8 +20,8 @@ from backup.restorer.context import RestoreContext
 class DrillContext(Struct, frozen=True):
     """All inputs of a drill: of a whole vault, or of `jobs`.
 
-    `limit` is its monthly limit of cost, None: no limit. `price` returns the cost of reading pieces, None if
-    it is not known. `scratch` is the directory below which it may write, and nowhere else.
+    `limit` is its monthly limit of cost, None: no limit. `limit_on` returns it with the cost of reading some
+    pieces. `scratch` is the directory below which it may write, and nowhere else.
     """
 
     name: str
@@ -28,7 +29,7 @@ class DrillContext(Struct, frozen=True):
     sample: Sample
     limit: Decimal | None
     currency: str
-    price: Callable[[Sequence[Piece]], Decimal | None]
+    limit_on: Callable[[Sequence[Piece]], CostLimit]
     check: CheckContext
     restore: RestoreContext
     scratch: str

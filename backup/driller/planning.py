@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from backup.checker import read_sample
 from backup.checker.read_sample import Piece
 from backup.checker.sample import Amount
+from backup.cost.limit import CostLimit
 from backup.driller import budget, candidates
 from backup.driller.context import DrillContext
 from backup.driller.sample import FileCandidate, Sample, choose_files
@@ -34,6 +35,7 @@ class Chosen(Struct, frozen=True):
     files: Sequence[FileCandidate]
     plans: dict[JobName, RestorePlan]
     pieces: Sequence[Piece]
+    limit: CostLimit
     cost: int
 
 
@@ -45,7 +47,7 @@ def plan(context: DrillContext, grade: Grade) -> Chosen | None:
     """
     with context.inventory.reading() as tx:
         room = budget.left(tx, context)
-    if room is not None and room <= 0 and budget.cost_of(_something(context), context):
+    if room is not None and room <= 0 and budget.cost_of(context.limit_on(_something(context)), context):
         raise budget.month_spent(context, room)
     sample = context.sample
     chosen = first = _choose(sample, context, grade)
@@ -97,7 +99,7 @@ def _slices(sample: Sample, context: DrillContext) -> Chosen | None:
     with context.inventory.reading() as tx:
         among = candidates.archives_of_jobs(tx, context)
     pieces = read_sample.plan_sample(Amount(size=sample.bytes), context.check, among=among)
-    return Chosen((), {}, pieces, budget.cost_of(pieces, context)) if pieces else None
+    return _within((), {}, pieces, context) if pieces else None
 
 
 def _files(sample: Sample, context: DrillContext, grade: Grade) -> Chosen | None:
@@ -116,7 +118,18 @@ def _files(sample: Sample, context: DrillContext, grade: Grade) -> Chosen | None
         plans[job] = plan_restore(snapshots[job], _ALL, context.restore, Choice(paths=paths))
     with context.inventory.reading() as tx:
         pieces = _together(tx, plans, context) if grade is Grade.READ_BACK else pieces_of_plans(tx, plans)
-    return Chosen(chosen, plans, pieces, budget.cost_of(pieces, context))
+    return _within(chosen, plans, pieces, context)
+
+
+def _within(
+    files: Sequence[FileCandidate],
+    plans: dict[JobName, RestorePlan],
+    pieces: Sequence[Piece],
+    context: DrillContext,
+) -> Chosen:
+    """Those, with the limit that their reading is held to, and its cost."""
+    limit = context.limit_on(pieces)
+    return Chosen(files, plans, pieces, limit, budget.cost_of(limit, context))
 
 
 def _together(tx: Transaction, plans: dict[JobName, RestorePlan], context: DrillContext) -> list[Piece]:

@@ -50,7 +50,7 @@ def begin(context: DrillContext) -> int | None:
     def open_run(tx: Transaction, now: datetime) -> Run:
         return budget.begin(tx, context, Grade.READ_BACK, chosen.cost, now)
 
-    return read_sample.begin_reading(chosen.pieces, context.check, open_run)
+    return read_sample.begin_reading(chosen.pieces, context.check, chosen.limit, open_run)
 
 
 def _report(context: DrillContext) -> DrillReport:

@@ -18,9 +18,11 @@ from msgspec.structs import replace
 from backup.checker.read_sample import Piece
 from backup.checker.report import CheckFinding
 from backup.checker.verify_slice import pack_keys
+from backup.cost.limit import CostLimit
 from backup.driller import budget, planning, scratch
 from backup.driller.compare import ComparisonResult, compare
 from backup.driller.context import DrillContext
+from backup.driller.money import money_of
 from backup.driller.report import MOST_NAMED, DrillReport, Opened
 from backup.errors import RecoveryKeyError, RetrievalExpiredError, UsageError
 from backup.format.keys import RecoveryKey
@@ -180,11 +182,11 @@ class _Opening:
         """The restore of a part, begun if it is not yet."""
         if part.restore:
             return self._find(part.restore)
-        self._hold_to_cost()
+        limit = self._limit()
         plan = self._planned(part)
         target = os.fsencode(f"{self._folder}/{number}")
         tier = self._context.check.tier
-        restore = begin_restore(plan, target, self._at, tier=tier, keys=self._some_keys)
+        restore = begin_restore(plan, target, self._at, limit, tier=tier, keys=self._some_keys)
         with self._context.inventory.writing() as tx:
             part.restore = restore.id
             tokens = [retrieval.token for retrieval in retrievals.retrievals_of(tx, restore.number)]
@@ -192,17 +194,22 @@ class _Opening:
             self._keep(tx)
         return restore
 
-    def _hold_to_cost(self) -> None:
-        """Refuse to begin what has become dearer than was recorded, as backups came between. `UsageError`."""
+    def _limit(self) -> CostLimit:
+        """The cost that was recorded, as the limit on all parts.
+
+        `UsageError` if they have become dearer, as backups came between.
+        """
         plans = {JobName(part.job): self._planned(part) for part in self._plan.parts}
         with self._context.inventory.reading() as tx:
             pieces = planning.pieces_of_plans(tx, plans)
-        if budget.cost_of(pieces, self._context) > self._report().cost:
+        limit, recorded = self._context.limit_on(pieces), self._report().cost
+        if budget.cost_of(limit, self._context) > recorded:
             give_up(self._drill, self._context)
             raise UsageError(
                 f"drill {self._context.name} was cut off, and would cost more now than was recorded",
                 advice="it was given up: run it again",
             )
+        return limit if limit.amount is None else replace(limit, amount=money_of(recorded))
 
     def _planned(self, part: SnapshotPart) -> RestorePlan:
         with self._context.inventory.reading() as tx:

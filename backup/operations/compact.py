@@ -7,8 +7,9 @@ from decimal import Decimal
 from typing import ClassVar
 from zoneinfo import ZoneInfo
 
-from backup.app.money.prices import MEND, money_unknown
+from backup.app.money.prices import money_unknown
 from backup.config import Config, JobSettings, VaultSettings
+from backup.cost.limit import MEND
 from backup.errors import ConfigError
 from backup.inventory.records.runs import RunKind
 from backup.model import JobName

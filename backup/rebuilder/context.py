@@ -11,6 +11,9 @@ from backup.format.keys import ChunkSecret, RecoveryKey, Signer
 from backup.format.line import RecoveryLine
 from backup.model import InventoryId, Tier
 from backup.protocols import Clock, Progress, Vault
+from backup.rebuilder.fetching.fetch import CatalogFetcher
+from backup.rebuilder.fetching.journal import Journal
+from backup.rebuilder.fetching.wants import LimitOnWants
 from backup.rebuilder.floor import Floor
 from backup.rebuilder.members import Trust
 from backup.transfer.retry import RetryLimit, RetryPolicy
@@ -55,8 +58,8 @@ class RebuildContext(Struct, frozen=True):
 
     There may be several `recovery_keys`: older catalogs may be sealed for others than the newest. `url` is
     the place of the new inventory, `folder` that of the journal and retrieved files; `keep_keys` stores the
-    server's keys for that inventory just before it gets its final name, and may refuse. `keeps_what_came`:
-    `folder` is not cleared at the end, as another rebuild uses it.
+    server's keys for that inventory just before it gets its final name, and may refuse. All retrievals are
+    held to `limit_on`. `keeps_what_came`: `folder` is not cleared at the end, as another rebuild uses it.
     """
 
     vault: Vault
@@ -67,6 +70,7 @@ class RebuildContext(Struct, frozen=True):
     folder: str
     new_id: InventoryId
     keep_keys: Callable[[InventoryId, ServerKeys], None]
+    limit_on: LimitOnWants
     retry_limit: RetryLimit = field(default_factory=RetryLimit)
     keeps_what_came: bool = False
 
@@ -74,3 +78,12 @@ class RebuildContext(Struct, frozen=True):
     def patience(self) -> RetryPolicy:
         """The retry policy for requests to the vault."""
         return self.retry_limit.patience(self.clock, self.progress)
+
+    def fetcher(self, journal: Journal, tier: Tier) -> CatalogFetcher:
+        """Return what requests and downloads archives, as the journal has it."""
+        return CatalogFetcher(
+            *(self.vault, self.clock, self.progress, journal),
+            limit_on=self.limit_on,
+            tier=tier,
+            patience=self.patience,
+        )

@@ -34,6 +34,7 @@ from backup.model import MIB, InventoryId, VaultName
 from backup.protocols import Clock, Progress, Vault, phase
 from backup.rebuilder.context import RebuildContext, Wish
 from backup.rebuilder.drill_folder import Begun, DrillFolder
+from backup.rebuilder.fetching.wants import LimitOnWants
 from backup.rebuilder.rebuild import rebuild
 from backup.rebuilder.report import RebuildReport
 from backup.transfer.retry import RetryLimit
@@ -46,7 +47,10 @@ _PAUSES = (1.0, 5.0, 15.0)
 
 
 class RebuildDrillContext(Struct, frozen=True):
-    """All inputs of a drill except the options; `inventory` is the one in use, `url` its place."""
+    """All inputs of a drill except the options; `inventory` is the one in use, `url` its place.
+
+    `limit_on` is that of a rebuild.
+    """
 
     vault: Vault
     clock: Clock
@@ -55,6 +59,7 @@ class RebuildDrillContext(Struct, frozen=True):
     inventory: Inventory
     url: str
     state_directory: str
+    limit_on: LimitOnWants
     retry_limit: RetryLimit = field(default_factory=RetryLimit)
 
 
@@ -148,6 +153,7 @@ def _rebuilding(context: RebuildDrillContext, folder: DrillFolder) -> RebuildCon
         folder=folder.asked,
         new_id=InventoryId(os.urandom(16)),
         keep_keys=lambda *_: None,
+        limit_on=context.limit_on,
         retry_limit=context.retry_limit,
         keeps_what_came=True,
     )

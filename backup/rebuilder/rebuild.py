@@ -55,10 +55,7 @@ def rebuild(wish: Wish, context: RebuildContext) -> RebuildReport:
     """
     began = context.clock.now()
     with Journal.opened(context.folder, context.vault.name) as journal:
-        vault, progress = context.vault, context.progress
-        bringer = CatalogFetcher(
-            vault, context.clock, progress, journal, tier=wish.tier, patience=context.patience
-        )
+        bringer = context.fetcher(journal, wish.tier)
         finder = StateFinder(wish, context, bringer)
         try:
             report = _find_and_build(wish, context, bringer, finder)
@@ -81,9 +78,7 @@ def waits_for(wish: Wish, context: RebuildContext) -> str:
     Raises what `StateFinder.find` raises.
     """
     with Journal.opened(context.folder, context.vault.name) as journal:
-        bringer = CatalogFetcher(
-            context.vault, context.clock, context.progress, journal, tier=wish.tier, patience=context.patience
-        )
+        bringer = context.fetcher(journal, wish.tier)
         try:
             StateFinder(wish, context, bringer).find()
         except WaitsError as wait:

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from backup.cost.limit import CostLimit
 from backup.errors import (
     DeniedError,
     FormatError,
@@ -140,6 +141,7 @@ def begin_restore(
     plan: RestorePlan,
     target: bytes,
     context: RestoreContext,
+    limit: CostLimit,
     *,
     tier: Tier,
     keys: Callable[[], Sequence[RecoveryKey]],
@@ -150,12 +152,14 @@ def begin_restore(
 
     `place` is the record of the directory that `target` leads to; without it, the first session makes one.
     `keys` is called for a new one only, if there is anything to open. `RecoveryKeyError` before anything is
-    recorded unless each pack opens with one of them. `LimitRefusedError` if the target has no room for it.
+    recorded unless each pack opens with one of them. `LimitRefusedError` if the plan costs more than the
+    `limit`, or the target has no room for it.
     `OtherVaultError` if another vault stands in the place of the one that holds it.
     """
     known = find_open(context, plan, target)
     if known is not None:
         return known
+    limit.hold(tier)
     if not plan.choice.output:
         check_room(plan, os.fsdecode(target))
     pack_keys = _open_packs(plan, keys, context)

@@ -14,11 +14,14 @@ from backup.app.checks import drills as app_drills
 from backup.app.checks.drills import drill_once
 from backup.app.doctor.finding import DoctorContext
 from backup.app.doctor.history import last_drill
+from backup.app.money import limits
+from backup.app.money.prices import Quote
 from backup.app.restores.restores import continue_restores
 from backup.app.status.metrics import metrics_text
 from backup.app.status.status import read_status
 from backup.app.tasks.tasks import TaskKind, scheduled_tasks
 from backup.config import Config, load_config
+from backup.cost import Bill, Load
 from backup.daemon.task_run import TaskRun
 from backup.daemon.work import TaskWork
 from backup.errors import ConfigError, LimitRefusedError, MonthSpentError
@@ -98,7 +101,7 @@ def test_a_month_that_is_spent_is_no_failure_of_the_daemon(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The vault is a directory, which is free; here it costs as a cold one does."""
-    monkeypatch.setattr(app_drills, "FREE", ())
+    monkeypatch.setattr(limits, "FREE", ())
     replace(server, 'sample = "2 files"', 'sample = "2 files"\nmax_cost_per_month = 0.05')
     server.backup()
     price = priced(monkeypatch, "0.04")
@@ -109,7 +112,10 @@ def test_a_month_that_is_spent_is_no_failure_of_the_daemon(
     server.clock.advance(timedelta(days=31))
     assert work(server).report.outcome is Outcome.DONE
     price[0] = None
-    with pytest.raises(LimitRefusedError, match="nobody knows") as caught:
+    with pytest.raises(
+        LimitRefusedError,
+        match=r"it is unknown whether .* max_cost_per_month, 0\.05: the price table of .* has no prices",
+    ) as caught:
         drill_once(config_of(server), "weekly", clock=server.clock, progress=Silent())
     assert not isinstance(caught.value, MonthSpentError)
 
@@ -136,7 +142,7 @@ def test_a_drill_that_was_left_open_runs_no_more_once_the_config_lacks_it(server
 def test_a_table_of_prices_with_a_mistake_stops_only_a_drill_with_a_limit(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app_drills, "FREE", ())
+    monkeypatch.setattr(limits, "FREE", ())
     server.backup()
     (server.state / "prices.toml").write_text("this is no table\n")
     assert work(server).report.outcome is Outcome.DONE
@@ -150,14 +156,9 @@ def priced(monkeypatch: pytest.MonkeyPatch, total: str) -> list[str | None]:
     """The price of whatever is read, which may be changed."""
     price: list[str | None] = [total]
 
-    class Bill:
-        def __init__(self, tier: Any) -> None:
-            self.tier = tier
-            self.bill = None if price[0] is None else self
-            self.total = Decimal(price[0] or 0)
-
-    def quotes(*_: Any) -> list[Bill]:
-        return [Bill(tier) for tier in Tier]
+    def quotes(*_: Any) -> list[Quote]:
+        bill = None if price[0] is None else Bill(retrieval=Decimal(price[0]))
+        return [Quote(tier, Load(1, 1, 1, 1, 1, 1), (), bill, None) for tier in Tier]
 
     monkeypatch.setattr(app_drills, "quote_sample", quotes)
     return price

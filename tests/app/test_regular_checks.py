@@ -10,9 +10,12 @@ import pytest
 
 from backup.app.checks import regular_checks
 from backup.app.checks.regular_checks import amount_of, check_once
+from backup.app.money import limits
+from backup.app.money.prices import Quote
 from backup.app.tasks.tasks import TaskKind, scheduled_tasks
 from backup.checker.report import CheckReport
 from backup.config import load_config
+from backup.cost import Bill, Load
 from backup.errors import LimitRefusedError
 from backup.model import MIB, Tier, VaultName
 from tests.support.daemons import last_start
@@ -90,15 +93,6 @@ def test_amounts(words: str, of_a_gib: int) -> None:
     assert amount_of(words).of(1024 * MIB) == of_a_gib
 
 
-class Bill:
-    """A quote with a price, or with none that is known."""
-
-    def __init__(self, tier: Tier, total: str | None) -> None:
-        self.tier = tier
-        self.bill = None if total is None else self
-        self.total = Decimal(total or 0)
-
-
 @pytest.mark.parametrize(("total", "is_refused"), [("0.40", False), ("0.60", True), (None, True)])
 def test_a_sample_costs_no_more_than_a_restore_may(
     server: Server, total: str | None, is_refused: bool, monkeypatch: pytest.MonkeyPatch
@@ -107,10 +101,11 @@ def test_a_sample_costs_no_more_than_a_restore_may(
     sampled(server, "100%")
     server.config.write_text(server.config.read_text() + "\n[restore]\nmax_restore_cost = 0.50\n")
     server.backup()
-    monkeypatch.setattr(regular_checks, "FREE", ())
+    monkeypatch.setattr(limits, "FREE", ())
 
-    def quotes(_config: Any, _settings: Any, _traits: Any, _pieces: Any) -> list[Bill]:
-        return [Bill(Tier.STANDARD, total)]
+    def quotes(*_: Any) -> list[Quote]:
+        bill = None if total is None else Bill(retrieval=Decimal(total))
+        return [Quote(Tier.STANDARD, Load(1, 1, 1, 1, 1, 1), (), bill, None)]
 
     monkeypatch.setattr(regular_checks, "quote_sample", quotes)
     if is_refused:
@@ -125,7 +120,7 @@ def test_a_limit_refuses_a_sample_while_the_table_of_prices_has_a_mistake(
 ) -> None:
     sampled(server, "100%")
     server.backup()
-    monkeypatch.setattr(regular_checks, "FREE", ())
+    monkeypatch.setattr(limits, "FREE", ())
     (server.state / "prices.toml").write_text("nonsense")
     assert check(server).read is not None
     server.config.write_text(server.config.read_text() + "\n[restore]\nmax_restore_cost = 0.50\n")

@@ -26,7 +26,7 @@ from backup.transfer.whole import WholeArchive, fetch_to_files
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site, server_keys
 from tests.support.checks import archive_file, archive_ids, check, check_world, kinds, query, state_of
-from tests.support.doubles import Fault, FaultyVault, ManualClock, PowerCut
+from tests.support.doubles import NO_LIMIT, Fault, FaultyVault, ManualClock, PowerCut
 from tests.support.emulated import RunningEmulator, write_accounts
 from tests.support.rebuilds import bare
 from tests.support.rigs import s3_client
@@ -325,7 +325,9 @@ def test_what_was_stored_while_the_list_was_made_is_newer(site: Site) -> None:
 
 def test_reading_back_marks_nothing_that_another_vault_lacks(site: Site, place: Place) -> None:
     world = check_world(site, vault=place.another())
-    run = read_sample.begin_reading(read_sample.plan_sample(Amount(share=Fraction(1)), world), world)
+    run = read_sample.begin_reading(
+        read_sample.plan_sample(Amount(share=Fraction(1)), world), world, NO_LIMIT
+    )
     with pytest.raises(OtherVaultError):
         read_sample.go_on(run, world)
     assert states(site) == {"stored"}

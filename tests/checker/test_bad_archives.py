@@ -32,7 +32,7 @@ from backup.vault import dirfd
 from tests.support.backups import Site
 from tests.support.catalogs import add_a_night, catalogs
 from tests.support.checks import archive_file, archive_ids, check, check_world, kinds, query
-from tests.support.doubles import FaultyVault
+from tests.support.doubles import NO_LIMIT, FaultyVault
 from tests.support.rebuilds import Bare, bare, line_of
 from tests.support.trees import assert_same_tree
 
@@ -176,7 +176,7 @@ def test_a_check_reads_on_behind_an_archive_that_cannot_be_read(
 
 def read(site: Site, vault: Vault) -> CheckReport:
     world = check_world(site, vault=vault, keys=[site.key])
-    run = begin_reading(plan_sample(Amount(share=Fraction(1)), world), world)
+    run = begin_reading(plan_sample(Amount(share=Fraction(1)), world), world, NO_LIMIT)
     return read_sample.go_on(run, world)
 
 

@@ -26,7 +26,7 @@ from backup.vault.s3.vault import S3Vault
 from tests.support.backups import Site
 from tests.support.checks import archive_ids, check_world, kinds, state_of
 from tests.support.clocks import EmulatorClock
-from tests.support.doubles import Fault, FaultyVault, ManualClock
+from tests.support.doubles import NO_LIMIT, Fault, FaultyVault, ManualClock
 from tests.support.emulated import REGION, RunningEmulator, write_accounts
 from tests.support.integrity import fill
 from tests.support.rigs import glacier_client, s3_client
@@ -55,7 +55,7 @@ class Rig:
 
     def read(self, amount: Amount, *, vault: Vault | None = None) -> tuple[CheckReport, int]:
         world = check_world(self.site, keys=[self.site.key], vault=vault)
-        run = read_sample.begin_reading(read_sample.plan_sample(amount, world), world)
+        run = read_sample.begin_reading(read_sample.plan_sample(amount, world), world, NO_LIMIT)
         return self._until_done(lambda: read_sample.go_on(run, world))
 
     def _until_done(self, act: Callable[[], CheckReport]) -> tuple[CheckReport, int]:
@@ -152,7 +152,9 @@ def test_an_output_that_expired_is_asked_for_again(rig: Rig) -> None:
     if not rig.site.vault.traits.waits:
         pytest.skip("nothing expires in a directory")
     world = check_world(rig.site)
-    run = read_sample.begin_reading(read_sample.plan_sample(Amount(share=Fraction(1)), world), world)
+    run = read_sample.begin_reading(
+        read_sample.plan_sample(Amount(share=Fraction(1)), world), world, NO_LIMIT
+    )
     assert read_sample.go_on(run, world).state == "waiting"
     for _ in range(20):
         rig.pass_hours()
@@ -169,7 +171,9 @@ def test_what_is_asked_for_at_a_time_is_bounded(rig: Rig) -> None:
         pytest.skip("a directory is read at once")
     counting = FaultyVault(rig.site.vault)
     world = check_world(rig.site, vault=counting, round_bytes=1)
-    run = read_sample.begin_reading(read_sample.plan_sample(Amount(share=Fraction(1)), world), world)
+    run = read_sample.begin_reading(
+        read_sample.plan_sample(Amount(share=Fraction(1)), world), world, NO_LIMIT
+    )
     asked = [0]
     while (report := read_sample.go_on(run, world)).state == "waiting":
         asked.append(counting.calls["request_retrieval"])

@@ -36,7 +36,7 @@ from tests.support.checks import (
     query,
     state_of,
 )
-from tests.support.doubles import Fault, FaultyVault, ManualClock, PowerCut
+from tests.support.doubles import NO_LIMIT, Fault, FaultyVault, ManualClock, PowerCut
 from tests.support.trees import assert_same_tree
 
 ALL = Amount(share=Fraction(1))
@@ -54,7 +54,7 @@ def read(
     world = check_world(site, keys=keys, vault=vault, seed=seed)
     run = read_sample.find_open(world)
     if run is None:
-        run = read_sample.begin_reading(read_sample.plan_sample(amount, world), world)
+        run = read_sample.begin_reading(read_sample.plan_sample(amount, world), world, NO_LIMIT)
     report = read_sample.go_on(run, world)
     while report.state == "waiting":
         site.wait()
@@ -117,7 +117,7 @@ def test_of_an_archive_with_a_bad_frame_the_others_are_opened(
         Piece(archive, size, last, size - 1, end),
         Piece(archive, size, size - 1, size, end),
     ]
-    report = read_sample.go_on(read_sample.begin_reading(pieces, world), world)
+    report = read_sample.go_on(read_sample.begin_reading(pieces, world, NO_LIMIT), world)
     assert kinds(report) == {"damaged": 1}
     assert query(site, 'SELECT start, "end" FROM readings WHERE proven = 2') == [(last, size)], "also the end"
 
@@ -131,7 +131,7 @@ def test_what_was_read_before_the_key_was_given_is_not_opened(site: Site, source
         Piece(archive, size, last, size, ByteRange(middle, size)),
     ]
     without = check_world(site, vault=FaultyVault(site.vault, Fault("fetch", PowerCut("cut"), skip=1)))
-    run = read_sample.begin_reading(pieces, without)
+    run = read_sample.begin_reading(pieces, without, NO_LIMIT)
     with pytest.raises(PowerCut):
         read_sample.go_on(run, without)
     report = read_sample.go_on(run, check_world(site, keys=[recovery_key()]))
@@ -329,7 +329,7 @@ def test_a_vault_that_refuses_everything_leaves_the_check_open(site: Site) -> No
 
 def test_one_at_a_time_and_given_up(site: Site) -> None:
     world = check_world(site)
-    run = read_sample.begin_reading(read_sample.plan_sample(ALL, world), world)
+    run = read_sample.begin_reading(read_sample.plan_sample(ALL, world), world, NO_LIMIT)
     with site.inventory.locked("check"), pytest.raises(LockedError):
         read_sample.go_on(run, world)
     read_sample.give_up(run, world)

@@ -33,7 +33,7 @@ from tests.support.accounts_with_roles import (
 from tests.support.archives import store
 from tests.support.backups import Site, recovery_key
 from tests.support.clocks import EmulatorClock
-from tests.support.doubles import Silent
+from tests.support.doubles import Silent, no_limit
 from tests.support.emulated import REGION
 
 HOUR = timedelta(hours=1)
@@ -109,6 +109,7 @@ def test_it_deletes_what_was_condemned_and_stores_nothing(
         progress=Silent(),
         recovery_keys=[recovery_key()],
         folder=str(tmp_path / "keeper"),
+        limit_on=no_limit,
         keep_within=HOUR,
         grace=HOUR,
     )

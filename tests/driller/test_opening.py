@@ -27,7 +27,7 @@ from backup.vault.glacier import GlacierVault
 from tests.support.backups import Site, recovery_key
 from tests.support.checks import archive_file, archive_ids, corrupt, proof_of, query
 from tests.support.doubles import FaultyVault, ManualClock, PowerCut, cut_at
-from tests.support.drills import by_megabyte, drill_world, recorded
+from tests.support.drills import by_megabyte, drill_world, priced, recorded
 from tests.support.emulated import RunningEmulator
 from tests.support.rigs import glacier_client, s3_client, s3_vault
 
@@ -365,8 +365,9 @@ def test_with_the_key_it_goes_on_at_the_recorded_cost(site: Site, monkeypatch: p
 def test_one_that_has_become_dearer_is_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     context = drill_world(site, files=2, limit="1", price=by_megabyte)
     dies_before_it_asks(context, monkeypatch)
+    dearer = priced(context.limit, lambda pieces: by_megabyte(pieces) * 2)
     with pytest.raises(UsageError, match="would cost more now"):
-        step(replace(context, price=lambda pieces: by_megabyte(pieces) * 2), KEYS)
+        step(replace(context, limit_on=dearer), KEYS)
     assert recorded(site)[0].run.outcome is Outcome.INTERRUPTED
     assert step(context, KEYS).outcome is Outcome.DONE
     assert_nothing_left(site)

@@ -24,7 +24,7 @@ from backup.model import MIB, JobName, VaultName
 from backup.vault.glacier import GlacierVault
 from tests.support.backups import Site
 from tests.support.checks import archive_file, archive_ids, check_world, corrupt, query
-from tests.support.doubles import FaultyVault, ManualClock, PowerCut, cut_at
+from tests.support.doubles import NO_LIMIT, FaultyVault, ManualClock, PowerCut, cut_at
 from tests.support.drills import by_megabyte, drill, drill_world, recorded
 from tests.support.emulated import RunningEmulator
 from tests.support.integrity import fill
@@ -66,7 +66,7 @@ def test_files_are_read_back_until_all_was(site: Site) -> None:
 
 def test_bytes_are_read_back_and_checks_count(site: Site) -> None:
     world = check_world(site)
-    run = read_sample.begin_reading(read_sample.plan_sample(Amount(size=MIB), world), world)
+    run = read_sample.begin_reading(read_sample.plan_sample(Amount(size=MIB), world), world, NO_LIMIT)
     read_sample.go_on(run, world)
     by_check = proof_of(site).read_back
     assert by_check >= MIB
@@ -161,11 +161,11 @@ def test_files_that_are_too_dear_are_passed_over(site: Site, source: Path) -> No
 
 def test_an_unknown_price_stops_it_only_with_a_limit(site: Site) -> None:
     context = drill_world(site, files=1, limit="5", price=lambda _: None)
-    with pytest.raises(LimitRefusedError, match="nobody knows") as caught:
+    with pytest.raises(LimitRefusedError, match="it is unknown whether drill weekly stays below 5") as caught:
         read_back.step(context)
     assert not isinstance(caught.value, MonthSpentError)
     assert not recorded(site)
-    assert drill(site, replace(context, limit=None)).outcome is Outcome.DONE
+    assert drill(site, drill_world(site, files=1, price=lambda _: None)).outcome is Outcome.DONE
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before the call", "after the call"])

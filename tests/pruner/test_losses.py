@@ -16,6 +16,7 @@ from tests.pruner import grounds
 from tests.pruner.judged import DAY
 from tests.pruner.world import World
 from tests.support.checks import check, kinds
+from tests.support.doubles import NO_LIMIT
 
 
 @pytest.fixture(params=["directory", "glacier", "bucket"])
@@ -108,7 +109,9 @@ def test_another_vault_in_its_place_has_lost_nothing(tmp_path: Path) -> None:
     site = world.job(0)
     plan = plan_restore(site.snapshots()[0], site.job.sources[0], site.restore_world)
     target = bytes(tmp_path / "out")
-    restore = begin_restore(plan, target, site.restore_world, tier=Tier.STANDARD, keys=lambda: [site.key])
+    restore = begin_restore(
+        plan, target, site.restore_world, NO_LIMIT, tier=Tier.STANDARD, keys=lambda: [site.key]
+    )
     advance(restore, replace(site, vault=other).restore_world)
     assert _states(world) == ["stored"]
     world.site.close()

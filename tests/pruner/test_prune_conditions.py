@@ -22,7 +22,7 @@ from backup.pruner.listed import PruneStoppedError
 from backup.restorer.restore import begin_restore, plan_restore
 from tests.support.backups import Site
 from tests.support.checks import check, query
-from tests.support.doubles import Fault, FaultyVault, PowerCut
+from tests.support.doubles import NO_LIMIT, Fault, FaultyVault, PowerCut
 from tests.support.nightly_servers import DAY, Nights
 from tests.support.rebuilds import archive_file, bare, rows
 
@@ -42,7 +42,9 @@ def begin(nights: Nights, number: int, target: Path) -> None:
     every = {snapshot.number: snapshot for snapshot in nights.site.snapshots(also_forgotten=True)}
     world = nights.site.restore_world
     plan = plan_restore(every[number], os.fsencode(nights.source), world)
-    begin_restore(plan, os.fsencode(target), world, tier=Tier.STANDARD, keys=lambda: [nights.site.key])
+    begin_restore(
+        plan, os.fsencode(target), world, NO_LIMIT, tier=Tier.STANDARD, keys=lambda: [nights.site.key]
+    )
 
 
 def forgotten_by_two_jobs(nights: Nights, other: Path) -> Site:

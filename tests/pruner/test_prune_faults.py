@@ -40,7 +40,7 @@ from backup.rebuilder.members import Trust
 from backup.restorer.restore import begin_restore, plan_restore
 from tests.support.backups import Site
 from tests.support.checks import query
-from tests.support.doubles import Blindfolded, Fault, FaultyVault, PowerCut
+from tests.support.doubles import NO_LIMIT, Blindfolded, Fault, FaultyVault, PowerCut
 from tests.support.nightly_servers import DAY, Nights
 from tests.support.rebuilds import bare, line_of
 
@@ -207,7 +207,7 @@ def test_a_restore_of_a_forgotten_snapshot_is_waited_for(nights: Nights, tmp_pat
     class Meanwhile(FaultyVault):
         def delete_archives(self, stored: Any) -> Any:
             target = os.fsencode(tmp_path / "late")
-            begin_restore(plan, target, world, tier=Tier.STANDARD, keys=lambda: [nights.site.key])
+            begin_restore(plan, target, world, NO_LIMIT, tier=Tier.STANDARD, keys=lambda: [nights.site.key])
             return super().delete_archives(stored)
 
     replace(nights.site, vault=Meanwhile(nights.vault)).prune()

@@ -24,7 +24,7 @@ from backup.vault.glacier import GlacierVault
 from tests.support.backups import Site, recovery_key
 from tests.support.catalogs import catalogs, remove
 from tests.support.clocks import EmulatorClock
-from tests.support.doubles import FaultyVault, PowerCut, Silent, cut_at
+from tests.support.doubles import FaultyVault, PowerCut, Silent, cut_at, no_limit
 from tests.support.emulated import RunningEmulator
 from tests.support.rebuilds import rows
 from tests.support.rigs import glacier_client
@@ -51,6 +51,7 @@ class Drilling:
             inventory=self.site.inventory,
             url=f"sqlite:///{self.site.folder}/inventory.sqlite",
             state_directory=str(self.site.folder),
+            limit_on=no_limit,
         )
         return drill(wish or Wish(), context)
 

@@ -20,7 +20,7 @@ from backup.rebuilder.record_ranges import verified_fault
 from tests.rebuilder.forging import Absurd, forging
 from tests.support.backups import Site, recovery_key
 from tests.support.checks import check_world, query
-from tests.support.doubles import ManualClock
+from tests.support.doubles import NO_LIMIT, ManualClock
 from tests.support.rebuilds import NEW_ID, Bare, bare
 
 OF_DATA = """SELECT a.pack_id, r.start, r.end, r.read_at FROM readings r
@@ -29,7 +29,7 @@ OF_DATA = """SELECT a.pack_id, r.start, r.end, r.read_at FROM readings r
 
 def read(site: Site, amount: Amount, *, opens: bool = False) -> None:
     world = check_world(site, keys=[recovery_key()] if opens else [])
-    run = read_sample.begin_reading(read_sample.plan_sample(amount, world), world)
+    run = read_sample.begin_reading(read_sample.plan_sample(amount, world), world, NO_LIMIT)
     assert read_sample.go_on(run, world).state == "done"
 
 

@@ -15,7 +15,7 @@ from backup.model import Tier
 from backup.restorer.restore import begin_restore, plan_restore
 from backup.vault.glacier import GlacierVault
 from tests.support.backups import Site
-from tests.support.doubles import Fault, FaultyVault, ManualClock
+from tests.support.doubles import NO_LIMIT, Fault, FaultyVault, ManualClock
 from tests.support.emulated import RunningEmulator
 from tests.support.rigs import HOUR
 
@@ -46,7 +46,9 @@ class Cold:
         """What the command does first: plan, begin."""
         world = self.site.restore_world
         plan = plan_restore(self.site.snapshot(), os.fsencode(self.source / path), world)
-        return begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, keys=lambda: [self.site.key])
+        return begin_restore(
+            plan, os.fsencode(out), world, NO_LIMIT, tier=Tier.STANDARD, keys=lambda: [self.site.key]
+        )
 
     def known(self, restore: Restore) -> Sequence[Retrieval]:
         """The retrievals as they are recorded."""

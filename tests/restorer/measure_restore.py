@@ -24,7 +24,7 @@ from backup.model import MIB, Tier, VaultName
 from backup.restorer.restore import advance, begin_restore, deliver, is_ready, plan_restore
 from backup.vault.glacier import GlacierVault
 from tests.support.backups import Site
-from tests.support.doubles import ManualClock
+from tests.support.doubles import NO_LIMIT, ManualClock
 from tests.support.emulated import RunningEmulator, write_accounts
 from tests.support.restores import peak
 from tests.support.rigs import HOUR, glacier_client
@@ -89,7 +89,7 @@ def _restore(site: Site, folder: Path, emulator: RunningEmulator, clock: ManualC
     world = site.restore_world
     plan = plan_restore(site.snapshot(), os.fsencode(folder / "source"), world)
     target = os.fsencode(folder / "out")
-    restore = begin_restore(plan, target, world, tier=Tier.STANDARD, keys=lambda: [site.key])
+    restore = begin_restore(plan, target, world, NO_LIMIT, tier=Tier.STANDARD, keys=lambda: [site.key])
     while not is_ready(known := advance(restore, world)):
         emulator.advance(5 * HOUR)
         clock.advance(timedelta(hours=5))

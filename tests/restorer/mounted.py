@@ -25,7 +25,7 @@ from backup.restorer.writer.directories import way_to
 from backup.source.filters import Filters
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
-from tests.support.doubles import ManualClock
+from tests.support.doubles import NO_LIMIT, ManualClock
 
 VAULTS = {"disk": "vault", "other": "apart"}
 DELETING = Choice(delete=True)
@@ -80,7 +80,7 @@ class Case:
         """Restore, and tell what is left at the source and what was said."""
         world = self.site.restore_world
         restore = begin_restore(
-            plan, os.fsencode(target), world, tier=Tier.STANDARD, keys=lambda: [self.site.key]
+            plan, os.fsencode(target), world, NO_LIMIT, tier=Tier.STANDARD, keys=lambda: [self.site.key]
         )
         report = deliver(restore, advance(restore, world), world)
         left = self.source if target == Path("/") else target

@@ -12,6 +12,7 @@ from backup.inventory.records.retrievals import Restore, Retrieval
 from backup.model import MIB, Tier
 from backup.restorer.restore import advance, begin_restore, plan_restore
 from tests.support.backups import Site
+from tests.support.doubles import NO_LIMIT
 
 LARGE = 7 * MIB // 2
 
@@ -75,7 +76,9 @@ def begun(site: Site, out: Path, *, path: bytes | None = None) -> tuple[Restore,
     """A restore that was begun and asked for, and what is known of it."""
     world = site.restore_world
     plan = plan_restore(site.snapshot(), path or site.job.sources[0], world)
-    restore = begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, keys=lambda: [site.key])
+    restore = begin_restore(
+        plan, os.fsencode(out), world, NO_LIMIT, tier=Tier.STANDARD, keys=lambda: [site.key]
+    )
     return restore, advance(restore, world)
 
 

@@ -28,7 +28,7 @@ from backup.restorer.restore import (
 )
 from tests.restorer.sites import begun, leftovers, sql, users_of
 from tests.support.backups import Site
-from tests.support.doubles import FaultyVault, PowerCut, cut_at
+from tests.support.doubles import NO_LIMIT, FaultyVault, PowerCut, cut_at
 from tests.support.trees import assert_same_tree, snapshot_of
 
 
@@ -41,9 +41,11 @@ def test_the_same_command_again_finds_the_open_restore(full: Site, source: Path,
         def no_key() -> list[RecoveryKey]:
             raise AssertionError("an open restore has its keys")
 
-        again = begin_restore(plan, os.fsencode(out), world, tier=Tier.BULK, keys=no_key)
+        again = begin_restore(plan, os.fsencode(out), world, NO_LIMIT, tier=Tier.BULK, keys=no_key)
         assert again == one
-    other = begin_restore(plan, os.fsencode(out) + b"2", world, tier=Tier.BULK, keys=lambda: [full.key])
+    other = begin_restore(
+        plan, os.fsencode(out) + b"2", world, NO_LIMIT, tier=Tier.BULK, keys=lambda: [full.key]
+    )
     assert other.id != one.id
 
 
@@ -53,11 +55,13 @@ def test_two_processes_that_begin_at_once_begin_one_restore(full: Site, source: 
     first: list[object] = []
 
     def key() -> list[RecoveryKey]:  # while this one types, the other begins
-        begin = begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, keys=lambda: [full.key])
+        begin = begin_restore(
+            plan, os.fsencode(out), world, NO_LIMIT, tier=Tier.STANDARD, keys=lambda: [full.key]
+        )
         first.append(begin)
         return [full.key]
 
-    assert begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, keys=key) == first[0]
+    assert begin_restore(plan, os.fsencode(out), world, NO_LIMIT, tier=Tier.STANDARD, keys=key) == first[0]
     assert len(os.listdir(full.folder / "restores")) == 1
 
 
@@ -232,7 +236,9 @@ def test_an_archive_that_is_lost_between_plan_and_request(full: Site, source: Pa
     world = full.restore_world
     plan = plan_restore(full.snapshot(), os.fsencode(source), world)
     assert plan.retrieved == sum(part.extent.length for part in plan.ranges) > 0
-    restore = begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, keys=lambda: [full.key])
+    restore = begin_restore(
+        plan, os.fsencode(out), world, NO_LIMIT, tier=Tier.STANDARD, keys=lambda: [full.key]
+    )
     sql(full, "UPDATE archives SET archive_id = NULL, state = 'lost' WHERE number = 1")
     known = advance(restore, world)
     assert [retrieval.state for retrieval in known if retrieval.archive == 1] == ["failed"]

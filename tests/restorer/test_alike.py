@@ -24,7 +24,7 @@ from backup.restorer.selection.alike import MOST_COMPARED, AlikeNames
 from backup.restorer.selection.choice import Choice, Overwrite
 from backup.restorer.writer.directories import way_to
 from tests.support.backups import Site
-from tests.support.doubles import Fault, FaultyVault, PowerCut
+from tests.support.doubles import NO_LIMIT, Fault, FaultyVault, PowerCut
 from tests.support.trees import assert_same_tree
 
 ONE_OF = [  # what is one to such a target; the first is made, the others are reported
@@ -106,7 +106,7 @@ def restore(site: Site, out: Path, **choice: Any) -> RestoreReport:
     world, target = site.restore_world, os.fsencode(out)
     with way_to(str(out)) as way:
         plan = plan_restore(site.snapshot(), site.job.sources[0], world, Choice(**choice), target=way)
-    begun = begin_restore(plan, target, world, tier=Tier.STANDARD, keys=lambda: [site.key])
+    begun = begin_restore(plan, target, world, NO_LIMIT, tier=Tier.STANDARD, keys=lambda: [site.key])
     return deliver(begun, advance(begun, world), world)
 
 

@@ -59,7 +59,7 @@ from tests.restorer.sites import frame_places, leftovers, plant, users_of
 from tests.support.backups import Site
 from tests.support.checks import check, query, state_of
 from tests.support.clocks import EmulatorClock
-from tests.support.doubles import Fault, FaultyVault, ManualClock
+from tests.support.doubles import NO_LIMIT, Fault, FaultyVault, ManualClock
 from tests.support.emulated import REGION, RunningEmulator
 from tests.support.rigs import HOUR, glacier_client, s3_client
 from tests.support.trees import assert_same_tree, snapshot_of
@@ -133,7 +133,9 @@ class Rig:
         """A restore of everything, planned and begun."""
         world = self.site.restore_world
         plan = plan_of(self.site.snapshot(), os.fsencode(self.source), world)
-        return begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, keys=lambda: [self.site.key])
+        return begin_restore(
+            plan, os.fsencode(out), world, NO_LIMIT, tier=Tier.STANDARD, keys=lambda: [self.site.key]
+        )
 
     def go_on(self, begun: Restore) -> RestoreReport:
         """What the command does until the restore is over."""
@@ -475,7 +477,7 @@ def test_a_tar_lacks_what_cannot_be_had_and_a_file_breaks_off(rig: Rig) -> None:
 def dumped(rig: Rig, path: bytes, output: str, sink: io.BytesIO) -> RestoreReport:
     world = rig.site.restore_world
     plan = plan_of(rig.site.snapshot(), path, world, Choice(output=Output(output)))
-    begun = begin_restore(plan, STDOUT, world, tier=Tier.STANDARD, keys=lambda: [rig.site.key])
+    begun = begin_restore(plan, STDOUT, world, NO_LIMIT, tier=Tier.STANDARD, keys=lambda: [rig.site.key])
     known = advance(begun, world)
     while not is_ready(known):
         rig.pass_hours()

@@ -21,7 +21,7 @@ from backup.restorer.writer.existing import Existing, read_back
 from tests.restorer.bench import wanted
 from tests.support.backups import Site
 from tests.support.checks import proof_of, query
-from tests.support.doubles import Fault, FaultyVault, PowerCut, Silent
+from tests.support.doubles import NO_LIMIT, Fault, FaultyVault, PowerCut, Silent
 from tests.support.trees import assert_same_tree, snapshot_of
 
 
@@ -29,7 +29,7 @@ def begin(site: Site, out: Path, choice: Choice) -> Restore:
     world = site.restore_world
     with way_to(str(out)) as way:
         plan = plan_restore(site.snapshot(), site.job.sources[0], world, choice, target=way)
-    return begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, keys=lambda: [site.key])
+    return begin_restore(plan, os.fsencode(out), world, NO_LIMIT, tier=Tier.STANDARD, keys=lambda: [site.key])
 
 
 def finish(site: Site, restore: Restore) -> RestoreReport:

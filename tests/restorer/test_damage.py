@@ -19,7 +19,7 @@ from backup.restorer.pack_keys import PackKeyFile
 from backup.restorer.restore import advance, begin_restore, deliver, find_open, is_ready, plan_restore
 from tests.restorer.sites import archive_files, begun, frame_places, leftovers, plant, sql, users_of
 from tests.support.backups import Site
-from tests.support.doubles import FaultyVault
+from tests.support.doubles import NO_LIMIT, FaultyVault
 from tests.support.trees import assert_same_tree, snapshot_of
 
 
@@ -72,7 +72,7 @@ def test_a_wrong_key_is_refused_before_anything_is_asked_for(full: Site, out: Pa
     plan = plan_restore(site.snapshot(), b"/", world)
     wrong = RecoveryKey.from_seed(b"w" * 32)
     with pytest.raises(RecoveryKeyError) as caught:
-        begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, keys=lambda: [wrong])
+        begin_restore(plan, os.fsencode(out), world, NO_LIMIT, tier=Tier.STANDARD, keys=lambda: [wrong])
     assert int(caught.value.exit_code) == 12
     assert vault.total == 0
     assert not out.exists()
@@ -104,7 +104,7 @@ def test_a_snapshot_without_content_needs_no_key(site: Site, source: Path, out: 
     def no_key() -> list[RecoveryKey]:
         raise AssertionError("nobody needs a key here")
 
-    restore = begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, keys=no_key)
+    restore = begin_restore(plan, os.fsencode(out), world, NO_LIMIT, tier=Tier.STANDARD, keys=no_key)
     known = advance(restore, world)
     assert (list(known), is_ready(known)) == ([], True)
     deliver(restore, known, world)

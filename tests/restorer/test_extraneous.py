@@ -27,6 +27,7 @@ from backup.restorer.writer.trail import Trail
 from backup.vault.marker import MARKER
 from tests.restorer.sites import sql
 from tests.support.backups import Site
+from tests.support.doubles import NO_LIMIT
 from tests.support.trees import on_another_disk
 
 
@@ -43,7 +44,9 @@ def planned(site: Site, out: Path, choice: Choice | None = None) -> RestorePlan:
 
 def finish(site: Site, out: Path, plan: RestorePlan) -> RestoreReport:
     world = site.restore_world
-    restore = begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, keys=lambda: [site.key])
+    restore = begin_restore(
+        plan, os.fsencode(out), world, NO_LIMIT, tier=Tier.STANDARD, keys=lambda: [site.key]
+    )
     return deliver(restore, advance(restore, world), world)
 
 
@@ -278,7 +281,7 @@ def test_devices_count_unless_the_target_has_another_number_after_a_reboot(
         place, handle = place_of(way.handle, way.path), way.open()
     place = replace(place, device=place.device + shift)
     restore = begin_restore(
-        plan, os.fsencode(shared), world, tier=Tier.STANDARD, keys=lambda: [site.key], place=place
+        plan, os.fsencode(shared), world, NO_LIMIT, tier=Tier.STANDARD, keys=lambda: [site.key], place=place
     )
     MarkFile(restore.id, world.secret).leave(handle)
     os.close(handle)

@@ -24,6 +24,7 @@ from backup.restorer.writer.directories import way_to
 from backup.restorer.writer.mark import MarkFile, bears_mark, leave_mark, made_target, name_of, require_mark
 from tests.restorer.sites import sql
 from tests.support.backups import Site
+from tests.support.doubles import NO_LIMIT
 from tests.support.trees import assert_same_tree
 
 SECRET = ChunkSecret(bytes(32))
@@ -47,7 +48,9 @@ def begin(site: Site, out: Path, choice: Choice | None = None) -> Restore:
     world = site.restore_world
     plan = plan_restore(site.snapshot(), site.job.sources[0], world, choice or Choice())
     with way_to(str(out)) as way, made_target(way) as made:
-        begun = begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, keys=lambda: [site.key])
+        begun = begin_restore(
+            plan, os.fsencode(out), world, NO_LIMIT, tier=Tier.STANDARD, keys=lambda: [site.key]
+        )
         leave_mark(begun, world, made=made)
     return begun
 

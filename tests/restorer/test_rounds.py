@@ -24,7 +24,7 @@ from backup.restorer.restore import (
     plan_restore,
 )
 from tests.restorer.cold import Cold
-from tests.support.doubles import Fault
+from tests.support.doubles import NO_LIMIT, Fault
 from tests.support.trees import assert_same_tree
 
 
@@ -85,6 +85,7 @@ def _begin(cold: Cold, out: Path, on_capacity: OnCapacity) -> Restore:
         plan,
         str(out).encode(),
         world,
+        NO_LIMIT,
         tier=Tier.EXPEDITED,
         keys=lambda: [cold.site.key],
         on_capacity=on_capacity,
@@ -127,9 +128,9 @@ def test_several_keys_and_none_that_fits(cold: Cold, out: Path) -> None:
     plan = plan_restore(cold.site.snapshot(), str(cold.source).encode(), world)
     wrong = RecoveryKey.from_seed(bytes(32))
     with pytest.raises(RecoveryKeyError, match="opens 2 of the 2 archives") as caught:
-        begin_restore(plan, str(out).encode(), world, tier=Tier.BULK, keys=lambda: [wrong])
+        begin_restore(plan, str(out).encode(), world, NO_LIMIT, tier=Tier.BULK, keys=lambda: [wrong])
     assert caught.value.exit_code == 12
     assert cold.jobs() == []
     keys = [wrong, cold.site.key]
-    restore = begin_restore(plan, str(out).encode(), world, tier=Tier.BULK, keys=lambda: keys)
+    restore = begin_restore(plan, str(out).encode(), world, NO_LIMIT, tier=Tier.BULK, keys=lambda: keys)
     assert len(advance(restore, world)) == 2

@@ -28,6 +28,7 @@ from backup.transfer.retrieve import Fetcher, ReadyRange
 from tests.restorer.sites import leftovers, plant, sql, users_of
 from tests.support import campaigns
 from tests.support.backups import Site
+from tests.support.doubles import NO_LIMIT
 from tests.support.other_processes import start_instead
 from tests.support.small_frames import frames_of_at_most
 from tests.support.trees import assert_same_tree, snapshot_of
@@ -295,7 +296,9 @@ def restored(site: Site, out: Path, choice: Choice) -> RestoreReport:
     world = site.restore_world
     with way_to(str(out)) as way:
         plan = plan_restore(site.snapshot(), site.job.sources[0], world, choice, target=way)
-    restore = begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, keys=lambda: [site.key])
+    restore = begin_restore(
+        plan, os.fsencode(out), world, NO_LIMIT, tier=Tier.STANDARD, keys=lambda: [site.key]
+    )
     return deliver(restore, advance(restore, world), world)
 
 

@@ -35,6 +35,7 @@ from backup.restorer.writer.mark import (
     require_mark,
 )
 from tests.support.backups import Site
+from tests.support.doubles import NO_LIMIT
 from tests.support.trees import assert_same_tree
 
 MALLORY = 4242
@@ -66,7 +67,9 @@ def begin(site: Site, out: Path, choice: Choice | None = None) -> Restore:
         plan = plan_restore(site.snapshot(), site.job.sources[0], world, choice or Choice(), target=way)
         with made_target(way) as made:
             place, keys = place_of(way.handle, way.path), lambda: [site.key]
-            begun = begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, keys=keys, place=place)
+            begun = begin_restore(
+                plan, os.fsencode(out), world, NO_LIMIT, tier=Tier.STANDARD, keys=keys, place=place
+            )
             leave_mark(begun, world, made=made)
     return begun
 
@@ -304,7 +307,9 @@ def test_what_sessions_record_keeps_the_place(full: Site, source: Path, out: Pat
     """Also of a restore that was begun without: the first session makes the record."""
     plan = plan_restore(full.snapshot(), full.job.sources[0], full.restore_world, Choice())
     world = replace(full.restore_world, stop=lambda: True)
-    restore = begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, keys=lambda: [full.key])
+    restore = begin_restore(
+        plan, os.fsencode(out), world, NO_LIMIT, tier=Tier.STANDARD, keys=lambda: [full.key]
+    )
     assert read_place(restore, full.inventory) is None
     with pytest.raises(InterruptedRunError, match="was stopped"):
         deliver(restore, advance(restore, world), world)

@@ -20,6 +20,7 @@ from backup.restorer.writer.taken import LEFT
 from backup.restorer.writer.write import Writer
 from tests.restorer.bench import MINE, Bench, as_root, wanted
 from tests.support.backups import Site
+from tests.support.doubles import NO_LIMIT
 
 MALLORY = Owner(4242, 4242)
 
@@ -168,7 +169,9 @@ def test_a_restore_leaves_it_in_each_of_its_sessions(site: Site, source: Path, o
     world, choice = site.restore_world, Choice(overwrite=Overwrite.ALWAYS)
     with way_to(str(out)) as way:
         plan = plan_restore(site.snapshot(), site.job.sources[0], world, choice, target=way)
-    restore = begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, keys=lambda: [site.key])
+    restore = begin_restore(
+        plan, os.fsencode(out), world, NO_LIMIT, tier=Tier.STANDARD, keys=lambda: [site.key]
+    )
     stopped = replace(world, stop=lambda: True)
     with pytest.raises(InterruptedRunError):
         deliver(restore, advance(restore, world), stopped)

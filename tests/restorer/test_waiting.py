@@ -16,7 +16,7 @@ from backup.inventory.records.runs import Outcome
 from backup.model import MIB, PackKind, ProblemKind, RetrievalState, RetrievalStatus, Tier
 from backup.restorer.restore import advance, begin_restore, deliver, is_ready, plan_restore, waiting_report
 from tests.restorer.cold import Cold
-from tests.support.doubles import Fault, PowerCut, cut_at
+from tests.support.doubles import NO_LIMIT, Fault, PowerCut, cut_at
 from tests.support.rigs import HOUR
 from tests.support.trees import assert_same_tree, snapshot_of
 
@@ -88,7 +88,7 @@ def test_a_loop_that_waits(cold: Cold, out: Path) -> None:
 def test_the_tier_that_was_wanted(cold: Cold, out: Path, tier: Tier) -> None:
     world = cold.site.restore_world
     plan = plan_restore(cold.site.snapshot(), os.fsencode(cold.source / "other"), world)
-    restore = begin_restore(plan, os.fsencode(out), world, tier=tier, keys=lambda: [cold.site.key])
+    restore = begin_restore(plan, os.fsencode(out), world, NO_LIMIT, tier=tier, keys=lambda: [cold.site.key])
     advance(restore, world)
     assert [job["Tier"] for job in cold.jobs()] == [str(tier).capitalize()]
 

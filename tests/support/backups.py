@@ -49,7 +49,7 @@ from backup.restorer.selection.column import MOST_IN_MEMORY
 from backup.retention.prune import DEFAULT_GRACE, DEFAULT_KEEP_RUNS
 from backup.source.filters import Filters
 from backup.source.freshness import stamp_clock
-from tests.support.doubles import ManualClock, Silent
+from tests.support.doubles import NO_LIMIT, ManualClock, Silent
 
 AN_HOUR = 3600 * 10**9
 PART = MIB
@@ -242,7 +242,9 @@ class Site(Struct):
         world = self.restore_world
         wanted = self.job.sources[0] if path is None else os.fsencode(path)
         plan = plan_restore(self.snapshot(snapshot), wanted, world)
-        restore = begin_restore(plan, os.fsencode(target), world, tier=Tier.STANDARD, keys=lambda: [self.key])
+        restore = begin_restore(
+            plan, os.fsencode(target), world, NO_LIMIT, tier=Tier.STANDARD, keys=lambda: [self.key]
+        )
         known = advance(restore, world)
         for _ in range(12):  # outputs of other restores, which this one shares, may expire meanwhile
             if not is_ready(known):

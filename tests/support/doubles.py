@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
+from backup.cost.limit import CostLimit
 from backup.model import (
     ArchiveId,
     ArchiveLabel,
@@ -38,6 +39,14 @@ from backup.vault.directory import DirectoryVault
 
 START = datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
 T = TypeVar("T")
+
+NO_LIMIT = CostLimit(None, "a test")
+"""Retrievals that may cost what they will."""
+
+
+def no_limit(_wants: object) -> CostLimit:
+    """Nothing that is wanted has a limit."""
+    return NO_LIMIT
 
 
 class ManualClock:

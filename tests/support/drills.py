@@ -7,13 +7,14 @@ from decimal import Decimal
 from typing import Any
 
 from backup.checker.read_sample import Piece
+from backup.cost.limit import CostLimit, TierCost
 from backup.driller import read_back
 from backup.driller.context import DrillContext
 from backup.driller.report import DrillReport
 from backup.driller.sample import Sample
 from backup.inventory.records import drills
 from backup.inventory.records.drills import Drill
-from backup.model import MIB, JobName
+from backup.model import MIB, JobName, Tier
 from backup.protocols import Vault
 from tests.support.backups import Site
 from tests.support.checks import check_world
@@ -27,6 +28,13 @@ def free(_pieces: Sequence[Piece]) -> Decimal:
 def by_megabyte(pieces: Sequence[Piece]) -> Decimal:
     """A cent for each MiB that is begun, of each piece."""
     return sum((Decimal(-(-piece.asked.length // MIB)) / 100 for piece in pieces), Decimal(0))
+
+
+def priced(
+    amount: Decimal | None, price: Callable[[Sequence[Piece]], Decimal | None]
+) -> Callable[[Sequence[Piece]], CostLimit]:
+    """A drill's limit on pieces that cost this."""
+    return lambda pieces: CostLimit(amount, "drill weekly", [TierCost(tier, price(pieces)) for tier in Tier])
 
 
 def drill_world(
@@ -43,13 +51,14 @@ def drill_world(
 ) -> DrillContext:
     """The context of a drill of a site."""
     check = check_world(site, vault=vault, **more)
+    amount = None if limit is None else Decimal(limit)
     return DrillContext(
         name=name,
         jobs=None if jobs is None else [JobName(job) for job in jobs],
         sample=Sample(files, size),
-        limit=None if limit is None else Decimal(limit),
+        limit=amount,
         currency="USD",
-        price=price,
+        limit_on=priced(amount, price),
         check=check,
         restore=site.restore_world,
         scratch=str(site.folder / "drills"),

@@ -13,7 +13,7 @@ from backup.protocols import Clock, Vault
 from backup.pruner.keeper.keep import KeeperContext, keep
 from backup.pruner.keeper.report import InventoryReport, KeeperReport
 from tests.support.backups import Site, recovery_key
-from tests.support.doubles import Silent
+from tests.support.doubles import Silent, no_limit
 
 FLOOR = timedelta(days=30)
 MOST_STEPS = 30
@@ -40,6 +40,7 @@ class Keeper:
             progress=self.progress,
             recovery_keys=[recovery_key()],
             folder=str(self.folder),
+            limit_on=no_limit,
             keep_within=self.keep_within,
             accept=self.accept,
             who=self.who,

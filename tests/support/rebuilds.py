@@ -23,7 +23,7 @@ from backup.rebuilder.members import Trust
 from backup.rebuilder.rebuild import rebuild
 from backup.rebuilder.report import RebuildReport
 from tests.support.backups import Site, enrolled, recovery_key
-from tests.support.doubles import Silent
+from tests.support.doubles import Silent, no_limit
 
 NEW_ID = InventoryId(b"rebuilt inventory"[:16])
 
@@ -58,6 +58,7 @@ class Bare:
             folder=str(self.folder / "rebuild"),
             new_id=self.new_id,
             keep_keys=lambda inventory_id, keys: self.kept.append((inventory_id, keys)),
+            limit_on=no_limit,
         )
         return rebuild(wish or Wish(trust=Trust()), world)
 

@@ -28,6 +28,7 @@ from backup.vault.glacier import GlacierVault
 from backup.wording import local_time
 from tests.support.backups import Site
 from tests.support.checks import check_world
+from tests.support.doubles import NO_LIMIT
 from tests.support.emulated import RunningEmulator
 from tests.support.rebuilds import bare
 from tests.support.rigs import HOUR, glacier_client
@@ -148,7 +149,9 @@ def test_a_rebuild_asks_once(slow: Slow, tmp_path: Path) -> None:
 def test_a_restore_asks_once(slow: Slow, source: Path, tmp_path: Path) -> None:
     world, out = slow.site.restore_world, tmp_path / "out"
     plan = plan_restore(slow.site.snapshot(), os.fsencode(source), world)
-    restore = begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, keys=lambda: [slow.site.key])
+    restore = begin_restore(
+        plan, os.fsencode(out), world, NO_LIMIT, tier=Tier.STANDARD, keys=lambda: [slow.site.key]
+    )
     for _ in range(3):
         assert not is_ready(advance(restore, world))
     slow.emulator.advance(5 * HOUR)
@@ -162,7 +165,7 @@ def test_a_restore_asks_once(slow: Slow, source: Path, tmp_path: Path) -> None:
 def test_a_check_that_reads_asks_once(slow: Slow) -> None:
     world = check_world(slow.site, keys=[slow.site.key])
     pieces = read_sample.plan_sample(Amount(share=Fraction(1)), world)
-    run = read_sample.begin_reading(pieces, world)
+    run = read_sample.begin_reading(pieces, world, NO_LIMIT)
     for _ in range(3):
         assert read_sample.go_on(run, world).state == "waiting"
     slow.emulator.advance(5 * HOUR)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from decimal import Decimal
 
 from msgspec.structs import replace
 
@@ -12,29 +11,27 @@ from backup.app.backups.run_context import attempt
 from backup.app.base.opened import opened
 from backup.app.base.state import State
 from backup.app.checks.checks import check_context, quote_sample
-from backup.app.money.prices import MEND, Quote, currency_of, money_unknown
+from backup.app.money.limits import limit_on
+from backup.app.money.prices import Quote, currency_of
 from backup.app.restores.contexts import restore_context
 from backup.app.status.metrics_file import metrics_after
 from backup.checker.read_sample import Piece
 from backup.config import Config, DrillSettings
+from backup.cost.limit import CostLimit
 from backup.driller import planning, read_back
 from backup.driller import restore_grade as opening
 from backup.driller.context import DrillContext
 from backup.driller.report import GRADES, DrillReport
 from backup.driller.sample import Sample
 from backup.driller.scratch import sweep
-from backup.errors import LimitRefusedError, as_stopped
+from backup.errors import as_stopped
 from backup.format.keys import RecoveryKey
 from backup.inventory.records import drills
 from backup.inventory.records.readings import Grade
 from backup.inventory.records.runs import RunKind
 from backup.inventory.store.database import Inventory
-from backup.model import Tier
-from backup.protocols import Clock, Progress, VaultTraits
+from backup.protocols import Clock, Progress
 from backup.transfer.retry import RetryLimit
-
-FREE = ("directory",)
-"""Kinds of vaults that cost nothing to read."""
 
 
 def drill_once(
@@ -100,49 +97,30 @@ def drill_context(
 ) -> DrillContext:
     """The context of a drill, with the rights of a restore."""
     vault, amount = config.vault_of_drill(drill), drill.amount
+    settings = config.vault(vault)
     check = check_context(
         config, inventory, vault, clock=clock, progress=progress, tier=drill.tier, retry_limit=retry_limit
     )
     restore = restore_context(
         config, inventory, vault, clock=clock, progress=progress, stop=stop, retry_limit=retry_limit
     )
+
+    def limit_on_reading(pieces: Sequence[Piece]) -> CostLimit:
+        quotes = quote_sample(config, settings, check.vault.traits, pieces)
+        monthly, setting = drill.max_cost_per_month, "max_cost_per_month"
+        return limit_on(config, settings, quotes, monthly, f"drill {drill.name}", setting=setting)
+
     return DrillContext(
         name=drill.name,
         jobs=drill.jobs or None,
         sample=Sample(amount.files, amount.bytes),
         limit=drill.max_cost_per_month,
         currency=currency_of(config),
-        price=_price(config, drill, check.vault.traits, check.tier),
+        limit_on=limit_on_reading,
         check=check,
         restore=replace(restore, vault=check.vault),
         scratch=State(config.state_dir).drills,
     )
-
-
-def _price(
-    config: Config, drill: DrillSettings, traits: VaultTraits, tier: Tier
-) -> Callable[[Sequence[Piece]], Decimal | None]:
-    """The price of reading pieces with a tier; None if nobody knows.
-
-    `LimitRefusedError` of a drill with a limit if there is a mistake in the table of prices.
-    """
-    settings = config.vault(config.vault_of_drill(drill))
-
-    def price(pieces: Sequence[Piece]) -> Decimal | None:
-        if settings.kind in FREE:
-            return Decimal(0)
-        unknown = None if drill.max_cost_per_month is None else money_unknown(config)
-        if unknown is not None:
-            raise LimitRefusedError(
-                f"nobody knows what drill {drill.name} would cost, and whether that stays below "
-                f"max_cost_per_month, {drill.max_cost_per_month}: {unknown}",
-                advice=f"{MEND}; or give the drill no limit",
-            )
-        quotes = quote_sample(config, settings, traits, pieces)
-        bill = next((quote.bill for quote in quotes if quote.tier is tier), None)
-        return None if bill is None else bill.total
-
-    return price
 
 
 def quotes_of(config: Config, context: DrillContext, grade: Grade) -> list[Quote]:

@@ -14,22 +14,17 @@ from typing import Any
 from backup.app.backups.run_context import attempt
 from backup.app.base.opened import opened
 from backup.app.checks.checks import check_context, quote_sample
-from backup.app.money.prices import MEND, currency_of, money_unknown
+from backup.app.money.limits import limit_on
 from backup.app.status.metrics_file import metrics_after
 from backup.checker import read_sample
 from backup.checker.check import compare_with_vault
-from backup.checker.context import CheckContext
 from backup.checker.report import CheckReport
 from backup.checker.sample import Amount
-from backup.config import Config, VaultSettings, parse_size
-from backup.errors import LimitRefusedError
+from backup.config import Config, parse_size
 from backup.inventory.records.runs import RunKind
 from backup.inventory.store.states import StepStage
 from backup.model import VaultName
 from backup.protocols import Clock, Progress
-
-FREE = ("directory",)
-"""Kinds of vaults that cost nothing to read."""
 
 # As in the report of a check that came to its end, so that one makes good what the other said.
 LISTS: Mapping[str, Any] = {"compared": {}, "read": None, "laws": None}
@@ -59,8 +54,16 @@ def check_once(config: Config, vault: VaultName, *, clock: Clock, progress: Prog
             pieces = read_sample.plan_sample(amount_of(settings.check_sample), context)
             if not pieces:  # nothing is stored yet
                 return report
-            _hold_to_limit(config, settings, context, pieces)
-            return read_sample.go_on(read_sample.begin_reading(pieces, context), context)
+            limit = limit_on(
+                config,
+                settings,
+                quote_sample(config, settings, context.vault.traits, pieces),
+                config.restore.max_restore_cost,
+                f"reading {settings.check_sample} of vault {vault}",
+                setting="max_restore_cost",
+                less="make check_sample smaller",
+            )
+            return read_sample.go_on(read_sample.begin_reading(pieces, context, limit), context)
 
 
 def amount_of(words: str) -> Amount:
@@ -68,29 +71,3 @@ def amount_of(words: str) -> Amount:
     if words.endswith("%"):
         return Amount(share=Fraction(words[:-1]) / 100)
     return Amount(size=parse_size(words))
-
-
-def _hold_to_limit(
-    config: Config, settings: VaultSettings, context: CheckContext, pieces: list[read_sample.Piece]
-) -> None:
-    """Refuse a sample that costs more than the limit, or that nobody knows the price of."""
-    limit = config.restore.max_restore_cost
-    if limit is None or settings.kind in FREE:
-        return
-    quotes = quote_sample(config, settings, context.vault.traits, pieces)
-    bill = next((quote.bill for quote in quotes if quote.tier is context.tier), None)
-    if bill is not None and bill.total <= limit:
-        return
-    what, limited = f"reading {settings.check_sample} of vault {settings.name}", f"max_restore_cost, {limit}"
-    cost = "" if bill is None else f"{bill.total} {currency_of(config)}"
-    if unknown := money_unknown(config):
-        raise LimitRefusedError(
-            f"nobody knows what {what} would cost, and whether that is below {limited}: {unknown}",
-            advice=MEND,
-        )
-    raise LimitRefusedError(
-        f"{what} would cost {cost}, more than {limited}"
-        if cost
-        else f"nobody knows what {what} would cost, and whether that is below {limited}",
-        advice="make check_sample smaller, or raise the limit",
-    )

@@ -15,7 +15,7 @@ from backup.cost import Bill, Figure, Load, Price, PriceTable, parse_prices
 from backup.errors import ConfigError
 from backup.files import read_small
 from backup.inventory.content.archives import Archive
-from backup.model import RetrievalId, Tier
+from backup.model import PackKind, RetrievalId, Tier
 from backup.protocols import VaultTraits
 from backup.restorer.ranges import NEAR, RangePlan
 
@@ -90,10 +90,6 @@ def money_unknown(config: Config) -> str | None:
     return None
 
 
-MEND = "`nightvault prices` names the mistake: mend the table, or move it away"
-"""The advice where prices cannot be read."""
-
-
 def currency_of(config: Config) -> str:
     """Return the currency of the table in force; that of the built-in table if the user's cannot be read."""
     return (known_table(config) or builtin_table()).currency
@@ -129,15 +125,17 @@ def own_text(config: Config) -> str | None:
         raise ConfigError(f"cannot read the price table {path}: {error.strerror}") from error
 
 
-def kind_of(vault: VaultSettings) -> str:
-    """Return a vault's kind in the words of the price table."""
-    return f"s3:{vault.storage_class}" if vault.kind == "s3" else vault.kind
+def kind_of(vault: VaultSettings, packs: PackKind = PackKind.DATA) -> str:
+    """Return a vault's kind in the words of the price table; of catalogs, if `packs` are these."""
+    if vault.kind != "s3":
+        return vault.kind
+    return f"s3:{vault.storage_class if packs is PackKind.DATA else vault.catalog_class}"
 
 
-def price_of(config: Config, vault: VaultSettings) -> Price | None:
+def price_of(config: Config, vault: VaultSettings, packs: PackKind = PackKind.DATA) -> Price | None:
     """Return the price of a vault; None if it is free, not in the table, or the table cannot be read."""
     table = None if vault.kind == "directory" else known_table(config)
-    return None if table is None else table.find(vault.region, kind_of(vault))
+    return None if table is None else table.find(vault.region, kind_of(vault, packs))
 
 
 def gap_for(price: Price | None, tier: Tier) -> int:

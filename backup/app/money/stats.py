@@ -134,9 +134,7 @@ def terms_of(config: Config, table: PriceTable | None, vault: VaultSettings) -> 
 
     None: no price is known.
     """
-    data = kind_of(vault)
-    catalogs = f"s3:{vault.catalog_class}" if vault.kind == "s3" else data
-    classes = {PackKind.DATA: data, PackKind.CATALOG: catalogs}
+    classes = {kind: kind_of(vault, kind) for kind in PackKind}
     is_free = vault.kind == "directory"
     known = None if is_free else table
     prices = {kind: known.find(vault.region, name) if known else None for kind, name in classes.items()}

@@ -8,13 +8,14 @@ from datetime import datetime
 from msgspec import Struct
 
 from backup.app.base.vaults import Purpose, make_vault
+from backup.app.money.limits import limit_on_catalogs, load_of_whole
 from backup.app.money.prices import Quote, known_table, priced, tiers_of
 from backup.app.money.stats import terms_of
 from backup.app.rebuilds.rebuilds import check_keys
 from backup.config import Config, VaultSettings
-from backup.cost import Load
 from backup.errors import (
     InterruptedRunError,
+    LimitRefusedError,
     LockedError,
     NightvaultError,
     RecoveryKeyError,
@@ -32,9 +33,15 @@ from backup.protocols import Clock, Progress
 from backup.rebuilder.context import Wish
 from backup.rebuilder.drill import RebuildDrillContext, RebuildDrillReport, drill
 from backup.transfer.retry import RetryLimit
-from backup.transfer.whole import PIECE
 
-_NO_DRILL = (LockedError, UsageError, RecoveryKeyError, SpoolError, InterruptedRunError)
+_NO_DRILL = (
+    LockedError,
+    UsageError,
+    LimitRefusedError,
+    RecoveryKeyError,
+    SpoolError,
+    InterruptedRunError,
+)
 """Errors that say nothing of the vault: nothing was tried of it, or the wrong key was given."""
 
 
@@ -63,6 +70,7 @@ class RebuildDrill(Struct, frozen=True):
             inventory=self.inventory,
             url=self.config.inventory_url,
             state_directory=self.config.state_dir,
+            limit_on=limit_on_catalogs(self.config, self.config.vault(self.vault), "rebuild"),
             retry_limit=retry_limit or RetryLimit(),
         )
         began = self.clock.now()
@@ -109,12 +117,5 @@ def rebuild_quotes(config: Config, settings: VaultSettings, catalogs: Catalogs, 
     terms = terms_of(config, known_table(config), settings)
     price, kind = terms.prices[PackKind.CATALOG], terms.classes[PackKind.CATALOG]
     traits = make_vault(config, settings.name, Purpose.RESTORE, clock).traits
-    load = Load(
-        archives=catalogs.count,
-        requests=catalogs.count,
-        wanted=catalogs.size,
-        retrieved=catalogs.size,
-        fetched=catalogs.size,
-        downloads=catalogs.count + catalogs.size // PIECE,
-    )
+    load = load_of_whole(catalogs.count, catalogs.size)
     return [priced(tier, load, (), price, kind, copy_days=0) for tier in tiers_of(price, kind, traits)]

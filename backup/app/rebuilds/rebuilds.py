@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from backup.app.base.state import State, parse_recipients
 from backup.app.base.vaults import Purpose, make_vault
+from backup.app.money.limits import limit_on_catalogs
 from backup.app.rebuilds.setup import enrol_here
 from backup.config import Config
 from backup.errors import NightvaultError, RecoveryKeyError, UnmarkedVaultError, VaultMissingError
@@ -50,6 +51,7 @@ def run_rebuild(
         folder=state.rebuild,
         new_id=InventoryId(os.urandom(16)),
         keep_keys=lambda inventory_id, keys: _keep_keys(config, state, recovery_keys, inventory_id, keys),
+        limit_on=limit_on_catalogs(config, config.vault(vault), "rebuild"),
         retry_limit=retry_limit or RetryLimit(),
     )
     return rebuild(wish, context)

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from backup.app.base.state import State
 from backup.app.base.vaults import Purpose, make_vault
+from backup.app.money.limits import limit_on_catalogs
 from backup.app.rebuilds.rebuilds import check_keys
 from backup.config import Config
 from backup.errors import ConfigError, UsageError
@@ -51,6 +52,7 @@ def keeper_context(
         progress=progress,
         recovery_keys=recovery_keys,
         folder=os.path.join(state.keeper, vault),
+        limit_on=limit_on_catalogs(config, settings, "prune"),
         keep_within=_length(keep_within or settings.keep_within or DEFAULT_KEEP_WITHIN, clock.now()),
         grace=timedelta(seconds=settings.prune_grace),
         tier=tier or settings.tier,

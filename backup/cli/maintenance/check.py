@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from backup.checker.report import CheckReport
     from backup.checker.sample import Amount
     from backup.config import Config, VaultSettings
+    from backup.cost.limit import CostLimit
     from backup.transfer.retry import RetryLimit
 
 _MOST_SHOWN = 20
@@ -213,31 +214,35 @@ def _read(cli: Cli, config: Config, name: VaultName, options: _ReadOptions) -> C
             run = None
         if run is None or options.dry_run:
             pieces = read_sample.plan_sample(options.amount, context)
-            if not _may_read(cli, config, context, pieces, options):
+            limit = _limit(cli, config, context, pieces, options)
+            if limit is None:
                 return None
-            run = read_sample.begin_reading(pieces, context)
+            run = read_sample.begin_reading(pieces, context, limit)
         else:
             cli.say(f"going on with the sample of run {run}; --anew gives it up")
         number = run
         return _until_done(cli, lambda at: read_sample.go_on(number, at), context, wait=options.wait)
 
 
-def _may_read(
+def _limit(
     cli: Cli, config: Config, context: CheckContext, pieces: Sequence[Piece], options: _ReadOptions
-) -> bool:
-    """Whether the sample may be read; False if only its price was to be shown. `LimitRefusedError`."""
+) -> CostLimit | None:
+    """The limit on reading the sample; None if only its price was to be shown."""
     from backup.app.checks.checks import quote_sample
-    from backup.cli.support.quoting import hold_to_limit, limit_of, show_sample
+    from backup.app.money.limits import limit_on
+    from backup.cli.support.quoting import limit_of, show_sample
 
     settings = config.vault(context.vault.name)
     quotes = quote_sample(config, settings, context.vault.traits, pieces)
     if options.dry_run:
         show_sample(cli, config, settings, quotes)
-        return False
-    hold_to_limit(
-        config, settings, quotes, context.tier, limit_of(options.max_cost, config), what="check", say=cli.say
+        return None
+    limit = limit_on(
+        config, settings, quotes, limit_of(options.max_cost, config), "this check", less="check less"
     )
-    return True
+    for sentence in limit.remarks(context.tier):
+        cli.say(sentence)
+    return limit
 
 
 def _until_done(

@@ -134,7 +134,8 @@ def prune(
 
 def _require_prices(config: Config, vaults: Sequence[VaultSettings]) -> None:
     """`UsageError` before anything is done if what deleting early costs in one of them is not known."""
-    from backup.app.money.prices import MEND, money_unknown, price_of
+    from backup.app.money.prices import money_unknown, price_of
+    from backup.cost.limit import MEND
 
     for settings in vaults:
         if settings.kind != "directory" and price_of(config, settings) is None:

@@ -47,19 +47,24 @@ def begin_within_limit(
     place: RestoreTarget | None = None,
 ) -> Restore:
     """Begin and record the restore of a plan. `LimitRefusedError` if it would cost more than the limit."""
+    from backup.app.money.limits import limit_on
     from backup.app.money.prices import gap_for, price_of
-    from backup.cli.support.quoting import hold_to_limit, limit_of, quotes_of
+    from backup.cli.support.quoting import limit_of, quotes_of
     from backup.restorer.restore import begin_restore
 
     config = cli.config()
     settings = config.vault(context.vault.name)
     tier = Tier(terms.tier) if terms.tier else settings.tier
     found = quotes_of(config, settings, context.vault, plan)
-    hold_to_limit(config, settings, found, tier, limit_of(terms.max_cost, config), say=cli.say)
+    amount = limit_of(terms.max_cost, config)
+    limit = limit_on(config, settings, found, amount, "this restore", less="restore less")
+    for sentence in limit.remarks(tier):
+        cli.say(sentence)
     return begin_restore(
         plan.laid(gap_for(price_of(config, settings), tier)),
         target,
         context,
+        limit,
         tier=tier,
         keys=lambda: terms.keys,
         on_capacity=OnCapacity(terms.on_capacity or config.restore.on_capacity),

@@ -1,15 +1,13 @@
-"""Quotes: shows the retrievals and cost of a restore or check in advance, and applies the limit of cost."""
+"""Quotes: shows the retrievals and cost of a restore or check in advance."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from backup.cli.render.amounts import parse_amount
 from backup.cli.support.context import Cli
-from backup.errors import LimitRefusedError
-from backup.model import Tier
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
     from backup.protocols import Vault
     from backup.restorer.restore import RestorePlan
 
-_FREE = {"directory"}
 _FEW_CENTS = Decimal("0.10")
 
 
@@ -37,13 +34,14 @@ def show_plan(
     cli: Cli, config: Config, settings: VaultSettings, plan: RestorePlan, found: Sequence[Quote]
 ) -> None:
     """Show the dry run of a restore: what would be written, and retrievals and cost of each tier."""
+    from backup.app.money.limits import FREE
     from backup.cli.render.render import counted, path_document, shown_path, size
     from backup.restorer.given_up import lacks
 
     for sentence in lacks(plan.snapshot, plan.path, plan.choice):
         cli.warn(f"warning: {sentence}")
     count = plan.selection.names
-    is_free, prices = settings.kind in _FREE, _prices_for(config, settings)
+    is_free, prices = settings.kind in FREE, _prices_for(config, settings)
     first = found[0] if found else None
     asked = [
         (plan.archives[part.archive].archive_id, part.extent) for part in (first.ranges if first else ())
@@ -95,9 +93,10 @@ def _quote_screen(lines: Sequence[str], quoted: Sheet, terms: str) -> Group:
 
 def _prices_for(config: Config, settings: VaultSettings) -> PriceTable | None:
     """The table that a vault's prices are from; None if it is free, or nobody knows them."""
+    from backup.app.money.limits import FREE
     from backup.app.money.prices import known_table
 
-    return None if settings.kind in _FREE else known_table(config)
+    return None if settings.kind in FREE else known_table(config)
 
 
 def prices_document(prices: PriceTable | None) -> dict[str, Any] | None:
@@ -107,6 +106,7 @@ def prices_document(prices: PriceTable | None) -> dict[str, Any] | None:
 
 def terms_text(config: Config, settings: VaultSettings, found: Sequence[Quote]) -> str:
     """Return the line about the prices used, or why no price is known."""
+    from backup.app.money.limits import not_verified
     from backup.app.money.prices import known_table, money_unknown
 
     prices = known_table(config)
@@ -116,21 +116,10 @@ def terms_text(config: Config, settings: VaultSettings, found: Sequence[Quote]) 
     if found[0].bill is None:
         return f"{made} has no prices for {settings.region}, kind {_kind(settings)}: see `nightvault prices`"
     told = f"{prices.currency} by {made}, without tax; 100 GB of traffic a month are free, and not deducted"
-    notes = _not_verified(settings, found)
+    notes = [f"* {note}" for note in not_verified(settings, found)]
     if settings.endpoint is not None:
         notes.append(f"these are AWS's prices, and this vault is at {settings.endpoint}")
     return "\n".join([told, *notes])
-
-
-def _not_verified(settings: VaultSettings, found: Sequence[Quote]) -> list[str]:
-    """Sentences that name figures which are not verified for the vault's region, and their origin."""
-    names: dict[str, list[str]] = {}
-    for figure in dict.fromkeys(figure for quote in found for figure in quote.unverified):
-        names.setdefault(figure.as_in, []).append(figure.name)
-    here = f"{settings.region}, kind {_kind(settings)}"
-    return [
-        f"* taken from {region}, not verified for {here}: {', '.join(all_)}" for region, all_ in names.items()
-    ]
 
 
 def _kind(settings: VaultSettings) -> str:
@@ -209,9 +198,10 @@ def limit_of(words: str | None, config: Config) -> Decimal | None:
 
 def show_sample(cli: Cli, config: Config, settings: VaultSettings, found: Sequence[Quote]) -> None:
     """Show the dry run of a check that reads data: retrievals and cost of each tier."""
+    from backup.app.money.limits import FREE
     from backup.cli.render.render import counted, size
 
-    is_free, prices = settings.kind in _FREE, _prices_for(config, settings)
+    is_free, prices = settings.kind in FREE, _prices_for(config, settings)
     load = found[0].load
     document = {
         "retrieved": load.retrieved,
@@ -225,55 +215,3 @@ def show_sample(cli: Cli, config: Config, settings: VaultSettings, found: Sequen
         cli.show(document, "\n".join([*lines, "it would cost nothing: the vault is a directory"]))
         return
     cli.show(document, _quote_screen(lines, quote_table(found), terms_text(config, settings, found)))
-
-
-def hold_to_limit(
-    config: Config,
-    settings: VaultSettings,
-    found: Sequence[Quote],
-    tier: Tier,
-    limit: Decimal | None,
-    *,
-    what: str = "restore",
-    say: Callable[[str], None] | None = None,
-) -> None:
-    """Raise `LimitRefusedError` if the cost with `tier` exceeds the limit, or the price is unknown.
-
-    Prices that are not verified for the region count like others; `say` is called about them, and if no
-    price is known at all.
-    """
-    if settings.kind in _FREE or not any(quote.ranges for quote in found):
-        return
-    from backup.app.money.prices import MEND, known_table, money_unknown
-
-    prices = known_table(config)
-    if prices is None and limit is not None:
-        raise LimitRefusedError(
-            f"it is unknown whether this {what} stays below {limit}: {money_unknown(config)}",
-            advice=f"{MEND}; or give no limit",
-        )
-    if prices is None and say is not None:
-        say(f"{money_unknown(config)}")
-    if prices is None or limit is None:
-        return
-    chosen = next((quote for quote in found if quote.tier is tier), None)
-    if chosen is None or chosen.bill is None:
-        terms = f"{settings.region} and kind {_kind(settings)} with {tier}"
-        raise LimitRefusedError(
-            f"it is unknown whether this {what} stays below {limit}: "
-            f"the price table of {prices.date} ({prices.origin}) has no prices for {terms}",
-            advice="add them to a table of your own, [prices] file, or give no limit",
-        )
-    notes = _not_verified(settings, [chosen])
-    if chosen.bill.total <= limit:
-        if say is not None:
-            for note in notes:
-                say(f"within the limit of {limit} by prices {note.removeprefix('* ')}")
-        return
-    cheaper = [quote for quote in found if quote.bill and quote.bill.total <= limit]
-    fits = ", ".join(f"--tier {quote.tier} ({quote.bill.total})" for quote in cheaper if quote.bill)
-    raise LimitRefusedError(
-        f"this {what} would cost {chosen.bill.total} {prices.currency} with {tier}, more than {limit} "
-        + "; ".join([f"(prices of {prices.date})", *(note.removeprefix("* ") for note in notes)]),
-        advice=f"within the limit: {fits}" if fits else f"no tier fits: {what} less, or raise the limit",
-    )

@@ -53,6 +53,7 @@ from backup.rebuilder.catalogs.intake import WaitsError
 from backup.rebuilder.context import RebuildContext, Wish
 from backup.rebuilder.fetching.fetch import CatalogFetcher
 from backup.rebuilder.fetching.journal import Journal
+from backup.rebuilder.fetching.wants import LimitOnWants
 from backup.rebuilder.floor import Floor
 from backup.rebuilder.members import ForkError, OlderStateError, QuestionError, TwoSignersError
 from backup.rebuilder.rebuild import rebuild, waits_for
@@ -75,6 +76,7 @@ class KeeperContext(Struct, frozen=True):
 
     `folder` is its own, 0700. Nothing is deleted that was needed within `keep_within`, or `grace` if that is
     longer. `accept` are pack ids, or their beginnings, of strangers' catalogs that `who` says to ignore.
+    Retrieving catalogs is held to `limit_on`.
     """
 
     vault: Vault
@@ -82,6 +84,7 @@ class KeeperContext(Struct, frozen=True):
     progress: Progress
     recovery_keys: Sequence[RecoveryKey]
     folder: str
+    limit_on: LimitOnWants
     keep_within: timedelta = KEEP_WITHIN
     grace: timedelta = DEFAULT_GRACE
     tier: Tier = Tier.STANDARD
@@ -167,6 +170,7 @@ def _listing(context: KeeperContext, folder: KeeperFolder) -> Listing | None:
             context.clock,
             context.progress,
             journal,
+            limit_on=context.limit_on,
             tier=context.tier,
             patience=context.patience,
         )
@@ -209,6 +213,7 @@ def _rebuilding(context: KeeperContext, folder: KeeperFolder, asked: str) -> Reb
         folder=asked,
         new_id=InventoryId(os.urandom(16)),
         keep_keys=lambda *_: None,
+        limit_on=context.limit_on,
         retry_limit=context.retry_limit,
         keeps_what_came=True,
     )

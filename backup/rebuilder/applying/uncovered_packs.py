@@ -44,7 +44,7 @@ from backup.rebuilder.catalogs.file import tree_hash_of_file
 from backup.rebuilder.catalogs.intake import WaitsError
 from backup.rebuilder.context import RebuildContext
 from backup.rebuilder.fetching.fetch import CatalogFetcher
-from backup.rebuilder.fetching.wants import Want, whole
+from backup.rebuilder.fetching.wants import Want
 
 _AT_ONCE = 4
 _TAIL = 2 * MIB  # a directory is some 64 KiB as a rule; a larger one is asked for in a second round
@@ -152,16 +152,16 @@ class _PackReading:
 
     def _read_whole(self, packs: Sequence[ListedArchive]) -> Iterator[Opened]:
         """All are requested at once; a few at a time are on disk."""
-        self._wait_for(self._bringer.ask([whole(archive.archive_id, archive.size) for archive in packs]))
+        self._wait_for(self._bringer.ask([_part(archive, 0, archive.size) for archive in packs]))
         for start in range(0, len(packs), _AT_ONCE):
             some = packs[start : start + _AT_ONCE]
-            paths = self._bring([whole(archive.archive_id, archive.size) for archive in some])
+            paths = self._bring([_part(archive, 0, archive.size) for archive in some])
             for archive in some:
                 yield from self._proven(archive, paths)
 
     def _proven(self, archive: ListedArchive, paths: Mapping[str, str]) -> Iterator[Opened]:
         """The pack, if it is whole; one that came back damaged is fetched once more."""
-        want = whole(archive.archive_id, archive.size)
+        want = _part(archive, 0, archive.size)
         try:
             try:
                 opened = self._prove(archive, paths[want.name])
@@ -181,7 +181,7 @@ class _PackReading:
         if archive.tree_hash not in (None, found):
             raise IntegrityError("its content is not what the vault's list says")
         offset = _directory_of(archive, path)
-        header, frames, chunks = self._open(path, path, offset, whole(archive.archive_id, archive.size))
+        header, frames, chunks = self._open(path, path, offset, _part(archive, 0, archive.size))
         with open(path, "rb") as file:
             for row in frames:
                 file.seek(row.offset)
@@ -215,7 +215,7 @@ class _PackReading:
 def _part(archive: ListedArchive, start: int, end: int) -> Want:
     """Whole MiB around these bytes."""
     first, last = max(start, 0) // MIB * MIB, min(-(-end // MIB) * MIB, archive.size)
-    return Want(archive.archive_id, archive.size, ByteRange(first, last))
+    return Want(archive.archive_id, archive.size, ByteRange(first, last), PackKind.DATA)
 
 
 def _directory_of(archive: ListedArchive, path: str) -> int:

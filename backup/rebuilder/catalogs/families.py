@@ -9,7 +9,6 @@ from backup.model import Listing
 from backup.rebuilder.catalogs.candidates import by_inventory, candidates_of
 from backup.rebuilder.catalogs.intake import Intake
 from backup.rebuilder.context import RebuildContext, Wish
-from backup.rebuilder.fetching.fetch import CatalogFetcher
 from backup.rebuilder.fetching.journal import Journal
 from backup.rebuilder.members import CatalogCandidate
 
@@ -24,9 +23,7 @@ def find_family(listing: Listing, wish: Wish, context: RebuildContext) -> Family
     for days.
     """
     with Journal.opened(context.folder, context.vault.name) as journal:
-        bringer = CatalogFetcher(
-            context.vault, context.clock, context.progress, journal, tier=wish.tier, patience=context.patience
-        )
+        bringer = context.fetcher(journal, wish.tier)
         intake = Intake(wish, context, bringer)
         intake.learn_sizes(listing)
         left = {

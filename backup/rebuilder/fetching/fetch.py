@@ -20,7 +20,7 @@ from backup.model import MIB, ArchiveId, ByteRange, Listing, RetrievalId, Tier
 from backup.protocols import Clock, Progress, Vault, phase
 from backup.rebuilder.fetching.journal import Journal
 from backup.rebuilder.fetching.journal_stores import JournalListings, JournalRetrievals
-from backup.rebuilder.fetching.wants import Brought, Want
+from backup.rebuilder.fetching.wants import Brought, LimitOnWants, Want
 from backup.transfer.retrievals.ask import ask
 from backup.transfer.retrievals.client import RetrievalClient, Seen, Verdict
 from backup.transfer.retrievals.listing import ask_for_listing, bring_listing
@@ -37,7 +37,10 @@ Screen = Callable[[Want, bytes | memoryview], None]
 
 
 class CatalogFetcher:
-    """The requests and downloads of one rebuild. Every step is in the journal before it is taken."""
+    """The requests and downloads of one rebuild. Every step is in the journal before it is taken.
+
+    Before any request all that was wanted so far is held to the limit of cost.
+    """
 
     def __init__(
         self,
@@ -46,6 +49,7 @@ class CatalogFetcher:
         progress: Progress,
         journal: Journal,
         *,
+        limit_on: LimitOnWants,
         tier: Tier,
         patience: RetryPolicy | None = None,
     ) -> None:
@@ -53,6 +57,8 @@ class CatalogFetcher:
         self._clock = clock
         self._progress = progress
         self._journal = journal
+        self._limit_on = limit_on
+        self._wanted: dict[str, Want] = {}
         self._tier = tier
         self._patience = patience or RetryPolicy(clock, tell=progress.note)
         askers = vault.traits.requests_at_once
@@ -126,11 +132,17 @@ class CatalogFetcher:
         return self._ask_for(wants)[0].waiting
 
     def _ask_for(self, wants: Sequence[Want]) -> tuple[Brought, list[Want]]:
-        """Request what is not here yet; returns what is here, missing or waits, and what was requested."""
+        """Request what is not here yet; returns what is here, missing or waits, and what was requested.
+
+        `LimitRefusedError` if that, and all before it, costs more than the limit.
+        """
         brought = Brought()
+        self._wanted |= {want.name: want for want in wants}
         open_ones = [want for want in wants if not self._is_here(want, brought)]
         if not open_ones:
             return brought, []
+        if any(want.name not in self._journal.retrievals for want in open_ones):
+            self._limit_on(list(self._wanted.values())).hold(self._tier)
         store = JournalRetrievals(self._journal, open_ones, brought, self._clock, self._tier)
         if store.has_lost():
             store.find_lost(self._client.open_retrievals())

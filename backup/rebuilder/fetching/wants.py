@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from msgspec import Struct
 
+from backup.cost.limit import CostLimit
 from backup.errors import NightvaultError
-from backup.model import ArchiveId, ByteRange
+from backup.model import ArchiveId, ByteRange, PackKind
 
 
 class Want(Struct, frozen=True):
-    """The bytes needed of an archive: all of it, or whole MiB (the last may be short)."""
+    """The bytes needed of an archive: all of it, or whole MiB (the last may be short); `kind` has a price."""
 
     archive_id: ArchiveId
     size: int
     extent: ByteRange
+    kind: PackKind = PackKind.CATALOG
 
     @property
     def name(self) -> str:
@@ -24,8 +27,12 @@ class Want(Struct, frozen=True):
         return self.archive_id if whole else f"{self.archive_id} {self.extent.start}-{self.extent.end}"
 
 
+LimitOnWants = Callable[[Sequence[Want]], CostLimit]
+"""Returns the limit of cost that retrieving these is held to, with its cost."""
+
+
 def whole(archive_id: ArchiveId, size: int) -> Want:
-    """Return a want of all of an archive."""
+    """Return a want of all of a catalog."""
     return Want(archive_id, size, ByteRange(0, size))
 
 
