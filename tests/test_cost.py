@@ -8,9 +8,11 @@ from importlib import resources
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from backup.cost import GB, SMALLEST, Bill, Load, Price, PriceTable, parse_prices, shortfall
-from backup.errors import ConfigError
+from backup.cost.limit import CostLimit, TierCost
+from backup.errors import ConfigError, LimitRefusedError
 from backup.model import MIB, Tier
 
 TEXT = resources.files("backup").joinpath("prices.toml").read_text()
@@ -245,3 +247,52 @@ def test_a_table_that_is_wrong(old: str, new: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says) as caught:
         parse_prices(TEXT.replace(old, new), "mine.toml")
     assert "mine.toml" in str(caught.value)
+
+
+def limited(amount: str | None, *costs: str | None, setting: str = "") -> CostLimit:
+    """A limit on what costs this with bulk, then with standard."""
+    told = [
+        TierCost(tier, None if cost is None else Decimal(cost), ["taken from elsewhere"])
+        for tier, cost in zip((Tier.BULK, Tier.STANDARD), costs, strict=False)
+    ]
+    place = "eu-central-1 and kind glacier"
+    most = None if amount is None else Decimal(amount)
+    return CostLimit(
+        most, "this check", told, TABLE, "why not", place=place, setting=setting, less="check less"
+    )
+
+
+def test_what_costs_no_more_than_its_limit_passes() -> None:
+    for limit in (limited("5", "5", "5"), limited(None, "9", "9"), limited(None)):
+        limit.hold(Tier.STANDARD)
+    assert limited("5", "1", "5").remarks(Tier.STANDARD) == [
+        "within the limit of 5 by prices taken from elsewhere"
+    ]
+    assert limited(None).remarks(Tier.STANDARD) == ["why not"]
+    assert limited(None).cost(Tier.STANDARD) is None
+
+
+@pytest.mark.parametrize(
+    ("limit", "says", "advice"),
+    [
+        (
+            limited("5", "1", "6"),
+            "would cost 6 USD with standard, more than 5 (prices of",
+            "limit: --tier bulk (1)",
+        ),
+        (limited("5", "9", "6"), "taken from elsewhere", "no tier fits: check less, or raise the limit"),
+        (limited("5", "1", "6", setting="most"), "more than most, 5 (", "check less, or raise the limit"),
+        (
+            limited("5", "1"),
+            "has no prices for eu-central-1 and kind glacier with standard",
+            "add them to a table",
+        ),
+        (limited("5", "1", None), "it is unknown whether this check stays below 5: the price table", "add"),
+        (replace(limited("5"), table=None), "stays below 5: why not", "mend the table, or move it away; or"),
+    ],
+)
+def test_what_costs_more_or_nobody_knows_what_is_refused(limit: CostLimit, says: str, advice: str) -> None:
+    with pytest.raises(LimitRefusedError) as refused:
+        limit.hold(Tier.STANDARD)
+    assert says in str(refused.value)
+    assert advice in str(refused.value.advice)

@@ -204,6 +204,56 @@ def test_the_test_of_pure_modules_sees_what_is_none() -> None:
     assert list(worldly(ast.parse(code))) == ["os.path", "time", "datetime.datetime.now()", "open()"]
 
 
+ASKS_FOR_RETRIEVALS = {
+    "request_retrieval": {
+        "transfer/retrievals/ask.py:_request": "for what was recorded, or is in a rebuild's journal",
+        "transfer/succession.py:_may_be_by": "for a header, where lists are made at once",
+        "app/doctor/rights.py:_retrieve": "for an archive that is nowhere: a right is tried",
+        "app/doctor/recovery.py:_readable": "of a vault that waits for nothing",
+    },
+    "transfer.retrievals.ask.ask": {
+        "restorer/asking.py:_ask_for_planned": "for what `plan_retrievals` recorded",
+        "checker/read_sample.py:_ask": "for what `plan_readings` recorded",
+        "rebuilder/fetching/fetch.py:_ask_for": "",
+    },
+    "plan_retrievals": {"restorer/restore.py:_record": "as `begin_restore` says, which alone calls it"},
+    "restorer.restore._record": {"restorer/restore.py:begin_restore": ""},
+    "plan_readings": {"checker/read_sample.py:begin_reading": ""},
+}
+"""By whom a retrieval is requested or recorded, and for what; without a word: held to a limit there."""
+
+
+def callers(of: str) -> dict[str, ast.FunctionDef]:
+    """The functions and methods that call a function; one with dots only where its module has its name."""
+    module, _, name = of.rpartition(".")
+    found = {}
+    for path in sorted((REPOSITORY / "backup").rglob("*.py")):
+        file = path.relative_to(REPOSITORY / "backup").as_posix()
+        text = path.read_text(encoding="utf-8")
+        own = file.removesuffix(".py").replace("/", ".")
+        is_known = not module or own == module or (name[0] != "_" and f"from backup.{module}" in text)
+        if f"{name}(" not in text or not is_known:
+            continue
+        for holder in ast.walk(ast.parse(text)):
+            for function in holder.body if isinstance(holder, ast.Module | ast.ClassDef) else ():
+                if isinstance(function, ast.FunctionDef) and function.name != name:
+                    called = (node.func for node in ast.walk(function) if isinstance(node, ast.Call))
+                    if any(ast.unparse(to).rpartition(".")[2] == name for to in called):
+                        found[f"{file}:{function.name}"] = function
+    return found
+
+
+@pytest.mark.parametrize("name", ASKS_FOR_RETRIEVALS)
+def test_nothing_is_retrieved_before_it_was_held_to_a_limit_of_cost(name: str) -> None:
+    found = callers(name)
+    assert found.keys() == ASKS_FOR_RETRIEVALS[name].keys()
+    for place, word in ASKS_FOR_RETRIEVALS[name].items():
+        lines = ast.unparse(found[place]).splitlines()
+        held = next((number for number, line in enumerate(lines) if ".hold(" in line), len(lines))
+        asked = next(number for number, line in enumerate(lines) if f"{name.rpartition('.')[2]}(" in line)
+        assert (held < asked) == (not word), place
+
+
 NAMED_FILE = re.compile(r"`([\w/]+\.py)(?::\w+)?`")
 
 

@@ -11,26 +11,7 @@ import pytest
 from backup.app.money.prices import price_of
 from backup.config import load_config
 from backup.operations.prune import catalog_price
-from tests.support.servers import Cloud, Server, directory_server, replace, running_cloud
-
-PRICES = """\
-date = 2026-11-01
-currency = "EUR"
-sources = ["a test"]
-[[price]]
-region = "eu-central-1"
-kind = "glacier"
-storage = 0.0045
-overhead = 32768
-minimum_days = 90
-upload = 0.036
-download = 0
-egress = 0.1
-copy = 0
-[price.retrieval]
-standard = { gb = 0.012, requests = 100, hours = [3, 5] }
-bulk = { gb = 0.001, requests = 0.02, hours = [5, 12] }
-"""
+from tests.support.servers import PRICES, Cloud, Server, directory_server, replace, running_cloud
 
 
 @pytest.fixture(scope="module")

@@ -40,6 +40,25 @@ from tests.support.trees import assert_same_tree
 
 SCRIPT = str(Path(sys.executable).parent / "nightvault")
 TRACES = ("Traceback", "unexpected ", "nightvault-crash-")
+PRICES = """\
+date = 2026-11-01
+currency = "EUR"
+sources = ["a test"]
+[[price]]
+region = "eu-central-1"
+kind = "glacier"
+storage = 0.0045
+overhead = 32768
+minimum_days = 90
+upload = 0.036
+download = 0
+egress = 0.1
+copy = 0
+[price.retrieval]
+standard = { gb = 0.012, requests = 100, hours = [3, 5] }
+bulk = { gb = 0.001, requests = 0.02, hours = [5, 12] }
+"""
+"""A table of prices in which a vault's requests are dear: 0.10 each with the tier "standard"."""
 
 
 class HurryingClock:
