@@ -1,4 +1,4 @@
-"""One backup run: from a job's sources to stored archives and a committed snapshot.
+"""A backup run: from a job's sources to stored archives and a committed snapshot.
 
 The flow (`backup`): finish what a dead process left (`recovery`) → read the `streams`, scan the `trees` and
 `compare` each entry with the newest snapshot → read what changed (`read_ahead`, `contents`) → stage the

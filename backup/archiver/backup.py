@@ -1,4 +1,4 @@
-"""One backup run from beginning to end.
+"""A backup run from beginning to end.
 
     open the run → finish what a dead process left → scan, compare, read → packs → delta catalog → commit
     → a full catalog when one is due
@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import closing
+
+from msgspec.structs import asdict
 
 from backup.archiver.contents import Contents
 from backup.archiver.pipeline import Pipeline
@@ -32,13 +34,7 @@ from backup.catalogs.delta import Delta
 from backup.catalogs.hooks import HookRun
 from backup.catalogs.recovery import recover
 from backup.catalogs.report import BackupReport, Tally
-from backup.catalogs.run_setup import (
-    confirm_unlisted,
-    open_spool,
-    open_uploader,
-    require_domain,
-    require_ours,
-)
+from backup.catalogs.run_setup import confirm_unlisted, open_vault, require_ours
 from backup.protocols import phase
 
 
@@ -64,26 +60,14 @@ def _backup(
     job: BackupJob, keys: Keys, context: BackupContext, hooks: HookRun, *, accept: bool
 ) -> BackupReport:
     """The run under its lock: from its record to its report."""
-    spool = open_spool(keys, job.sending, context)
-    vault, domain = require_domain(keys, context, accept=accept)
-    row, run = open_run(job, context, vault)
+    vault = open_vault(keys, context, job.sending, accept=accept)
+    row, run = open_run(job, context, vault.vault)
+    at = OpenBackup(**asdict(vault), job=job, row=row, run=run)
     hooks.begun(run.number)
     context.begun(run.number)
     with recorded_end(context, run):
         others = require_ours(keys, context, is_backup=True)
-        with open_uploader(job.sending, context) as uploader:
-            at = OpenBackup(
-                job=job,
-                keys=keys,
-                context=context,
-                spool=spool,
-                uploader=uploader,
-                vault=vault,
-                domain=domain,
-                row=row,
-                run=run,
-                level=job.level,
-            )
+        with at.uploader:
             recover(at, before=run.number)
             confirm_unlisted(context)
             began = context.stamps()

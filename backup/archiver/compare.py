@@ -36,7 +36,7 @@ def differing_at_a_glance(
     """Return name and index in `looks` of each entry that may have changed, in the order of names.
 
     The index is None if the entry is gone. Returns None if there are more than a few: then the whole
-    directory must be compared by `differing`. `known` returns at most so many rows (`inventory.looks`), in
+    directory must be compared by `differing`. `known` returns at most so many rows (`looks_in`), in
     the order of names. Unchanged files are counted here, without an object for each.
     """
     few = len(looks) // _FEW

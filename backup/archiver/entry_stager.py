@@ -23,7 +23,7 @@ from backup.source.read import FileUnreadableError
 from backup.source.scanned import ScannedDirectory, ScannedEntry
 
 
-class Staging(Struct, frozen=True):
+class EntryStager(Struct, frozen=True):
     """A run's `Taker`, for its own thread.
 
     `may_be_frozen`: the hook may have made file system snapshots of the sources since `began` (ns); what
@@ -103,7 +103,7 @@ class Staging(Struct, frozen=True):
         self._add(entry, hint, live)
 
     def _has_moved_on(self, found: os.stat_result) -> bool:
-        """Whether `before` may have frozen this file, and it changed again within the same tick."""
+        """Whether the hook may have frozen this file, which changed again within the same tick."""
         return self.may_be_frozen and is_fresh(found, self.began, self.stamps())
 
     def _add(self, entry: Entry, hint: Hint, live: LiveEntry | None, content: Content | None = None) -> None:

@@ -171,7 +171,7 @@ class Pipeline:
         return numbers
 
     def _makes_a_frame(self, size: int, first: int, kind: int) -> bool:
-        """Whether so many bytes are a frame where they lie, and what is gathered so far is one, too.
+        """Whether `size` bytes are sealed where they lie, as a frame of their own.
 
         No frame becomes small by that, unless the `first` chunk would have ended it anyway.
         """
@@ -203,7 +203,7 @@ class Pipeline:
             self._send_frame(frame)
 
     def _send_frame(self, frame: Frame) -> None:
-        """Give it to the line, in the pack that has room for it."""
+        """Give a frame to the line, in the pack that has room for it."""
         if not self._line.has_room(frame):
             self._collect(wait=True)  # one pack is finished and recorded while the next fills, and no more
             self._line.close_pack()

@@ -120,7 +120,7 @@ class PredictedCuts:
                 name.cancel()
 
     def _cut_anew(self, length: int) -> ChunkId | None:
-        """Go behind a chunk of that length, and guess which comes there; its name, if it is known."""
+        """Move past a chunk of that length, and guess the next; returns the chunk's id, if it is known."""
         earlier = self._earlier
         is_as_long = self._next < len(earlier) and length == earlier.lengths[self._next]
         name, self._named = self._named if is_as_long else None, None

@@ -43,7 +43,7 @@ class RunProgress:
         self._files = self._bytes = 0
 
     def heed_stop(self) -> None:
-        """`InterruptedRunError` if the run is asked to stop."""
+        """Raise `InterruptedRunError` if the run is asked to stop."""
         if self._at.context.stop():
             raise InterruptedRunError("the backup was stopped; what was uploaded is not uploaded again")
 
@@ -104,7 +104,7 @@ class RunSink:
         return recorded
 
     def send(self, recorded: Outgoing) -> None:
-        """Begin to send a pack, and have those told to the catalog that are stored by now."""
+        """Begin to send a pack; those that are stored by now go into the catalog."""
         self._staged.end_view()  # the next look-up must see the chunks of this pack
         self._at.uploader.send(recorded)
         self._writer.submit(partial(self._delta.stored, self._at.uploader.take_stored()))

@@ -84,7 +84,7 @@ class StagedChanges:
     def looks(
         self, path: bytes, *, after: bytes | None = None, until: bytes | None = None, most: int
     ) -> Sequence[tuple[Any, ...]]:
-        """Return at most so many of these entries as stat columns (`inventory.looks`), by name."""
+        """Return at most so many of these entries as stat columns (`looks_in`), by name."""
         number = self._find(path)
         return () if number is None else looks_in(self.reading(), number, after=after, until=until, most=most)
 

@@ -13,7 +13,7 @@ from functools import partial
 
 from backup.archiver.compare import differing, differing_at_a_glance, is_newly_mounted, is_to_read
 from backup.archiver.contents import Contents
-from backup.archiver.entry_stager import Staging
+from backup.archiver.entry_stager import EntryStager
 from backup.archiver.links import Links
 from backup.archiver.read_ahead import ReadAhead
 from backup.archiver.run_record import RunProgress
@@ -81,7 +81,7 @@ class Trees:
         self._progress = progress
         self._unmounted: set[bytes] = set()
         self._links = Links()
-        self._staging = Staging(
+        self._staging = EntryStager(
             *(staged, self._links, self._report, at.context.stamps, began),
             may_be_frozen=bool(at.job.hooks.commands.get(Hook.BEFORE)),
         )

@@ -19,7 +19,7 @@ from msgspec.structs import asdict
 from backup.catalogs.context import BackupContext, Keys, OpenRun, OpenVault, Sending
 from backup.catalogs.full import lacks_full
 from backup.catalogs.recovery import recover
-from backup.catalogs.run_setup import open_spool, open_uploader, require_domain, require_ours
+from backup.catalogs.run_setup import open_vault, require_ours
 from backup.catalogs.sending import CatalogSender
 from backup.errors import NightvaultError
 from backup.format.catalog import Record
@@ -59,19 +59,9 @@ def amending(
     finished first.
     """
     with context.inventory.locked("backup"):
-        spool = open_spool(keys, sending, context)
-        vault, domain = require_domain(keys, context)
+        at = open_vault(keys, context, sending)
         require_ours(keys, context, leaves_marks=not only_plan)
-        with open_uploader(sending, context) as uploader:
-            at = OpenVault(
-                keys=keys,
-                context=context,
-                spool=spool,
-                uploader=uploader,
-                vault=vault,
-                domain=domain,
-                level=sending.level,
-            )
+        with at.uploader:
             recover(at)
             yield Amender(at, keep_line)
 

@@ -54,7 +54,7 @@ class Chain(Struct, frozen=True):
 
     @property
     def next_generation(self) -> Generation:
-        """That of the next delta: a job's first is a full catalog, too."""
+        """The generation of the next delta: a job's first is a full catalog, too."""
         return Generation.FULL if self.is_new else Generation.DELTA
 
     @property

@@ -77,7 +77,7 @@ def _give_up(tx: Transaction, run: Run, error: Exception, clock: Clock) -> None:
 
 
 def _is_true(tx: Transaction, run: Run) -> bool:
-    """Whether a run's delta catalog is stored: only then did the run happen."""
+    """Whether a run's delta catalog is stored, which is its commit."""
     catalog = archives.catalog_of_run(tx, run.number)
     return catalog is not None and catalog[1] is ArchiveState.STORED
 

@@ -1,8 +1,8 @@
-"""The start of a run that stores catalogs: spool, dedup domain, uploader, unlisted archives confirmed."""
+"""The start of a run that stores catalogs: the vault is opened, must be ours, and confirms its archives."""
 
 from __future__ import annotations
 
-from backup.catalogs.context import BackupContext, Keys, Sending
+from backup.catalogs.context import BackupContext, Keys, OpenVault, Sending
 from backup.catalogs.packing import Spool
 from backup.errors import ConfigError
 from backup.format.keys import domain_id
@@ -53,10 +53,15 @@ def require_ours(
     return found
 
 
-def open_uploader(sending: Sending, context: BackupContext) -> Uploader:
-    """Return an uploader into the context's vault."""
+def open_vault(keys: Keys, context: BackupContext, sending: Sending, *, accept: bool = False) -> OpenVault:
+    """Return the context's vault as runs need it; use its uploader in a `with` statement.
+
+    `ConfigError` if the recipients have changed, and the user does not `accept` them.
+    """
+    spool = open_spool(keys, sending, context)
+    number, domain = _require_domain(keys, context, accept=accept)
     most = sending.most_parts_at_once
-    return Uploader(
+    uploader = Uploader(
         inventory=context.inventory,
         vault=context.vault,
         clock=context.clock,
@@ -66,10 +71,19 @@ def open_uploader(sending: Sending, context: BackupContext) -> Uploader:
         parts_at_once=most if sending.parts_are_fixed else min(most, PARTS_AT_ONCE),
         most_at_once=None if sending.parts_are_fixed else most,
     )
+    return OpenVault(
+        keys=keys,
+        context=context,
+        spool=spool,
+        uploader=uploader,
+        vault=number,
+        domain=domain,
+        level=sending.level,
+    )
 
 
-def require_domain(keys: Keys, context: BackupContext, *, accept: bool = False) -> tuple[int, int]:
-    """Return the numbers of vault and dedup domain. The user must accept a changed set of recipients."""
+def _require_domain(keys: Keys, context: BackupContext, *, accept: bool) -> tuple[int, int]:
+    """The numbers of vault and dedup domain. The user must accept a changed set of recipients."""
     ids = b"".join(sorted(recipient.id for recipient in keys.recipients))
     identity = domain_id(context.vault.name, keys.recipients, keys.secret)
     with context.inventory.writing() as tx:

@@ -118,7 +118,7 @@ class _ShrinkCheck:
         self._held = {source: self._all_held(source, usual) for source in at.job.sources}
 
     def has_shrunk(self, source: bytes, now: Count) -> bool:
-        """Whether the counts say so, before files that the job now excludes are left out."""
+        """Whether the counts show a loss, before files that the job now excludes are left out."""
         return any(is_lost(now, held.count, by) for by in (0, 1) for held in self._compared(source, by))
 
     def lost(self, source: bytes, now: Count) -> Lost | None:
@@ -203,7 +203,7 @@ class _ShrinkCheck:
         return filters_in
 
     def _was_tagged(self, path: bytes, filters: Filters, snapshot: int) -> bool:
-        """Whether a tag leaves out a directory by the config: one that came since is none of its words."""
+        """Whether the snapshot has a tag file in the directory by which the job leaves it out."""
         return any(
             entry_at(self._tx, self._number, path.rstrip(b"/") + b"/" + tag, snapshot) is not None
             for tag in filters.tags_at(path)
@@ -211,7 +211,7 @@ class _ShrinkCheck:
 
 
 def _is_given_up(job: BackupJob, root: bytes) -> bool:
-    """Whether a person said tonight that a disk above a source, or below it, is gone for good."""
+    """Whether the run was told (`--disk-gone`) that a disk above a source, or below it, is gone for good."""
     return any(is_at_or_below(root, gone) or is_at_or_below(gone, root) for gone in job.disks_gone)
 
 
