@@ -1,4 +1,4 @@
-"""The kinds of runs, each with all that others must know of it, in one table.
+"""The kinds of runs and of tasks, each with all that others must know of it, in one table.
 
 A new kind of run is a line here, a class in `backup/operations/`, and its command.
 """
@@ -7,27 +7,78 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from contextlib import suppress
+from enum import StrEnum
 from typing import Any, Final
 
-import msgspec
 from msgspec import Struct
 
-from backup.inventory.records.runs import Run, RunKind
-from backup.reports import Fact
+
+class RunKind(StrEnum):
+    """The kind of a run; part of the JSON interface."""
+
+    BACKUP = "backup"
+    RESTORE = "restore"
+    CHECK = "check"
+    FORGET = "forget"
+    MARK = "mark"
+    PRUNE = "prune"
+    COMPACT = "compact"
+    REBUILD_DRILL = "rebuild-drill"
+    DRILL = "drill"
+
+
+class TaskKind(StrEnum):
+    """The kinds of tasks, in the order in which those due at the same time run."""
+
+    BACKUP = "backup"
+    FORGET = "forget"
+    COMPACT = "compact"
+    PRUNE = "prune"
+    CHECK = "check"
+    DRILL = "drill"
+    RESTORES = "restores"
+    RENEWAL = "renewal"
+
+
+class Outcome(StrEnum):
+    """The outcome of a run; part of the JSON interface."""
+
+    RUNNING = "running"
+    DONE = "done"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+class TaskTraits(Struct, frozen=True):
+    """How a task is named and done by hand, and what it takes.
+
+    `text` names it, and `command` runs it by hand, with its name as {}. An attempt was good if its outcome is
+    one of `good`. `of_job`, `of_vault`: what its name is; that of a vault has its schedule in the vault's
+    setting of the kind's name.
+    """
+
+    text: str
+    command: str
+    of_job: bool = False
+    of_vault: bool = False
+    good: tuple[Outcome, ...] = (Outcome.DONE, Outcome.PARTIAL)
+    stores_catalogs: bool = False
 
 
 class Kind(Struct, frozen=True):
-    """What distinguishes a kind of run: its noun, its types, and what it means that one was not well.
+    """What distinguishes a kind of run: its noun, and what it means that one was not well.
 
     Classes are named `module:Class`, and imported when they are needed: `reports` are the forms that the
     record of a run has, `operation` does one; a kind without an operation is begun by its command alone.
+    `task`: that which the daemon does by a schedule.
     """
 
     noun: str
     harm: str
     reports: tuple[str, ...] = ()
     operation: str = ""
+    task: TaskTraits | None = None
 
 
 KINDS: Final[Mapping[RunKind, Kind]] = {
@@ -36,15 +87,21 @@ KINDS: Final[Mapping[RunKind, Kind]] = {
         "what was to be saved is missing from the vault",
         reports=("backup.catalogs.report:BackupReport", "backup.catalogs.report:RecoveredReport"),
         operation="backup.operations.backup:Backup",
+        task=TaskTraits("job {}", "nightvault backup {}", of_job=True, stores_catalogs=True),
     ),
     RunKind.RESTORE: Kind("restore", "what was to come back is not all there"),
     RunKind.CHECK: Kind(
-        "check", "what it could not read or found otherwise may be missing when it is needed"
+        "check",
+        "what it could not read or found otherwise may be missing when it is needed",
+        task=TaskTraits(
+            "check of vault {}", "nightvault check --vault {}", of_vault=True, good=(Outcome.DONE,)
+        ),
     ),
     RunKind.FORGET: Kind(
         "forget",
         "old snapshots are kept, and what is stored for them is paid for",
         operation="backup.operations.forget:Forget",
+        task=TaskTraits("forget of job {}", "nightvault forget {}", of_job=True, stores_catalogs=True),
     ),
     RunKind.MARK: Kind("mark", "the mark is not in the vault: a rebuild would not know it"),
     RunKind.PRUNE: Kind(
@@ -52,26 +109,41 @@ KINDS: Final[Mapping[RunKind, Kind]] = {
         "what no snapshot needs stays in the vault, and is paid for; no backup is harmed",
         reports=("backup.pruner.report:PruneReport",),
         operation="backup.operations.prune:Prune",
+        task=TaskTraits(
+            "prune of vault {}", "nightvault prune --vault {}", of_vault=True, stores_catalogs=True
+        ),
     ),
     RunKind.COMPACT: Kind(
         "compaction",
         "what little is needed of stays in the vault, and is paid for; no backup is harmed",
         reports=("backup.pruner.compact:CompactReport",),
         operation="backup.operations.compact:Compact",
+        task=TaskTraits(
+            "compaction of vault {}", "nightvault compact --vault {}", of_vault=True, stores_catalogs=True
+        ),
     ),
     RunKind.REBUILD_DRILL: Kind(
         "rebuild drill", "nobody knows whether this server could be rebuilt from the vault"
     ),
-    RunKind.DRILL: Kind("drill", "nobody knows whether a restore would bring everything back"),
+    RunKind.DRILL: Kind(
+        "drill",
+        "nobody knows whether a restore would bring everything back",
+        task=TaskTraits("drill {}", "nightvault drill run {}", good=(Outcome.DONE,)),
+    ),
 }
 
+TASKS: Final[Mapping[TaskKind, TaskTraits]] = {
+    TaskKind(kind): line.task for kind, line in KINDS.items() if line.task is not None
+} | {
+    TaskKind.RESTORES: TaskTraits("{}", "nightvault restores"),
+    TaskKind.RENEWAL: TaskTraits("{}", "nightvault identity renew"),
+}
+"""All kinds of tasks; the last two only look whether something is to be done, and record no run."""
 
-def recorded_facts(run: Run, currency: str) -> list[Fact]:
-    """The facts of a recorded run; none without a report, as where it failed or an older version made it."""
-    for name in KINDS[run.kind].reports:
-        with suppress(msgspec.ValidationError):
-            return list(msgspec.convert(run.report, load(name), strict=False).facts(currency))
-    return []
+
+def run_of(task: TaskKind) -> RunKind | None:
+    """The kind of run that a task's attempt records; None if it records none."""
+    return RunKind(task.value) if task.value in set(RunKind) else None
 
 
 def load(name: str) -> Any:

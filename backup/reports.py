@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
+import msgspec
 from msgspec import Struct
 
-from backup.inventory.records.runs import Outcome
+from backup.inventory.records.runs import Run
+from backup.kinds import KINDS, Outcome, load
 from backup.wording import printable
 
 _log = logging.getLogger(__name__)
@@ -75,3 +78,11 @@ def log_report(report: Report) -> None:
     for fact in report.facts():
         if not fact.label:
             _log.log(fact.level, "%s: %s", report.subject, printable(fact.value))
+
+
+def recorded_facts(run: Run, currency: str) -> list[Fact]:
+    """The facts of a recorded run; none without a report, as where it failed or an older version made it."""
+    for name in KINDS[run.kind].reports:
+        with suppress(msgspec.ValidationError):
+            return list(msgspec.convert(run.report, load(name), strict=False).facts(currency))
+    return []

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
 from tests.support import campaigns

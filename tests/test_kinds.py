@@ -11,13 +11,13 @@ import pytest
 
 from backup.catalogs.report import BackupReport
 from backup.inventory.records.old_runs import OldRuns
-from backup.inventory.records.runs import Outcome, Run, RunKind
+from backup.inventory.records.runs import Run
 from backup.inventory.store.states import StepStage
-from backup.kinds import KINDS, load, recorded_facts
+from backup.kinds import KINDS, Outcome, RunKind, load
 from backup.model import JobName, SnapshotId, VaultName
 from backup.pruner.compact import CompactReport
 from backup.pruner.report import Group, PruneReport
-from backup.reports import Fact, Report, rows_of
+from backup.reports import Fact, Report, recorded_facts, rows_of
 
 AT = datetime(2026, 11, 22, 3, 4, 5, 678, tzinfo=UTC)
 COLD = VaultName("cold")

@@ -25,7 +25,8 @@ from backup.inventory.content import archives, entries, packed
 from backup.inventory.content.numbers import NumberSupply
 from backup.inventory.content.strangers import OpenStranger, mark_told
 from backup.inventory.records import runs
-from backup.inventory.records.runs import JobRow, Outcome, Run
+from backup.inventory.records.runs import JobRow, Run
+from backup.kinds import Outcome
 from backup.model import ChunkId, PackKind
 from backup.transfer.upload import Outgoing
 

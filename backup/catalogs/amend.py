@@ -25,7 +25,8 @@ from backup.errors import NightvaultError
 from backup.format.catalog import Record
 from backup.inventory.content import archives
 from backup.inventory.records import amendments, runs
-from backup.inventory.records.runs import JobRow, Outcome, Run, RunKind
+from backup.inventory.records.runs import JobRow, Run
+from backup.kinds import Outcome, RunKind
 from backup.model import JobName, VaultName
 
 KeepLine = Callable[[str], Sequence[str]]

@@ -20,9 +20,10 @@ from backup.inventory.content import entries, mounts, snapshots
 from backup.inventory.content.archives import Archive
 from backup.inventory.content.snapshots import Lost, Snapshot, Usual, usual_snapshots
 from backup.inventory.records import amendments, runs
-from backup.inventory.records.runs import JobRow, Outcome
+from backup.inventory.records.runs import JobRow
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.times import micros, moment
+from backup.kinds import Outcome
 from backup.model import Problem, SnapshotId
 
 _CUT_OFF = "the run ended before it was"

@@ -16,7 +16,7 @@ from backup.catalogs.report import BackupReport
 from backup.errors import FormatError
 from backup.format.pack import parse_header
 from backup.inventory.content.archives import Archive
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.model import MIB, Generation, JobName
 
 DELTAS_A_FULL = 100

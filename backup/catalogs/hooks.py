@@ -20,7 +20,7 @@ from msgspec import Struct, field
 
 from backup.catalogs.report import BackupReport
 from backup.errors import HookError, InterruptedRunError
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.protocols import Progress
 
 _LOOK_SECONDS = 0.1

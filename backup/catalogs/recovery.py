@@ -15,8 +15,9 @@ from backup.format.catalog import ShrunkRecord, SnapshotRecord
 from backup.inventory.content import archives, entries
 from backup.inventory.content.archives import ArchiveState
 from backup.inventory.records import amendments, runs
-from backup.inventory.records.runs import JobRow, Outcome, Run, RunKind
+from backup.inventory.records.runs import JobRow, Run
 from backup.inventory.store.connections import Transaction
+from backup.kinds import Outcome, RunKind
 from backup.model import Problem
 from backup.protocols import Clock
 

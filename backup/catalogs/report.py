@@ -12,7 +12,7 @@ from typing import Any, Final
 from msgspec import Struct, field
 
 from backup.format.records import MOST
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.model import KIB, JobName, Problem, SnapshotId, VaultName
 from backup.reports import Fact, warned
 from backup.source.roots import resolved

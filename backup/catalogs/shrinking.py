@@ -21,8 +21,8 @@ from backup.inventory.content import mounts
 from backup.inventory.content.entries import entry_at
 from backup.inventory.content.shrunk import count_below, file_size, files_below, lost_of, lost_text
 from backup.inventory.content.snapshots import Lost, Usual
-from backup.inventory.records.runs import Outcome
 from backup.inventory.store.connections import Transaction
+from backup.kinds import Outcome
 from backup.model import EntryKind, JobName
 from backup.source.filters import Filters
 from backup.source.roots import is_at_or_below, roots_of

@@ -38,9 +38,10 @@ from backup.inventory.content.archives import Archive
 from backup.inventory.content.lost import lost_chunks
 from backup.inventory.records import readings, runs
 from backup.inventory.records.readings import Reading, Result
-from backup.inventory.records.runs import Outcome, Run
+from backup.inventory.records.runs import Run
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.states import ReadingStage, StepStage
+from backup.kinds import Outcome
 from backup.model import ByteRange
 from backup.protocols import phase
 from backup.transfer.recognise import require_same

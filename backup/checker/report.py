@@ -11,8 +11,8 @@ from msgspec import Struct, field
 from msgspec.structs import asdict
 
 from backup.as_parts import parts_of
-from backup.inventory.records.runs import Outcome
 from backup.inventory.store.states import StepStage
+from backup.kinds import Outcome
 from backup.model import JobName, SnapshotId, VaultName
 
 GRAVE = frozenset(

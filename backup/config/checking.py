@@ -19,6 +19,7 @@ from backup.config.settings import (
 )
 from backup.config.shapes import suggestion
 from backup.errors import ConfigError, NightvaultError
+from backup.kinds import TASKS
 from backup.model import MIB, Tier
 from backup.schedule import least_gap, parse_schedule
 
@@ -164,11 +165,11 @@ def _check_vault(
         yield "tier", "must be standard or bulk: DEEP_ARCHIVE has no expedited retrievals"
     yield from _check_sizes(vault)
     yield from check_limits(vault)
-    for key, text in (("prune", vault.prune), ("compact", vault.compact), ("check", vault.check)):
+    for kind in (kind for kind, traits in TASKS.items() if traits.of_vault):
         try:
-            parse_schedule("weekly" if text is None else text, "UTC")
+            vault.when(kind)
         except ConfigError as error:
-            yield key, str(error)
+            yield kind, str(error)
     yield from _check_sample(vault)
 
 

@@ -135,20 +135,10 @@ class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """Whether it is in AWS itself: not a directory, nor a bucket of another service."""
         return self.kind == "glacier" or (self.kind == "s3" and self.endpoint is None)
 
-    @property
-    def prune_when(self) -> Schedule | None:
-        """The parsed schedule of prunes, in this machine's time zone; None: by hand only."""
-        return None if self.prune is None else parse_schedule(self.prune, local_zone())
-
-    @property
-    def check_when(self) -> Schedule | None:
-        """The parsed schedule of checks, in this machine's time zone; None: by hand only."""
-        return None if self.check is None else parse_schedule(self.check, local_zone())
-
-    @property
-    def compact_when(self) -> Schedule | None:
-        """The parsed schedule of compactions, in this machine's time zone; None: by hand only."""
-        return None if self.compact is None else parse_schedule(self.compact, local_zone())
+    def when(self, kind: str) -> Schedule | None:
+        """The parsed schedule of that kind of task, in this machine's time zone; None: by hand only."""
+        text: str | None = getattr(self, kind)
+        return None if text is None else parse_schedule(text, local_zone())
 
     @property
     def smallest_part(self) -> int:

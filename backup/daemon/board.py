@@ -19,12 +19,13 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from backup.app.tasks.book import Seen
-from backup.app.tasks.tasks import Task, TaskKey, TaskKind
+from backup.app.tasks.tasks import Task, TaskKey
 from backup.app.tasks.times import LastRun, begun, due_at, ended, found_at_start, retry_at
 from backup.daemon.clock_gate import ClockGate
 from backup.daemon.task_run import FollowedProgress, TaskRun
 from backup.errors import DaemonAwayError, NightvaultError
 from backup.inventory.records.tasks import TaskRow, TaskState
+from backup.kinds import TaskKind
 from backup.model import JobName
 from backup.protocols import Clock
 

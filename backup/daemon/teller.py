@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from backup.app.checks.regular_checks import LISTS
-from backup.app.tasks.tasks import KINDS, Task, TaskKind
+from backup.app.tasks.tasks import Task
 from backup.app.telling.fallback import send_directly
 from backup.app.telling.record import make_messages, unrecorded_run
 from backup.app.telling.send import deliver_messages
@@ -25,6 +25,7 @@ from backup.errors import LockedError, NightvaultError
 from backup.inventory.records.readings import Grade
 from backup.inventory.records.runs import Run
 from backup.inventory.records.tasks import TaskState
+from backup.kinds import TaskKind, run_of
 from backup.model import JobName
 from backup.protocols import Clock
 
@@ -105,7 +106,7 @@ class Teller:
 
 def _unrecorded(run: TaskRun, end: TaskEnd) -> Run | None:
     """The run of a task that failed, should the inventory not have it; None for any other."""
-    kind, task = KINDS[run.task.kind].run, run.task
+    kind, task = run_of(run.task.kind), run.task
     if kind is None or end.state is not TaskState.FAILED or not isinstance(end.error, NightvaultError):
         return None
     job = None if task.of_job is None else JobName(task.of_job)

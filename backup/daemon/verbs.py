@@ -9,12 +9,12 @@ from typing import Any
 
 from backup import __version__
 from backup.app.tasks.pausing import pause_job, resume_job
-from backup.app.tasks.tasks import TaskKind
 from backup.config import Config
 from backup.daemon.board import Board, BoardLine
 from backup.daemon.control import Verb
 from backup.daemon.task_run import TaskRun
 from backup.errors import UsageError
+from backup.kinds import TaskKind
 from backup.protocols import Clock
 
 

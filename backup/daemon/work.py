@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from backup import kinds
 from backup.app.base.malloc import give_back_freed_memory
 from backup.app.base.priority import Priority, in_thread
 from backup.app.checks.drills import drill_once
@@ -14,11 +13,10 @@ from backup.app.checks.regular_checks import check_once
 from backup.app.machine.renewal import RenewalState, renew_if_due
 from backup.app.machine.restore_units import RestoreUnits
 from backup.app.restores.restores import continue_restores
-from backup.app.tasks.tasks import KINDS, TaskKind
 from backup.config import Config
 from backup.daemon.task_run import Done, TaskRun
 from backup.errors import MonthSpentError, NightvaultError
-from backup.kinds import load
+from backup.kinds import KINDS, TaskKind, load, run_of
 from backup.model import VaultName
 from backup.operations.operation import Operation
 from backup.operations.recorded import step_of
@@ -42,9 +40,9 @@ class TaskWork:
 
     def __call__(self, run: TaskRun) -> Done:
         """Do what the run's task is about."""
-        kind = KINDS[run.task.kind].run
+        kind = run_of(run.task.kind)
         try:
-            if kind is not None and (operation := kinds.KINDS[kind].operation):
+            if kind is not None and (operation := KINDS[kind].operation):
                 return self._step(load(operation), run)
             return _WORK[run.task.kind](self, self.config, run)
         finally:

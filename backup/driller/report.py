@@ -12,8 +12,8 @@ from backup.as_parts import parts_of
 from backup.checker.report import Affected, CheckFinding, CheckReport, ReadBack
 from backup.driller.money import money_of
 from backup.inventory.records.readings import Grade
-from backup.inventory.records.runs import Outcome
 from backup.inventory.store.states import StepStage
+from backup.kinds import Outcome
 from backup.model import JobName, VaultName
 
 GRADES: Mapping[Grade, str] = {Grade.READ_BACK: "read back", Grade.OPENED: "opened"}

@@ -32,9 +32,9 @@ from backup.inventory.records.drills import Drill
 from backup.inventory.records.readings import Grade
 from backup.inventory.records.restore_state import note_place, read_progress
 from backup.inventory.records.retrievals import Restore, Retrieval
-from backup.inventory.records.runs import Outcome
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.states import SETTLED, RestoreStage, RetrievalStage, StepStage
+from backup.kinds import Outcome
 from backup.model import JobName, Problem, SnapshotId
 from backup.restorer.delivery import record_opened
 from backup.restorer.plan import RestorePlan, plan_restore

@@ -17,8 +17,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from backup.inventory.records.messages import Condition
-from backup.inventory.records.runs import Outcome, Run, RunKind
+from backup.inventory.records.runs import Run
 from backup.inventory.store.states import MessageKind
+from backup.kinds import Outcome, RunKind
 from backup.schedule import instant
 
 SILENT = frozenset({RunKind.RESTORE, RunKind.MARK})

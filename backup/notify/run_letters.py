@@ -10,9 +10,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from backup.inventory.records.messages import Condition
-from backup.inventory.records.runs import Outcome, Run, RunKind
+from backup.inventory.records.runs import Run
 from backup.inventory.store.states import MessageKind
-from backup.kinds import KINDS
+from backup.kinds import KINDS, Outcome, RunKind
 from backup.model import Problem, VaultName
 from backup.notify.decide import MOST_FLAPS
 from backup.notify.letter import MOST_PROBLEMS, Letter

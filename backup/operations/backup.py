@@ -26,8 +26,8 @@ from backup.catalogs.report import BackupReport
 from backup.config import Config, JobSettings
 from backup.errors import NightvaultError
 from backup.inventory.records import runs
-from backup.inventory.records.runs import Outcome, RunKind
 from backup.inventory.store.database import Inventory
+from backup.kinds import Outcome, RunKind
 from backup.model import JobName
 from backup.operations.forget import ForgetReport, forget_after
 from backup.protocols import Progress

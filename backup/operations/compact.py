@@ -11,7 +11,7 @@ from backup.app.money.prices import money_unknown
 from backup.config import Config, JobSettings, VaultSettings
 from backup.cost.limit import MEND
 from backup.errors import ConfigError
-from backup.inventory.records.runs import RunKind
+from backup.kinds import RunKind
 from backup.model import JobName
 from backup.operations.prune import OfVault
 from backup.pruner.compact import CompactReport, JobRules, compact

@@ -14,7 +14,7 @@ from backup.catalogs.report import BackupReport
 from backup.config import Config, ForgetWhen
 from backup.errors import NightvaultError, as_stopped
 from backup.inventory.records import runs
-from backup.inventory.records.runs import Outcome, RunKind
+from backup.kinds import Outcome, RunKind
 from backup.model import JobName, SnapshotId
 from backup.reports import Fact, warned
 from backup.transfer.retry import RetryLimit

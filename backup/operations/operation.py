@@ -7,7 +7,7 @@ from typing import ClassVar, Protocol, Self, TypeVar
 
 from backup.app.backups.run_context import RunContext
 from backup.config import Config
-from backup.inventory.records.runs import RunKind
+from backup.kinds import RunKind
 from backup.reports import Report
 from backup.transfer.retry import RetryLimit
 

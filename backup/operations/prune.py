@@ -19,7 +19,7 @@ from backup.app.money.prices import builtin_table, kind_of, known_table, price_o
 from backup.config import Config, VaultSettings
 from backup.config.limits import deletes_here
 from backup.cost import Price
-from backup.inventory.records.runs import RunKind
+from backup.kinds import RunKind
 from backup.model import VaultName
 from backup.pruner.context import PruneContext
 from backup.pruner.prune import prune

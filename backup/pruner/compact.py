@@ -23,8 +23,8 @@ from backup.inventory.content import compaction, pruning, snapshots
 from backup.inventory.content.shrunk import waits
 from backup.inventory.content.snapshots import Snapshot
 from backup.inventory.records import runs
-from backup.inventory.records.runs import Outcome, RunKind
 from backup.inventory.store.connections import Transaction
+from backup.kinds import Outcome, RunKind
 from backup.model import JobName, VaultName
 from backup.pruner.context import PruneContext
 from backup.reports import Fact, warned

@@ -18,10 +18,11 @@ from backup.inventory.content.packed import index_chunks
 from backup.inventory.records import runs
 from backup.inventory.records.old_runs import find_old_runs, remove_old_runs
 from backup.inventory.records.retrievals import ListingRow
-from backup.inventory.records.runs import JobRow, RunKind
+from backup.inventory.records.runs import JobRow
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.states import StepStage
 from backup.inventory.store.times import micros
+from backup.kinds import RunKind
 from backup.protocols import phase
 from backup.pruner.context import PruneContext
 from backup.pruner.decide import Decider, DecisionAndRows

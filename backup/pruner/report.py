@@ -11,8 +11,8 @@ from typing import Any
 from msgspec import Struct, field
 
 from backup.inventory.records.old_runs import OldRuns
-from backup.inventory.records.runs import Outcome
 from backup.inventory.store.states import StepStage
+from backup.kinds import Outcome
 from backup.model import VaultName
 from backup.reports import Fact, warned
 from backup.wording import counted, money, size

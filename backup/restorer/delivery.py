@@ -18,10 +18,11 @@ from backup.inventory.records import readings, retrievals, runs
 from backup.inventory.records import restore_state as books
 from backup.inventory.records.ended_runs import settle_dead_restores
 from backup.inventory.records.retrievals import Restore, Retrieval
-from backup.inventory.records.runs import Outcome, Run
+from backup.inventory.records.runs import Run
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
 from backup.inventory.store.states import RestoreStage, RetrievalStage
+from backup.kinds import Outcome
 from backup.model import ByteRange, Tier
 from backup.protocols import Clock
 from backup.restorer.context import RestoreContext, alone_with, lock_of

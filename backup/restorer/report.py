@@ -8,8 +8,8 @@ from typing import Any
 from msgspec import Struct
 
 from backup.inventory.records.retrievals import Restore, Retrieval
-from backup.inventory.records.runs import Outcome
 from backup.inventory.store.states import OVER, SETTLED, RestoreStage, RetrievalStage
+from backup.kinds import Outcome
 from backup.model import Problem
 
 

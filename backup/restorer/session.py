@@ -21,8 +21,8 @@ from backup.format.pack import derive_keys
 from backup.inventory.records import restore_state as books
 from backup.inventory.records.restore_state import RestoreState
 from backup.inventory.records.retrievals import Restore, Retrieval
-from backup.inventory.records.runs import Outcome
 from backup.inventory.store.states import OVER, RetrievalStage
+from backup.kinds import Outcome
 from backup.model import FrameRow, Problem, ProblemKind
 from backup.protocols import Progress
 from backup.restorer.asking import GONE

@@ -21,11 +21,10 @@ from backup.app.status.parts import (
     Topic,
     Unknown,
 )
-from backup.app.tasks.tasks import KINDS, TaskKind
 from backup.cli.render.status_output import nagios_lines
 from backup.inventory.content.shrunk import Wait
 from backup.inventory.questions.status import Undeleted
-from backup.inventory.records.runs import Outcome, RunKind
+from backup.kinds import Outcome, RunKind, TaskKind, run_of
 from backup.model import JobName, SnapshotId, VaultName
 from tests.support import statuses
 from tests.support.statuses import DAY, HOUR, NOW, certificate, job, restore, run, scheduled, status, vault
@@ -37,7 +36,7 @@ CRITICAL, WARNING = Level.CRITICAL, Level.WARNING
 UNDELETED = Undeleted(VaultName("cold"), 12, 5 * 1024**3, NOW - 40 * DAY)
 WAIT = Wait(JobName("main"), 1, b"j" * 16, VaultName("cold"), SnapshotId("a" * 16), NOW - DAY, ())
 
-OTHERS = [kind for kind in TaskKind if KINDS[kind].run is not None and kind is not TaskKind.BACKUP]
+OTHERS = [kind for kind in TaskKind if run_of(kind) is not None and kind is not TaskKind.BACKUP]
 
 
 def late(kind: TaskKind) -> ScheduledStatus:

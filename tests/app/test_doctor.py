@@ -26,9 +26,8 @@ from backup.app.status.parts import Level, Topic
 from backup.config import load_config
 from backup.errors import DeniedError
 from backup.format.keys import RecoveryKey
-from backup.inventory.records.runs import RunKind
 from backup.inventory.store.database import HEAD
-from backup.kinds import KINDS
+from backup.kinds import KINDS, RunKind
 from backup.model import VaultState
 from tests.support.doubles import ManualClock
 from tests.support.healthy_servers import HealthyServer, healthy_server

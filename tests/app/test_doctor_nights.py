@@ -11,7 +11,7 @@ import pytest
 from backup.app.base.opened import opened
 from backup.app.doctor.history import RECENT
 from backup.inventory.records import runs
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.model import MIB, JobName
 from backup.retention.unusual import LEAST_NIGHTS
 from tests.support.doubles import ManualClock

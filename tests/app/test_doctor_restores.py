@@ -15,7 +15,7 @@ from backup.app.doctor import recovery
 from backup.app.restores.contexts import GUESSED_LINK, LEAST_MEASURED, LinkOrigin
 from backup.cli.trying.demonstration.local_aws import REGION
 from backup.inventory.records import runs
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.model import KIB, MIB, JobName
 from tests.support.healthy_servers import HealthyServer, healthy_server
 from tests.support.servers import Cloud, replace, running_cloud

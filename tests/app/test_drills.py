@@ -19,13 +19,13 @@ from backup.app.money.prices import Quote
 from backup.app.restores.restores import continue_restores
 from backup.app.status.metrics import metrics_text
 from backup.app.status.status import read_status
-from backup.app.tasks.tasks import TaskKind, scheduled_tasks
+from backup.app.tasks.tasks import scheduled_tasks
 from backup.config import Config, load_config
 from backup.cost import Bill, Load
 from backup.daemon.task_run import TaskRun
 from backup.daemon.work import TaskWork
 from backup.errors import ConfigError, LimitRefusedError, MonthSpentError
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome, TaskKind
 from backup.model import Tier
 from tests.support.daemons import Figures, last_start
 from tests.support.doubles import ManualClock, Silent

@@ -25,9 +25,9 @@ from backup.errors import LockedError, UsageError
 from backup.format.records import CondemnedRecord
 from backup.inventory.content import archives, snapshots
 from backup.inventory.records import retrievals, runs
-from backup.inventory.records.runs import RunKind
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
+from backup.kinds import RunKind
 from backup.model import JobName, PackKind, SnapshotId, Tier, VaultName
 from backup.protocols import Vault
 from backup.retention.policy import Policy

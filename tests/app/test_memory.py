@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from backup.app.base.malloc import share_freed_memory
-from backup.app.tasks.tasks import Task, TaskKind
+from backup.app.tasks.tasks import Task
 from backup.app.tasks.times import Timing
 from backup.config import load_config
 from backup.daemon import work
 from backup.daemon.task_run import TaskRun
 from backup.errors import NightvaultError
+from backup.kinds import TaskKind
 from backup.model import MIB, VaultName
 from backup.operations import backup as backups
 from tests.support.daemons import Figures

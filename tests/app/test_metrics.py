@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from backup.app.status.metrics import escaped_label, metrics_text
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from tests.support.servers import Server, directory_server
 from tests.support.statuses import DAY, HOUR, NOW, job, run, scheduled, status, vault
 

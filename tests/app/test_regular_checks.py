@@ -12,11 +12,12 @@ from backup.app.checks import regular_checks
 from backup.app.checks.regular_checks import amount_of, check_once
 from backup.app.money import limits
 from backup.app.money.prices import Quote
-from backup.app.tasks.tasks import TaskKind, scheduled_tasks
+from backup.app.tasks.tasks import scheduled_tasks
 from backup.checker.report import CheckReport
 from backup.config import load_config
 from backup.cost import Bill, Load
 from backup.errors import LimitRefusedError
+from backup.kinds import TaskKind
 from backup.model import MIB, Tier, VaultName
 from tests.support.daemons import last_start
 from tests.support.doubles import Silent

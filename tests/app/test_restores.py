@@ -18,7 +18,7 @@ from backup.cli.support.context import Cli
 from backup.config import load_config
 from backup.errors import InterruptedRunError, TargetError
 from backup.inventory.records import retrievals
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.model import KIB, MIB
 from backup.restorer.restore import RestoreReport
 from tests.support.doubles import ManualClock

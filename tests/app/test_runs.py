@@ -14,13 +14,13 @@ from backup.app.base.clock import SystemClock
 from backup.app.base.opened import opened
 from backup.app.base.vaults import Purpose, credential_source, make_vault
 from backup.app.restores.contexts import restore_context
-from backup.app.tasks.tasks import TaskKind
 from backup.config import Config, load_config
 from backup.credentials.boto import DefaultChain
 from backup.credentials.rolesanywhere import RolesAnywhere
 from backup.errors import ConfigError, InterruptedRunError, NoInventoryError, UsageError, VaultError
 from backup.format.enrolment import slots_of
 from backup.format.frame import FOR_A_LINE
+from backup.kinds import TaskKind
 from backup.memory import backup_memory
 from backup.model import MIB, JobName, VaultName
 from backup.operations.backup import Backup

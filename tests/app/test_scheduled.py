@@ -19,7 +19,7 @@ from backup.app.status.parts import Level, Topic
 from backup.app.status.recorded import status_in
 from backup.app.status.status import read_status
 from backup.app.tasks.book import InventoryBook
-from backup.app.tasks.tasks import KINDS, TaskKind, scheduled_tasks, tasks_of
+from backup.app.tasks.tasks import scheduled_tasks, tasks_of
 from backup.config import Config, load_config
 from backup.daemon.board import Board
 from backup.daemon.executor import Executor
@@ -27,8 +27,8 @@ from backup.daemon.teller import Teller
 from backup.daemon.work import TaskWork
 from backup.errors import VaultError
 from backup.inventory.records import runs
-from backup.inventory.records.runs import Outcome
 from backup.inventory.records.tasks import TaskState
+from backup.kinds import TASKS, Outcome, TaskKind, run_of
 from backup.web.pages.overview import overview
 from tests.support.daemons import Figures
 from tests.support.doubles import ManualClock
@@ -38,7 +38,7 @@ from tests.support.servers import replace
 DAY = timedelta(days=1)
 EVERY = 'check = "daily"\nprune = "daily"\ncompact = "daily"\n'
 DRILL = '[[drill]]\nname = "rehearsal"\nschedule = "daily"\nvault = "cold"\nsample = "2 files"\n'
-RECORDED = [kind for kind in TaskKind if KINDS[kind].run is not None]
+RECORDED = [kind for kind in TaskKind if run_of(kind) is not None]
 """All but those that only look every five minutes: each restore, and the certificate, are told of anyway."""
 NAMES = {TaskKind.BACKUP: "main", TaskKind.FORGET: "main", TaskKind.DRILL: "rehearsal"}
 
@@ -92,9 +92,9 @@ def failing(*_: Any, **__: Any) -> None:
 
 def test_there_is_one_list_of_all_kinds() -> None:
     """A kind that is not in it has no words, no run, no last good time."""
-    assert set(KINDS) == set(TaskKind)
+    assert set(TASKS) == set(TaskKind)
     assert {kind for kind in TaskKind if kind not in RECORDED} == {TaskKind.RESTORES, TaskKind.RENEWAL}
-    assert all(KINDS[kind].good and KINDS[kind].command for kind in TaskKind)
+    assert all(TASKS[kind].good and TASKS[kind].command for kind in TaskKind)
 
 
 def test_the_config_here_schedules_every_kind(told: NotifiedServer) -> None:
@@ -122,7 +122,7 @@ def test_what_fails_is_a_run_told_and_a_concern_until_it_works_again(
     run(told, kind)
     assert told.kinds() == ["failed"], f"{kind} is not told"
     (failed, *_) = told.server.json("runs")
-    assert (failed["kind"], failed["outcome"]) == (KINDS[kind].run, Outcome.FAILED)
+    assert (failed["kind"], failed["outcome"]) == (run_of(kind), Outcome.FAILED)
     assert len(told.server.json("runs")) == before + 1
     about = concerns(told, Topic.RUN)
     assert len(about) == 1
@@ -148,7 +148,7 @@ def test_what_never_came_is_overdue_everywhere(told: NotifiedServer, kind: TaskK
     assert concerns(told, Topic.OVERDUE) == []
     told.later(60 * DAY)
     config, now = config_of(told), told.server.clock.now()
-    text = KINDS[kind].text.format(name)
+    text = TASKS[kind].text.format(name)
     found = read_status(config, now)
     (concern,) = [
         concern for concern in found.concerns if concern.text.startswith(f"{text} is overdue since")
@@ -178,7 +178,7 @@ def test_it_is_well_again_once_it_was_done(told: NotifiedServer, kind: TaskKind)
     told.later(60 * DAY)
     run(told, TaskKind.BACKUP)
     run(told, kind)
-    text = KINDS[kind].text.format(NAMES.get(kind, "cold"))
+    text = TASKS[kind].text.format(NAMES.get(kind, "cold"))
     assert not [concern for concern in concerns(told, Topic.OVERDUE) if concern.startswith(f"{text} is")]
     if kind is not TaskKind.BACKUP:
         found = read_status(config_of(told), told.server.clock.now())
@@ -455,7 +455,7 @@ def test_a_compaction_of_one_vault_hides_none_of_another(told: NotifiedServer) -
     )
     with closing(opened(config)) as inventory, inventory.writing() as tx:
         for vault, outcome in (("cold", Outcome.FAILED), ("dear", Outcome.DONE)):
-            kind = KINDS[TaskKind.COMPACT].run
+            kind = run_of(TaskKind.COMPACT)
             assert kind is not None
             runs.record_of_vault(tx, kind, outcome, {"vault": vault}, now, now)
     assert [concern.partition(",")[0] for concern in concerns(told, Topic.RUN)] == [

@@ -17,8 +17,8 @@ from backup.app.tasks.times import (
     found_at_start,
     retry_at,
 )
-from backup.inventory.records.runs import Outcome
 from backup.inventory.records.tasks import TaskRow, TaskState
+from backup.kinds import Outcome
 from backup.schedule import CatchUp, parse_schedule
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)

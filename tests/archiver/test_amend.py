@@ -16,7 +16,8 @@ from backup.format.pack import parse_header
 from backup.inventory.content import archives
 from backup.inventory.content.archives import Archive, ArchiveState
 from backup.inventory.records import amendments
-from backup.inventory.records.runs import Outcome, list_runs
+from backup.inventory.records.runs import list_runs
+from backup.kinds import Outcome
 from backup.model import Generation, PackKind, VaultName
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site

@@ -13,7 +13,7 @@ from backup.archiver.backup import run_backup
 from backup.errors import ConfigError
 from backup.format.keys import RecoveryKey
 from backup.inventory.records import runs
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.model import JobName
 from backup.source.filters import Filters
 from tests.support.backup_results import ages, below, counts, restored

@@ -13,7 +13,7 @@ from backup.archiver import contents
 from backup.errors import InterruptedRunError, LockedError
 from backup.format.chunker import Chunker
 from backup.inventory.records import runs
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.model import Entry, ProblemKind
 from backup.source import metadata
 from backup.source.attributes import Attributes

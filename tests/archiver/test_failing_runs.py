@@ -27,7 +27,7 @@ from backup.errors import (
 )
 from backup.inventory.content.archives import list_archives
 from backup.inventory.records import runs
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.model import ArchiveLabel, Problem, ProblemKind, UploadId, VaultName
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site

@@ -18,7 +18,8 @@ from backup.format.keys import RecoveryKey
 from backup.format.pack import parse_header
 from backup.inventory.content import archives
 from backup.inventory.records import runs
-from backup.inventory.records.runs import Outcome, Run
+from backup.inventory.records.runs import Run
+from backup.kinds import Outcome
 from backup.model import Generation, PackKind
 from tests.support.backups import INVENTORY_ID, Site, enrolled, recovery_key, server_keys
 from tests.support.doubles import Fault, FaultyVault, PowerCut

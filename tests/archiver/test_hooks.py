@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from backup.catalogs.hooks import Command, Hook, Hooks, passed_on
 from backup.errors import HookError, InterruptedRunError, LockedError, NoSourceError, UnreachableError
 from backup.inventory.records import runs
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from tests.support.backups import Site
 from tests.support.doubles import Fault, FaultyVault
 

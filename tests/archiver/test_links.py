@@ -15,7 +15,7 @@ from backup.archiver import links as module
 from backup.archiver.contents import Content, Contents
 from backup.archiver.links import Links
 from backup.inventory.content import entries
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.model import ProblemKind
 from backup.source.scanned import ScannedDirectory
 from tests.support.backups import Site

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from backup.archiver import read_ahead, readers
 from backup.errors import WorkerGoneError
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.memory import backup_memory
 from backup.source import reader
 from backup.source.reader import ReaderProcess

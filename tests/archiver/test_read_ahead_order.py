@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backup.archiver import read_ahead, readers
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.model import VaultName
 from backup.source.small import LARGEST
 from backup.vault.directory import DirectoryVault

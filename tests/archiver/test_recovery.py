@@ -14,9 +14,9 @@ from backup.catalogs import commit
 from backup.inventory.content import archives
 from backup.inventory.content.archives import ArchiveState
 from backup.inventory.records import runs
-from backup.inventory.records.runs import Outcome
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.driver import value_of
+from backup.kinds import Outcome
 from backup.model import Generation, JobName, Listing, PackKind, VaultName
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site

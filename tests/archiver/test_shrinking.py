@@ -17,7 +17,7 @@ from backup.catalogs.report import SourceCounts, Tally
 from backup.inventory.content.shrunk import accepting, shrunk_records, waits
 from backup.inventory.content.snapshots import COMPARED
 from backup.inventory.records import runs
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.source.filters import CACHE_TAG, Filters, Tag
 from tests.support.backups import Site
 from tests.support.doubles import PowerCut

@@ -18,7 +18,7 @@ from backup.inventory.content.entries import EntryRow
 from backup.inventory.content.shrunk import count_below
 from backup.inventory.questions import changes, stats
 from backup.inventory.records import runs
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.model import ProblemKind
 from backup.source import scan, scanned
 from tests.support.backup_results import ages, kinds

@@ -19,7 +19,7 @@ from backup.inventory.content.entries import entry_at
 from backup.inventory.content.shrunk import accepting, waits
 from backup.inventory.content.snapshots import COMPARED
 from backup.inventory.records import runs
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.model import KIB, ProblemKind
 from backup.source.filters import Filters
 from backup.source.streams import Command, StandardInput, Stream

@@ -19,7 +19,7 @@ from backup.app.aws_setup.documents import AwsSetup, BucketSetup, s3_policies
 from backup.errors import ArchiveTakenError
 from backup.format import records
 from backup.format.crc64 import combine_crc64
-from backup.inventory.records.runs import RunKind
+from backup.kinds import RunKind
 from backup.model import ArchiveId
 from backup.rebuilder.context import Wish
 from backup.rebuilder.fetching.journal import Journal

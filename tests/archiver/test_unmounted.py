@@ -16,7 +16,7 @@ from backup.archiver.dryrun import Change, changes
 from backup.catalogs.report import Tally
 from backup.format.catalog import MountsRecord, unpack_u64
 from backup.inventory.content.entries import entry_at
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.model import ProblemKind
 from backup.source import disks
 from backup.source.filters import Filters

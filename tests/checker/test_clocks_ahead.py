@@ -10,6 +10,7 @@ from backup.checker.check import compare_with_vault
 from backup.inventory.records import readings, retrievals, runs
 from backup.inventory.store.states import RetrievalStage
 from backup.inventory.store.times import micros
+from backup.kinds import Outcome
 from backup.model import ArchiveId, ByteRange, RetrievalId, RetrievalState, RetrievalStatus, Tier
 from backup.restorer.asking import OUTPUT_LIVES, _seen
 from backup.transfer.concurrency import Concurrency, Gate
@@ -106,7 +107,7 @@ def test_a_speed_that_was_measured_while_the_clock_was_set_is_none(site: Site, c
         for seconds in (100.0, AHEAD.total_seconds(), -5.0):
             run = runs.open_restore(tx, None, clock.now())
             report = {"fetched": 10**9, "seconds": seconds}
-            runs.finish_run(tx, run.number, runs.Outcome.DONE, report, clock.now())
+            runs.finish_run(tx, run.number, Outcome.DONE, report, clock.now())
         assert runs.restore_speed(tx, least=1) == 10**7
 
 

@@ -8,8 +8,8 @@ from threading import Event
 
 import pytest
 
-from backup.app.tasks.tasks import TaskKind
 from backup.config import load_config
+from backup.kinds import TaskKind
 from backup.model import VaultName
 from backup.operations.compact import Compact
 from backup.operations.recorded import step_of
@@ -103,4 +103,4 @@ def test_its_schedule_is_checked(server: Server) -> None:
     assert "compact" in server.fails(2, "config", "check")
     monthly = text.replace('kind = "directory"', 'kind = "directory"\ncompact = "monthly"')
     server.config.write_text(monthly)
-    assert load_config(str(server.config)).vaults[0].compact_when is not None
+    assert load_config(str(server.config)).vaults[0].when("compact") is not None

@@ -12,7 +12,7 @@ import pytest
 
 from backup.catalogs.report import BackupReport
 from backup.daemon.loop import Loop
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.model import JobName, Problem, ProblemKind, SnapshotId, VaultName
 from backup.reports import log_report
 from tests.support.command_line import run, run_json

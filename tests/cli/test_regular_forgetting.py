@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from backup.app.retention import forgetting
-from backup.app.tasks.tasks import TaskKind, scheduled_tasks
+from backup.app.tasks.tasks import scheduled_tasks
 from backup.config import load_config
 from backup.errors import UnreachableError
+from backup.kinds import TaskKind
 from backup.model import JobName
 from backup.operations.forget import Forget
 from backup.operations.recorded import step_of

@@ -84,7 +84,7 @@ def imported(server: Server, *words: str) -> set[str]:
         (("backup",), BACKUP_NEEDS_NOT, 170),
         (("ls", "latest"), LOOKING_NEEDS_NOT, 58),
         (("find", "a.txt"), LOOKING_NEEDS_NOT, 60),
-        (("runs",), LOOKING_NEEDS_NOT, 54),
+        (("runs",), LOOKING_NEEDS_NOT, 55),
         (("config", "check"), ("backup.restorer", "backup.app.status.parts", *_LIBRARIES), 59),
         (("status",), ("backup.archiver", "backup.restorer.restore", "backup.notify"), 113),
     ],

@@ -32,9 +32,9 @@ from backup.cli import main
 from backup.cli.daily.status_screen import status_screen
 from backup.config import load_config
 from backup.daemon.control import ControlServer
-from backup.inventory.records.runs import Outcome, RunKind
 from backup.inventory.store.connections import Connections
 from backup.inventory.store.locks import hold_lock
+from backup.kinds import Outcome, RunKind
 from tests.support import statuses
 from tests.support.command_line import CliAt
 from tests.support.doubles import START, ManualClock

@@ -156,5 +156,5 @@ def test_times_and_checks_as_they_are_written(tmp_path: Path) -> None:
     config = load(tmp_path, DIRECTORY + 'check = "weekly"\ncheck_sample = "5GiB"\n' + JOB + times)
     job, vault = config.job("etc"), config.vault("disk")
     assert (job.jitter, job.catch_up, job.retry) == (1800, "skip", (600, 3600))
-    assert vault.check_when is not None
+    assert vault.when("check") is not None
     assert vault.check_sample == "5GiB"

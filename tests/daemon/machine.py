@@ -14,8 +14,8 @@ from backup.daemon.board import Board
 from backup.daemon.executor import Executor
 from backup.daemon.task_run import Done, TaskRun
 from backup.errors import InterruptedRunError, VaultError
-from backup.inventory.records.runs import Outcome
 from backup.inventory.records.tasks import Pause
+from backup.kinds import Outcome
 from backup.model import JobName
 from tests.support.daemons import Figures, MemoryBook
 

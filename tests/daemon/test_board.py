@@ -9,13 +9,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from backup.app.tasks.tasks import Task, TaskKey, TaskKind, restores_task
+from backup.app.tasks.tasks import Task, TaskKey, restores_task
 from backup.daemon.board import Board
 from backup.daemon.executor import Executor
 from backup.daemon.task_run import Done, TaskEnd, TaskRun, Work
 from backup.errors import InterruptedRunError, LockedError, NoInventoryError, SpoolError, VaultError
-from backup.inventory.records.runs import Outcome
 from backup.inventory.records.tasks import Pause, TaskRow, TaskState
+from backup.kinds import Outcome, TaskKind
 from backup.model import JobName, VaultName
 from backup.schedule import CatchUp
 from tests.support.daemons import Daemon, Ends, Figures, MemoryBook, minutes, task

@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 import pytest
 
 from backup.app.tasks.book import Seen
-from backup.app.tasks.tasks import Task, TaskKind
+from backup.app.tasks.tasks import Task
 from backup.app.tasks.times import Timing
 from backup.daemon.task_run import TaskRun
 from backup.daemon.verbs import Verbs
 from backup.errors import DaemonAwayError, InterruptedRunError, LockedError, UsageError, VaultError
 from backup.inventory.records.tasks import Pause, TaskRow, TaskState
+from backup.kinds import TaskKind
 from backup.model import JobName
 from tests.support.daemons import COLD, Daemon, MemoryBook, minutes, task
 from tests.support.doubles import ManualClock

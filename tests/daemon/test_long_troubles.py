@@ -16,7 +16,6 @@ import pytest
 
 from backup.app.base.clock import SystemClock
 from backup.app.tasks.book import InventoryBook
-from backup.app.tasks.tasks import TaskKind
 from backup.config import load_config
 from backup.daemon.board import Board
 from backup.daemon.executor import Executor
@@ -24,6 +23,7 @@ from backup.daemon.service import all_tasks
 from backup.daemon.task_run import TaskEnd
 from backup.daemon.work import TaskWork
 from backup.inventory.records.tasks import TaskState
+from backup.kinds import TaskKind
 from backup.protocols import Clock
 from tests.support.daemons import Ends, Figures
 from tests.support.doubles import ManualClock

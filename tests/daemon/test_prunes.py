@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from backup.app.tasks.tasks import TaskKind
 from backup.config import load_config
 from backup.daemon.task_run import TaskRun
 from backup.errors import VaultError
 from backup.inventory.store.states import StepStage
+from backup.kinds import TaskKind
 from backup.model import VaultName
 from backup.operations.prune import Prune
 from backup.operations.recorded import step_of
@@ -116,9 +116,9 @@ def test_a_restarted_daemon_knows_the_last_prune(tmp_path: Path) -> None:
 
 def test_the_schedule_of_a_vault(tmp_path: Path) -> None:
     server = directory_server(tmp_path)
-    assert load_config(str(server.config)).vault("cold").prune_when is None
+    assert load_config(str(server.config)).vault("cold").when("prune") is None
     replace(server, 'kind = "directory"', 'kind = "directory"\nprune = "weekly"')
-    when = load_config(str(server.config)).vault("cold").prune_when
+    when = load_config(str(server.config)).vault("cold").when("prune")
     assert when is not None
     assert when.rule == parse_schedule("0 0 * * 0", "UTC").rule
 

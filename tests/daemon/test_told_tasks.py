@@ -11,7 +11,7 @@ import pytest
 
 from backup.app.base.clock import SystemClock
 from backup.app.base.opened import opened
-from backup.app.tasks.tasks import KINDS, Task, TaskKind
+from backup.app.tasks.tasks import Task
 from backup.app.tasks.times import Timing
 from backup.config import load_config
 from backup.daemon.task_run import TaskEnd, TaskRun
@@ -19,12 +19,13 @@ from backup.daemon.teller import Teller
 from backup.errors import VaultError
 from backup.inventory.records.messages import told_states
 from backup.inventory.records.tasks import TaskState
+from backup.kinds import TaskKind, run_of
 from backup.model import VaultName
 from tests.support.daemons import Figures
 from tests.support.doubles import ManualClock
 from tests.support.notified_servers import NotifiedServer, notified_server
 
-RECORDED = [kind for kind in TaskKind if KINDS[kind].run is not None]
+RECORDED = [kind for kind in TaskKind if run_of(kind) is not None]
 TITLES = {
     TaskKind.BACKUP: "backup of job main failed",
     TaskKind.FORGET: "forget of job main failed",

@@ -23,17 +23,18 @@ from hypothesis import strategies as st
 
 from backup.app.status.parts import Topic
 from backup.app.status.recorded import status_in
-from backup.app.tasks.tasks import KINDS, TaskKind, tasks_of
+from backup.app.tasks.tasks import tasks_of
 from backup.config import Config, load_config
 from backup.inventory.content import archives
 from backup.inventory.content.snapshots import Snapshot, record_snapshot
 from backup.inventory.records import runs
 from backup.inventory.records import tasks as rows
-from backup.inventory.records.runs import JobRow, Outcome
+from backup.inventory.records.runs import JobRow
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory, create_inventory
 from backup.inventory.store.driver import insert_row
 from backup.inventory.store.times import micros
+from backup.kinds import Outcome, RunKind, TaskKind, run_of
 from backup.model import JobName, PackKind, SnapshotId, VaultName
 from tests.daemon.machine import Attempt, Event, Machine, able
 from tests.support import campaigns
@@ -73,7 +74,7 @@ SCHEDULES: dict[str, tuple[Wall | timedelta, timedelta, timedelta]] = {
     "weekly": ((lambda day: day.weekday() == 6, [(0, 0)]), 36 * DAY, HOUR),
     "monthly": ((lambda day: day.day == 1, [(0, 0)]), 110 * DAY, 3 * HOUR),
 }
-TASKS = [kind for kind in TaskKind if KINDS[kind].run is not None]
+RECORDED = [kind for kind in TaskKind if run_of(kind) is not None]
 EVENTS = ["off", "kill", "stop", "sleep", "away", "slow", "pause", "cut after the end", "ahead"]
 Drawn = tuple[str, float, float, int]
 happenings = st.lists(
@@ -190,7 +191,7 @@ class Life(Machine):
         """Record an attempt that has ended, as its real work would."""
         if one.ended is None or one.outcome == "cut":
             return
-        kind, job = KINDS[self.of.kind].run, self.of.of_job is not None
+        kind, job = run_of(self.of.kind), self.of.of_job is not None
         assert kind is not None
         report: dict[str, object] = {} if job else {"vault": "v"}
         report["error" if one.outcome == "failed" else "findings"] = "away" if one.outcome == "failed" else []
@@ -311,7 +312,7 @@ def stored(inventory: Inventory, kind: TaskKind) -> JobRow:
         times = {"submitted_at": micros(at), "stored_at": micros(at)}
         insert_row(tx, "archives", domain=domain, **values, **empty, **times)
         if kind is TaskKind.FORGET:
-            runs.record_attempt(tx, runs.RunKind.BACKUP, job, Outcome.DONE, {}, at, at)
+            runs.record_attempt(tx, RunKind.BACKUP, job, Outcome.DONE, {}, at, at)
             record_snapshot(tx, snapshot(job, 1, at))
     return job
 
@@ -353,7 +354,7 @@ def live(kind: TaskKind, words: str, zone: str, drawn: Sequence[Drawn]) -> Life:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(
-    st.sampled_from(TASKS),
+    st.sampled_from(RECORDED),
     st.sampled_from(sorted(SCHEDULES)),
     st.sampled_from(["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "UTC"]),
     happenings,

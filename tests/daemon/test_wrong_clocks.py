@@ -21,7 +21,7 @@ from backup.daemon.executor import Executor
 from backup.daemon.loop import Loop
 from backup.daemon.task_run import Done, TaskRun
 from backup.errors import LockedError, VaultError
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.schedule import next_due, parse_schedule
 from tests.support.daemons import Daemon, Figures, MemoryBook, task
 from tests.support.doubles import ManualClock

@@ -14,7 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from backup.catalogs.hooks import Command, Hook, Hooks
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from tests.deploy.snapshots import HOOKS, KINDS, Machine
 from tests.support.backup_results import restored
 from tests.support.backups import Site

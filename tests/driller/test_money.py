@@ -21,8 +21,8 @@ from backup.errors import MonthSpentError
 from backup.inventory.records import drills, runs
 from backup.inventory.records.drills import Charge, month_of
 from backup.inventory.records.readings import Grade
-from backup.inventory.records.runs import Outcome
 from backup.inventory.store.database import open_inventory
+from backup.kinds import Outcome
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site

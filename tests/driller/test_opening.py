@@ -21,7 +21,7 @@ from backup.driller.report import DrillReport
 from backup.errors import LockedError, RecoveryKeyError, SpoolError, UsageError
 from backup.format.keys import RecoveryKey
 from backup.inventory.records.readings import Grade
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.model import MIB, VaultName
 from backup.vault.glacier import GlacierVault
 from tests.support.backups import Site, recovery_key

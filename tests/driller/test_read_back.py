@@ -19,7 +19,7 @@ from backup.driller.context import DrillContext
 from backup.errors import LimitRefusedError, MonthSpentError
 from backup.inventory.questions.proofs import Proof, proofs
 from backup.inventory.records.readings import Grade
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.model import MIB, JobName, VaultName
 from backup.vault.glacier import GlacierVault
 from tests.support.backups import Site

@@ -13,13 +13,13 @@ from backup.inventory.questions import stats, status
 from backup.inventory.records import drills, runs
 from backup.inventory.records.drills import month_of
 from backup.inventory.records.readings import Grade
-from backup.inventory.records.runs import Outcome, RunKind
 from backup.inventory.store import message_tables, schema
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.drill_tables import drill_costs
 from backup.inventory.store.drill_tables import drills as drill_table
 from backup.inventory.store.driver import insert_row
 from backup.inventory.store.times import micros, moment
+from backup.kinds import Outcome, RunKind
 from backup.model import JobName, VaultName
 from backup.retention.unusual import NIGHTS
 from tests.inventory.made_up import Ledger, snapshot

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from backup.inventory.records import attempts, runs
-from backup.inventory.records.runs import Outcome, RunKind
 from backup.inventory.store.connections import Transaction
+from backup.kinds import Outcome, RunKind
 from backup.model import JobName
 from tests.inventory.made_up import fresh_ledger
 from tests.support.doubles import START

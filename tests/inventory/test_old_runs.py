@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from backup.inventory.content.snapshots import record_snapshot
 from backup.inventory.records import runs
 from backup.inventory.records.old_runs import ENOUGH_BACKUPS, OldRuns, find_old_runs, remove_old_runs
-from backup.inventory.records.runs import Outcome, RunKind
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
 from backup.inventory.store.driver import insert_row
 from backup.inventory.store.states import RestoreStage
 from backup.inventory.store.times import micros
+from backup.kinds import Outcome, RunKind
 from backup.model import JobName, SnapshotId
 from backup.retention.prune import DEFAULT_KEEP_RUNS
 from backup.retention.unusual import NIGHTS

@@ -16,9 +16,10 @@ from backup.inventory.content import archives, snapshots
 from backup.inventory.content.numbers import NumberSupply, reserve
 from backup.inventory.content.snapshots import Snapshot
 from backup.inventory.records import runs
-from backup.inventory.records.runs import JobRow, Outcome
+from backup.inventory.records.runs import JobRow
 from backup.inventory.store.database import Inventory
 from backup.inventory.store.times import micros, moment
+from backup.kinds import Outcome
 from backup.model import JobName, Problem, ProblemKind, VaultName
 from tests.inventory.made_up import snapshot
 from tests.support.doubles import START

@@ -16,11 +16,11 @@ from backup.inventory.content.snapshots import record_snapshot
 from backup.inventory.questions import status
 from backup.inventory.rebuilt.bulk import insert_rows
 from backup.inventory.records import runs
-from backup.inventory.records.runs import Outcome, RunKind
 from backup.inventory.store import schema
 from backup.inventory.store.database import Inventory
 from backup.inventory.store.driver import insert_row
 from backup.inventory.store.times import micros, moment
+from backup.kinds import Outcome, RunKind
 from backup.model import JobName, PackKind, VaultName
 from tests.inventory.made_up import fresh_ledger, snapshot
 from tests.support.doubles import START

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backup.inventory.records.messages import Condition
-from backup.inventory.records.runs import Outcome, Run, RunKind
+from backup.inventory.records.runs import Run
 from backup.inventory.store.states import MessageKind
+from backup.kinds import Outcome, RunKind
 from backup.model import JobName
 from backup.notify import decide
 from backup.notify.decide import FLAPS_WITHIN, MOST_FLAPS, Consequences

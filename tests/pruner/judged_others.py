@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from backup.catalogs.report import BackupReport
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.lineage import NO_JOB, marks_in
 from backup.model import ArchiveLabel, PackKind
 from backup.pruner.listed import PruneStoppedError

@@ -18,9 +18,9 @@ from backup.format import records
 from backup.format.records import ShrunkRecord
 from backup.inventory.content import archives
 from backup.inventory.content.shrunk import accepting
-from backup.inventory.records.runs import RunKind
 from backup.inventory.store.database import create_inventory
 from backup.inventory.store.times import micros
+from backup.kinds import RunKind
 from backup.model import (
     ArchiveId,
     ByteRange,

@@ -14,7 +14,7 @@ from backup.catalogs import catalogs
 from backup.catalogs.catalogs import full_records
 from backup.format import records
 from backup.inventory.content.archives import ArchiveState
-from backup.inventory.records.runs import RunKind
+from backup.kinds import RunKind
 from tests.support.checks import check, query
 from tests.support.nightly_servers import DAY, Nights
 from tests.support.rebuilds import bare

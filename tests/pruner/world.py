@@ -18,8 +18,9 @@ from backup.format import records
 from backup.format.pack import parse_header
 from backup.inventory.content.shrunk import accepting, waits
 from backup.inventory.content.snapshots import get_snapshot
-from backup.inventory.records.runs import JobRow, RunKind, find_job, list_jobs
+from backup.inventory.records.runs import JobRow, find_job, list_jobs
 from backup.inventory.store.times import micros
+from backup.kinds import RunKind
 from backup.model import ArchiveId, InventoryId, JobName, SnapshotId
 from backup.protocols import Vault
 from backup.pruner.compact import JobRules, compact

@@ -18,7 +18,6 @@ from backup.inventory.rebuilt.carried_rows import PAIRINGS
 from backup.inventory.rebuilt.row_pairing import SINCE, UNNAMED
 from backup.inventory.rebuilt.same_rows import EXTRA, MISSING, Comparison, compare
 from backup.inventory.rebuilt.unknowable_rows import UNKNOWABLE
-from backup.inventory.records import runs
 from backup.inventory.store.schema import METADATA
 from backup.inventory.store.times import micros
 from tests.support.backups import Site
@@ -43,7 +42,7 @@ def lived(site: Site, source: Path) -> Site:
     site.amend(records.ForgottenRecord([first.number], at))
     with site.inventory.reading() as tx:
         pack = tx.connection.execute("SELECT min(pack_id) FROM archives WHERE kind = 1").fetchone()[0]
-    site.amend(records.CondemnedRecord([pack], at), kind=runs.RunKind.PRUNE)
+    site.amend(records.CondemnedRecord([pack], at), kind=RunKind.PRUNE)
     with site.inventory.writing() as tx:
         tx.connection.execute(f"UPDATE hints SET is_mount = 1 WHERE entry = ({A_DIRECTORY})")
     return site

@@ -14,7 +14,8 @@ import pytest
 from backup.errors import LockedError, TargetError, UsageError
 from backup.format.keys import RecoveryKey
 from backup.inventory.records.retrievals import Restore, list_restores
-from backup.inventory.records.runs import Outcome, list_runs
+from backup.inventory.records.runs import list_runs
+from backup.kinds import Outcome
 from backup.model import MIB, Tier
 from backup.restorer.restore import (
     RestoreReport,

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.model import Tier
 from backup.restorer.restore import RestoreReport, advance, begin_restore, deliver, plan_restore
 from backup.restorer.selection.alike import MOST_COMPARED, AlikeNames

@@ -33,7 +33,7 @@ from backup.inventory.content.archives import ArchiveState
 from backup.inventory.content.lost import mark
 from backup.inventory.records import retrievals
 from backup.inventory.records.retrievals import Restore, Retrieval
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.model import (
     MIB,
     ArchiveId,

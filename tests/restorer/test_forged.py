@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from backup.inventory.content import entries
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.model import MIB, Problem, ProblemKind
 from backup.restorer.restore import plan_restore
 from backup.restorer.selection.choice import Choice

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site

@@ -10,7 +10,7 @@ import pytest
 
 from backup.errors import InterruptedRunError
 from backup.inventory.content.entries import EntryRow
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.restorer.restore import RestorePlan, plan_restore
 from backup.restorer.selection.choice import Choice
 from backup.restorer.selection.column import MOST_IN_MEMORY

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from backup.errors import InterruptedRunError, TargetError
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.model import KIB
 from backup.restorer.context import CHECKPOINT
 from backup.restorer.writer import directories, partial_files, write

@@ -14,8 +14,8 @@ from msgspec.structs import replace
 from backup.errors import IntegrityError, TargetError
 from backup.format.keys import ChunkSecret
 from backup.inventory.records.retrievals import Restore
-from backup.inventory.records.runs import Outcome
 from backup.inventory.store.states import RestoreStage
+from backup.kinds import Outcome
 from backup.model import Tier
 from backup.restorer.context import RestoreContext
 from backup.restorer.restore import advance, begin_restore, cancel, deliver, find_restore, plan_restore

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from backup.errors import UsageError
-from backup.inventory.records.runs import Outcome, list_runs
+from backup.inventory.records.runs import list_runs
+from backup.kinds import Outcome
 from backup.restorer.restore import plan_restore
 from backup.restorer.writer.directories import Target
 from backup.restorer.writer.tmpfile import UnnamedFiles

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from backup.errors import CapacityError, DeniedError, RecoveryKeyError
 from backup.format.keys import RecoveryKey
 from backup.inventory.records.retrievals import Restore
-from backup.inventory.records.runs import Outcome
 from backup.inventory.store.states import RetrievalStage
+from backup.kinds import Outcome
 from backup.model import OnCapacity, Tier
 from backup.restorer.report import stage
 from backup.restorer.restore import (

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from backup.errors import RetrievalExpiredError, TargetFullError
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.model import KIB, MIB, FrameRow, ProblemKind, Tier
 from backup.restorer.restore import RestoreReport, advance, begin_restore, deliver, plan_restore
 from backup.restorer.selection.choice import Choice, Overwrite

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from backup.errors import DeniedError, IntegrityError, InterruptedRunError, LimitRefusedError
-from backup.inventory.records.runs import Outcome, list_runs
+from backup.inventory.records.runs import list_runs
+from backup.kinds import Outcome
 from backup.restorer.frame_opener import Opened
 from backup.restorer.restore import RestoreReport, cancel, deliver, room_at
 from backup.restorer.writer.assemble import Assembly

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from backup.errors import InterruptedRunError, TargetError
 from backup.inventory.records.restore_state import RestoreTarget, keep_progress, note_place, read_progress
 from backup.inventory.records.retrievals import Restore
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.model import Tier
 from backup.restorer.context import RestoreContext
 from backup.restorer.restore import advance, begin_restore, cancel, deliver, plan_restore

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from backup.errors import InterruptedRunError
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.model import EntryKind, Owner, Problem, Tier
 from backup.restorer.restore import advance, begin_restore, deliver, plan_restore
 from backup.restorer.selection.choice import Choice, Overwrite

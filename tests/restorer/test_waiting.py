@@ -12,7 +12,7 @@ import pytest
 
 from backup.errors import DeniedError, RetrievalExpiredError, RetrievalNotReadyError, UnreachableError
 from backup.inventory.content.archives import list_archives
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.model import MIB, PackKind, ProblemKind, RetrievalState, RetrievalStatus, Tier
 from backup.restorer.restore import advance, begin_restore, deliver, is_ready, plan_restore, waiting_report
 from tests.restorer.cold import Cold

@@ -22,7 +22,7 @@ from click.testing import CliRunner
 from backup.app.base import vaults
 from backup.app.restores.restores import continue_restores
 from backup.app.tasks.book import InventoryBook
-from backup.app.tasks.tasks import TaskKind, tasks_of
+from backup.app.tasks.tasks import tasks_of
 from backup.cli import main
 from backup.config import Config, load_config
 from backup.credentials import boto
@@ -33,6 +33,7 @@ from backup.daemon.task_run import Done, TaskEnd, TaskRun
 from backup.daemon.work import TaskWork
 from backup.errors import NightvaultError
 from backup.inventory.records.tasks import TaskState
+from backup.kinds import TaskKind
 from backup.model import Credentials
 from backup.vault import aws
 from tests.scenarios.due import Span, Times

@@ -16,10 +16,10 @@ from typing import Any
 from msgspec.structs import replace
 
 from backup.app.base.opened import opened
-from backup.app.tasks.tasks import TaskKind
 from backup.daemon.task_run import Done, TaskRun
 from backup.inventory.records.runs import list_runs
 from backup.inventory.records.tasks import TaskState
+from backup.kinds import TaskKind
 from backup.retention.prune import DEFAULT_KEEP_RUNS
 from tests.scenarios.books import RESTORES, Archives, Money
 from tests.scenarios.due import Counted, Times, counted

@@ -28,8 +28,9 @@ from backup.format.enrolment import enrol, enrolment_key, slots
 from backup.format.keys import ChunkSecret, RecoveryKey, Signer
 from backup.inventory.content import snapshots
 from backup.inventory.content.snapshots import Snapshot
-from backup.inventory.records.runs import RunKind, find_job
+from backup.inventory.records.runs import find_job
 from backup.inventory.store.database import Inventory, create_inventory, open_inventory
+from backup.kinds import RunKind
 from backup.model import MIB, InventoryId, JobName, Tier
 from backup.protocols import Clock, Vault
 from backup.pruner.context import PruneContext

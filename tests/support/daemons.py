@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from backup.app.tasks.book import InventoryBook, Seen
-from backup.app.tasks.tasks import Task, TaskKey, TaskKind
+from backup.app.tasks.tasks import Task, TaskKey
 from backup.app.tasks.times import LastRun, Timing
 from backup.config import Config
 from backup.daemon.board import Board
 from backup.daemon.executor import Executor
 from backup.daemon.task_run import Done, TaskEnd, TaskRun, Watcher
-from backup.inventory.records.runs import Outcome
 from backup.inventory.records.tasks import Pause, TaskRow
+from backup.kinds import Outcome, TaskKind
 from backup.model import JobName, VaultName
 from backup.protocols import Clock
 from backup.schedule import parse_schedule

@@ -12,8 +12,9 @@ from backup.app.base.opened import opened
 from backup.catalogs.amend import amending
 from backup.config import load_config
 from backup.format.records import ForgottenRecord
-from backup.inventory.records.runs import RunKind, find_job
+from backup.inventory.records.runs import find_job
 from backup.inventory.store.times import micros
+from backup.kinds import RunKind
 from backup.model import JobName, VaultName
 from tests.support.doubles import ManualClock, Silent
 from tests.support.servers import Server

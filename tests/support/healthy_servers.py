@@ -15,7 +15,7 @@ from backup.app.doctor import Report, examine
 from backup.app.doctor.finding import Finding
 from backup.config import Config, load_config
 from backup.inventory.records import runs
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.model import JobName
 from tests.support.servers import Server, directory_server, replace
 

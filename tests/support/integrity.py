@@ -11,8 +11,8 @@ from pathlib import Path
 from backup.inventory.content import archives
 from backup.inventory.content.archives import ArchiveState
 from backup.inventory.records import runs
-from backup.inventory.records.runs import Outcome
 from backup.inventory.store import schema
+from backup.kinds import Outcome
 from backup.model import Listing
 from backup.protocols import Vault
 from tests.support.backups import Site

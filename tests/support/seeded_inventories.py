@@ -22,6 +22,7 @@ from backup.inventory.store import schema
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory, create_inventory
 from backup.inventory.store.times import micros
+from backup.kinds import Outcome
 from backup.model import EntryKind, JobName, Owner, Problem, ProblemKind, SnapshotId, VaultName
 from tests.support.backups import INVENTORY_ID
 
@@ -180,7 +181,7 @@ def _nights(tx: Transaction, job: runs.JobRow, count: int, nights: int) -> None:
         run = runs.open_backup(tx, job, began)
         problem = Problem(b"/srv/data/%05d/locked" % n, ProblemKind.UNREADABLE, "permission denied")
         problems = (problem,) if n % 10 == 0 else ()
-        outcome = runs.Outcome.PARTIAL if problems else runs.Outcome.DONE
+        outcome = Outcome.PARTIAL if problems else Outcome.DONE
         report = {
             "files_read": count // 100 + n % 50,
             "bytes_read": count * 100,

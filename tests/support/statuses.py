@@ -17,8 +17,7 @@ from backup.app.status.parts import (
     Status,
     VaultStatus,
 )
-from backup.app.tasks.tasks import KINDS, TaskKind
-from backup.inventory.records.runs import Outcome, RunKind
+from backup.kinds import TASKS, Outcome, RunKind, TaskKind
 from backup.model import JobName, SnapshotId, VaultName
 
 NOW = datetime(2026, 11, 26, 6, 0, tzinfo=UTC)
@@ -70,8 +69,8 @@ def scheduled(kind: TaskKind = TaskKind.DRILL, name: str = "weekly", **more: Any
     made = ScheduledStatus(
         kind=kind,
         name=name,
-        text=KINDS[kind].text.format(name),
-        command=KINDS[kind].command.format(name),
+        text=TASKS[kind].text.format(name),
+        command=TASKS[kind].command.format(name),
         vault=VaultName("cold"),
         schedule="weekly",
         last_good=NOW - 2 * DAY,

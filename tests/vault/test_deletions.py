@@ -19,8 +19,8 @@ import pytest
 
 from backup.errors import ArchiveMissingError, DeniedError, ThrottledError, UnreachableError, VaultError
 from backup.format import records
-from backup.inventory.records.runs import Outcome
 from backup.inventory.store.times import micros
+from backup.kinds import Outcome
 from backup.model import MIB, ArchiveId, ByteRange, Refusal, Tier
 from backup.protocols import Vault
 from backup.vault.directory import DirectoryVault

@@ -19,7 +19,7 @@ from backup.app.status.parts import (
     Topic,
 )
 from backup.inventory.content.snapshots import Pin, Snapshot
-from backup.inventory.records.runs import Outcome, RunKind
+from backup.kinds import Outcome, RunKind
 from backup.model import JobName, Problem, ProblemKind, SnapshotId, Tier, VaultName
 from backup.web.pages import entries, overview, quote, runs, versions
 from backup.web.pages.thirty_nights import NightCell, NightOutcome

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from decimal import Decimal
 
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.model import JobName
 from backup.web.pages import archives, schedule, tested
 from tests.web.believable import DAY, HOUR, NOW, VAULT

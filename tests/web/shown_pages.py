@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from backup.inventory.records.runs import Outcome, RunKind
+from backup.kinds import Outcome, RunKind
 from backup.model import JobName
 from backup.web.pages import browse, changes, nights, runs, search, versions
 from backup.web.pages.archives import months

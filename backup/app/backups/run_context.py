@@ -20,8 +20,8 @@ from backup.errors import (
     failure_report,
 )
 from backup.inventory.records import runs
-from backup.inventory.records.runs import RunKind
 from backup.inventory.store.database import Inventory
+from backup.kinds import RunKind
 from backup.model import JobName
 from backup.protocols import Clock, Progress
 from backup.transfer.retry import RetryLimit

@@ -28,8 +28,8 @@ from backup.errors import as_stopped
 from backup.format.keys import RecoveryKey
 from backup.inventory.records import drills
 from backup.inventory.records.readings import Grade
-from backup.inventory.records.runs import RunKind
 from backup.inventory.store.database import Inventory
+from backup.kinds import RunKind
 from backup.protocols import Clock, Progress
 from backup.transfer.retry import RetryLimit
 

@@ -21,8 +21,8 @@ from backup.checker.check import compare_with_vault
 from backup.checker.report import CheckReport
 from backup.checker.sample import Amount
 from backup.config import Config, parse_size
-from backup.inventory.records.runs import RunKind
 from backup.inventory.store.states import StepStage
+from backup.kinds import RunKind
 from backup.model import VaultName
 from backup.protocols import Clock, Progress
 

@@ -11,9 +11,9 @@ from backup.app.doctor import table
 from backup.app.doctor.finding import DoctorContext, Finding
 from backup.app.status.parts import UNKNOWN
 from backup.app.status.unusual import unusual_in
-from backup.app.tasks.tasks import TaskKind
 from backup.inventory.records import drills, runs
-from backup.inventory.records.runs import Outcome, Run, RunKind
+from backup.inventory.records.runs import Run
+from backup.kinds import Outcome, RunKind, TaskKind
 from backup.wording import counted, printable
 
 UNREAD = timedelta(days=180)

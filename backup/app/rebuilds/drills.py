@@ -26,8 +26,8 @@ from backup.errors import (
 from backup.format.keys import RecoveryKey
 from backup.inventory.rebuilt.same_rows import Catalogs
 from backup.inventory.records import runs
-from backup.inventory.records.runs import Outcome, RunKind
 from backup.inventory.store.database import Inventory
+from backup.kinds import Outcome, RunKind
 from backup.model import PackKind, VaultName
 from backup.protocols import Clock, Progress
 from backup.rebuilder.context import Wish

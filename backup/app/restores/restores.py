@@ -23,8 +23,8 @@ from backup.config import Config
 from backup.errors import InterruptedRunError, LockedError, NightvaultError
 from backup.inventory.records import retrievals
 from backup.inventory.records.retrievals import Restore
-from backup.inventory.records.runs import Outcome
 from backup.inventory.store.database import Inventory
+from backup.kinds import Outcome
 from backup.log_context import about
 from backup.protocols import Clock
 from backup.restorer.restore import RestoreReport, advance, deliver, is_partly_ready, is_ready

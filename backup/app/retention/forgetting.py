@@ -28,9 +28,10 @@ from backup.inventory.content import snapshots
 from backup.inventory.content.shrunk import Wait, waits
 from backup.inventory.content.snapshots import Snapshot
 from backup.inventory.records import retrievals, runs
-from backup.inventory.records.runs import JobRow, RunKind
+from backup.inventory.records.runs import JobRow
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.times import micros
+from backup.kinds import RunKind
 from backup.model import JobName, SnapshotId, VaultName
 from backup.retention.forget import LEFT_OUT, ForgetPlan, plan_chosen, plan_forget
 from backup.retention.history import Candidate

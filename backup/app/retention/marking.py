@@ -17,9 +17,9 @@ from backup.inventory.content import snapshots
 from backup.inventory.content.shrunk import accepting
 from backup.inventory.content.snapshots import Pin, Snapshot
 from backup.inventory.records import runs
-from backup.inventory.records.runs import RunKind
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.times import micros
+from backup.kinds import RunKind
 from backup.model import SnapshotId
 
 

@@ -16,8 +16,9 @@ from backup.inventory.content import pruning
 from backup.inventory.content.archives import ArchiveState
 from backup.inventory.content.pruning import StoredArchive
 from backup.inventory.records import runs
-from backup.inventory.records.runs import JobRow, RunKind
+from backup.inventory.records.runs import JobRow
 from backup.inventory.store.connections import Transaction
+from backup.kinds import RunKind
 from backup.model import VaultName
 from backup.protocols import Vault
 

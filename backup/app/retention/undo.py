@@ -17,9 +17,10 @@ from backup.errors import UsageError
 from backup.format.records import TakenBackRecord, TakenUpRecord
 from backup.inventory.content import need, snapshots
 from backup.inventory.content.snapshots import Snapshot
-from backup.inventory.records.runs import JobRow, RunKind
+from backup.inventory.records.runs import JobRow
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
+from backup.kinds import RunKind
 from backup.model import SnapshotId
 
 

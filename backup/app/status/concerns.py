@@ -36,8 +36,7 @@ from backup.app.status.parts import (
     Topic,
 )
 from backup.app.status.run_concerns import attempts, bad_runs, failed_runs, shown
-from backup.app.tasks.tasks import TaskKind
-from backup.inventory.records.runs import RunKind
+from backup.kinds import RunKind, TaskKind
 from backup.wording import counted, size
 
 OF_DATES = frozenset({"jobs", "dates of jobs", "schedules", "what ended well", "what vaults hold"})

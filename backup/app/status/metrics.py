@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from backup.app.status.parts import JobStatus, ScheduledStatus, Status, VaultStatus
 from backup.inventory.records.readings import Grade
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 
 RESULTS: Mapping[Outcome, int] = {
     Outcome.DONE: 0,

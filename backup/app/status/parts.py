@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from backup.app.base.certificate_dates import CertificateStatus
-from backup.app.tasks.tasks import TaskKind
 from backup.inventory.content.strangers import OpenStranger
 from backup.inventory.questions.proofs import NOTHING_PROVEN, Proof
 from backup.inventory.questions.status import Undeleted
-from backup.inventory.records.runs import Outcome, Run, RunKind
+from backup.inventory.records.runs import Run
+from backup.kinds import Outcome, RunKind, TaskKind
 from backup.model import JobName, SnapshotId, VaultName
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from backup.app.status.parts import (
     Unknown,
 )
 from backup.app.status.vaults import VaultFacts, disks_of, undeleted_of, vaults_of
-from backup.app.tasks.tasks import TaskKind, backup_task, scheduled_tasks
+from backup.app.tasks.tasks import backup_task, scheduled_tasks
 from backup.app.tasks.times import LastRun, due_at, failed_at
 from backup.config import Config, JobSettings
 from backup.errors import InventoryDamagedError, InventoryMovedError, LockedError, NightvaultError
@@ -43,10 +43,10 @@ from backup.inventory.records import messages, retrievals
 from backup.inventory.records import tasks as task_rows
 from backup.inventory.records.ended_runs import is_dead
 from backup.inventory.records.messages import Delivery
-from backup.inventory.records.runs import Outcome, RunKind
 from backup.inventory.records.tasks import Pause, TaskRow
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.holders import Holder, holders
+from backup.kinds import Outcome, RunKind, TaskKind
 from backup.model import JobName, VaultName
 from backup.retention.dates import FUTURE
 from backup.schedule import is_overdue, next_due, overdue_from

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from backup.app.status.parts import UNKNOWN, Concern, Level, RunFacts, Status, Topic
-from backup.inventory.records.runs import Outcome, RunKind
+from backup.kinds import Outcome, RunKind
 from backup.model import JobName
 
 _SAMPLE = "1%"  # what a check reads that is to show that all is well again: any amount does

@@ -12,12 +12,13 @@ from backup.app.machine.renewal_times import late_at
 from backup.app.money.expected_times import longest_wait
 from backup.app.status.parts import RenewalStatus, ScheduledStatus
 from backup.app.tasks.book import last_run_of
-from backup.app.tasks.tasks import KINDS, SAMPLE, Task, TaskKey, TaskKind, renewal_tasks, scheduled_tasks
+from backup.app.tasks.tasks import SAMPLE, Task, TaskKey, renewal_tasks, scheduled_tasks
 from backup.app.tasks.times import due_at, failed_at
 from backup.config import Config
 from backup.inventory.questions.status import LastGood
 from backup.inventory.records.tasks import Pause, TaskRow
 from backup.inventory.store.connections import Transaction
+from backup.kinds import TASKS, TaskKind, run_of
 from backup.model import JobName
 from backup.schedule import next_due, overdue_from
 
@@ -64,7 +65,7 @@ def _scheduled(tx: Transaction, config: Config, task: Task, known: ScheduleFacts
         kind=task.kind,
         name=task.name,
         text=str(task),
-        command=KINDS[task.kind].command.format(task.name) + _older(halves),
+        command=TASKS[task.kind].command.format(task.name) + _older(halves),
         vault=task.vault,
         schedule=task.timing.schedule.text if task.timing.schedule else "",
         last_good=good,
@@ -78,13 +79,13 @@ def _scheduled(tx: Transaction, config: Config, task: Task, known: ScheduleFacts
 
 def _halves(config: Config, task: Task, known: ScheduleFacts) -> dict[str, datetime | None]:
     """When the newest began that ended well, by what its command needs more: a check may have two halves."""
-    kind, good = KINDS[task.kind], known.good
-    assert kind.run is not None  # noqa: S101  (what a config gives a schedule is recorded)
+    kind, traits, good = run_of(task.kind), TASKS[task.kind], known.good
+    assert kind is not None  # noqa: S101  (what a config gives a schedule is recorded)
     if task.kind is not TaskKind.CHECK or task.vault is None:
-        return {"": good.of(kind.run, task.name, kind.good)}
-    found = {"": good.of(kind.run, task.name, kind.good, reads_back=False)}
+        return {"": good.of(kind, task.name, traits.good)}
+    found = {"": good.of(kind, task.name, traits.good, reads_back=False)}
     if (sample := config.vault(task.vault).check_sample) is not None:
-        found[f" --read-data {sample}"] = good.of(kind.run, task.name, kind.good, reads_back=True)
+        found[f" --read-data {sample}"] = good.of(kind, task.name, traits.good, reads_back=True)
     return found
 
 
@@ -134,7 +135,7 @@ def _renewal(task: Task, known: ScheduleFacts) -> ScheduledStatus:
         kind=task.kind,
         name=task.name,
         text=str(task),
-        command=KINDS[task.kind].command,
+        command=TASKS[task.kind].command,
         vault=None,
         schedule="by the certificate's life",
         last_good=start,

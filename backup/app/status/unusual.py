@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backup.inventory.records import runs
-from backup.inventory.records.runs import Outcome, Run, RunKind
+from backup.inventory.records.runs import Run
 from backup.inventory.store.connections import Transaction
+from backup.kinds import Outcome, RunKind
 from backup.retention.unusual import NIGHTS, Direction, Figure, Figures, Unusual, judge_figures
 from backup.wording import counted, size
 

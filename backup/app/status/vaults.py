@@ -14,13 +14,12 @@ from backup.app.base.silent_mounts import Places
 from backup.app.money.prices import kind_of
 from backup.app.money.stats import terms_of
 from backup.app.status.parts import UNKNOWN, DiskStatus, ScheduledStatus, VaultStatus
-from backup.app.tasks.tasks import TaskKind
 from backup.config import Config, VaultSettings
 from backup.config.limits import deletes_here
 from backup.cost import PriceTable
 from backup.inventory.questions import status as queries
-from backup.inventory.records.runs import Outcome, RunKind
 from backup.inventory.store.connections import Transaction
+from backup.kinds import Outcome, RunKind, TaskKind
 from backup.model import PackKind, VaultName
 from backup.retention.stats import MONTH, Terms
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from msgspec import Struct
 
 from backup.app.base.opened import opened
-from backup.app.tasks.tasks import KINDS, Task, TaskKey, TaskKind, noted_keys
+from backup.app.tasks.tasks import Task, TaskKey, noted_keys
 from backup.app.tasks.times import LastRun
 from backup.config import Config
 from backup.inventory.questions.status import created_at
@@ -17,6 +17,7 @@ from backup.inventory.records import drills, runs
 from backup.inventory.records import tasks as rows
 from backup.inventory.records.tasks import Pause, TaskRow
 from backup.inventory.store.connections import Transaction
+from backup.kinds import TaskKind, run_of
 from backup.model import JobName, VaultName
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -100,7 +101,7 @@ def last_run_of(tx: Transaction, task: Task) -> LastRun | None:
 
 
 def _last(tx: Transaction, task: Task) -> runs.Run | None:
-    kind = KINDS[task.kind].run
+    kind = run_of(task.kind)
     if kind is None:
         return None
     if task.kind is TaskKind.FORGET:

@@ -8,75 +8,21 @@ of their own.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import timedelta
-from enum import StrEnum
 
 from msgspec import Struct
 
 from backup.app.tasks.times import Timing
 from backup.config import Config, ForgetWhen, JobSettings
 from backup.config.settings import DEFAULT_RETRY
-from backup.inventory.records.runs import Outcome, RunKind
+from backup.kinds import TASKS, TaskKind, run_of
 from backup.model import VaultName
 from backup.schedule import parse_schedule
 
-RESTORES = "restores"
-RENEWAL = "renewal"
 SAMPLE = "sample"
 """No kind of task: by this name it is remembered since when a vault's checks are to read a sample back."""
 
-
-class TaskKind(StrEnum):
-    """The kinds of tasks, in the order in which those due at the same time run."""
-
-    BACKUP = "backup"
-    FORGET = "forget"
-    COMPACT = "compact"
-    PRUNE = "prune"
-    CHECK = "check"
-    DRILL = "drill"
-    RESTORES = RESTORES
-    RENEWAL = RENEWAL
-
-
-class KindTraits(Struct, frozen=True):
-    """Everything that distinguishes one kind of task from others, defined only here.
-
-    `text` names a task, and `command` runs it by hand, with its name as {}. `run` is the kind of run that an
-    attempt records; None: it only looks whether something is to be done. An attempt was good if its outcome
-    is one of `good`.
-    """
-
-    text: str
-    command: str
-    run: RunKind | None = None
-    of_job: bool = False
-    good: tuple[Outcome, ...] = (Outcome.DONE, Outcome.PARTIAL)
-    stores_catalogs: bool = False
-
-
-KINDS: Mapping[TaskKind, KindTraits] = {
-    TaskKind.BACKUP: KindTraits(
-        "job {}", "nightvault backup {}", RunKind.BACKUP, of_job=True, stores_catalogs=True
-    ),
-    TaskKind.FORGET: KindTraits(
-        "forget of job {}", "nightvault forget {}", RunKind.FORGET, of_job=True, stores_catalogs=True
-    ),
-    TaskKind.COMPACT: KindTraits(
-        "compaction of vault {}", "nightvault compact --vault {}", RunKind.COMPACT, stores_catalogs=True
-    ),
-    TaskKind.PRUNE: KindTraits(
-        "prune of vault {}", "nightvault prune --vault {}", RunKind.PRUNE, stores_catalogs=True
-    ),
-    TaskKind.CHECK: KindTraits(
-        "check of vault {}", "nightvault check --vault {}", RunKind.CHECK, good=(Outcome.DONE,)
-    ),
-    TaskKind.DRILL: KindTraits("drill {}", "nightvault drill run {}", RunKind.DRILL, good=(Outcome.DONE,)),
-    TaskKind.RESTORES: KindTraits("{}", "nightvault restores"),
-    TaskKind.RENEWAL: KindTraits("{}", "nightvault identity renew"),
-}
-"""All kinds of tasks: the one list for records, messages, displays, metrics and overdue times."""
 
 _ORDER = {kind: number for number, kind in enumerate(TaskKind)}
 TaskKey = tuple[str, str]
@@ -109,17 +55,17 @@ class Task(Struct, frozen=True):
     @property
     def is_exclusive(self) -> bool:
         """Whether it takes the lock of backups."""
-        return KINDS[self.kind].stores_catalogs
+        return TASKS[self.kind].stores_catalogs
 
     @property
     def is_recorded(self) -> bool:
         """Whether it is stored over restarts; the looks at restores and the certificate are not."""
-        return KINDS[self.kind].run is not None
+        return run_of(self.kind) is not None
 
     @property
     def of_job(self) -> str | None:
         """The name of its job; None for tasks of a vault."""
-        return self.name if KINDS[self.kind].of_job else None
+        return self.name if TASKS[self.kind].of_job else None
 
     @property
     def names(self) -> dict[str, str]:
@@ -129,7 +75,7 @@ class Task(Struct, frozen=True):
 
     def __str__(self) -> str:
         """As logs and messages name it."""
-        return KINDS[self.kind].text.format(self.name)
+        return TASKS[self.kind].text.format(self.name)
 
 
 def scheduled_tasks(config: Config) -> list[Task]:
@@ -139,7 +85,7 @@ def scheduled_tasks(config: Config) -> list[Task]:
 
 def noted_keys(config: Config) -> list[TaskKey]:
     """Return the keys of tasks whose first sight is recorded: one that never ran is late from then on."""
-    samples = [(SAMPLE, vault.name) for vault in config.vaults if vault.check_when and vault.check_sample]
+    samples = [(SAMPLE, vault.name) for vault in config.vaults if vault.check and vault.check_sample]
     return [*(task.key for task in scheduled_tasks(config)), *samples]
 
 
@@ -150,7 +96,7 @@ def tasks_of(config: Config) -> list[Task]:
 
 def restores_task() -> Task:
     """Return the task that looks for open restores every five minutes."""
-    return Task(TaskKind.RESTORES, RESTORES, None, Timing(parse_schedule("every 5m", "UTC")))
+    return Task(TaskKind.RESTORES, TaskKind.RESTORES, None, Timing(parse_schedule("every 5m", "UTC")))
 
 
 def renewal_tasks(config: Config) -> list[Task]:
@@ -180,13 +126,8 @@ def _tasks(config: Config, host: str) -> Iterator[Task]:
         if not isinstance(job.forget_when, ForgetWhen):
             yield Task(TaskKind.FORGET, job.name, job.vault, Timing(job.forget_when, retry=retry), number)
     for number, vault in enumerate(config.vaults):
-        whens = {
-            TaskKind.COMPACT: vault.compact_when,
-            TaskKind.PRUNE: vault.prune_when,
-            TaskKind.CHECK: vault.check_when,
-        }
-        for kind, when in whens.items():
-            if when is not None:
+        for kind, traits in TASKS.items():
+            if traits.of_vault and (when := vault.when(kind)) is not None:
                 yield Task(kind, vault.name, vault.name, Timing(when, retry=retry), number)
     for number, drill in enumerate(config.drills):
         place = config.vault_of_drill(drill)

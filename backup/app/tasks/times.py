@@ -15,8 +15,8 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 from msgspec.structs import replace
 
-from backup.inventory.records.runs import Outcome
 from backup.inventory.records.tasks import TaskRow, TaskState
+from backup.kinds import Outcome
 from backup.schedule import CatchUp, Every, Schedule, after_missed, delayed, next_due
 
 SLACK = timedelta(minutes=30)

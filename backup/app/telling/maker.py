@@ -20,15 +20,15 @@ from backup.inventory.content import snapshots
 from backup.inventory.questions import status as queries
 from backup.inventory.records import messages, runs
 from backup.inventory.records.messages import Message
-from backup.inventory.records.runs import Outcome, Run, RunKind
+from backup.inventory.records.runs import Run
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.states import MessageKind
-from backup.kinds import recorded_facts
+from backup.kinds import Outcome, RunKind
 from backup.model import JobName, VaultName
 from backup.notify import decide
 from backup.notify.letter import Letter
 from backup.notify.run_letters import LetterContext, by_turns, details_of, letter_of, named
-from backup.reports import rows_of
+from backup.reports import recorded_facts, rows_of
 
 WARNED_OF = frozenset(
     {

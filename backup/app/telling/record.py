@@ -27,9 +27,10 @@ from backup.errors import (
     failure_report,
 )
 from backup.inventory.records import runs
-from backup.inventory.records.runs import Outcome, Run, RunKind
+from backup.inventory.records.runs import Run
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
+from backup.kinds import Outcome, RunKind
 from backup.model import JobName, VaultName
 from backup.protocols import Clock
 

@@ -13,8 +13,9 @@ from backup.config import Config
 from backup.errors import UsageError
 from backup.inventory.records import runs
 from backup.inventory.records.messages import Message
-from backup.inventory.records.runs import Outcome, Run
+from backup.inventory.records.runs import Run
 from backup.inventory.store.states import MessageKind
+from backup.kinds import Outcome
 from backup.notify.channel import Note, message_id, run_id
 from backup.notify.decide import SILENT
 from backup.notify.letter import Letter

@@ -140,7 +140,7 @@ def _run_all(
     cli: Cli, config: Config, chosen: Sequence[JobSettings], options: BackupOptions
 ) -> tuple[list[dict[str, Any]], ExitCode]:
     """The reports of the jobs, run one after the other, and the exit code: the first failure's, if any."""
-    from backup.inventory.records.runs import Outcome
+    from backup.kinds import Outcome
 
     documents: list[dict[str, Any]] = []
     worst = ExitCode.DONE
@@ -278,8 +278,9 @@ def _backed_up_today(cli: Cli, config: Config, report: BackupReport) -> bool:
     """Whether an earlier backup of the job has ended well on this day, as the clock here has it."""
     from backup.app.base.opened import opened
     from backup.inventory.pages.run_pages import run_rows
-    from backup.inventory.records.runs import Outcome, RunKind, find_job
+    from backup.inventory.records.runs import find_job
     from backup.inventory.store.times import moment
+    from backup.kinds import Outcome, RunKind
 
     with closing(opened(config)) as inventory, inventory.reading() as tx:
         job = find_job(tx, report.job)

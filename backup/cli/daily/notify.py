@@ -165,8 +165,8 @@ def send(cli: Cli) -> None:
 def report(cli: Cli, number: int | None, as_page: bool) -> None:
     """Show the report of a run as messages have it; without RUN that of the newest one."""
     from backup.app.telling.send import report_of
-    from backup.inventory.records.runs import Outcome
     from backup.inventory.store.states import MessageKind
+    from backup.kinds import Outcome
     from backup.notify.letter import as_html, as_text
 
     run, letter = report_of(cli.config(), cli.clock, number)

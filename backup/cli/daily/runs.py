@@ -112,7 +112,7 @@ def _table(found: Sequence[Run], dead: set[int]) -> Sheet:
 
 
 def _partial_backups(found: Sequence[Run]) -> list[Run]:
-    from backup.inventory.records.runs import Outcome, RunKind
+    from backup.kinds import Outcome, RunKind
 
     return [run for run in found if run.kind is RunKind.BACKUP and run.outcome is Outcome.PARTIAL]
 
@@ -138,7 +138,7 @@ def _problem_lines(partial: Sequence[Run], problems: Problems) -> Iterator[str]:
 
 def _current_warnings(found: Sequence[Run]) -> Iterator[str]:
     """The warnings of each job's newest backup; those of older ones may no longer hold."""
-    from backup.inventory.records.runs import RunKind
+    from backup.kinds import RunKind
 
     seen: set[JobName | None] = set()
     for run in found:

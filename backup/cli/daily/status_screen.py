@@ -23,7 +23,7 @@ from backup.app.status.verified import proof_text
 from backup.cli.daily.task_lines import task_lines
 from backup.cli.render.render import counted, duration, local_time, printable, shown_path, size, table
 from backup.cli.render.tables import Column
-from backup.inventory.records.runs import RunKind
+from backup.kinds import RunKind
 from backup.wording import money
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ _MOST_SHOWN = 20
 def show_drill(cli: Cli, report: DrillReport) -> None:
     """Show the outcome of a drill; exit with 1 or 3 if something is wrong, with 17 if it waits."""
     from backup.cli.render.render import path_document, printable
-    from backup.inventory.records.runs import Outcome
+    from backup.kinds import Outcome
 
     document = report.document()
     document["affected"]["paths"] = [path_document(path) for path in report.affected.paths]

@@ -256,7 +256,7 @@ def _opened(output: str | None, *, force: bool) -> Iterator[IO[bytes]]:
 def _tell_report(cli: Cli, report: RestoreReport, output: str | None) -> None:
     from backup.cli.render.problems import problem_lines
     from backup.cli.render.render import counted, size
-    from backup.inventory.records.runs import Outcome
+    from backup.kinds import Outcome
 
     for line in problem_lines(report.problems):
         cli.warn(line)

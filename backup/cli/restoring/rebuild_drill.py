@@ -14,7 +14,7 @@ import click
 from backup.cli.support.context import Cli
 from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, hours_text, wait_until
 from backup.errors import ExitCode
-from backup.inventory.records.runs import Outcome
+from backup.kinds import Outcome
 from backup.model import Tier, VaultName
 
 if TYPE_CHECKING:

@@ -292,7 +292,7 @@ def carry_on(
 
     `fresh` is a plan that was just made; `known` are the retrievals, if they were just requested.
     """
-    from backup.inventory.records.runs import Outcome
+    from backup.kinds import Outcome
     from backup.restorer.restore import advance, is_partly_ready, is_ready, waiting_report
 
     def has_work(known: Sequence[Retrieval]) -> bool:

@@ -51,7 +51,7 @@ def show_waiting(cli: Cli, begun: Restore, known: Sequence[Retrieval], report: R
 def show_restored(cli: Cli, report: RestoreReport) -> None:
     """Show what was restored and what was not; end the command with exit code 3 if something is missing."""
     from backup.cli.render.render import counted, duration, shown_id, shown_path, size
-    from backup.inventory.records.runs import Outcome
+    from backup.kinds import Outcome
     from backup.model import SnapshotId
 
     for line in problem_lines(report.problems):

@@ -17,8 +17,8 @@ from backup.errors import ExitCode, LockedError, NightvaultError
 if TYPE_CHECKING:
     from backup.app.backups.run_context import RunContext
     from backup.config import Config
-    from backup.inventory.records.runs import RunKind
     from backup.inventory.store.database import Inventory
+    from backup.kinds import RunKind
     from backup.model import JobName, VaultName
     from backup.operations.operation import PlannedOperation
     from backup.reports import Report
@@ -135,7 +135,7 @@ def result_of(
 
     The warnings are the report's, if no others are given.
     """
-    from backup.inventory.records.runs import Outcome
+    from backup.kinds import Outcome
 
     if report.waits_for:
         return Result(

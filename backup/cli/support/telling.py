@@ -12,7 +12,7 @@ from backup.model import JobName, VaultName
 
 if TYPE_CHECKING:
     from backup.config import Config
-    from backup.inventory.records.runs import RunKind
+    from backup.kinds import RunKind
 
 
 @contextmanager

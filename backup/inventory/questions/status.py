@@ -15,11 +15,12 @@ from backup.cost import SMALLEST
 from backup.inventory.content.archives import SOUND, THERE, ArchiveState
 from backup.inventory.records.ended_runs import NEWEST_ENDED
 from backup.inventory.records.retrievals import Retrieval
-from backup.inventory.records.runs import Outcome, Run, RunKind
+from backup.inventory.records.runs import Run
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.driver import number_of, raw_rows
 from backup.inventory.store.states import RetrievalStage
 from backup.inventory.store.times import micros, moment
+from backup.kinds import Outcome, RunKind
 from backup.model import ByteRange, JobName, PackKind, Tier, VaultName
 
 

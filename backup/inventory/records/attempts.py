@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from backup.inventory.records.runs import RUNS, Outcome, RunKind, run_of
+from backup.inventory.records.runs import RUNS, run_of
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.driver import changed, marks, records
+from backup.kinds import Outcome, RunKind
 from backup.model import JobName
 
 _SAME: Final = ("vault", "drill", "grade")

@@ -10,7 +10,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from backup.inventory.records.readings import Grade
-from backup.inventory.records.runs import Outcome, Run, find_run, open_drill
+from backup.inventory.records.runs import Run, find_run, open_drill
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.driver import (
     changed,
@@ -25,6 +25,7 @@ from backup.inventory.store.driver import (
     value_of,
 )
 from backup.inventory.store.times import micros
+from backup.kinds import Outcome
 from backup.model import VaultName
 
 _DRILLS: Final = """

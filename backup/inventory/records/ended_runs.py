@@ -6,9 +6,10 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
-from backup.inventory.records.runs import COMMITTING, Outcome, Run, RunKind, finish_run, running_restores
+from backup.inventory.records.runs import COMMITTING, Run, finish_run, running_restores
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.holders import RESTORE, held_locks
+from backup.kinds import Outcome, RunKind
 
 # Of what is of a vault those of each vault, of drills those of each name and grade; of checks each sort by
 # itself, so that none hides another's end. One that was stopped hides none either: it says nothing.

@@ -12,7 +12,6 @@ from msgspec import Struct
 
 from backup.format.catalog import VerifiedRecord, pack_u64, unpack_u64
 from backup.inventory.content.archives import IN_VAULTS, SOUND
-from backup.inventory.records.runs import Outcome, RunKind
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.driver import (
     changed,
@@ -25,6 +24,7 @@ from backup.inventory.store.driver import (
 )
 from backup.inventory.store.states import ReadingStage, RetrievalStage
 from backup.inventory.store.times import micros, moment
+from backup.kinds import Outcome, RunKind
 from backup.model import ByteRange, RetrievalId, Tier, VaultName
 
 _WITHIN: Final = """archive = ? AND start >= ? AND "end" <= ? AND state = ?"""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from enum import StrEnum
 from sqlite3 import Row
 from typing import Any, Final
 
@@ -26,6 +25,7 @@ from backup.inventory.store.driver import (
     value_of,
 )
 from backup.inventory.store.times import micros, moment
+from backup.kinds import Outcome, RunKind
 from backup.log_context import run_began
 from backup.model import KIB, MIB, InventoryId, JobName, VaultName
 
@@ -36,32 +36,8 @@ RESTORES_MEASURED: Final = 20
 """So many restores are looked at for how fast one is, the newest first."""
 
 
-class RunKind(StrEnum):
-    """The kind of a run; part of the JSON interface."""
-
-    BACKUP = "backup"
-    RESTORE = "restore"
-    CHECK = "check"
-    FORGET = "forget"
-    MARK = "mark"
-    PRUNE = "prune"
-    COMPACT = "compact"
-    REBUILD_DRILL = "rebuild-drill"
-    DRILL = "drill"
-
-
 COMMITTING: Final = (RunKind.BACKUP, RunKind.FORGET, RunKind.MARK, RunKind.PRUNE, RunKind.COMPACT)
 """Runs that become true once their catalog is stored."""
-
-
-class Outcome(StrEnum):
-    """The outcome of a run; part of the JSON interface."""
-
-    RUNNING = "running"
-    DONE = "done"
-    PARTIAL = "partial"
-    FAILED = "failed"
-    INTERRUPTED = "interrupted"
 
 
 _MADE: Final = (Outcome.DONE, Outcome.PARTIAL)  # backups that made a snapshot

@@ -14,8 +14,8 @@ from backup.inventory.content import snapshots
 from backup.inventory.records import retrievals
 from backup.inventory.records.restore_state import Failure, read_progress
 from backup.inventory.records.retrievals import Restore, Retrieval
-from backup.inventory.records.runs import Outcome
 from backup.inventory.store.states import RetrievalStage
+from backup.kinds import Outcome
 from backup.model import MIB, EntryKind, Problem, ProblemKind
 from backup.protocols import phase
 from backup.restorer.context import RestoreContext, alone_with

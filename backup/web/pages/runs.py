@@ -17,9 +17,10 @@ from backup.inventory.content.snapshots import Snapshot, of_run
 from backup.inventory.pages import run_pages as queries
 from backup.inventory.pages.run_pages import RunRow, StoredRow
 from backup.inventory.pages.snapshot_pages import kept_of
-from backup.inventory.records.runs import Outcome, RunKind, find_job, find_run
+from backup.inventory.records.runs import find_job, find_run
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.times import moment
+from backup.kinds import Outcome, RunKind
 from backup.model import JobName, PackKind, Problem, VaultName
 from backup.web.context import context_of
 from backup.web.guard.faults import NotThereError

@@ -15,13 +15,13 @@ from starlette.routing import Route
 
 from backup.app.status.parts import TaskStatus
 from backup.app.tasks.book import read_tasks
-from backup.app.tasks.tasks import Task, TaskKind, tasks_of
+from backup.app.tasks.tasks import Task, tasks_of
 from backup.app.tasks.times import due_at
 from backup.config import Config
 from backup.inventory.questions.status import newest_runs
-from backup.inventory.records.runs import Outcome, RunKind
 from backup.inventory.records.tasks import Pause, TaskRow
 from backup.inventory.store.connections import Transaction
+from backup.kinds import Outcome, RunKind, TaskKind
 from backup.model import JobName, VaultName
 from backup.schedule import Every, Schedule, delayed, instant, times_between
 from backup.web.context import context_of, user_of

@@ -16,8 +16,8 @@ from backup.inventory.questions.proofs import Proof, proofs
 from backup.inventory.questions.status import held, last_good, oldest_unverified
 from backup.inventory.records.drills import Drill, list_drills
 from backup.inventory.records.readings import Grade
-from backup.inventory.records.runs import Outcome, RunKind
 from backup.inventory.store.connections import Transaction
+from backup.kinds import Outcome, RunKind
 from backup.model import JobName, VaultName
 from backup.web.pages.runs import RunLine, run_line
 
