@@ -122,9 +122,9 @@ class PruneReport(Struct, frozen=True, rename={"is_plan": "plan"}):
             f"{self.deleted.archives} deleted ({size(self.deleted.bytes)}), "
             f"{self.taken_up.archives} in use again, {waiting} wait"
         )
-        yield from self._rows(currency)
+        yield from self._fates(currency)
 
-    def _rows(self, currency: str) -> Iterator[Fact]:
+    def _fates(self, currency: str) -> Iterator[Fact]:
         fates = [
             ("condemned", self.condemned, _one_or(self.condemned, "no kept snapshot needs", "it", "them")),
             ("taken up", self.taken_up, _one_or(self.taken_up, "needed again:", "it stays", "they stay")),
