@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from backup.app.status.status import read_status
 from backup.app.tasks.book import InventoryBook
 from backup.app.tasks.tasks import scheduled_tasks, tasks_of
 from backup.config import Config, load_config
+from backup.cost.limit import CostLimit
 from backup.daemon.board import Board
 from backup.daemon.executor import Executor
 from backup.daemon.teller import Teller
@@ -278,8 +280,8 @@ def test_a_sample_above_the_limit_is_told(told: NotifiedServer, monkeypatch: pyt
     """D4: the list was compared and is well, but nothing is ever read back."""
     replace(told.server, 'check = "daily"', 'check = "daily"\ncheck_sample = "100%"')
     told.server.config.write_text(told.server.config.read_text() + "\n[restore]\nmax_restore_cost = 0.50\n")
-    monkeypatch.setattr("backup.app.checks.regular_checks.FREE", ())
-    monkeypatch.setattr("backup.app.checks.regular_checks.quote_sample", lambda *_: [])
+    unknown = CostLimit(Decimal("0.50"), "the sample", unknown="no price", setting="max_restore_cost")
+    monkeypatch.setattr("backup.app.checks.regular_checks.limit_on", lambda *_, **__: unknown)
     told.hook.taken.clear()
     run(told, TaskKind.CHECK)
     assert told.titles() == ["reading back vault cold failed"]

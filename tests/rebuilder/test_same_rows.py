@@ -20,6 +20,7 @@ from backup.inventory.rebuilt.same_rows import EXTRA, MISSING, Comparison, compa
 from backup.inventory.rebuilt.unknowable_rows import UNKNOWABLE
 from backup.inventory.store.schema import METADATA
 from backup.inventory.store.times import micros
+from backup.kinds import RunKind
 from tests.support.backups import Site
 from tests.support.catalogs import catalogs, remove
 from tests.support.rebuilds import bare
