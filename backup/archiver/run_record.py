@@ -8,8 +8,6 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from functools import partial
 
-from msgspec.structs import replace
-
 from backup.archiver.contents import Contents
 from backup.archiver.sealing import SealedPack
 from backup.archiver.staged_changes import StagedChanges
@@ -26,7 +24,6 @@ from backup.inventory.content.numbers import NumberSupply
 from backup.inventory.content.strangers import OpenStranger, mark_told
 from backup.inventory.records import runs
 from backup.inventory.records.runs import JobRow, Run
-from backup.kinds import Outcome
 from backup.model import ChunkId, PackKind
 from backup.transfer.upload import Outgoing
 
@@ -155,7 +152,7 @@ def with_failures(report: BackupReport, failed: Sequence[str], context: BackupCo
     """Return the report as partial, also in the run's record: a hook after the snapshot failed."""
     if not failed:
         return report
-    report = replace(report, outcome=Outcome.PARTIAL, warnings=(*report.warnings, *failed))
+    report = report.as_partial(*failed)
     with context.inventory.writing() as tx:
         runs.finish_run(tx, report.run, report.outcome, report.document(), context.clock.now())
     return report
@@ -175,7 +172,7 @@ def with_strangers(
         "it out"
         for stranger in new
     ]
-    report = replace(report, outcome=Outcome.PARTIAL, warnings=(*report.warnings, *told))
+    report = report.as_partial(*told)
     with context.inventory.writing() as tx:
         mark_told(tx, vault, context.clock.now())
         runs.finish_run(tx, report.run, report.outcome, report.document(), context.clock.now())

@@ -82,7 +82,7 @@ class StagedChanges:
         return entries.live_rows(self.reading, number, after=after, until=until)
 
     def looks(
-        self, path: bytes, *, after: bytes | None = None, until: bytes | None = None, most: int
+        self, path: bytes, after: bytes | None, until: bytes | None, most: int
     ) -> Sequence[tuple[Any, ...]]:
         """Return at most so many of these entries as stat columns (`looks_in`), by name."""
         number = self._find(path)

@@ -149,19 +149,18 @@ class Trees:
     ) -> Iterable[tuple[ScannedEntry | None, LiveEntry | None]]:
         """The pairs of `differing`, of a directory that some snapshot had."""
         path = directory.path
-        some = partial(self._staged.looks, path, after=directory.after, until=directory.until)
         at_a_glance = not self._job.reread and path not in self._not_at_a_glance
         if at_a_glance:
-            looks = directory.looks()
-            found = differing_at_a_glance(looks, lambda most: some(most=most), self._tally)
+            known = partial(self._staged.looks, path, directory.after, directory.until)
+            found = differing_at_a_glance(directory.looks(), known, self._tally)
             if found is not None:
                 return (
                     (None if at is None else directory.entries[at], self._staged.live_entry(path, name))
                     for name, at in found
                     if at is not None or name not in directory.unread
                 )
-        known = self._staged.live(path, after=directory.after, until=directory.until)
-        return differing(directory, known, self._tally, at_a_glance=at_a_glance)
+        live = self._staged.live(path, after=directory.after, until=directory.until)
+        return differing(directory, live, self._tally, at_a_glance=at_a_glance)
 
     def _new_directory(self, directory: ScannedDirectory, ahead: ReadAhead) -> None:
         """Read everything in a directory that no snapshot ever had; runs of small files at once."""

@@ -8,17 +8,20 @@ archives that its entries need and that no stored catalog of the job named befor
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
 
 from backup.catalogs.context import OpenRun
-from backup.catalogs.writer import CatalogWriter
+from backup.catalogs.packing import OpenPack
 from backup.errors import FormatError
 from backup.format import catalog as records
-from backup.format.catalog import Record
+from backup.format.catalog import Bodies, Record
+from backup.format.frame import FrameCodec
 from backup.format.header import NO_FEATURE, CatalogFeature, CatalogOption
 from backup.format.line import CatalogAddress, RecoveryLine
 from backup.format.pack import NO_HASH, NO_PACK, CatalogFields, parse_header
@@ -35,6 +38,8 @@ from backup.inventory.store.times import micros
 from backup.model import ChunkRow, FrameRow, Generation, Pack, PackId, PackKind, VaultName
 
 _NUMBERS_A_RECORD = 100_000
+_BODIES_WAITING: Final = 1
+"""Bodies of 4 MiB that are being sealed, or wait for it; the next is filled meanwhile."""
 _CHUNKS = StagedEntry._fields.index("chunks")  # the same in `EntryRow`
 _BEFORE_CHUNKS, _AFTER_CHUNKS = slice(_CHUNKS), slice(_CHUNKS + 1, None)
 
@@ -144,6 +149,60 @@ class WrittenCatalog(Struct, frozen=True):
     pack: Pack
     file_name: str
     position: CatalogPosition
+
+
+class CatalogWriter:
+    """Writes records into a pack while they are made; another thread seals and verifies it.
+
+    For one thread, which then calls `finish` or `discard`.
+    """
+
+    def __init__(self, pack: OpenPack, level: int | None) -> None:
+        """`level` is that of the compression, None for the usual one."""
+        self._pack = pack
+        self._codec = FrameCodec(level)
+        self._bodies = Bodies(pack.content())
+        self._frames = 0
+        self._thread = ThreadPoolExecutor(1, "catalog")
+        self._waiting: deque[Future[None]] = deque()
+
+    def add(self, records: Iterable[Record | tuple[Any, ...]]) -> None:
+        """Add the next records; waits while the thread is behind."""
+        self._send(self._bodies.add(records))
+
+    def finish(self) -> tuple[Pack, str]:
+        """Write the end; returns the synced, verified pack and its file name in the spool."""
+        try:
+            self._send(self._bodies.end())
+            self._settle(leave=0)
+            pack = self._pack.finish()
+        except BaseException:
+            self.discard()
+            raise
+        self._thread.shutdown()
+        return pack, self._pack.file_name
+
+    def discard(self) -> None:
+        """Delete the file."""
+        self._thread.shutdown(cancel_futures=True)
+        self._pack.discard()
+
+    def _send(self, bodies: Iterable[bytes]) -> None:
+        for body in bodies:
+            self._settle(leave=_BODIES_WAITING - 1)
+            self._waiting.append(self._thread.submit(self._write, self._frames, body))
+            self._frames += 1
+
+    def _settle(self, *, leave: int) -> None:
+        while len(self._waiting) > leave:
+            self._waiting.popleft().result()
+
+    # On the thread.
+
+    def _write(self, number: int, body: bytes) -> None:
+        pack, codec = self._pack, self._codec
+        row = pack.append(codec.seal(pack.keys.frame_key, pack.label.pack_id, number, [body]), [], [], [])
+        pack.prove_body(codec, row, body)
 
 
 def open_catalog(

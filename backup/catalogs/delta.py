@@ -14,7 +14,6 @@ from msgspec import Struct
 
 from backup.catalogs import catalogs
 from backup.catalogs.context import OpenRun
-from backup.catalogs.writer import CatalogWriter
 from backup.format.catalog import DirectoryRecord, OwnerRecord, Record, SnapshotRecord
 from backup.inventory.content import entries
 from backup.inventory.records import runs
@@ -27,7 +26,7 @@ _MOST_TOLD: Final = 50_000
 class _Begun(Struct, frozen=True):
     """The catalog that is being written, and the chain that it follows."""
 
-    writer: CatalogWriter
+    writer: catalogs.CatalogWriter
     chain: catalogs.Chain
     number: int
     generation: Generation
@@ -99,7 +98,7 @@ class Delta:
         if begun is not None:
             begun.writer.discard()
 
-    def _tell_owners(self, writer: CatalogWriter, owners: Mapping[int, Owner]) -> None:
+    def _tell_owners(self, writer: catalogs.CatalogWriter, owners: Mapping[int, Owner]) -> None:
         new = sorted(owners.keys() - self._owners)
         writer.add(OwnerRecord(number, *owners[number]) for number in new)
         self._owners.update(new)

@@ -16,7 +16,6 @@ from backup.catalogs.report import BackupReport
 from backup.errors import FormatError
 from backup.format.pack import parse_header
 from backup.inventory.content.archives import Archive
-from backup.kinds import Outcome
 from backup.model import MIB, Generation, JobName
 
 DELTAS_A_FULL = 100
@@ -73,8 +72,8 @@ def _changed(full: Archive, keys: Keys) -> Due | None:
 
 def without_full(report: BackupReport, due: Due, why: str) -> BackupReport:
     """Return the report of a run that could not store a due full catalog."""
-    outcome = Outcome.PARTIAL if due.is_pressing else report.outcome
-    return replace(report, outcome=outcome, warnings=(*report.warnings, lacks_full(report.job, due, why)))
+    partial = report.as_partial(lacks_full(report.job, due, why))
+    return partial if due.is_pressing else replace(partial, outcome=report.outcome)
 
 
 def lacks_full(job: JobName, due: Due, why: str) -> str:

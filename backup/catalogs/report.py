@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from backup.format.records import MOST
 from backup.kinds import Outcome
@@ -148,6 +149,10 @@ class BackupReport(Struct, frozen=True):
         yield from _holds(self.snapshot, self.files, self.bytes)
         yield Fact(f"{counted(self.files_read, 'file')}, {size(self.bytes_read)}", "read")
         yield Fact(size(self.bytes_uploaded), "uploaded")
+
+    def as_partial(self, *warnings: str) -> BackupReport:
+        """Return the report as partial, with these warnings, too."""
+        return replace(self, outcome=Outcome.PARTIAL, warnings=(*self.warnings, *warnings))
 
     def document(self) -> dict[str, Any]:
         """The report as JSON; the keys are part of the interface. The caller renders problems."""

@@ -91,9 +91,8 @@ def waits_for_answer(job: JobName, snapshot: str) -> str:
 
 def with_lost(report: BackupReport, lost: Sequence[Lost]) -> BackupReport:
     """Return the report as partial: the snapshot waits to be accepted."""
-    warnings = (*report.warnings, waits_for_answer(report.job, report.snapshot))
-    told = [lost_text(loss) for loss in lost]
-    return replace(report, outcome=Outcome.PARTIAL, shrunk=told, warnings=warnings)
+    waiting = report.as_partial(waits_for_answer(report.job, report.snapshot))
+    return replace(waiting, shrunk=[lost_text(loss) for loss in lost])
 
 
 class _SourceSize(Struct, frozen=True):

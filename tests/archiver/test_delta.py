@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from backup.archiver import staged_changes
+from backup.catalogs.catalogs import CatalogWriter
 from backup.catalogs.delta import Delta
 from backup.catalogs.packing import OpenPack, Spool
-from backup.catalogs.writer import CatalogWriter
 from backup.errors import NightvaultError, ProofError, SpoolError
 from backup.format import catalog, records
 from backup.format.catalog import Start

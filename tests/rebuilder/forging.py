@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from backup.catalogs import catalogs
+from backup.catalogs.catalogs import CatalogWriter
 from backup.catalogs.packing import OpenPack
-from backup.catalogs.writer import CatalogWriter
 from backup.cli import main
 from backup.format import records
 from backup.model import Generation, Pack

@@ -21,10 +21,9 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from backup.catalogs.catalogs import full_records, position_after, read_chain
+from backup.catalogs.catalogs import CatalogWriter, full_records, position_after, read_chain
 from backup.catalogs.context import BackupJob, Keys
 from backup.catalogs.run_setup import open_spool
-from backup.catalogs.writer import CatalogWriter
 from backup.format.catalog import (
     ArchiveRecord,
     ChunksRecord,
