@@ -93,6 +93,8 @@ KINDS: Final[Mapping[RunKind, Kind]] = {
     RunKind.CHECK: Kind(
         "check",
         "what it could not read or found otherwise may be missing when it is needed",
+        reports=("backup.checker.report:CheckSummary",),
+        operation="backup.operations.check:Check",
         task=TaskTraits(
             "check of vault {}", "nightvault check --vault {}", of_vault=True, good=(Outcome.DONE,)
         ),
@@ -128,6 +130,8 @@ KINDS: Final[Mapping[RunKind, Kind]] = {
     RunKind.DRILL: Kind(
         "drill",
         "nobody knows whether a restore would bring everything back",
+        reports=("backup.driller.report:DrillSummary",),
+        operation="backup.operations.drill:Drill",
         task=TaskTraits("drill {}", "nightvault drill run {}", good=(Outcome.DONE,)),
     ),
 }

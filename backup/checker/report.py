@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,11 +15,13 @@ from backup.as_parts import parts_of
 from backup.inventory.store.states import StepStage
 from backup.kinds import Outcome
 from backup.model import JobName, SnapshotId, VaultName
+from backup.reports import Fact
+from backup.wording import counted, local_time, size
 
 GRAVE = frozenset(
     {"missing", "differs", "damaged", "lost", "law", "unnamed", "other-vault", "newer-catalog", "not-its-own"}
 )
-_MOST_KEPT = 100
+_MOST_KEPT, _MOST_SAID = 100, 20
 UNREAD = frozenset({"unread", "sealed"})
 
 
@@ -109,6 +112,29 @@ class CheckReport(Struct, frozen=True):
     seconds: float = 0.0
 
     @property
+    def subject(self) -> str:
+        """The run in words."""
+        return f"check of vault {self.vault}"
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """None: what is not well is among the findings."""
+        return ()
+
+    def facts(self, currency: str = "USD") -> Iterator[Fact]:  # noqa: ARG002
+        """The grave findings, what is affected, what was compared and read; a row for each part."""
+        for grave in [finding for finding in self.findings if finding.is_grave][:_MOST_SAID]:
+            yield Fact(f"{grave.kind}: {grave.what}: {grave.detail}", level=logging.ERROR)
+        if self.affected.files:
+            cannot = f"{counted(self.affected.files, 'file')} cannot be restored whole"
+            yield Fact(cannot, level=logging.ERROR)
+        if self.compared is not None:
+            yield Fact(f"its list shows {counted(self.compared.shown, 'archive')} as stored")
+        if self.read is not None:
+            yield Fact(f"{size(self.read.bytes)} read back, {size(self.read.never_read)} never read yet")
+        yield from _rows(self.compared, self.read)
+
+    @property
     def is_grave(self) -> bool:
         """Whether something is damaged, missing or contradicts itself."""
         return bool(self.affected.files) or any(finding.is_grave for finding in self.findings)
@@ -144,6 +170,28 @@ class CheckReport(Struct, frozen=True):
             "affected_files": self.affected.files,
             "affected_live_files": self.affected.live_files,
         }
+
+
+class CheckSummary(Struct, frozen=True):
+    """What the record of a check keeps of its report; counts of findings by kind."""
+
+    vault: VaultName | None
+    findings: Mapping[str, int]
+    compared: ComparedList | None = None
+    read: ReadBack | None = None
+
+    def facts(self, currency: str = "USD") -> Iterator[Fact]:  # noqa: ARG002
+        """A row for each part."""
+        return _rows(self.compared, self.read)
+
+
+def _rows(compared: ComparedList | None, read: ReadBack | None) -> Iterator[Fact]:
+    if compared is not None:
+        stored = f"{counted(compared.shown, 'archive')} as stored, by a list of {local_time(compared.as_of)}"
+        yield Fact(stored, "compared")
+    if read is not None:
+        never = f"{size(read.never_read)} never read yet"
+        yield Fact(f"{size(read.bytes)} in {counted(read.archives, 'archive')}; {never}", "read back")
 
 
 def _plain(part: Any) -> dict[str, Any] | None:

@@ -8,24 +8,20 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 
-from backup.app.checks.regular_checks import LISTS
-from backup.app.tasks.tasks import Task
 from backup.app.telling.fallback import send_directly
 from backup.app.telling.record import make_messages, unrecorded_run
 from backup.app.telling.send import deliver_messages
 from backup.config import Config
 from backup.daemon.task_run import TaskEnd, TaskRun
-from backup.driller.report import GRADES
 from backup.errors import LockedError, NightvaultError
-from backup.inventory.records.readings import Grade
 from backup.inventory.records.runs import Run
 from backup.inventory.records.tasks import TaskState
-from backup.kinds import TaskKind, run_of
+from backup.kinds import KINDS, load, run_of
 from backup.model import JobName
 from backup.protocols import Clock
 
@@ -56,7 +52,7 @@ class Teller:
         """Make the messages of a run that has ended, and wake the thread that sends them."""
         if end.waits_for or not run.task.is_recorded:
             return
-        make_messages(self.config(), self.clock, unrecorded=_unrecorded(run, end))
+        make_messages(self.config(), self.clock, unrecorded=_unrecorded(self.config(), run, end))
         self._woken.set()
 
     @contextmanager
@@ -104,17 +100,13 @@ class Teller:
             self._told_on = today
 
 
-def _unrecorded(run: TaskRun, end: TaskEnd) -> Run | None:
+def _unrecorded(config: Config, run: TaskRun, end: TaskEnd) -> Run | None:
     """The run of a task that failed, should the inventory not have it; None for any other."""
     kind, task = run_of(run.task.kind), run.task
     if kind is None or end.state is not TaskState.FAILED or not isinstance(end.error, NightvaultError):
         return None
     job = None if task.of_job is None else JobName(task.of_job)
-    return unrecorded_run(kind, job, _about(task), end.error, run.began_at, end.ended_at)
-
-
-def _about(task: Task) -> Mapping[str, object]:
-    """The report's words of what the task is about."""
-    if task.kind is TaskKind.DRILL:
-        return {"vault": task.vault, "drill": task.name, "grade": GRADES[Grade.READ_BACK]}
-    return {"vault": task.vault, **(LISTS if task.kind is TaskKind.CHECK else {})}
+    about = {"vault": task.vault}
+    with suppress(NightvaultError):  # the config may have it no more
+        about |= load(KINDS[kind].operation).about(config, task.name)
+    return unrecorded_run(kind, job, about, end.error, run.began_at, end.ended_at)

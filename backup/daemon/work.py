@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from backup.app.base.malloc import give_back_freed_memory
 from backup.app.base.priority import Priority, in_thread
-from backup.app.checks.drills import drill_once
-from backup.app.checks.regular_checks import check_once
 from backup.app.machine.renewal import RenewalState, renew_if_due
 from backup.app.machine.restore_units import RestoreUnits
 from backup.app.restores.restores import continue_restores
@@ -17,7 +15,6 @@ from backup.config import Config
 from backup.daemon.task_run import Done, TaskRun
 from backup.errors import MonthSpentError, NightvaultError
 from backup.kinds import KINDS, TaskKind, load, run_of
-from backup.model import VaultName
 from backup.operations.operation import Operation
 from backup.operations.recorded import step_of
 from backup.protocols import Clock
@@ -51,20 +48,10 @@ class TaskWork:
     def _step(self, make: type[Operation[Report]], run: TaskRun) -> Done:
         config, name, progress = self.config, run.task.name, run.progress
         priority = Priority() if run.task.of_job is None else Priority.of(config.job(name))
-        report = in_thread(
-            priority,
-            lambda: step_of(config, make, name, clock=self.clock, progress=progress, stop=run.stop),
-        )
-        return Done(report, report.waits_for)
-
-    def _check(self, config: Config, run: TaskRun) -> Done:
-        report = check_once(config, VaultName(run.task.name), clock=self.clock, progress=run.progress)
-        return Done(report, report.waits_for)
-
-    def _drill(self, config: Config, run: TaskRun) -> Done:
         try:
-            report = drill_once(
-                config, run.task.name, clock=self.clock, progress=run.progress, stop=run.stop.is_set
+            report = in_thread(
+                priority,
+                lambda: step_of(config, make, name, clock=self.clock, progress=progress, stop=run.stop),
             )
         except MonthSpentError as error:  # as it was meant to be
             _log.info("%s: %s", run.task, error)
@@ -84,8 +71,6 @@ class TaskWork:
 
 
 _WORK: dict[TaskKind, Callable[[TaskWork, Config, TaskRun], Done]] = {
-    TaskKind.CHECK: TaskWork._check,  # noqa: SLF001
-    TaskKind.DRILL: TaskWork._drill,  # noqa: SLF001
     TaskKind.RESTORES: TaskWork._restores,  # noqa: SLF001
     TaskKind.RENEWAL: TaskWork._renewal,  # noqa: SLF001
 }

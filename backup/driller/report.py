@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from msgspec import Struct, field
@@ -15,6 +17,8 @@ from backup.inventory.records.readings import Grade
 from backup.inventory.store.states import StepStage
 from backup.kinds import Outcome
 from backup.model import JobName, VaultName
+from backup.reports import Fact
+from backup.wording import counted, size
 
 GRADES: Mapping[Grade, str] = {Grade.READ_BACK: "read back", Grade.OPENED: "opened"}
 """The words of both grades; part of the JSON interface."""
@@ -22,7 +26,7 @@ DEVIATIONS = frozenset({"content", "metadata", "hard-link", "not-restored"})
 """Kinds of findings on what was restored and is not as it was saved."""
 MOST_NAMED = 3
 """The number of opened files that are named at most."""
-_MOST_KEPT = 100
+_MOST_KEPT, _MOST_SAID = 100, 20
 
 
 class Opened(Struct, frozen=True):
@@ -59,6 +63,32 @@ class DrillReport(Struct, frozen=True):
     findings: Sequence[CheckFinding] = ()
     affected: Affected = field(default_factory=Affected)
     seconds: float = 0.0
+
+    @property
+    def subject(self) -> str:
+        """The run in words."""
+        return f"drill {self.name}"
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """None: what is not well is among the findings."""
+        return ()
+
+    def facts(self, currency: str = "USD") -> Iterator[Fact]:  # noqa: ARG002
+        """The findings with advice, what was read back and opened; a row for each, and for the cost."""
+        for finding in self.findings[:_MOST_SAID]:
+            told = ": ".join(filter(None, (finding.kind, finding.what, finding.detail)))
+            yield Fact(told, level=logging.ERROR if self.is_grave else logging.WARNING)
+        if self.advice:
+            yield Fact(self.advice)
+        if self.run is None:
+            yield Fact("nothing is stored yet")
+        if self.read is not None:
+            yield Fact(f"{size(self.read.bytes)} read back, {self.outcome}")
+        if self.opened is not None:
+            count = counted(self.opened.files, "file")
+            yield Fact(f"{count} of {size(self.opened.bytes)} opened, {self.outcome}")
+        yield from _rows(self.read, self.opened, money_of(self.cost), self.currency)
 
     @property
     def is_grave(self) -> bool:
@@ -116,6 +146,30 @@ class DrillReport(Struct, frozen=True):
                 f"{finding.kind}: {finding.what}: {finding.detail}" for finding in self.findings[:3]
             )
         return summary | {"affected_files": self.affected.files}
+
+
+class DrillSummary(Struct, frozen=True):
+    """What the record of a drill keeps of its report."""
+
+    drill: str
+    cost: Decimal
+    currency: str
+    findings: Sequence[CheckFinding]
+    read: ReadBack | None = None
+    opened: Opened | None = None
+
+    def facts(self, currency: str = "USD") -> Iterator[Fact]:  # noqa: ARG002
+        """A row for what was read back or opened, and for the cost."""
+        return _rows(self.read, self.opened, self.cost, self.currency)
+
+
+def _rows(read: ReadBack | None, opened: Opened | None, cost: Decimal, currency: str) -> Iterator[Fact]:
+    if read is not None:
+        yield Fact(f"{size(read.bytes)} in {counted(read.archives, 'archive')}", "read back")
+    if opened is not None:
+        yield Fact(f"{counted(opened.files, 'file')}, {size(opened.bytes)}", "opened")
+    if cost:
+        yield Fact(f"{cost:.2f} {currency} at most", "cost")
 
 
 def names_of(jobs: Sequence[JobName] | None, vault: VaultName) -> str:

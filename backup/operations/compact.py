@@ -37,9 +37,9 @@ class Compact(OfVault, frozen=True):
             advice=MEND if unknown else "add its prices to your own table: docs/prices.md",
         )
 
-    def plan(self) -> CompactReport:
+    def plan(self, retry_limit: RetryLimit | None = None) -> CompactReport:
         """What would be retired now."""
-        return self._compact(self.context, only_plan=True)
+        return self._compact(self.within(retry_limit), only_plan=True)
 
     def step(self, retry_limit: RetryLimit | None = None) -> CompactReport:
         """Retire what pays."""

@@ -46,6 +46,6 @@ class Operation(Protocol[R_co]):
 class PlannedOperation(Operation[R_co], Protocol[R_co]):
     """An operation that can be shown before it is done."""
 
-    def plan(self) -> R_co:
+    def plan(self, retry_limit: RetryLimit | None = None) -> R_co:
         """What a step would do now; nothing is recorded or changed."""
         ...

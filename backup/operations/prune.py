@@ -63,9 +63,9 @@ class Prune(OfVault, frozen=True):
     kind: ClassVar[RunKind] = RunKind.PRUNE
     max_fee: Decimal = Decimal(0)
 
-    def plan(self) -> PruneReport:
+    def plan(self, retry_limit: RetryLimit | None = None) -> PruneReport:
         """What would be condemned and deleted now."""
-        return self._prune(self.context, only_plan=True)
+        return self._prune(self.within(retry_limit), only_plan=True)
 
     def step(self, retry_limit: RetryLimit | None = None) -> PruneReport:
         """Delete and condemn, or wait for the vault's list."""

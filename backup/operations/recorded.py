@@ -41,13 +41,16 @@ def step_of(
     *,
     clock: Clock,
     progress: Progress,
-    stop: threading.Event,
+    stop: threading.Event | None = None,
 ) -> R_co:
     """Do one step of the run of a vault, job or drill, as the daemon does at its ticks.
 
     What fails before it began is recorded, too.
     """
-    with context(config, clock=clock, progress=progress, stop=stop.is_set) as at, _attempt(make, name, at):
+    with (
+        context(config, clock=clock, progress=progress, stop=(stop or threading.Event()).is_set) as at,
+        _attempt(make, name, at),
+    ):
         return step(make.of(at, name), at)
 
 
@@ -57,7 +60,7 @@ def context(
     *,
     clock: Clock,
     progress: Progress,
-    stop: Callable[[], bool],
+    stop: Callable[[], bool] = lambda: False,
     retry_limit: RetryLimit | None = None,
 ) -> Iterator[RunContext]:
     """A context manager that opens the inventory for runs; metrics are written after them."""
@@ -72,8 +75,6 @@ def context(
         )
 
 
-def _attempt(
-    make: type[Operation[Report]], name: str, at: RunContext
-) -> AbstractContextManager[dict[str, object]]:
+def _attempt(make: type[Operation[Report]], name: str, at: RunContext) -> AbstractContextManager[None]:
     job = JobName(name) if make.of_job else None
     return attempt(at.inventory, at.clock, make.kind, dict(make.about(at.config, name)), job)

@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-from backup.app.checks import drills as app_drills
-from backup.app.checks.drills import drill_once
 from backup.app.doctor.finding import DoctorContext
 from backup.app.doctor.history import last_drill
 from backup.app.money import limits
@@ -27,6 +25,9 @@ from backup.daemon.work import TaskWork
 from backup.errors import ConfigError, LimitRefusedError, MonthSpentError
 from backup.kinds import Outcome, TaskKind
 from backup.model import Tier
+from backup.operations import drill as drill_operation
+from backup.operations.drill import Drill
+from backup.operations.recorded import step_of
 from tests.support.daemons import Figures, last_start
 from tests.support.doubles import ManualClock, Silent
 from tests.support.notified_servers import notified_server
@@ -116,7 +117,7 @@ def test_a_month_that_is_spent_is_no_failure_of_the_daemon(
         LimitRefusedError,
         match=r"it is unknown whether .* max_cost_per_month, 0\.05: the price table of .* has no prices",
     ) as caught:
-        drill_once(config_of(server), "weekly", clock=server.clock, progress=Silent())
+        step_of(config_of(server), Drill, "weekly", clock=server.clock, progress=Silent())
     assert not isinstance(caught.value, MonthSpentError)
 
 
@@ -148,7 +149,7 @@ def test_a_table_of_prices_with_a_mistake_stops_only_a_drill_with_a_limit(
     assert work(server).report.outcome is Outcome.DONE
     replace(server, 'sample = "2 files"', 'sample = "2 files"\nmax_cost_per_month = 0.05')
     with pytest.raises(LimitRefusedError, match=r"0\.05: money: not known, because ") as told:
-        drill_once(config_of(server), "weekly", clock=server.clock, progress=Silent())
+        step_of(config_of(server), Drill, "weekly", clock=server.clock, progress=Silent())
     assert "`nightvault prices` names the mistake" in (told.value.advice or "")
 
 
@@ -160,7 +161,7 @@ def priced(monkeypatch: pytest.MonkeyPatch, total: str) -> list[str | None]:
         bill = None if price[0] is None else Bill(retrieval=Decimal(price[0]))
         return [Quote(tier, Load(1, 1, 1, 1, 1, 1), (), bill, None) for tier in Tier]
 
-    monkeypatch.setattr(app_drills, "quote_sample", quotes)
+    monkeypatch.setattr(drill_operation, "quote_sample", quotes)
     return price
 
 

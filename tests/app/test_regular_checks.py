@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 
-from backup.app.checks import regular_checks
-from backup.app.checks.regular_checks import amount_of, check_once
 from backup.app.money import limits
 from backup.app.money.prices import Quote
 from backup.app.tasks.tasks import scheduled_tasks
@@ -19,6 +17,8 @@ from backup.cost import Bill, Load
 from backup.errors import LimitRefusedError
 from backup.kinds import TaskKind
 from backup.model import MIB, Tier, VaultName
+from backup.operations.check import Check, amount_of
+from backup.operations.recorded import step_of
 from tests.support.daemons import last_start
 from tests.support.doubles import Silent
 from tests.support.servers import Server, directory_server, replace
@@ -36,7 +36,7 @@ def server(tmp_path: Path) -> Server:
 
 def check(server: Server) -> CheckReport:
     config = load_config(str(server.config))
-    return check_once(config, COLD, clock=server.clock, progress=Silent())
+    return step_of(config, Check, COLD, clock=server.clock, progress=Silent())
 
 
 def sampled(server: Server, amount: str) -> None:
@@ -108,7 +108,7 @@ def test_a_sample_costs_no_more_than_a_restore_may(
         bill = None if total is None else Bill(retrieval=Decimal(total))
         return [Quote(Tier.STANDARD, Load(1, 1, 1, 1, 1, 1), (), bill, None)]
 
-    monkeypatch.setattr(regular_checks, "quote_sample", quotes)
+    monkeypatch.setattr("backup.operations.check.quote_sample", quotes)
     if is_refused:
         with pytest.raises(LimitRefusedError, match="max_restore_cost"):
             check(server)

@@ -243,7 +243,7 @@ def test_an_error_that_nobody_expected_is_a_concern_too(
 
 
 def test_an_unexpected_error_inside_is_told(told: NotifiedServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backup.app.checks.regular_checks.compare_with_vault", lambda *_: 1 / 0)
+    monkeypatch.setattr("backup.operations.check.compare_with_vault", lambda *_: 1 / 0)
     told.hook.taken.clear()
     run(told, TaskKind.CHECK)
     assert told.titles() == ["check of vault cold failed"]
@@ -281,7 +281,7 @@ def test_a_sample_above_the_limit_is_told(told: NotifiedServer, monkeypatch: pyt
     replace(told.server, 'check = "daily"', 'check = "daily"\ncheck_sample = "100%"')
     told.server.config.write_text(told.server.config.read_text() + "\n[restore]\nmax_restore_cost = 0.50\n")
     unknown = CostLimit(Decimal("0.50"), "the sample", unknown="no price", setting="max_restore_cost")
-    monkeypatch.setattr("backup.app.checks.regular_checks.limit_on", lambda *_, **__: unknown)
+    monkeypatch.setattr("backup.operations.check.limit_on", lambda *_, **__: unknown)
     told.hook.taken.clear()
     run(told, TaskKind.CHECK)
     assert told.titles() == ["reading back vault cold failed"]

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace as replace_in
 
-from backup.app.checks.drills import drill_once
-from backup.app.checks.regular_checks import check_once
 from backup.app.money.limits import limit_on_catalogs
 from backup.app.restores.restores import continue_restores
 from backup.config import Config, load_config
 from backup.cost import GB
 from backup.errors import LimitRefusedError
-from backup.model import ArchiveId, PackKind, Tier, VaultName
+from backup.model import ArchiveId, PackKind, Tier
+from backup.operations.check import Check
+from backup.operations.drill import Drill
+from backup.operations.recorded import step_of
 from backup.rebuilder.fetching.wants import whole
 from tests.support.doubles import Silent
 from tests.support.servers import (
@@ -110,13 +111,13 @@ def test_nor_does_the_daemon(cloud: Cloud, server: Server) -> None:
     config: Config = load_config(str(server.config))
     cloud.emulator.make_inventories()
     sampled = until_refused(
-        lambda: check_once(config, VaultName("cold"), clock=server.clock, progress=Silent()), cloud
+        lambda: step_of(config, Check, "cold", clock=server.clock, progress=Silent()), cloud
     )
     assert "reading 100% of vault cold would cost" in str(sampled)
     assert "more than max_restore_cost, 0.01 (prices of 2026-11-01)" in str(sampled)
     assert sampled.advice == "make check_sample smaller, or raise the limit"
     drilled = until_refused(
-        lambda: drill_once(config, "weekly", clock=server.clock, progress=Silent()), cloud
+        lambda: step_of(config, Drill, "weekly", clock=server.clock, progress=Silent()), cloud
     )
     assert "drill weekly may cost 0.01 EUR a month: too little" in str(drilled)
     assert list(continue_restores(config, clock=server.clock, stop=threading.Event())) == []

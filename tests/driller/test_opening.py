@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from backup.app.checks.drills import step
 from backup.driller import candidates, planning, scratch
 from backup.driller import restore_grade as opening
 from backup.driller.compare import compare
@@ -23,6 +22,7 @@ from backup.format.keys import RecoveryKey
 from backup.inventory.records.readings import Grade
 from backup.kinds import Outcome
 from backup.model import MIB, VaultName
+from backup.operations.drill import step
 from backup.vault.glacier import GlacierVault
 from tests.support.backups import Site, recovery_key
 from tests.support.checks import archive_file, archive_ids, corrupt, proof_of, query

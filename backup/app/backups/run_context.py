@@ -45,18 +45,19 @@ def attempt(
     kind: RunKind,
     report: dict[str, Any],
     job: JobName | None = None,
-) -> Iterator[dict[str, Any]]:
+    *,
+    makes_good: bool = False,
+) -> Iterator[None]:
     """Record a failed run, with the report, if the body fails before it has recorded a run itself.
 
-    The report may be completed in the body; it names the vault or drill. A check or drill that ends well also
-    ends the failed attempts before it. A held lock or a spent monthly budget is waited for, and is no
-    failure.
+    The report names the vault or drill. With `makes_good` a body that ends well also ends the failed attempts
+    of that report before it. A held lock or a spent monthly budget is waited for, and is no failure.
     """
     began = clock.now()
     with inventory.reading() as tx:
         before = runs.newest_number(tx)
     try:
-        yield report
+        yield
     except (LockedError, UsageError, MonthSpentError):
         raise
     except Exception as error:
@@ -71,7 +72,7 @@ def attempt(
                 if kind is RunKind.DRILL:
                     drills.name_broken_drill(tx, runs.newest_number(tx), report)
         raise
-    if kind in {RunKind.CHECK, RunKind.DRILL}:
+    if makes_good:
         with suppress(NightvaultError):  # the next one does it
             _end_others(inventory, kind, report)
 

@@ -1,1 +1,1 @@
-"""Checks and drills by a config: their contexts and quotes, and those that run by a schedule."""
+"""What a check or a drill by a config is given: its context, and quotes of samples."""

@@ -11,10 +11,8 @@ from backup.errors import NightvaultError
 from backup.reports import log_report
 
 if TYPE_CHECKING:
-    from backup.checker.report import CheckReport
     from backup.daemon.task_run import TaskEnd, TaskRun
     from backup.daemon.work import RestoresDone
-    from backup.driller.report import DrillReport
     from backup.restorer.restore import RestoreReport
 
 _MOST_SHOWN = 20
@@ -58,41 +56,6 @@ def tell_restore(restore_id: str, report: RestoreReport | NightvaultError) -> No
     )
 
 
-def tell_check(report: CheckReport) -> None:
-    """Log the outcome of a check: each grave finding, and a line of figures."""
-    of = f"check of vault {report.vault}"
-    for grave in [finding for finding in report.findings if finding.is_grave][:_MOST_SHOWN]:
-        _log.error(
-            "%s: %s: %s: %s", of, grave.kind, render.printable(grave.what), render.printable(grave.detail)
-        )
-    if report.affected.files:
-        _log.error("%s: %s cannot be restored whole", of, render.counted(report.affected.files, "file"))
-    if report.compared is not None:
-        shown = render.counted(report.compared.shown, "archive")
-        _log.info("%s: its list shows %s as stored", of, shown)
-    if report.read is not None:
-        read = render.size(report.read.bytes)
-        _log.info("%s: %s read back, %s never read yet", of, read, render.size(report.read.never_read))
-
-
-def tell_drill(report: DrillReport) -> None:
-    """Log the outcome of a drill: each finding with advice, and a line of figures."""
-    of = f"drill {report.name}"
-    for finding in report.findings[:_MOST_SHOWN]:
-        level = logging.ERROR if report.is_grave else logging.WARNING
-        told = render.printable(": ".join(filter(None, (finding.kind, finding.what, finding.detail))))
-        _log.log(level, "%s: %s", of, told)
-    if report.advice:
-        _log.info("%s: %s", of, report.advice)
-    if report.run is None:
-        _log.info("%s: nothing is stored yet", of)
-    if report.read is not None:
-        _log.info("%s: %s read back, %s", of, render.size(report.read.bytes), report.outcome)
-    if report.opened is not None:
-        count, size = render.counted(report.opened.files, "file"), render.size(report.opened.bytes)
-        _log.info("%s: %s of %s opened, %s", of, count, size, report.outcome)
-
-
 def tell_restores(done: RestoresDone) -> None:
     """Log the outcome of each open restore that the task worked on."""
     for restore_id, report in done:
@@ -104,7 +67,7 @@ _TELL: dict[str, Callable[[Any], None]] = {
     "forget": log_report,
     "compact": log_report,
     "prune": log_report,
-    "check": tell_check,
-    "drill": tell_drill,
+    "check": log_report,
+    "drill": log_report,
     "restores": tell_restores,
 }

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 from msgspec import Struct
-from msgspec.structs import replace
 
 from backup.cli.maintenance.check_output import check_result, show_check
 from backup.cli.options.accepting import accept, accept_option
@@ -28,14 +28,14 @@ from backup.cli.support.choosing_vault import (
     vaults_option,
 )
 from backup.cli.support.context import Cli, pass_cli
-from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
+from backup.cli.support.operating import operate
 from backup.errors import UsageError
-from backup.inventory.store.states import StepStage
 from backup.model import Tier, VaultName
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from backup.app.backups.run_context import RunContext
     from backup.checker.context import CheckContext
     from backup.checker.read_sample import Piece
     from backup.checker.report import CheckReport
@@ -167,15 +167,12 @@ def parse_amount(words: str) -> Amount:
 
 
 def _compare(cli: Cli, config: Config, name: VaultName, *, wait: bool) -> CheckReport:
-    from backup.app.base.opened import opened
-    from backup.app.checks.checks import check_context
-    from backup.checker.check import compare_with_vault
+    from backup.cli.support.telling import telling
+    from backup.operations.check import Check
 
-    with _ending_runs(cli, config), closing(opened(config)) as inventory:
-        context = check_context(
-            config, inventory, name, clock=cli.clock, progress=cli.progress(), retry_limit=cli.retry_limit()
-        )
-        return _until_done(cli, compare_with_vault, context, wait=wait)
+    return operate(
+        cli, config, lambda at: Check.of(at, name).compare, told=telling(cli, config), stays=wait, stops=False
+    )
 
 
 def _check_invariants(cli: Cli, config: Config) -> CheckReport:
@@ -190,24 +187,17 @@ def _check_invariants(cli: Cli, config: Config) -> CheckReport:
 
 def _read(cli: Cli, config: Config, name: VaultName, options: _ReadOptions) -> CheckReport | None:
     """Begin a sample, or go on with the one that waits; None if it was only to be shown."""
-    from backup.app.base.opened import opened
-    from backup.app.checks.checks import check_context
     from backup.checker import read_sample
     from backup.cli.support.keyfiles import read_keys
+    from backup.cli.support.telling import telling
+    from backup.operations.check import Check
 
     keys = read_keys(options.key_files, options.passphrase_files) if options.key_files else []
     tier = Tier(options.tier) if options.tier else None
-    with _ending_runs(cli, config), closing(opened(config)) as inventory:
-        context = check_context(
-            config,
-            inventory,
-            name,
-            clock=cli.clock,
-            progress=cli.progress(),
-            keys=keys,
-            tier=tier,
-            retry_limit=cli.retry_limit(),
-        )
+
+    def begin(at: RunContext) -> Callable[[RetryLimit | None], CheckReport | None]:
+        check = Check.of(at, name, keys=keys, tier=tier)
+        context = check.context
         run = read_sample.find_open(context)
         if run is not None and options.anew and not options.dry_run:
             read_sample.give_up(run, context)
@@ -216,12 +206,13 @@ def _read(cli: Cli, config: Config, name: VaultName, options: _ReadOptions) -> C
             pieces = read_sample.plan_sample(options.amount, context)
             limit = _limit(cli, config, context, pieces, options)
             if limit is None:
-                return None
+                return lambda _: None
             run = read_sample.begin_reading(pieces, context, limit)
         else:
             cli.say(f"going on with the sample of run {run}; --anew gives it up")
-        number = run
-        return _until_done(cli, lambda at: read_sample.go_on(number, at), context, wait=options.wait)
+        return partial(check.go_on, run)
+
+    return operate(cli, config, begin, told=telling(cli, config), stays=options.wait, stops=False)
 
 
 def _limit(
@@ -243,23 +234,3 @@ def _limit(
     for sentence in limit.remarks(context.tier):
         cli.say(sentence)
     return limit
-
-
-def _until_done(
-    cli: Cli, go_on: Callable[[CheckContext], CheckReport], context: CheckContext, *, wait: bool
-) -> CheckReport:
-    """The report of a check that is over, or of one that waits and is not waited for."""
-
-    def look_again(retry_limit: RetryLimit) -> CheckReport:
-        return go_on(replace(context, retry_limit=retry_limit))
-
-    return wait_until(
-        lambda report: report.state is StepStage.DONE,
-        go_on(context),
-        look_again,
-        cli=cli,
-        progress=context.progress,
-        stays=wait,
-        title=lambda report: f"Waiting for {report.waits_for}",
-        hint=SAME_COMMAND_GOES_ON,
-    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from backup.app.backups.run_context import RunContext
     from backup.config import VaultSettings
     from backup.pruner.compact import CompactReport
+    from backup.transfer.retry import RetryLimit
 
 
 @click.command()
@@ -38,17 +41,21 @@ def compact(cli: Cli, vault_name: str | None, dry_run: bool, min_gain: str | Non
     the jobs forget the last snapshot that needs the rest. In a directory, only space counts.
     """
     from backup.app.money.prices import currency_of
+    from backup.cli.support.telling import telling
     from backup.operations.compact import Compact
     from backup.operations.prune import prune_context
+    from backup.operations.recorded import step
 
     config = cli.config()
     least = parse_amount("--min-gain", min_gain)
 
     def work(settings: VaultSettings, _stays: bool) -> Result:
-        def operation(at: RunContext) -> Compact:
-            return Compact(config, prune_context(at, settings.name), min_gain=least)
+        def begin(at: RunContext) -> Callable[[RetryLimit | None], CompactReport]:
+            operation = Compact(config, prune_context(at, settings.name), min_gain=least)
+            return operation.plan if dry_run else partial(step, operation, at)
 
-        report = operate(cli, config, Compact.kind, operation, vault=settings.name, only_plan=dry_run)
+        told = None if dry_run else telling(cli, config, Compact.kind, vault=settings.name)
+        report = operate(cli, config, begin, told=told)
         return _result(cli, report, currency_of(config))
 
     in_vaults(cli, choose_vaults(config, vault_name), work)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
-from msgspec.structs import replace
 
 from backup.cli.options.retrieval_options import keys_option, passphrase_files_option, wait_option
 from backup.cli.support.context import Cli, pass_cli
-from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, daemon_runs, wait_until
+from backup.cli.support.operating import operate
+from backup.cli.support.waiting import daemon_runs
 from backup.errors import ExitCode, UsageError
 from backup.inventory.store.states import StepStage
 
 if TYPE_CHECKING:
     from backup.config import Config, DrillSettings
     from backup.driller.report import DrillReport
-    from backup.transfer.retry import RetryLimit
+    from backup.format.keys import RecoveryKey
 
 _MOST_SHOWN = 20
 
@@ -109,46 +108,24 @@ def run(
     Exit code 1 says that something is not as it was saved, 3 that some of it could not be read now, 16 that
     the month's money is not enough, 17 that it waits: come again.
     """
-    from backup.app.base.opened import opened
-    from backup.app.checks.drills import drill_context, step
     from backup.cli.support.keyfiles import read_keys
+    from backup.cli.support.telling import telling
+    from backup.operations.drill import Drill
 
     config = cli.config()
     settings = _chosen(config, name)
     keys = read_keys(key_files, passphrase_files) if key_files else []
-    with _telling(cli, config, dry_run=dry_run), closing(opened(config)) as inventory:
-        context = drill_context(
-            config,
-            inventory,
-            settings,
-            clock=cli.clock,
-            progress=cli.progress(),
-            retry_limit=cli.retry_limit(),
-        )
-        if dry_run:
-            _show_quote(cli, config, settings, opens=bool(keys))
-            return
-
-        def look_again(retry_limit: RetryLimit) -> DrillReport:
-            return step(
-                replace(
-                    context,
-                    check=replace(context.check, retry_limit=retry_limit),
-                    restore=replace(context.restore, retry_limit=retry_limit),
-                ),
-                keys,
-            )
-
-        report = wait_until(
-            lambda report: report.state is StepStage.DONE,
-            step(context, keys),
-            look_again,
-            cli=cli,
-            progress=context.check.progress,
-            stays=wait,
-            title=lambda report: f"Waiting for {report.waits_for}",
-            hint=SAME_COMMAND_GOES_ON,
-        )
+    if dry_run:
+        _show_quote(cli, config, settings, keys)
+        return
+    report = operate(
+        cli,
+        config,
+        lambda at: Drill.of(at, settings.name, keys=keys).rehearse,
+        told=telling(cli, config),
+        stays=wait,
+        stops=False,
+    )
     show_drill(cli, report)
 
 
@@ -163,28 +140,13 @@ def _chosen(config: Config, name: str | None) -> DrillSettings:
     return config.drills[0]
 
 
-@contextmanager
-def _telling(cli: Cli, config: Config, *, dry_run: bool) -> Iterator[None]:
-    """Write metrics and send messages once drills have ended."""
-    from backup.app.status.metrics_file import metrics_after
-    from backup.cli.support.telling import telling
-
-    if dry_run:
-        yield
-        return
-    with telling(cli, config), metrics_after(config, cli.clock):
-        yield
-
-
-def _show_quote(cli: Cli, config: Config, settings: DrillSettings, *, opens: bool) -> None:
-    from backup.app.base.opened import opened
-    from backup.app.checks.drills import drill_context, quotes_of
+def _show_quote(cli: Cli, config: Config, settings: DrillSettings, keys: Sequence[RecoveryKey]) -> None:
     from backup.cli.support.quoting import show_sample
-    from backup.inventory.records.readings import Grade
+    from backup.operations.drill import Drill
+    from backup.operations.recorded import context
 
-    with closing(opened(config)) as inventory:
-        context = drill_context(config, inventory, settings, clock=cli.clock, progress=cli.progress())
-        found = quotes_of(config, context, Grade.OPENED if opens else Grade.READ_BACK)
+    with context(config, clock=cli.clock, progress=cli.progress()) as at:
+        found = Drill.of(at, settings.name, keys=keys).quotes()
     if not found:
         cli.report({"retrieved": 0, "quotes": []}, "nothing is stored yet that could be read")
         return

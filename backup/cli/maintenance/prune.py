@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from backup.config import Config, VaultSettings
     from backup.model import VaultName
     from backup.pruner.report import Group, PruneReport
+    from backup.transfer.retry import RetryLimit
 
 _MOST_GROUPS = 12
 _WIDTH = 80
@@ -160,7 +162,9 @@ class _Prunes:
     def prune(self, settings: VaultSettings, stays: bool) -> Result:
         """Run one prune; it is recorded, and people are notified, unless it is a dry run."""
         from backup.app.money.prices import currency_of
+        from backup.cli.support.telling import telling
         from backup.operations.prune import Prune, prune_context
+        from backup.operations.recorded import step
 
         cli, config, name = self._cli, self._config, settings.name
         if self._may_have_paid:
@@ -169,17 +173,17 @@ class _Prunes:
                 f"vault {self._may_have_paid} paid before it failed"
             )
 
-        def operation(at: RunContext) -> Prune:
-            return Prune(config, prune_context(at, name), self._left)
+        def begin(at: RunContext) -> Callable[[RetryLimit | None], PruneReport]:
+            operation = Prune(config, prune_context(at, name), self._left)
+            return operation.plan if self._only_plan else partial(step, operation, at)
 
+        told = None if self._only_plan else telling(cli, config, Prune.kind, vault=name)
         with self._held(settings):
             report = operate(
                 cli,
                 config,
-                Prune.kind,
-                operation,
-                vault=name,
-                only_plan=self._only_plan,
+                begin,
+                told=told,
                 stays=stays,
                 answers=lambda error: _accepts(cli, config, name, error),
             )

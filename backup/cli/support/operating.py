@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from functools import partial
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from textwrap import fill
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,13 +18,10 @@ if TYPE_CHECKING:
     from backup.app.backups.run_context import RunContext
     from backup.config import Config
     from backup.inventory.store.database import Inventory
-    from backup.kinds import RunKind
-    from backup.model import JobName, VaultName
-    from backup.operations.operation import PlannedOperation
     from backup.reports import Report
     from backup.transfer.retry import RetryLimit
 
-_R = TypeVar("_R", bound="Report")
+_R = TypeVar("_R", bound="Report | None")
 _WIDTH = 80
 
 
@@ -50,60 +47,60 @@ def run_context(cli: Cli, config: Config, inventory: Inventory) -> Iterator[RunC
 def operate(
     cli: Cli,
     config: Config,
-    kind: RunKind,
-    make: Callable[[RunContext], PlannedOperation[_R]],
+    begin: Callable[[RunContext], Callable[[RetryLimit | None], _R]],
     *,
-    vault: VaultName | None = None,
-    job: JobName | None = None,
-    only_plan: bool = False,
+    told: AbstractContextManager[None] | None = None,
     stays: bool = False,
+    stops: bool = True,
     answers: Callable[[NightvaultError], bool] = lambda _: False,
 ) -> _R:
-    """Do the run that `make` returns: recorded, and told to people, unless it is `only_plan`.
+    """Do the steps that `begin` returns, until the run is over; people are told of it as `told` does.
 
     Its report is that of a run which is over, or which waits, if the command does not stay. While it waits
-    the lock is free: backups go on, and one that runs just then is waited for, too. `answers`, called with an
-    error, says whether a person has removed its cause: then the step is done again.
+    the lock is free: backups go on, and one that runs just then is waited for, too. `stops`: the first signal
+    lets the step end; else it ends the command at once. `answers`, called with an error, says whether a
+    person has removed its cause: then the step is done again.
     """
-    from backup.cli.support.telling import telling
-    from backup.operations.recorded import context, step
+    from backup.operations.recorded import context
 
-    told = nullcontext() if only_plan else telling(cli, config, kind, job=job, vault=vault)
     limit, progress = cli.retry_limit(), cli.progress()
     with (
-        told,
-        stop_on_signals() as stop,
+        told or nullcontext(),
+        stop_on_signals() if stops else nullcontext(threading.Event()) as stop,
         context(config, clock=cli.clock, progress=progress, stop=stop.is_set, retry_limit=limit) as at,
     ):
-        operation = make(at)
-        do = operation.plan if only_plan else partial(step, operation, at)
+        step = begin(at)
 
-        def look(*retry_limit: RetryLimit) -> _R:
+        def look(retry_limit: RetryLimit | None = None) -> _R:
             try:
-                return do(*retry_limit)
+                return step(retry_limit)
             except NightvaultError as error:
                 if not answers(error):
                     raise
-            return do(*retry_limit)
+            return step(retry_limit)
 
         first = look()
 
         def look_again(retry_limit: RetryLimit) -> _R:
             try:
-                return look() if only_plan else look(retry_limit)
+                return look(retry_limit)
             except LockedError:
                 return first
 
         return wait_until(
-            lambda report: not report.waits_for,
+            lambda report: not _waits_for(report),
             first,
             look_again,
             cli=cli,
             progress=at.progress,
             stays=stays,
-            title=lambda report: f"Waiting for {report.waits_for}",
+            title=lambda report: f"Waiting for {_waits_for(report)}",
             hint=SAME_COMMAND_GOES_ON,
         )
+
+
+def _waits_for(report: Report | None) -> str:
+    return "" if report is None else report.waits_for
 
 
 def report_lines(report: Report, currency: str, *, is_plan: bool = False, nothing: str = "") -> list[str]:
