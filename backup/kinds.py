@@ -71,11 +71,13 @@ class Kind(Struct, frozen=True):
 
     Classes are named `module:Class`, and imported when they are needed: `reports` are the forms that the
     record of a run has, `operation` does one; a kind without an operation is begun by its command alone.
-    `task`: that which the daemon does by a schedule.
+    `task`: that which the daemon does by a schedule. `again`: the command to give after one that was not
+    well, with its vault as {}; without it `nightvault runs` tells more.
     """
 
     noun: str
     harm: str
+    again: str = ""
     reports: tuple[str, ...] = ()
     operation: str = ""
     task: TaskTraits | None = None
@@ -93,6 +95,7 @@ KINDS: Final[Mapping[RunKind, Kind]] = {
     RunKind.CHECK: Kind(
         "check",
         "what it could not read or found otherwise may be missing when it is needed",
+        "nightvault check --vault {}",
         reports=("backup.checker.report:CheckSummary",),
         operation="backup.operations.check:Check",
         task=TaskTraits(
@@ -109,6 +112,7 @@ KINDS: Final[Mapping[RunKind, Kind]] = {
     RunKind.PRUNE: Kind(
         "prune",
         "what no snapshot needs stays in the vault, and is paid for; no backup is harmed",
+        "nightvault prune --vault {}",
         reports=("backup.pruner.report:PruneReport",),
         operation="backup.operations.prune:Prune",
         task=TaskTraits(
@@ -118,6 +122,7 @@ KINDS: Final[Mapping[RunKind, Kind]] = {
     RunKind.COMPACT: Kind(
         "compaction",
         "what little is needed of stays in the vault, and is paid for; no backup is harmed",
+        "nightvault compact --vault {}",
         reports=("backup.pruner.compact:CompactReport",),
         operation="backup.operations.compact:Compact",
         task=TaskTraits(
@@ -125,11 +130,14 @@ KINDS: Final[Mapping[RunKind, Kind]] = {
         ),
     ),
     RunKind.REBUILD_DRILL: Kind(
-        "rebuild drill", "nobody knows whether this server could be rebuilt from the vault"
+        "rebuild drill",
+        "nobody knows whether this server could be rebuilt from the vault",
+        "nightvault rebuild --dry-run --vault {} --key FILE",
     ),
     RunKind.DRILL: Kind(
         "drill",
         "nobody knows whether a restore would bring everything back",
+        "nightvault drills",
         reports=("backup.driller.report:DrillSummary",),
         operation="backup.operations.drill:Drill",
         task=TaskTraits("drill {}", "nightvault drill run {}", good=(Outcome.DONE,)),
@@ -148,6 +156,24 @@ TASKS: Final[Mapping[TaskKind, TaskTraits]] = {
 def run_of(task: TaskKind) -> RunKind | None:
     """The kind of run that a task's attempt records; None if it records none."""
     return RunKind(task.value) if task.value in set(RunKind) else None
+
+
+def run_title(kind: RunKind, job: str | None, vault: str | None, *, reads_back: bool = False) -> str:
+    """A run in words: "backup of job main", "prune of vault cold", "reading back vault cold"."""
+    if reads_back:
+        return f"reading back vault {vault}"
+    noun = KINDS[kind].noun
+    return f"{noun} of job {job}" if job else f"{noun} of vault {vault}" if vault else noun
+
+
+def command_after(kind: RunKind, job: str | None, vault: str | None, *, reads_back: bool = False) -> str:
+    """The command to give after a run that was not well."""
+    again = KINDS[kind].again
+    if again and (vault or "{}" not in again):
+        return again.format(vault) + (" --read-data 1%" if reads_back else "")  # any amount shows it
+    if kind is RunKind.CHECK:
+        return "nightvault check --inventory"
+    return f"nightvault runs --job {job}" if job else "nightvault runs"
 
 
 def load(name: str) -> Any:

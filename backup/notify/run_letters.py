@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from backup.inventory.records.messages import Condition
 from backup.inventory.records.runs import Run
 from backup.inventory.store.states import MessageKind
-from backup.kinds import KINDS, Outcome, RunKind
+from backup.kinds import Outcome, RunKind, command_after, run_title
 from backup.model import Problem, VaultName
 from backup.notify.decide import MOST_FLAPS
 from backup.notify.letter import MOST_PROBLEMS, Letter
@@ -38,13 +38,9 @@ class LetterContext(Struct, frozen=True):
 
 def named(run: Run) -> str:
     """A run in words: "backup of job main", "prune of vault cold", "reading back vault cold"."""
-    noun = KINDS[run.kind].noun
     if isinstance(run.report.get("drill"), str):
         return f"drill {run.report['drill']} ({run.report.get('grade', 'read back')})"
-    vault = run.report.get("vault")
-    if run.reads_back:
-        return f"reading back vault {vault}"
-    return f"{noun} of job {run.job}" if run.job else f"{noun} of vault {vault}" if vault else noun
+    return run_title(run.kind, run.job, run.report.get("vault"), reads_back=run.reads_back)
 
 
 def letter_of(run: Run, kind: MessageKind, at: LetterContext) -> Letter:
@@ -62,7 +58,7 @@ def letter_of(run: Run, kind: MessageKind, at: LetterContext) -> Letter:
         more_problems=max(0, len(worst) - MOST_PROBLEMS),
         remarks=[*at.remarks, *_texts(run.report.get("warnings"))],
         advice=_text(run.report.get("advice")),
-        command=_command(run),
+        command=command_after(run.kind, run.job, run.report.get("vault"), reads_back=run.reads_back),
         report=run.report,
     )
 
@@ -107,18 +103,6 @@ def _facts(run: Run, at: LetterContext) -> Iterator[tuple[str, str]]:
 def _took(began: datetime, ended: datetime) -> str:
     seconds = (ended - began).total_seconds()
     return f", took {duration(seconds)}" if seconds >= 0 else ""
-
-
-def _command(run: Run) -> str:
-    if run.kind is RunKind.CHECK:
-        vault = run.report.get("vault")
-        data = " --read-data 1%" if run.reads_back else ""
-        return f"nightvault check --vault {vault}{data}" if vault else "nightvault check --inventory"
-    if run.kind is RunKind.REBUILD_DRILL:
-        return f"nightvault rebuild --dry-run --vault {run.report.get('vault')} --key FILE"
-    if run.kind is RunKind.DRILL:
-        return "nightvault drills"
-    return f"nightvault runs --job {run.job}" if run.job else "nightvault runs"
 
 
 def _text(value: Any) -> str:

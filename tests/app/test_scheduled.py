@@ -461,7 +461,7 @@ def test_a_compaction_of_one_vault_hides_none_of_another(told: NotifiedServer) -
             assert kind is not None
             runs.record_of_vault(tx, kind, outcome, {"vault": vault}, now, now)
     assert [concern.partition(",")[0] for concern in concerns(told, Topic.RUN)] == [
-        "compact of vault cold failed"
+        "compaction of vault cold failed"
     ]
 
 

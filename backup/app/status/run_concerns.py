@@ -6,17 +6,16 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from backup.app.status.parts import UNKNOWN, Concern, Level, RunFacts, Status, Topic
-from backup.kinds import Outcome, RunKind
+from backup.kinds import Outcome, RunKind, command_after, run_title
 from backup.model import JobName
-
-_SAMPLE = "1%"  # what a check reads that is to show that all is well again: any amount does
 
 
 def failed_runs(status: Status) -> Iterator[Concern]:
     """Yield a concern for each newest run that failed or was partial."""
     for run in bad_runs(status):
         level = Level.CRITICAL if run.found_damage else Level.WARNING
-        yield Concern(level, Topic.RUN, _run_text(run), _command(run), run.job, kind=run.kind)
+        command = command_after(run.kind, run.job, run.vault, reads_back=run.reads_back)
+        yield Concern(level, Topic.RUN, _run_text(run), command, run.job, kind=run.kind)
 
 
 def bad_runs(status: Status) -> Iterator[RunFacts]:
@@ -61,37 +60,21 @@ def _is_bad(run: RunFacts) -> bool:
 def _run_text(run: RunFacts) -> str:
     if run.drill is not None:
         return _told_of_drill(run)
-    what = str(run.kind).replace("-", " ")
-    of = f" of job {run.job}" if run.job else f" of vault {run.vault}" if run.vault else ""
+    what = run_title(run.kind, run.job, run.vault, reads_back=run.reads_back)
     if run.kind is RunKind.CHECK:
         unseen = "could not read everything" if run.reads_back else "could not look at everything"
         how = "failed" if run.outcome is Outcome.FAILED else unseen
         how = "found something missing or damaged" if run.found_damage else how
-        if run.reads_back:
-            what, of = "reading back", f" vault {run.vault}"
     else:
         how = "failed" if run.outcome is Outcome.FAILED else "was partial"
     why = f": {run.error}" if run.error else ""
-    return f"{what}{of} {how}, {shown(run.started_at)} (run {run.number}){why}"
+    return f"{what} {how}, {shown(run.started_at)} (run {run.number}){why}"
 
 
 def _told_of_drill(run: RunFacts) -> str:
     how = "failed" if run.outcome is Outcome.FAILED else "could not read everything"
     why = f": {run.error}" if run.error else ""
     return f"drill {run.drill} {how}, {shown(run.started_at)} (run {run.number}){why}"
-
-
-def _command(run: RunFacts) -> str:
-    if run.kind is RunKind.DRILL:
-        return "nightvault drills"
-    if run.kind is RunKind.CHECK:
-        data = f" --read-data {_SAMPLE}" if run.reads_back else ""
-        return f"nightvault check --vault {run.vault}{data}" if run.vault else "nightvault check --inventory"
-    if run.kind is RunKind.REBUILD_DRILL:
-        return f"nightvault rebuild --dry-run --vault {run.vault} --key FILE"
-    if run.kind in {RunKind.PRUNE, RunKind.COMPACT} and run.vault:
-        return f"nightvault {run.kind} --vault {run.vault}"
-    return f"nightvault runs --job {run.job}" if run.job else "nightvault runs"
 
 
 def shown(moment: datetime) -> str:
