@@ -24,7 +24,7 @@ from backup.driller.compare import ComparisonResult, compare
 from backup.driller.context import DrillContext
 from backup.driller.money import money_of
 from backup.driller.report import MOST_NAMED, DrillReport, Opened
-from backup.errors import RecoveryKeyError, RetrievalExpiredError, UsageError
+from backup.errors import RecoveryKeyError, UsageError
 from backup.format.keys import RecoveryKey
 from backup.inventory.content import snapshots
 from backup.inventory.records import drills, retrievals, runs
@@ -36,17 +36,10 @@ from backup.inventory.store.connections import Transaction
 from backup.inventory.store.states import SETTLED, RestoreStage, RetrievalStage, StepStage
 from backup.kinds import Outcome
 from backup.model import JobName, Problem, SnapshotId
+from backup.restorer import restore as restores
 from backup.restorer.delivery import record_opened
 from backup.restorer.plan import RestorePlan, plan_restore
-from backup.restorer.restore import (
-    advance,
-    begin_restore,
-    cancel,
-    deliver,
-    find_restore,
-    is_partly_ready,
-    is_ready,
-)
+from backup.restorer.restore import begin_restore, cancel, find_restore
 from backup.restorer.selection.choice import Choice
 from backup.restorer.selection.select import Selection, select_entries
 from backup.restorer.writer.mark import place_of, read_place
@@ -145,21 +138,13 @@ class _Opening:
     def _go_on(self, number: int, part: SnapshotPart) -> str:
         """Take a restore as far as it goes now; what it waits for, empty once it is over."""
         restore = self._restore_of(number, part)
-        lapses = 0
         while restore.state is RestoreStage.OPEN:
-            known = advance(restore, self._at)
-            if not (is_ready(known) or is_partly_ready(known)):
-                return self._waits(restore, known)
             self._begin_anew(number, restore)
             self._keep_place(number, restore)
-            try:
-                report = deliver(restore, known, self._at)
-            except RetrievalExpiredError:
-                lapses += 1
-                if lapses > 1:
-                    return f"{len(known)} retrievals"
-                continue
-            self._problems |= {problem.path: problem for problem in report.problems}
+            done = restores.step(restore, self._at, may_lapse=True)
+            if done.report is None:
+                return self._waits(restore, done.known)
+            self._problems |= {problem.path: problem for problem in done.report.problems}
             restore = self._find(restore.id)
         return ""
 

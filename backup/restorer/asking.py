@@ -29,6 +29,7 @@ from backup.inventory.records.retrievals import Restore, Retrieval
 from backup.inventory.store.states import SETTLED, UNDER_WAY, RetrievalStage
 from backup.model import OnCapacity, RetrievalId, RetrievalState, RetrievalStatus, Tier
 from backup.restorer.context import RestoreContext, alone_with
+from backup.restorer.selection.choice import Choice
 from backup.transfer.recognise import meet
 from backup.transfer.retrievals.ask import ask
 from backup.transfer.retrievals.client import Pending, RetrievalAnswer, RetrievalClient, Seen, Verdict, Wanted
@@ -83,7 +84,7 @@ def _ask_for_planned(
         ],
         lambda retrieval: retrieval.left.length,
         under_way=sum(retrieval.left.length for retrieval in known if retrieval.state in UNDER_WAY),
-        budget=context.round_bytes,
+        budget=None if Choice.decode(restore.choice).output else context.round_bytes,  # a stream needs all
         traits=traits,
     )
     if not wanted:

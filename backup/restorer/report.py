@@ -56,6 +56,11 @@ def is_partly_ready(known: Sequence[Retrieval]) -> bool:
     return any(retrieval.state is RetrievalStage.READY for retrieval in known)
 
 
+def has_come(known: Sequence[Retrieval]) -> bool:
+    """Whether a step would bring something, or has nothing more to wait for."""
+    return is_ready(known) or is_partly_ready(known)
+
+
 def stage(restore: Restore, known: Sequence[Retrieval]) -> str:
     """The stage of a restore as a short text.
 

@@ -2,10 +2,11 @@
 
     plan     what must be retrieved, from the inventory alone
     begin    open the keys of the packs, record restore and retrievals
+    step     advance, deliver what has come, advance again: repeated until it is over, hours apart
     advance  ask for what was not asked for yet, see what is ready
     deliver  what is ready: fetch, verify, open, write; at last, finish
 
-Each step may be interrupted anywhere and run again. The needed pack keys wait in a file of their own (0600),
+Each may be interrupted anywhere and run again. The needed pack keys wait in a file of their own (0600),
 and are wiped when the restore is over.
 """
 
@@ -16,12 +17,15 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from msgspec import Struct
+
 from backup.cost.limit import CostLimit
 from backup.errors import (
     DeniedError,
     FormatError,
     LimitRefusedError,
     RecoveryKeyError,
+    RetrievalExpiredError,
     UnmarkedVaultError,
     UnreachableError,
     UsageError,
@@ -33,9 +37,10 @@ from backup.inventory.content import entries, snapshots
 from backup.inventory.content.entries import ROOT
 from backup.inventory.records import retrievals
 from backup.inventory.records.restore_state import RestoreTarget, note_place
-from backup.inventory.records.retrievals import Restore
+from backup.inventory.records.retrievals import Restore, Retrieval
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
+from backup.kinds import Outcome
 from backup.model import OnCapacity, Tier
 from backup.protocols import Clock
 from backup.restorer.asking import advance
@@ -43,7 +48,7 @@ from backup.restorer.context import RestoreContext, alone_with
 from backup.restorer.delivery import deliver, give_up
 from backup.restorer.pack_keys import PackKeyFile, wipe_others
 from backup.restorer.plan import RestorePlan, plan_restore
-from backup.restorer.report import RestoreReport, is_partly_ready, is_ready, waiting_report
+from backup.restorer.report import RestoreReport, has_come, is_ready, waiting_report
 from backup.restorer.selection.choice import Choice
 from backup.restorer.writer.mark import left_place, name_of, remove_mark
 from backup.safe_paths import remove_plain
@@ -123,6 +128,7 @@ __all__ = [
     "RestoreContext",
     "RestorePlan",
     "RestoreReport",
+    "RestoreStep",
     "advance",
     "begin_restore",
     "cancel",
@@ -130,9 +136,10 @@ __all__ = [
     "deliver",
     "find_open",
     "find_restore",
-    "is_partly_ready",
+    "has_come",
     "is_ready",
     "plan_restore",
+    "step",
     "waiting_report",
 ]
 
@@ -172,6 +179,45 @@ def begin_restore(
         if place is not None:
             note_place(tx, restore.number, place)
         return restore
+
+
+class RestoreStep(Struct, frozen=True):
+    """A restore after a step: its retrievals, and the report of what came; None: it waits for the vault."""
+
+    known: Sequence[Retrieval]
+    report: RestoreReport | None = None
+
+
+def step(
+    restore: Restore,
+    context: RestoreContext,
+    *,
+    known: Sequence[Retrieval] | None = None,
+    fresh: RestorePlan | None = None,
+    may_lapse: bool = False,
+) -> RestoreStep:
+    """Request what is due, deliver what has come, and request what there is room for then.
+
+    Of a dump all is requested, and its command delivers it. `known` are the retrievals if they were requested
+    a moment ago, `fresh` is a plan made then. What expires before it is fetched is requested again where that
+    costs nothing, or once if it `may_lapse`. `RetrievalExpiredError` otherwise; and what `advance` raises.
+    """
+    if known is None:
+        known = advance(restore, context)
+    if Choice.decode(restore.choice).output:
+        return RestoreStep(known)
+    may_lapse = may_lapse or not context.vault.traits.waits
+    report = None
+    while report is None and has_come(known):
+        try:
+            report = deliver(restore, known, context, fresh=fresh)
+        except RetrievalExpiredError:
+            if not may_lapse:
+                raise
+            may_lapse, known, fresh = False, advance(restore, context), None
+    if report is not None and report.outcome is Outcome.RUNNING:
+        known = advance(restore, context)
+    return RestoreStep(known, report)
 
 
 def _refuse_other(context: RestoreContext) -> None:

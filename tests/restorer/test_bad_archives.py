@@ -47,7 +47,7 @@ from backup.model import (
 )
 from backup.protocols import Vault
 from backup.restorer.dump.dump import STDOUT, dump
-from backup.restorer.restore import RestoreReport, advance, begin_restore, deliver, is_partly_ready, is_ready
+from backup.restorer.restore import RestoreReport, advance, begin_restore, deliver, is_ready, step
 from backup.restorer.restore import plan_restore as plan_of
 from backup.restorer.selection.choice import Choice, Output
 from backup.vault import dirfd
@@ -142,13 +142,13 @@ class Rig:
         world = self.site.restore_world
         known = advance(begun, world, anew=True)
         for _ in range(6):
-            if is_ready(known) or is_partly_ready(known):
-                report = deliver(begun, known, world)
-                if report.outcome is not Outcome.RUNNING:
-                    return report
-            else:
+            done = step(begun, world, known=known)
+            known = done.known
+            if done.report is None:
                 self.pass_hours()
-            known = advance(begun, world)
+                known = advance(begun, world)
+            elif done.report.outcome is not Outcome.RUNNING:
+                return done.report
         raise AssertionError("it goes on and on")
 
     def restore(self, out: Path) -> RestoreReport:

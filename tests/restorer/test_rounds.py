@@ -7,21 +7,21 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from backup.errors import CapacityError, DeniedError, RecoveryKeyError
+from backup.errors import CapacityError, DeniedError, RecoveryKeyError, RetrievalExpiredError
 from backup.format.keys import RecoveryKey
 from backup.inventory.records.retrievals import Restore
 from backup.inventory.store.states import RetrievalStage
 from backup.kinds import Outcome
 from backup.model import OnCapacity, Tier
-from backup.restorer.report import stage
+from backup.restorer.report import is_partly_ready, stage
 from backup.restorer.restore import (
     advance,
     begin_restore,
     choose_on_capacity,
     deliver,
-    is_partly_ready,
     is_ready,
     plan_restore,
+    step,
 )
 from tests.restorer.cold import Cold
 from tests.support.doubles import NO_LIMIT, Fault
@@ -59,6 +59,43 @@ def test_what_is_ready_comes_while_the_rest_waits(cold: Cold, out: Path) -> None
     report = deliver(restore, known, cold.site.restore_world)
     assert (report.outcome, report.files) == (Outcome.DONE, 4)
     assert_same_tree(cold.source, out)
+
+
+def test_a_step_asks_waits_brings_and_asks_for_what_there_is_room_for(cold: Cold, out: Path) -> None:
+    world = replace(cold.site.restore_world, round_bytes=1)
+    restore = cold.begin(out)
+    states = []
+    for _ in range(3):
+        done = step(restore, world)
+        states.append(
+            ([str(retrieval.state) for retrieval in done.known], done.report and done.report.outcome)
+        )
+        cold.pass_hours(5)
+    assert states == [
+        (["waiting", "planned"], None),
+        (["fetched", "waiting"], Outcome.RUNNING),
+        (["fetched", "ready"], Outcome.DONE),
+    ]
+    assert len(cold.jobs()) == 2
+    assert_same_tree(cold.source, out)
+
+
+@pytest.mark.parametrize("may_lapse", [False, True])
+def test_what_expires_before_a_step_fetches_it_is_paid_again_only_if_it_may(
+    cold: Cold, out: Path, may_lapse: bool
+) -> None:
+    restore, world = cold.begin(out), cold.site.restore_world
+    step(restore, world)
+    cold.pass_hours(5)
+    known = advance(restore, world)
+    cold.pass_hours(30)
+    assert cold.jobs() == []
+    if may_lapse:
+        assert step(restore, world, known=known, may_lapse=True).report is None
+    else:
+        with pytest.raises(RetrievalExpiredError):
+            step(restore, world, known=known)
+    assert len(cold.jobs()) == (2 if may_lapse else 0)
 
 
 def test_a_round_is_no_more_than_comes_down_in_time(cold: Cold, out: Path) -> None:

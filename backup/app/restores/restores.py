@@ -24,10 +24,9 @@ from backup.errors import InterruptedRunError, LockedError, NightvaultError
 from backup.inventory.records import retrievals
 from backup.inventory.records.retrievals import Restore
 from backup.inventory.store.database import Inventory
-from backup.kinds import Outcome
 from backup.log_context import about
 from backup.protocols import Clock
-from backup.restorer.restore import RestoreReport, advance, deliver, is_partly_ready, is_ready
+from backup.restorer.restore import RestoreReport, step
 from backup.restorer.selection.choice import Choice
 from backup.restorer.writer.mark import read_place, require_mark
 
@@ -87,17 +86,9 @@ def _go_on(
     notes = _Notes(restore.id)
     context = restore_context(config, inventory, restore.vault, clock=clock, progress=notes, stop=stop.is_set)
     context = replace(context, stop=stop.is_set, unattended=True)
-    if is_dump:  # nobody is there to write to: it is asked for, no more
-        advance(restore, replace(context, round_bytes=None))
-        return None
-    require_mark(restore, context)  # or what is asked for would be paid for, and fetched by nobody
-    known = advance(restore, context)
-    if not is_ready(known) and not is_partly_ready(known):
-        return None
-    report = deliver(restore, known, context)
-    if report.outcome is Outcome.RUNNING:
-        advance(restore, context)  # there is room for the next round
-    return report
+    if not is_dump:
+        require_mark(restore, context)  # or what is asked for would be paid for, and fetched by nobody
+    return step(restore, context).report
 
 
 class _Notes(Silent):

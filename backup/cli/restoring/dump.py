@@ -9,7 +9,6 @@ from contextlib import closing, contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 import click
-from msgspec.structs import replace
 
 from backup.cli.options.moments import at_option
 from backup.cli.options.retrieval_options import (
@@ -28,9 +27,8 @@ from backup.cli.options.snapshot_arguments import (
     tag_option,
 )
 from backup.cli.restoring.restore_choice import chosen_paths, made_choice, tell_unmet, with_paths
-from backup.cli.restoring.restore_elsewhere import begin_and_ask
 from backup.cli.restoring.restore_output import restore_document
-from backup.cli.restoring.restore_terms import RetrievalTerms
+from backup.cli.restoring.restore_terms import RetrievalTerms, begin_and_ask
 from backup.cli.restoring.restore_waiting import expected_of, wait_until_readable
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.process_setup import were_closed
@@ -148,7 +146,6 @@ def _begun(
         progress=cli.progress(),
         retry_limit=cli.retry_limit(),
     )
-    context = replace(context, round_bytes=None)  # all of it must be readable at a time
     plan = plan_restore(snapshot, path, context, choice)
     tell_unmet(cli, plan)
     begun = find_open(context, plan, STDOUT)

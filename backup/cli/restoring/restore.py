@@ -37,13 +37,12 @@ from backup.cli.restoring.restore_choice import (
     tell_unmet,
     with_paths,
 )
-from backup.cli.restoring.restore_elsewhere import begin_and_ask
 from backup.cli.restoring.restore_output import show_restored, show_waiting
-from backup.cli.restoring.restore_terms import RetrievalTerms
+from backup.cli.restoring.restore_terms import RetrievalTerms, begin_and_ask
 from backup.cli.restoring.restore_waiting import telling_what_stays, wait_until_readable
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.grouping import CommandWithSubcommands
-from backup.errors import LockedError, RetrievalExpiredError, UsageError
+from backup.errors import LockedError, UsageError
 from backup.inventory.store.states import RestoreStage
 from backup.log_context import about
 from backup.model import OnCapacity
@@ -53,7 +52,7 @@ if TYPE_CHECKING:
 
     from backup.app.restores.held import HeldNotes
     from backup.inventory.records.retrievals import Restore, Retrieval
-    from backup.restorer.restore import RestoreContext, RestorePlan, RestoreReport
+    from backup.restorer.restore import RestoreContext, RestorePlan
     from backup.safe_paths import Way
 
 
@@ -293,42 +292,17 @@ def carry_on(
     `fresh` is a plan that was just made; `known` are the retrievals, if they were just requested.
     """
     from backup.kinds import Outcome
-    from backup.restorer.restore import advance, is_partly_ready, is_ready, waiting_report
+    from backup.restorer.restore import advance, has_come, step
 
-    def has_work(known: Sequence[Retrieval]) -> bool:
-        return is_ready(known) or is_partly_ready(known)
-
-    may_lapse = not context.vault.traits.waits
     if known is None:
         known = advance(begun, context, anew=not context.unattended)
     context = replace(context, retry_limit=cli.retry_limit(has_answered=True))
     while True:
-        known = wait_until_readable(has_work, known, cli, begun, context, wait=wait)
-        if not has_work(known):
-            show_waiting(cli, begun, known, waiting_report(begun, known))
-        report = _bring(begun, known, context, fresh, may_lapse=may_lapse)
-        if report is not None and report.outcome is not Outcome.RUNNING:
-            show_restored(cli, report)
+        known = wait_until_readable(has_come, known, cli, begun, context, wait=wait)
+        if not has_come(known):
+            show_waiting(cli, begun, known)
+        done = step(begun, context, known=known, fresh=fresh)
+        if done.report is not None and done.report.outcome is not Outcome.RUNNING:
+            show_restored(cli, done.report)
             return
-        may_lapse = may_lapse and report is not None
-        fresh = None
-        known = advance(begun, context)
-
-
-def _bring(
-    begun: Restore,
-    known: Sequence[Retrieval],
-    context: RestoreContext,
-    fresh: RestorePlan | None,
-    *,
-    may_lapse: bool,
-) -> RestoreReport | None:
-    """The report of delivering what is readable; None if it expired meanwhile and asking again is free."""
-    from backup.restorer.restore import deliver
-
-    try:
-        return deliver(begun, known, context, fresh=fresh)
-    except RetrievalExpiredError:
-        if may_lapse:
-            return None
-        raise
+        known, fresh = done.known, None

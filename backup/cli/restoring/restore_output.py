@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -30,11 +30,13 @@ def restore_document(report: RestoreReport) -> dict[str, Any]:
     }
 
 
-def show_waiting(cli: Cli, begun: Restore, known: Sequence[Retrieval], report: RestoreReport) -> None:
+def show_waiting(cli: Cli, begun: Restore, known: Sequence[Retrieval]) -> NoReturn:
     """Show what a restore waits for, and how long it may take; end the command with exit code 17."""
     from backup.app.money.expected_times import hours_of
     from backup.cli.render.render import counted
+    from backup.restorer.restore import waiting_report
 
+    report = waiting_report(begun, known)
     when = expected_of(cli, begun, known)
     asked = counted(report.retrievals, "retrieval")
     usual = hours_text(*hours_of(cli.config().vault(begun.vault), begun.tier))
