@@ -1,8 +1,9 @@
 """Restores: files of a snapshot below a target, in steps that may lie hours apart.
 
     plan     selection/ chooses entries and finds their chunks; ranges lays MiB-aligned ranges over the frames
-    begin    restore opens the packs' headers with the recovery key, keeps the pack keys (pack_keys) and
-             records the restore and its retrievals; the program may now end
+    begin    restore holds the plan to the limit of cost, opens the packs' headers with the recovery key,
+             keeps the pack keys (pack_keys) and records the restore and its retrievals
+    step     restore asks and delivers; command, daemon and drill repeat it, and may end in between
     ask      asking has transfer/retrievals ask the vault for as much as can be fetched in time
     deliver  delivery opens a session: what is ready is fetched, verified, opened (frame_opener) and written
              by writer/; after each sync checkpoints records how far each range was written
