@@ -25,7 +25,7 @@ GC_THRESHOLDS = (250_000, 20, 50)
 
 
 # Every command, with its line of help, in the groups that `nightvault --help` shows; each group has a folder.
-# The command `a-b` is the function `a_b` of `a_b.py` there; its two examples are in `support/examples.py`.
+# The command `a-b` is the function `a_b` of `a_b.py` there; `EXAMPLES` there are two for each of its paths.
 SECTIONS = {
     "Every day": {
         "begin": "Write the first config by questions, and begin.",

@@ -10,7 +10,6 @@ from click.testing import CliRunner
 
 from backup.cli import COMMANDS, OLD_NAMES, SECTIONS, main
 from backup.cli.support.completing import lookup_of, plain_metavar
-from backup.cli.support.examples import EXAMPLES
 from backup.cli.support.grouping import walk
 from tests.support.command_line import parsed
 
@@ -23,6 +22,7 @@ def everything() -> dict[str, click.Command]:
 
 
 ALL = everything()
+EXAMPLES = {path: given for lazy in COMMANDS.values() for path, given in lazy.examples().items()}
 LEAVES = {
     path: command
     for path, command in ALL.items()
@@ -61,7 +61,7 @@ def test_an_old_name_is_the_same_command_and_no_help_shows_it(old: str, new: str
 @pytest.mark.parametrize("path", LEAVES)
 def test_each_command_shows_two_examples(path: str) -> None:
     examples = EXAMPLES.get(path, ())
-    assert len(examples) == 2, f"give `{path}` two examples in backup/cli/support/examples.py"
+    assert len(examples) == 2, f"give `{path}` two examples in EXAMPLES of its file"
     shown = help_of(*path.split()).split("Examples:\n")[1].splitlines()
     assert [line.strip() for line in shown] == list(examples)
     assert max(map(len, shown)) <= WIDTH - 1, "an example is wider than a terminal"

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from backup.config import Config, JobSettings
     from backup.operations.backup import BackupDone, BackupOptions
 
+EXAMPLES = {
+    "backup": ("nightvault backup", "nightvault backup etc --dry-run --list  # what would be read, and why")
+}
+
 _MOST_SHOWN = 20
 
 

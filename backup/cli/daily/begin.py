@@ -6,6 +6,13 @@ import click
 
 from backup.cli.support.context import Cli, pass_cli
 
+EXAMPLES = {
+    "begin": (
+        "nightvault begin",
+        "nightvault begin --answers answers.toml --dry-run  # what would be written",
+    )
+}
+
 
 @click.command()
 @click.option("--answers", "answers_file", metavar="FILE", help="Ask nothing: answers by name, in TOML.")

@@ -6,6 +6,8 @@ import click
 
 from backup.cli.support.context import Cli, pass_cli
 
+EXAMPLES = {"cancel": ("nightvault cancel etc", "nightvault cancel 92b43846  # the id that `status` shows")}
+
 
 @click.command()
 @click.argument("run")

@@ -13,6 +13,15 @@ from backup.cli.support.context import Cli, pass_cli
 if TYPE_CHECKING:
     from backup.config import Config, JobSettings, VaultSettings
 
+EXAMPLES = {
+    "config check": ("nightvault config check", "nightvault --config new.toml config check"),
+    "config example": (
+        "nightvault config example",
+        "nightvault config example > /etc/nightvault/config.toml",
+    ),
+    "config show": ("nightvault config show", "nightvault config show --set  # only what the file sets"),
+}
+
 
 @click.group()
 def config() -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from backup.config import Config
     from backup.daemon.task_run import Done, TaskRun, Work
 
+EXAMPLES = {"daemon": ("nightvault daemon", "nightvault --config /etc/nightvault/config.toml daemon")}
+
 _DRAIN_SECONDS = 0.5  # for who reads the log: it ends within ten seconds
 
 

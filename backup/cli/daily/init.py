@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from backup.config import Config
     from backup.format.keys import Recipient, RecoveryKey
 
+EXAMPLES = {
+    "init": (
+        "nightvault init --key-file recovery.key  # makes the recovery key, too",
+        "nightvault init --recipient nvr1…  # the key was made on another machine",
+    )
+}
+
 
 @click.command()
 @click.option(

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from backup.app.machine.units import UnitFile
     from backup.config import Config
 
+EXAMPLES = {"install": ("nightvault install --systemd --print", "nightvault install --systemd")}
+
 
 @click.command()
 @click.option("--systemd", is_flag=True, help="Write units for systemd (the only kind there is).")

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from backup.notify.channel import Note
     from backup.notify.letter import Letter
 
+EXAMPLES = {
+    "notify test": ("nightvault notify test", "nightvault notify test phone"),
+    "notify list": ("nightvault notify list", "nightvault notify list --limit 5 --json"),
+    "notify send": ("nightvault notify send", "nightvault notify send --json"),
+    "notify report": ("nightvault notify report", "nightvault notify report 17 --html > report.html"),
+}
+
 
 @click.group()
 def notify() -> None:

@@ -7,6 +7,13 @@ import click
 from backup.cli.options.moments import parse_until
 from backup.cli.support.context import Cli, pass_cli
 
+EXAMPLES = {
+    "pause": (
+        "nightvault pause etc --until 3h",
+        "nightvault pause etc --until 2027-01-06  # to the end of that day",
+    )
+}
+
 
 @click.command()
 @click.argument("job")

@@ -6,6 +6,8 @@ import click
 
 from backup.cli.support.context import Cli, pass_cli
 
+EXAMPLES = {"resume": ("nightvault resume etc", "nightvault resume etc --json")}
+
 
 @click.command()
 @click.argument("job")

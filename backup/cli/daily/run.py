@@ -6,6 +6,8 @@ import click
 
 from backup.cli.support.context import Cli, pass_cli
 
+EXAMPLES = {"run": ("nightvault run etc", "nightvault run etc --json")}
+
 
 @click.command()
 @click.argument("job")

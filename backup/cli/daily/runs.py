@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     Problems = Mapping[int, Sequence[Problem]]
 
+EXAMPLES = {"runs": ("nightvault runs", "nightvault runs --job etc --limit 5")}
+
 _LINES = 10
 """So many lines below the table tell of problems, of all partial runs together."""
 _LINES_OF_A_RUN = 5

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from backup.cli.render.tables import Sheet
     from backup.inventory.content.snapshots import Snapshot
 
+EXAMPLES = {
+    "snapshots": ("nightvault snapshots", "nightvault snapshots --job etc --tag release"),
+    "snapshots accept": (
+        "nightvault snapshots accept 9d4e6f01  # what it lost was deleted on purpose",
+        "nightvault snapshots accept latest --job etc",
+    ),
+}
+
 
 @click.command(cls=CommandWithSubcommands)
 @job_option

@@ -14,6 +14,8 @@ from backup.errors import ExitCode, LockedError, NightvaultError, UsageError
 if TYPE_CHECKING:
     from backup.app.status.parts import Status
 
+EXAMPLES = {"status": ("nightvault status", "nightvault status --overdue --notify  # in a timer")}
+
 _PATIENCE = 3.0
 """For how many seconds another process may write to the inventory while somebody is to be told."""
 

@@ -9,6 +9,8 @@ import click
 from backup.cli.support.context import Cli, pass_cli
 from backup.errors import ExitCode, UsageError
 
+EXAMPLES = {"uninstall": ("nightvault uninstall --systemd", "nightvault uninstall --systemd --user")}
+
 
 @click.command()
 @click.option("--systemd", is_flag=True, help="Remove units of systemd (the only kind there is).")

@@ -12,6 +12,19 @@ import click
 from backup.cli.support.context import Cli, pass_cli
 from backup.errors import ConfigError, UsageError
 
+EXAMPLES = {
+    "web": ("nightvault web", "nightvault web --listen unix:/run/nightvault-web/page.sock"),
+    "web user add": ("nightvault web user add ada --role operator", "nightvault web user add vi --link"),
+    "web user list": ("nightvault web user list", "nightvault web user list --json"),
+    "web user remove": ("nightvault web user remove vi", "nightvault web user remove vi --json"),
+    "web token add": (
+        "nightvault web token add grafana --user ada --scope metrics",
+        "nightvault web token add script --user ada --days 30",
+    ),
+    "web token list": ("nightvault web token list", "nightvault web token list --json"),
+    "web token remove": ("nightvault web token remove grafana", "nightvault web token remove script --json"),
+}
+
 _LISTEN = "Where to listen: ADDRESS:PORT, or unix:PATH; goes before [web]."
 
 

@@ -18,6 +18,8 @@ from backup.errors import NightvaultError, UsageError
 if TYPE_CHECKING:
     from backup.config import Config, VaultSettings
 
+EXAMPLES = {"aws policy": ("nightvault aws policy", "nightvault aws policy --only backup > backup.json")}
+
 _PURPOSE_OF_SETUP = "permissions of the person who sets this up, for administrators alone"
 PARTS = ("trust-anchor", "trust", "backup", "restore", "prune", "keeper", "bucket", "profile")
 UNKNOWN_BUCKET = "BUCKET-NAME"

@@ -11,6 +11,25 @@ from backup.cli.keys.serve import serve
 from backup.cli.keys.sign_string import sign_string
 from backup.cli.keys.update import update
 
+EXAMPLES = {
+    "aws-keys serve": (
+        "nightvault aws-keys serve --port 9911",
+        "nightvault aws-keys serve --token-file /run/nightvault/token",
+    ),
+    "aws-keys update": (
+        "nightvault aws-keys update --profile backup --once",
+        "nightvault aws-keys update --profile backup",
+    ),
+    "aws-keys sign-string": (
+        "nightvault aws-keys sign-string --certificate a.pem --private-key a.key",
+        "nightvault aws-keys sign-string --format text",
+    ),
+    "aws-keys read-certificate-data": (
+        "nightvault aws-keys read-certificate-data --certificate web1.pem",
+        "nightvault aws-keys read-certificate-data --cert-selector file://one.json",
+    ),
+}
+
 
 @click.group("aws-keys")
 def aws_keys() -> None:

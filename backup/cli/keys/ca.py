@@ -29,6 +29,31 @@ if TYPE_CHECKING:
     from backup.credentials.certificate import CertificateFacts
     from backup.pki.issuing import Issued
 
+EXAMPLES = {
+    "ca create": (
+        "nightvault ca create --dir ca --name 'Backup CA'",
+        "nightvault ca create --dir ca --name 'Backup CA' --passphrase-file prompt",
+    ),
+    "ca issue": (
+        "nightvault ca issue web1 --dir ca --out identities",
+        "nightvault ca issue web1 --dir ca --out identities --unit backup --days 90",
+    ),
+    "ca sign": (
+        "nightvault ca sign web1.csr --dir ca --out web1.pem",
+        "nightvault ca sign web1.csr --dir ca --out web1.pem --days 90",
+    ),
+    "ca list": ("nightvault ca list --dir ca", "nightvault ca list --dir ca --all --json"),
+    "ca revoke": (
+        "nightvault ca revoke web1 --dir ca",
+        "nightvault ca revoke web1 --dir ca --all --reason key-compromise",
+    ),
+    "ca crl": ("nightvault ca crl --dir ca", "nightvault ca crl --dir ca --days 60"),
+    "ca renew-root": (
+        "nightvault ca renew-root --dir ca",
+        "nightvault ca renew-root --dir ca --passphrase-file prompt",
+    ),
+}
+
 
 @click.group()
 def ca() -> None:

@@ -28,6 +28,13 @@ if TYPE_CHECKING:
     from backup.model import Credentials
     from backup.protocols import CredentialSource
 
+EXAMPLES = {
+    "credential-process": (
+        "nightvault credential-process",
+        "nightvault credential-process --session-duration 900",
+    )
+}
+
 WARN_DAYS = 14
 
 

@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from backup.credentials.identity_paths import IdentityFiles
     from backup.pki.subjects import Subject
 
+EXAMPLES = {
+    "identity show": ("nightvault identity show", "nightvault identity show --ca ca.pem --warn-days 30"),
+    "identity csr": (
+        "nightvault identity csr --out web1.csr --key /etc/nightvault/identity.key",
+        "nightvault identity csr --name web1 --out web1.csr --key web1.key",
+    ),
+    "identity renew": ("nightvault identity renew", "nightvault identity renew --force"),
+}
+
 
 @click.group()
 def identity() -> None:

@@ -29,6 +29,21 @@ if TYPE_CHECKING:
     from backup.format.enrolment import EnrolmentKey
     from backup.inventory.content.domains import OlderPacks
 
+EXAMPLES = {
+    "key generate": (
+        "nightvault key generate --out recovery.key",
+        "nightvault key generate --out recovery.key --passphrase-file words.txt",
+    ),
+    "key show": ("nightvault key show recovery.key", "nightvault key show recovery.key --json"),
+    "key request": ("nightvault key request > request.txt", "nightvault key request --json"),
+    "key enroll": (
+        "nightvault key enroll request.txt --key recovery.key > enrolment.txt",
+        "nightvault key enroll --requests all.txt --out out.txt --key recovery.key",
+    ),
+    "key accept": ("nightvault key accept enrolment.txt", "nightvault key accept -"),
+    "key status": ("nightvault key status", "nightvault key status --json"),
+}
+
 passphrase_option = click.option(
     "--passphrase-file", metavar="FILE", help="The file with the key file's passphrase."
 )

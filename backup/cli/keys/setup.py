@@ -13,6 +13,17 @@ from backup.errors import ConfigError, ExitCode, IdentityError, UsageError, Vaul
 if TYPE_CHECKING:
     from backup.cli.keys.aws_setup import SetUp
 
+EXAMPLES = {
+    "setup aws": (
+        "nightvault setup aws --plan  # what would be made, in words",
+        "nightvault setup aws --apply --ca ca/ca.pem",
+    ),
+    "setup export": (
+        "nightvault setup export --terraform terraform/nightvault",
+        "nightvault setup export --cli set-up.sh --cloudformation nightvault.json",
+    ),
+}
+
 _OPTIONS = (
     click.option(
         "--vault", "vault_name", metavar="NAME", help="This vault alone; all in AWS of the config by default."

@@ -13,6 +13,8 @@ from backup.model import VaultName
 if TYPE_CHECKING:
     from backup.model import Generation
 
+EXAMPLES = {"archives": ("nightvault archives", "nightvault archives --vault cold --json")}
+
 
 @click.command()
 @click.option("--vault", "name", metavar="NAME", help="Only in this vault.")

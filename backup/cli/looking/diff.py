@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from backup.inventory.content.entry_versions import Version
     from backup.inventory.questions.changes import Pair
 
+EXAMPLES = {"diff": ("nightvault diff latest~1 latest", "nightvault diff latest~7 latest /etc")}
+
 _MARKS = {"added": "+", "removed": "-", "changed": "M", "metadata": "U", "kind": "T"}
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from backup.inventory.store.connections import Transaction
     from backup.model import JobName
 
+EXAMPLES = {"find": ("nightvault find '*.key'", "nightvault find /etc/fstab --snapshot latest")}
+
 _TITLE = f"{'first':<8}  {'last':<8}  {'snapshots':>9}  {'size':>10}  {'changed':<20}  path"
 
 

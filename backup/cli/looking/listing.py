@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from backup.protocols import Vault
     from backup.transfer.retry import RetryLimit
 
+EXAMPLES = {
+    "listing request": ("nightvault listing request", "nightvault listing request cold"),
+    "listing show": ("nightvault listing show", "nightvault listing show cold --json"),
+}
+
 _NAME_IT = "name it: `nightvault listing show VAULT`"
 
 

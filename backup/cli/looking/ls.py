@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from backup.inventory.store.connections import Transaction
     from backup.model import Owner
 
+EXAMPLES = {"ls": ("nightvault ls latest:/etc", "nightvault ls -l latest~1:/srv/www")}
+
 _FILE_TYPES = {
     EntryKind.FILE: stat.S_IFREG,
     EntryKind.DIRECTORY: stat.S_IFDIR,

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from backup.config import Config
     from backup.cost import Figure, Price, PriceTable
 
+EXAMPLES = {
+    "prices": ("nightvault prices", "nightvault prices --region eu-central-1 --toml"),
+    "prices verify": ("nightvault prices verify", "nightvault prices verify --region eu-central-1"),
+}
+
 _MONEY = ("storage", "upload", "download", "egress", "copy")
 region_option = click.option(
     "--region", "regions", multiple=True, metavar="REGION", help="Only of this region; may be repeated."

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from backup.app.money.stats import Statistics
 
+EXAMPLES = {"stats": ("nightvault stats", "nightvault stats --by month")}
+
 _NIGHTS = 14
 """Nights that the screen shows."""
 

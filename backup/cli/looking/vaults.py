@@ -12,6 +12,14 @@ from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.grouping import CommandWithSubcommands
 from backup.errors import NightvaultError, UnreachableError, UsageError
 
+EXAMPLES = {
+    "vaults": ("nightvault vaults", "nightvault vaults --json"),
+    "vaults accept": (
+        "nightvault vaults accept disk  # the disk was replaced on purpose",
+        "nightvault vaults accept cold --json",
+    ),
+}
+
 
 @click.command(cls=CommandWithSubcommands)
 @pass_cli

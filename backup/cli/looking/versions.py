@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     _Row = tuple[Version, Sequence[Snapshot], Version | None]
 
+EXAMPLES = {"versions": ("nightvault versions /etc/fstab", "nightvault versions /etc/fstab --json")}
+
 
 @click.command()
 @click.argument("path")

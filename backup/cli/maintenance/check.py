@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from backup.cost.limit import CostLimit
     from backup.transfer.retry import RetryLimit
 
+EXAMPLES = {"check": ("nightvault check", "nightvault check --read-data 1% --key recovery.key --max-cost 2")}
+
 _MOST_SHOWN = 20
 _SHARE = re.compile(r"[0-9]{1,3}(\.[0-9]{1,9})?%")
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from backup.pruner.compact import CompactReport
     from backup.transfer.retry import RetryLimit
 
+EXAMPLES = {"compact": ("nightvault compact --dry-run", "nightvault compact --min-gain 0.10")}
+
 
 @click.command()
 @vaults_option

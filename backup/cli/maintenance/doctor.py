@@ -18,6 +18,8 @@ from backup.installed import with_places
 if TYPE_CHECKING:
     from backup.app.doctor import Finding, FullRestore
 
+EXAMPLES = {"doctor": ("nightvault doctor", "nightvault doctor --key /media/stick/recovery.key")}
+
 _PIPE = 10_000
 _ORIGINS = {
     "set": "[restore] link",

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from backup.driller.report import DrillReport
     from backup.format.keys import RecoveryKey
 
+EXAMPLES = {
+    "drill run": ("nightvault drill run weekly --dry-run", "nightvault drill run --key recovery.key --wait")
+}
+
 _MOST_SHOWN = 20
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from backup.inventory.records.drills import Drill
     from backup.model import JobName
 
+EXAMPLES = {"drills": ("nightvault drills", "nightvault drills --json")}
+
 
 @click.command()
 @click.option(

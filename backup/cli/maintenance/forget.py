@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     from backup.model import JobName
     from backup.retention.policy import Policy
 
+EXAMPLES = {
+    "forget": (
+        "nightvault forget --dry-run  # by the policies of all jobs",
+        "nightvault forget etc --simulate 'daily at 02:30' --years 3",
+    )
+}
+
 
 @click.command()
 @click.argument("words", nargs=-1, metavar="[JOB | SNAPSHOT]...")

@@ -12,6 +12,18 @@ from backup.cli.maintenance.check_output import show_check
 from backup.cli.support.context import Cli, pass_cli
 from backup.errors import NoInventoryError
 
+EXAMPLES = {
+    "inventory backup": (
+        "nightvault inventory backup",
+        "nightvault inventory backup /mnt/usb/inventory.sqlite",
+    ),
+    "inventory verify": (
+        "nightvault inventory verify",
+        "nightvault inventory verify /mnt/usb/inventory.sqlite",
+    ),
+    "inventory vacuum": ("nightvault inventory vacuum", "nightvault inventory vacuum --json"),
+}
+
 _COPY = re.compile(r"inventory-[0-9]{8}T[0-9]{6}Z\.sqlite")
 
 

@@ -9,6 +9,10 @@ from backup.cli.options.snapshot_arguments import job_option
 from backup.cli.support.context import Cli, pass_cli
 from backup.errors import UsageError
 
+EXAMPLES = {
+    "pin": ("nightvault pin latest --note 'before the move'", "nightvault pin 9d4e6f01 --until 2030-12-31")
+}
+
 
 @click.command()
 @click.argument("words", nargs=-1, required=True, metavar="SNAPSHOT...")

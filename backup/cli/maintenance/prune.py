@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from backup.pruner.report import Group, PruneReport
     from backup.transfer.retry import RetryLimit
 
+EXAMPLES = {"prune": ("nightvault prune --dry-run", "nightvault prune --wait")}
+
 _MOST_GROUPS = 12
 _WIDTH = 80
 _WORDS = {

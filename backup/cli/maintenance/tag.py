@@ -10,6 +10,8 @@ from backup.cli.options.snapshot_arguments import job_option
 from backup.cli.support.context import Cli, pass_cli
 from backup.errors import UsageError
 
+EXAMPLES = {"tag": ("nightvault tag latest --add release", "nightvault tag 9d4e6f01 --remove release,draft")}
+
 
 @click.command()
 @click.argument("words", nargs=-1, required=True, metavar="SNAPSHOT...")

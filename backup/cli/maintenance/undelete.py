@@ -16,6 +16,8 @@ from backup.model import VaultName
 if TYPE_CHECKING:
     from backup.app.retention.undelete import Undeleted
 
+EXAMPLES = {"undelete": ("nightvault undelete --all", "nightvault undelete --vault cold NkbByEejwEgg")}
+
 
 @click.command()
 @vault_option

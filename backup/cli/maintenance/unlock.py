@@ -9,6 +9,8 @@ import click
 
 from backup.cli.support.context import Cli, pass_cli
 
+EXAMPLES = {"unlock": ("nightvault unlock  # who holds the locks", "nightvault unlock --force")}
+
 
 @click.command
 @click.option(

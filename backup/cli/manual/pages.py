@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import click
 from msgspec import Struct
 
 from backup.cli import COMMANDS, main
-from backup.cli.support.examples import EXAMPLES
 from backup.cli.support.grouping import HIDDEN, walk
 
 
@@ -42,17 +41,24 @@ class Page(Struct, frozen=True):
 def all_pages() -> list[Page]:
     """Return the pages of the program and every command, in the order of `nightvault --help`."""
     shown = {name: lazy for name, lazy in COMMANDS.items() if lazy.section != HIDDEN}
-    pages = [_page("", main, "", main.short_help or "", list(shown))]
+    pages = [_page("", main, "", main.short_help or "", (), list(shown))]
     for name, lazy in shown.items():
-        commands = list(walk(name, lazy.load()))
+        commands, examples = list(walk(name, lazy.load())), lazy.examples()
         for path, command in commands:
             below = [subcommand for subcommand, _ in commands if subcommand.rpartition(" ")[0] == path]
             summary = lazy.help if path == name else _first_sentence(command)
-            pages.append(_page(path, command, lazy.section, summary, below))
+            pages.append(_page(path, command, lazy.section, summary, examples.get(path, ()), below))
     return pages
 
 
-def _page(path: str, command: click.Command, section: str, summary: str, below: list[str]) -> Page:
+def _page(
+    path: str,
+    command: click.Command,
+    section: str,
+    summary: str,
+    examples: Sequence[str],
+    below: Sequence[str],
+) -> Page:
     context = click.Context(command, info_name=f"nightvault {path}".rstrip())
     paragraphs = tuple(_paragraphs(command))
     return Page(
@@ -62,7 +68,7 @@ def _page(path: str, command: click.Command, section: str, summary: str, below: 
         usage=" ".join([context.command_path, *command.collect_usage_pieces(context)]),
         paragraphs=paragraphs,
         options=tuple(_options(command, context)),
-        examples=tuple(EXAMPLES.get(path, ())),
+        examples=tuple(examples),
         below=tuple(below),
     )
 

@@ -6,6 +6,13 @@ import click
 
 from backup.cli.support.context import Cli, pass_cli
 
+EXAMPLES = {
+    "completion": (
+        "nightvault completion bash > /etc/bash_completion.d/nightvault",
+        "nightvault completion zsh > ~/.zfunc/_nightvault",
+    )
+}
+
 
 @click.command()
 @click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))

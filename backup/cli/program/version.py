@@ -7,6 +7,8 @@ import click
 from backup import __version__
 from backup.cli.support.context import Cli, pass_cli
 
+EXAMPLES = {"version": ("nightvault version", "nightvault version --json")}
+
 
 @click.command()
 @pass_cli

@@ -45,6 +45,13 @@ if TYPE_CHECKING:
     from backup.restorer.restore import RestoreContext, RestoreReport
     from backup.restorer.selection.choice import Choice
 
+EXAMPLES = {
+    "dump": (
+        "nightvault dump latest:/etc/fstab --key recovery.key",
+        "nightvault dump latest:/etc --tar --key recovery.key -o etc.tar",
+    )
+}
+
 
 @click.command()
 @click.argument("words", metavar="SNAPSHOT:PATH")

@@ -33,6 +33,13 @@ if TYPE_CHECKING:
     from backup.rebuilder.report import RebuildReport
     from backup.transfer.retry import RetryLimit
 
+EXAMPLES = {
+    "rebuild": (
+        "nightvault rebuild --key recovery.key --from recovery-lines.txt",
+        "nightvault rebuild --key recovery.key --wait  # by the vault's own list",
+    )
+}
+
 _MOST_SHOWN = 20
 
 

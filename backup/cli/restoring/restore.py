@@ -55,6 +55,15 @@ if TYPE_CHECKING:
     from backup.restorer.restore import RestoreContext, RestorePlan
     from backup.safe_paths import Way
 
+EXAMPLES = {
+    "restore": (
+        "nightvault restore latest:/etc --target /mnt/back --key recovery.key --wait",
+        "nightvault restore latest:/srv '*.conf' --target /mnt/back --dry-run",
+    ),
+    "restore resume": ("nightvault restore resume 4f6c2a10", "nightvault restore resume 4f6c2a10 --wait"),
+    "restore cancel": ("nightvault restore cancel 4f6c2a10", "nightvault restore cancel 4f6c2a10 --json"),
+}
+
 
 @click.command(cls=CommandWithSubcommands)
 @click.argument("words", metavar="SNAPSHOT[:PATH]")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from backup.inventory.records.retrievals import Restore, Retrieval
     from backup.inventory.store.database import Inventory
 
+EXAMPLES = {"restores": ("nightvault restores", "nightvault restores --all")}
+
 _NONE_OPEN = "no open restores; `nightvault restores --all` lists those that have ended, too"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,6 @@ from click.shell_completion import CompletionItem
 
 from backup.cli.support.completing import complete_parameters
 from backup.cli.support.context import Cli
-from backup.cli.support.examples import examples_of
 
 _FLAGS = frozenset({"--json", "--quiet", "-q", "--verbose", "-v", "--wide"})
 _WITH_VALUE = frozenset({"--config", "--patience"})
@@ -32,14 +31,29 @@ class LazyCommand:
     section: str = "Commands"
 
     def load(self) -> click.Command:
-        """Import the command, and add global options, completions and examples to it."""
+        """Import the command, and add global options, completions and its examples to it."""
         module, attribute = self.target.split(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         add_global_options(command)
+        examples = self.examples()
         for path, subcommand in walk(str(command.name), command):
             complete_parameters(subcommand)
-            subcommand.epilog = examples_of(path)
+            subcommand.epilog = _epilog(examples.get(path, ()))
         return command
+
+    def examples(self) -> Mapping[str, Sequence[str]]:
+        """Its examples, and those of the commands below it; none for an old name."""
+        module = importlib.import_module(self.target.partition(":")[0])
+        return getattr(module, "EXAMPLES", {})
+
+
+def _epilog(examples: Sequence[str]) -> str | None:
+    """The end of a command's help; None if it has no examples.
+
+    Each is one command line that works as it stands on a machine with such jobs and files; a test reads its
+    words as the command would. What follows two spaces and a # is said to the reader.
+    """
+    return "\b\nExamples:\n" + "\n".join(f"  {example}" for example in examples) if examples else None
 
 
 class LazyGroup(click.Group):

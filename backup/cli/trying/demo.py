@@ -10,6 +10,8 @@ import click
 from backup.cli.support.context import Cli, pass_cli
 from backup.errors import ExitCode, UsageError
 
+EXAMPLES = {"demo": ("nightvault demo --source /usr/share/doc", "nightvault demo --vault s3")}
+
 _MARKER = ".nightvault-demo"
 
 

@@ -14,6 +14,25 @@ from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.grouping import CommandWithSubcommands
 from backup.errors import NightvaultError, UnreachableError, UsageError
 
+EXAMPLES = {
+    "emulator": (
+        "nightvault emulator --state aws --accounts accounts.toml --port 9090",
+        "nightvault emulator --state aws --accounts accounts.toml --speed 10000",
+    ),
+    "emulator advance": (
+        "nightvault emulator advance 5h --admin http://127.0.0.1:9090",
+        "nightvault emulator advance 2d --admin http://127.0.0.1:9090",
+    ),
+    "emulator inventory": (
+        "nightvault emulator inventory --admin http://127.0.0.1:9090",
+        "nightvault emulator inventory --admin http://127.0.0.1:9090 --json",
+    ),
+    "emulator fault": (
+        "nightvault emulator fault '[]' --admin http://127.0.0.1:9090",
+        'nightvault emulator fault \'[{"operation": "UploadArchive"}]\' --admin $URL',
+    ),
+}
+
 _PARTS = re.compile(r"([0-9]+(?:\.[0-9]+)?)([dhms])")
 _ALL_PARTS = re.compile(rf"(?:{_PARTS.pattern}\s*)+")
 _SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
