@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from msgspec.structs import replace
 
-from backup.errors import LockedError, ThrottledError, VaultError
+from backup.cost.limit import CostLimit, TierCost
+from backup.errors import LimitRefusedError, LockedError, ThrottledError, VaultError
 from backup.format import records
 from backup.format.records import ShrunkRecord
 from backup.inventory.content import archives
@@ -36,6 +38,7 @@ from backup.protocols import VaultTraits
 from backup.pruner.keeper.folder import KeeperFolder
 from backup.pruner.keeper.validity import Validity
 from backup.pruner.listed import PruneStoppedError
+from backup.rebuilder.fetching.wants import Want
 from backup.vault.directory import DirectoryVault
 from tests.pruner.conftest import Kept
 from tests.support.backups import server_keys
@@ -115,6 +118,24 @@ def test_no_catalog_is_retrieved_twice(kept: Kept) -> None:
     assert report.deleted.archives == 1
     assert sorted(vault.asked) == sorted({*kept.catalogs()})
     assert not (kept.keeper.folder / "asked").exists()
+
+
+def test_catalogs_that_cost_more_than_a_limit_are_not_asked_for(kept: Kept) -> None:
+    """A cent for each, within two: one of each inventory is read, then the states need more."""
+    vault = Asked(kept.vault)
+    totals: list[int] = []
+
+    kept.clock.advance(FLOOR + DAY)
+
+    def limit_on(wants: Sequence[Want]) -> CostLimit:
+        totals.append(len(wants))
+        cost = TierCost(Tier.STANDARD, Decimal(len(wants)) / 100)
+        return CostLimit(Decimal("0.02"), "this prune", [cost], less="prune less")
+
+    keeper = dataclasses.replace(kept.keeper, vault=vault, limit_on=limit_on)
+    with pytest.raises(LimitRefusedError, match=r"this prune would cost .* with standard, more than 0\.02"):
+        keeper.keep()
+    assert len(vault.asked) <= 2 < max(totals)
 
 
 class Looking(Asked):

@@ -12,6 +12,7 @@ from pathlib import Path
 from backup.protocols import Clock, Vault
 from backup.pruner.keeper.keep import KeeperContext, keep
 from backup.pruner.keeper.report import InventoryReport, KeeperReport
+from backup.rebuilder.fetching.wants import LimitOnWants
 from tests.support.backups import Site, recovery_key
 from tests.support.doubles import Silent, no_limit
 
@@ -31,6 +32,7 @@ class Keeper:
     progress: Silent = field(default_factory=Silent)
     accept: Sequence[str] = ()
     who: str = "somebody"
+    limit_on: LimitOnWants = no_limit
 
     def context(self) -> KeeperContext:
         """Its context."""
@@ -40,7 +42,7 @@ class Keeper:
             progress=self.progress,
             recovery_keys=[recovery_key()],
             folder=str(self.folder),
-            limit_on=no_limit,
+            limit_on=self.limit_on,
             keep_within=self.keep_within,
             accept=self.accept,
             who=self.who,
