@@ -15,6 +15,7 @@ from itertools import repeat
 from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.catalogs.context import OpenRun
 from backup.catalogs.packing import OpenPack
@@ -29,7 +30,7 @@ from backup.inventory.content import archives, entries, mounts, packed
 from backup.inventory.content.archives import Archive, CatalogPosition
 from backup.inventory.content.entries import StagedEntry
 from backup.inventory.content.lost import replacements
-from backup.inventory.content.snapshots import Snapshot, has_snapshots
+from backup.inventory.content.snapshots import has_snapshots, list_snapshots
 from backup.inventory.records import amendments, readings
 from backup.inventory.records.runs import JobRow
 from backup.inventory.store.connections import Transaction
@@ -38,6 +39,7 @@ from backup.inventory.store.times import micros
 from backup.model import ChunkRow, FrameRow, Generation, Pack, PackId, PackKind, VaultName
 
 _NUMBERS_A_RECORD = 100_000
+_ARCHIVES_AT_ONCE = 500
 _BODIES_WAITING: Final = 1
 """Bodies of 4 MiB that are being sealed, or wait for it; the next is filled meanwhile."""
 _CHUNKS = StagedEntry._fields.index("chunks")  # the same in `EntryRow`
@@ -266,52 +268,76 @@ def amending_records(
     yield chain.record()
 
 
-def marks_of(tx: Transaction, job: int, every: Sequence[Snapshot], names: Collection[int]) -> list[Record]:
-    """Return the marks of snapshots and archives, and what checks have read, as records of a full catalog."""
-    found: list[Record] = [*amendments.forgotten_of(every)]
+def snapshot_records(tx: Transaction, job: JobRow, names: Collection[int]) -> list[Record]:
+    """Return a job's snapshots, with all marks, as records of a full catalog.
+
+    Also the marks of the archives `names`, and what checks have read of them.
+    """
+    every = list_snapshots(tx, job=job.name, also_forgotten=True)
+    found: list[Record] = [*map(amendments.record_of, every), *amendments.forgotten_of(every)]
     found += [marks for snapshot in every if (marks := amendments.marks_of(snapshot)) is not None]
     from backup.inventory.content.shrunk import shrunk_records  # full catalogs are rare
 
-    found += shrunk_records(tx, job)
-    return [*found, *amendments.marked_archives(tx, job, names), *readings.verified(tx, names)]
+    found += shrunk_records(tx, job.number)
+    return [*found, *amendments.marked_archives(tx, job.number, names), *readings.verified(tx, names)]
 
 
 def full_records(
     tx: Transaction, at: OpenRun, position: CatalogPosition, chain: Chain, snapshots: Sequence[Record]
 ) -> Iterator[Record | tuple[Any, ...]]:
     """Return all records of a job as of the newest delta: snapshots with their marks, entries, archives."""
-    job = at.row.number
     yield from start_records(at, position.number, position.generation, chain)
-    yield from archive_records(tx, at.context.inventory, position.names)
+    yield from state_records(tx, at.context.inventory, at.row.number, position.names, snapshots)
+    yield chain.record()
+
+
+def state_records(
+    tx: Transaction, inventory: Inventory, job: int, names: Sequence[int], snapshots: Sequence[Record]
+) -> Iterator[Record | tuple[Any, ...]]:
+    """Return all that the inventory has of a job, and of the archives `names`, as records.
+
+    By these, rebuild drills compare two inventories (`rebuilder/same_records.py`).
+    """
+    yield from archive_records(tx, inventory, names)
     yield from (records.OwnerRecord(number, *owner) for number, owner in entries.owners_by_number(tx).items())
     yield from (records.DirectoryRecord(number, path) for number, path in entries.all_directories(tx, job))
     for row in entries.all_entries(tx, job):
         yield (records.ENTRY, *row[_BEFORE_CHUNKS], row[_CHUNKS] or b"", *row[_AFTER_CHUNKS])
     yield records.MountsRecord(records.pack_u64(mounts.mount_points(tx, job)))
     yield from snapshots
-    yield chain.record()
 
 
 def start_records(at: OpenRun, number: int, generation: Generation, chain: Chain) -> Iterator[Record]:
     """Yield the first records of a catalog that follows the chain; a full one has the server's keys, too."""
-    inventory, job, keys = at.context.inventory, at.row, at.keys
-    yield records.Start(
+    yield replace(
+        start_record(at.context.inventory, at.row),
+        number=number,
+        generation=int(generation),
+        parent_number=chain.newest_delta.label.number if chain.newest_delta else 0,
+        host=at.context.host,
+        program=at.context.program,
+    )
+    if generation is Generation.FULL:
+        public = [recipient.public for recipient in at.keys.recipients]
+        yield records.Secrets(at.keys.signer.seed, at.keys.secret.secret, public)
+
+
+def start_record(inventory: Inventory, job: JobRow) -> records.Start:
+    """Return the first record of a job's catalogs, but for their place in the chain, and who writes them."""
+    return records.Start(
         records.FORMAT,
-        number,
-        int(generation),
+        0,
+        0,
         job.id,
         job.name,
-        chain.newest_delta.label.number if chain.newest_delta else 0,
-        at.context.host,
-        at.context.program,
+        0,
+        "",
+        "",
         inventory.predecessor,
         list(inventory.ancestors),
         job.made_by,
         job.nonce,
     )
-    if generation is Generation.FULL:
-        public = [recipient.public for recipient in keys.recipients]
-        yield records.Secrets(keys.signer.seed, keys.secret.secret, public)
 
 
 class PackContents(NamedTuple):
@@ -332,7 +358,6 @@ def archive_records(
 
     `contents` are those that need not be read from the inventory, by the archive's number.
     """
-    found = archives.get_archives(tx, names, inventory.id)
     domains = archives.domains_of(tx, names)
     vaults = {(row["vault"], row["vault_name"], row["vault_identity"]) for row in domains}
     for number, name, identity in vaults:
@@ -341,8 +366,8 @@ def archive_records(
         joined = row["recipients"]
         ids = [joined[start : start + 16] for start in range(0, len(joined), 16)]
         yield records.DomainRecord(row["number"], row["id"], row["vault"], ids)
-    for number in names:
-        archive = found[number]
+    for archive in _archives(tx, inventory, names):
+        number = archive.number
         yield records.ArchiveRecord(
             number,
             archive.domain,
@@ -361,3 +386,11 @@ def archive_records(
             within = PackContents(packed.frame_rows(tx, number), *packed.chunks_of(tx, number))
         yield from records.split_frames(number, within.frames)
         yield from records.split_chunks(number, within.numbers, within.chunks)
+
+
+def _archives(tx: Transaction, inventory: Inventory, names: Sequence[int]) -> Iterator[Archive]:
+    """The archives of these numbers, in their order; with some hundred headers in memory."""
+    for start in range(0, len(names), _ARCHIVES_AT_ONCE):
+        some = names[start : start + _ARCHIVES_AT_ONCE]
+        found = archives.get_archives(tx, some, inventory.id)
+        yield from (found[number] for number in some)

@@ -11,12 +11,10 @@ from backup.catalogs.delta import Delta
 from backup.catalogs.full import Due, full_due
 from backup.format.catalog import Record, SnapshotRecord
 from backup.format.header import NO_FEATURE, CatalogFeature
-from backup.inventory.content import archives, snapshots
+from backup.inventory.content import archives
 from backup.inventory.content.archives import Archive, CatalogPosition
 from backup.inventory.content.lost import replacements
-from backup.inventory.content.snapshots import Snapshot
 from backup.inventory.records import amendments, runs
-from backup.inventory.store.times import micros
 from backup.model import Generation
 
 
@@ -64,10 +62,9 @@ class CatalogSender:
             names = archives.named_archives(tx, self._at.row.number, also_spoiled=True)
             names |= replacements(tx, names)
             position = catalogs.position_after(chain, self._at.row, number, Generation.FULL, names)
-            every = snapshots.list_snapshots(tx, job=self._at.row.name, also_forgotten=True)
-            marks = catalogs.marks_of(tx, self._at.row.number, every, names)
-            stream = catalogs.full_records(tx, self._at, position, chain, [*map(_record, every), *marks])
-            features = CatalogFeature.MARKS if amendments.needs_marks(marks) else NO_FEATURE
+            told = catalogs.snapshot_records(tx, self._at.row, names)
+            stream = catalogs.full_records(tx, self._at, position, chain, told)
+            features = CatalogFeature.MARKS if amendments.needs_marks(told) else NO_FEATURE
             written = self._write(stream, position, chain, features)
         return self._send(written)
 
@@ -108,19 +105,3 @@ class CatalogSender:
         inventory = self._at.context.inventory
         with inventory.reading() as tx:
             return archives.get_archives(tx, [number], inventory.id)[number]
-
-
-def _record(snapshot: Snapshot) -> SnapshotRecord:
-    return SnapshotRecord(
-        snapshot.id,
-        snapshot.number,
-        micros(snapshot.started_at),
-        micros(snapshot.finished_at),
-        snapshot.host,
-        list(snapshot.sources),
-        snapshot.files,
-        snapshot.bytes,
-        [(problem.path, problem.kind.value, problem.detail) for problem in snapshot.problems],
-        list(snapshot.counts),
-        list(snapshot.roots),
-    )

@@ -21,7 +21,13 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from backup.catalogs.catalogs import CatalogWriter, full_records, position_after, read_chain
+from backup.catalogs.catalogs import (
+    CatalogWriter,
+    full_records,
+    position_after,
+    read_chain,
+    snapshot_records,
+)
 from backup.catalogs.context import BackupJob, Keys
 from backup.catalogs.run_setup import open_spool
 from backup.format.catalog import (
@@ -51,7 +57,6 @@ from backup.format.header import (
 from backup.format.keys import ChunkSecret, RecoveryKey, Signer
 from backup.format.line import RecoveryLine
 from backup.inventory.content import archives
-from backup.inventory.content.snapshots import Snapshot
 from backup.inventory.records.runs import find_job
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import create_inventory
@@ -268,8 +273,7 @@ def _honest(thief: Site, tx: Transaction) -> Iterator[Any]:
     names = archives.named_archives(tx, row.number, also_spoiled=True)
     at: Any = SimpleNamespace(keys=thief.keys, context=thief.world, row=row)
     position = position_after(chain, row, 1, Generation.FULL, names)
-    every = [_record(snapshot) for snapshot in thief.snapshots(also_forgotten=True)]
-    yield from full_records(tx, at, position, chain, every)
+    yield from full_records(tx, at, position, chain, snapshot_records(tx, row, names))
 
 
 def _forged(
@@ -298,11 +302,3 @@ def _named(line: ListedArchive, number: int, thief: Site) -> Iterator[Record]:
     yield ArchiveRecord(number, 1, int(PackKind.DATA), pack, header, line.size, *told)
     yield FramesRecord(number, pack_frames([FrameRow(0, 0, 100, 100, 0, bytes(16))]))
     yield ChunksRecord(number, pack_u32([number]), pack_chunks([ChunkRow(pack * 2, 0, 0, 100)]))
-
-
-def _record(snapshot: Snapshot) -> SnapshotRecord:
-    times = micros(snapshot.started_at), micros(snapshot.finished_at)
-    sources = list(snapshot.sources)
-    return SnapshotRecord(
-        *(snapshot.id, snapshot.number, *times, snapshot.host, sources, snapshot.files, snapshot.bytes, [])
-    )

@@ -75,6 +75,23 @@ def apply(
             _HANDLERS[type(record)](tx, job, record)
 
 
+def record_of(snapshot: Snapshot) -> records.SnapshotRecord:
+    """A snapshot without its marks, as a record."""
+    return records.SnapshotRecord(
+        snapshot.id,
+        snapshot.number,
+        micros(snapshot.started_at),
+        micros(snapshot.finished_at),
+        snapshot.host,
+        list(snapshot.sources),
+        snapshot.files,
+        snapshot.bytes,
+        [(problem.path, problem.kind.value, problem.detail) for problem in snapshot.problems],
+        list(snapshot.counts),
+        list(snapshot.roots),
+    )
+
+
 def marks_of(snapshot: Snapshot) -> records.MarksRecord | None:
     """A snapshot's tags and pin as a record; None if it has neither."""
     pin = snapshot.pin
