@@ -23,10 +23,10 @@ from backup.format.keys import RecoveryKey
 from backup.format.pack import parse_header
 from backup.inventory.content.identities import newest_catalog_header
 from backup.inventory.questions.compared import covers_until
-from backup.inventory.rebuilt.same_rows import Catalogs, Comparison, catalogs_in, compare
-from backup.inventory.rebuilt.unknowable_rows import UNKNOWABLE
+from backup.inventory.rebuilt.columns import UNKNOWABLE
+from backup.inventory.rebuilt.drill_queries import CatalogsRead
 from backup.inventory.store.copies import database_size
-from backup.inventory.store.database import Inventory, sqlite_path
+from backup.inventory.store.database import Inventory
 from backup.inventory.store.holders import held_locks
 from backup.inventory.store.locks import BACKUP
 from backup.inventory.store.states import StepStage
@@ -35,8 +35,10 @@ from backup.protocols import Clock, Progress, Vault, phase
 from backup.rebuilder.context import RebuildContext, Wish
 from backup.rebuilder.drill_folder import Begun, DrillFolder
 from backup.rebuilder.fetching.wants import LimitOnWants
+from backup.rebuilder.findings import Comparison
 from backup.rebuilder.rebuild import rebuild
 from backup.rebuilder.report import RebuildReport
+from backup.rebuilder.same_records import compare
 from backup.transfer.retry import RetryLimit
 
 LOCK = "rebuild-drill"
@@ -47,7 +49,7 @@ _PAUSES = (1.0, 5.0, 15.0)
 
 
 class RebuildDrillContext(Struct, frozen=True):
-    """All inputs of a drill except the options; `inventory` is the one in use, `url` its place.
+    """All inputs of a drill except the options; `inventory` is the one in use.
 
     `limit_on` is that of a rebuild.
     """
@@ -57,7 +59,6 @@ class RebuildDrillContext(Struct, frozen=True):
     progress: Progress
     recovery_keys: Sequence[RecoveryKey]
     inventory: Inventory
-    url: str
     state_directory: str
     limit_on: LimitOnWants
     retry_limit: RetryLimit = field(default_factory=RetryLimit)
@@ -68,7 +69,6 @@ class RebuildDrillReport(Struct, frozen=True):
 
     rebuilt: RebuildReport
     comparison: Comparison | None = None
-    catalogs: Catalogs = field(default_factory=Catalogs)
     began: datetime | None = None
     worked: float = 0.0
     took: float = 0.0
@@ -77,6 +77,11 @@ class RebuildDrillReport(Struct, frozen=True):
     def waits(self) -> bool:
         """Whether the vault is still working."""
         return self.rebuilt.state is StepStage.WAITING
+
+    @property
+    def catalogs(self) -> CatalogsRead:
+        """The catalogs of which it was rebuilt."""
+        return CatalogsRead() if self.comparison is None else self.comparison.catalogs
 
     @property
     def are_same(self) -> bool:
@@ -128,7 +133,7 @@ def drill(wish: Wish, context: RebuildDrillContext) -> RebuildDrillReport:
         wish = replace(wish, inventory=meant)
         try:
             report = rebuild(wish, _rebuilding(context, folder))
-            report, compared, catalogs = _compared(wish, context, folder, report)
+            compared = _compared(wish, context, folder, report)
         except NightvaultError as error:
             if not (error.retryable or context.vault.traits.waits):
                 folder.end()
@@ -140,7 +145,7 @@ def drill(wish: Wish, context: RebuildDrillContext) -> RebuildDrillReport:
         else:
             folder.end()
         took = max(worked, (now - begun.at).total_seconds())
-        return RebuildDrillReport(report, compared, catalogs, begun.at, worked, took)
+        return RebuildDrillReport(report, compared, begun.at, worked, took)
 
 
 def _rebuilding(context: RebuildDrillContext, folder: DrillFolder) -> RebuildContext:
@@ -161,27 +166,27 @@ def _rebuilding(context: RebuildDrillContext, folder: DrillFolder) -> RebuildCon
 
 def _compared(
     wish: Wish, context: RebuildDrillContext, folder: DrillFolder, report: RebuildReport
-) -> tuple[RebuildReport, Comparison | None, Catalogs]:
+) -> Comparison | None:
     """The comparison, once there is something to compare."""
     if report.state is StepStage.WAITING:
-        return report, None, Catalogs()
+        return None
     for pause in (*_PAUSES, None):
         is_at_work = BACKUP in (held_locks(context.state_directory) or ())
         found = _compare(wish, context, folder, report)
         if found.are_same or not is_at_work or pause is None:
             break
         context.clock.sleep(pause)  # the vault may have a catalog that the backup has not recorded yet
-    return report, found, catalogs_in(folder.inventory)
+    return found
 
 
 def _compare(
     wish: Wish, context: RebuildDrillContext, folder: DrillFolder, report: RebuildReport
 ) -> Comparison:
     progress = context.progress
-    with phase(progress, "Comparing row by row", counts="table"):
+    with phase(progress, "Comparing row by row", counts="job"):
         return compare(
             folder.inventory,
-            sqlite_path(context.url) or "",
+            context.inventory,
             context.vault.name,
             jobs=wish.jobs,
             shown_until=_shown_until(wish, context, report),

@@ -5,7 +5,6 @@ It is judged by rows read behind the inventory's back, and by what reached the v
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
@@ -13,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from backup.checker.invariants import check_invariants
-from backup.inventory.rebuilt.same_rows import RowDifference, compare
 from backup.model import MIB
+from backup.rebuilder.findings import RowDifference
 from backup.rebuilder.report import RebuildReport
+from backup.rebuilder.same_records import compare
 from backup.retention.prune import DEFAULT_GRACE
 from tests.pruner.holding import Ground, Holding
 from tests.support.backups import Site
@@ -209,10 +209,7 @@ class Judged:
 
     def _judge_rebuilt(self, rebuilt: Path, report: RebuildReport) -> None:
         """It is as the inventory in use says, but for what is explained, or gone from the vault."""
-        copy, used = rebuilt.with_name("compared.sqlite"), self.site.folder / "inventory.sqlite"
-        shutil.copyfile(rebuilt, copy)
-        found = compare(str(copy), str(used), self.vault.name, shown_until=report.listed_at)
-        copy.unlink()
+        found = compare(str(rebuilt), self.site.inventory, self.vault.name, shown_until=report.listed_at)
         differ = [difference for difference in found.differences if not self._is_of_lost(difference)]
         assert not differ, differ
 

@@ -14,12 +14,12 @@ import pytest
 
 from backup.errors import LockedError, NightvaultError, RecoveryKeyError, SpoolError
 from backup.format.keys import RecoveryKey
-from backup.inventory.rebuilt.same_rows import MISSING
 from backup.model import VaultName
 from backup.protocols import Vault
 from backup.rebuilder.context import Wish
 from backup.rebuilder.drill import LOCK, RebuildDrillContext, RebuildDrillReport, drill
 from backup.rebuilder.drill_folder import NAME
+from backup.rebuilder.findings import MISSING
 from backup.vault.glacier import GlacierVault
 from tests.support.backups import Site, recovery_key
 from tests.support.catalogs import catalogs, remove
@@ -49,7 +49,6 @@ class Drilling:
             progress=self.progress,
             recovery_keys=[self.key],
             inventory=self.site.inventory,
-            url=f"sqlite:///{self.site.folder}/inventory.sqlite",
             state_directory=str(self.site.folder),
             limit_on=no_limit,
         )

@@ -24,7 +24,7 @@ from backup.errors import (
     failure_report,
 )
 from backup.format.keys import RecoveryKey
-from backup.inventory.rebuilt.same_rows import Catalogs
+from backup.inventory.rebuilt.drill_queries import CatalogsRead
 from backup.inventory.records import runs
 from backup.inventory.store.database import Inventory
 from backup.kinds import Outcome, RunKind
@@ -68,7 +68,6 @@ class RebuildDrill(Struct, frozen=True):
             progress=self.progress,
             recovery_keys=self.keys,
             inventory=self.inventory,
-            url=self.config.inventory_url,
             state_directory=self.config.state_dir,
             limit_on=limit_on_catalogs(self.config, self.config.vault(self.vault), "rebuild"),
             retry_limit=retry_limit or RetryLimit(),
@@ -112,7 +111,9 @@ def _kept(report: RebuildDrillReport) -> dict[str, object]:
     return {**document, "jobs": rebuilt["jobs"], "suspicions": rebuilt["suspicions"][:20]}
 
 
-def rebuild_quotes(config: Config, settings: VaultSettings, catalogs: Catalogs, clock: Clock) -> list[Quote]:
+def rebuild_quotes(
+    config: Config, settings: VaultSettings, catalogs: CatalogsRead, clock: Clock
+) -> list[Quote]:
     """Return a quote of a real rebuild from these catalogs, for each tier."""
     terms = terms_of(config, known_table(config), settings)
     price, kind = terms.prices[PackKind.CATALOG], terms.classes[PackKind.CATALOG]

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from backup.app.money.prices import Quote
     from backup.config import Config, VaultSettings
     from backup.format.keys import RecoveryKey
-    from backup.inventory.rebuilt.same_rows import RowDifference
     from backup.rebuilder.context import Wish
     from backup.rebuilder.drill import RebuildDrillReport
+    from backup.rebuilder.findings import RowDifference
 
 _MOST_SHOWN = 20
 _EXITS = {Outcome.DONE: ExitCode.DONE, Outcome.PARTIAL: ExitCode.PARTIAL, Outcome.FAILED: ExitCode.FAILED}
