@@ -91,7 +91,11 @@ KINDS: Final[Mapping[RunKind, Kind]] = {
         operation="backup.operations.backup:Backup",
         task=TaskTraits("job {}", "nightvault backup {}", of_job=True, stores_catalogs=True),
     ),
-    RunKind.RESTORE: Kind("restore", "what was to come back is not all there"),
+    RunKind.RESTORE: Kind(
+        "restore",
+        "what was to come back is not all there",
+        reports=("backup.restorer.report:RestoreReport",),
+    ),
     RunKind.CHECK: Kind(
         "check",
         "what it could not read or found otherwise may be missing when it is needed",

@@ -31,13 +31,24 @@ class Fact(Struct, frozen=True):
     level: int = logging.INFO
 
 
-class Report(Protocol):
-    """What one step of a run did; the type stays until it is shown or stored."""
+class Told(Protocol):
+    """Something with a subject and facts, as each report has them."""
 
     @property
     def subject(self) -> str:
-        """The run in words: "prune of vault cold"."""
+        """What the facts are about."""
         ...
+
+    def facts(self, currency: str = "USD") -> Iterable[Fact]:
+        """The facts, the gravest first."""
+        ...
+
+
+class Report(Told, Protocol):
+    """What one step of a run did; the type stays until it is shown or stored.
+
+    Its subject is the run in words: "prune of vault cold". Money in its facts is in the given currency.
+    """
 
     @property
     def waits_for(self) -> str:
@@ -52,10 +63,6 @@ class Report(Protocol):
     @property
     def warnings(self) -> Sequence[str]:
         """Sentences for people to act on."""
-        ...
-
-    def facts(self, currency: str = "USD") -> Iterable[Fact]:
-        """What it did and found, the gravest first; money is in `currency`."""
         ...
 
     def document(self) -> Mapping[str, Any]:
@@ -73,7 +80,7 @@ def rows_of(facts: Iterable[Fact]) -> list[tuple[str, str]]:
     return [(fact.label, fact.value) for fact in facts if fact.label]
 
 
-def log_report(report: Report) -> None:
+def log_report(report: Told) -> None:
     """Write the sentences of a report to the log, each with its subject."""
     for fact in report.facts():
         if not fact.label:

@@ -21,6 +21,7 @@ from backup.model import JobName, SnapshotId, VaultName
 from backup.pruner.compact import CompactReport
 from backup.pruner.report import Group, PruneReport
 from backup.reports import Fact, Report, recorded_facts, rows_of
+from backup.restorer.report import RestoreReport
 
 AT = datetime(2026, 11, 22, 3, 4, 5, 678, tzinfo=UTC)
 COLD = VaultName("cold")
@@ -70,6 +71,11 @@ REPORTS: dict[RunKind, list[Report]] = {
             recovery_lines={"main": "line"},
             warnings=["odd"],
         ),
+    ],
+    RunKind.RESTORE: [
+        RestoreReport(
+            "r1", "s1", b"/t", Outcome.DONE, 0, 3, files=4, bytes=2048, fetched=4096, warnings=["odd"]
+        )
     ],
     RunKind.CHECK: [
         CheckReport(StepStage.DONE, COLD, compared=ComparedList(AT, 9, 8, 1, 0, 2)),
@@ -124,7 +130,7 @@ def test_its_operation_is_there(kind: RunKind) -> None:
 def test_a_recorded_report_says_what_it_said(kind: RunKind, report: Report) -> None:
     again = facts(kind, kept(report))
     assert rows_of(again) == rows_of(report.facts("EUR"))
-    assert again == list(report.facts("EUR")) or isinstance(report, (CheckReport, DrillReport))
+    assert again == list(report.facts("EUR")) or isinstance(report, (CheckReport, DrillReport, RestoreReport))
     assert all(label and value for label, value in rows_of(again))
 
 

@@ -14,6 +14,7 @@ from backup.errors import InterruptedRunError, LockedError, NightvaultError
 from backup.inventory.records.tasks import TaskState
 from backup.log_context import about
 from backup.protocols import Clock
+from backup.reports import log_report
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +69,8 @@ class Executor:
             if end.waits_for:
                 self._waits(run, end)
                 return
+            if end.report is not None:
+                log_report(end.report)
             self._tell_watchers(lambda watcher: watcher.ended(run, end))
             self.board.record_end(run, end.state)
             if end.state is TaskState.DONE and not is_quiet:

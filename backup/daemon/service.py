@@ -24,7 +24,7 @@ from backup.daemon.loop import Loop
 from backup.daemon.page_watcher import PageWatcher
 from backup.daemon.reload import differences, require_same_place
 from backup.daemon.systemd import Systemd
-from backup.daemon.task_run import FollowedProgress, Watcher, Work
+from backup.daemon.task_run import FollowedProgress, Work
 from backup.daemon.teller import Teller
 from backup.daemon.verbs import Verbs
 from backup.daemon.work import TaskWork
@@ -46,7 +46,6 @@ class Service:
     progress: Callable[[Task], FollowedProgress]
     environ: Mapping[str, str]
     reread: Callable[[], Config]
-    watchers: Sequence[Watcher] = ()
     told: Callable[[Work], Work] = lambda work: work
     reloaded: Callable[[Config], None] = lambda _: None
     stop: Event = field(default_factory=Event)
@@ -61,7 +60,7 @@ class Service:
         work = TaskWork(self.config, self.clock, RestoreUnits.of(self.environ))
         teller = Teller(lambda: self.config, self.clock)
         page = PageWatcher(lambda: self.config)
-        executor = Executor(self.told(work), self.clock, (*self.watchers, teller, page))
+        executor = Executor(self.told(work), self.clock, (teller, page))
         executor.board = board = Board(
             all_tasks(self.config),
             InventoryBook(self.config),

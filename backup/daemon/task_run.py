@@ -6,13 +6,14 @@ import secrets
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from msgspec import Struct, field
 
 from backup.app.tasks.tasks import Task
 from backup.inventory.records.tasks import TaskState
 from backup.protocols import Progress
+from backup.reports import Report
 
 
 class FollowedProgress(Progress, Protocol):
@@ -47,9 +48,9 @@ class TaskRun(Struct, frozen=True):
 
 
 class Done(Struct, frozen=True):
-    """The result of work: its report, whose type depends on the kind of task, and what it waits for."""
+    """The result of work: its report, None where it only looked, and what it waits for."""
 
-    report: Any = None
+    report: Report | None = None
     waits_for: str = ""
 
 
@@ -65,7 +66,7 @@ class TaskEnd(Struct, frozen=True):
 
     state: TaskState
     ended_at: datetime
-    report: Any = None
+    report: Report | None = None
     error: Exception | None = None
     waits_for: str = ""
     retry_at: datetime | None = None

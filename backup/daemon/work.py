@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from backup.app.base.malloc import give_back_freed_memory
 from backup.app.base.priority import Priority, in_thread
 from backup.app.machine.renewal import RenewalState, renew_if_due
 from backup.app.machine.restore_units import RestoreUnits
-from backup.app.restores.restores import continue_restores
 from backup.config import Config
 from backup.daemon.task_run import Done, TaskRun
-from backup.errors import MonthSpentError, NightvaultError
+from backup.errors import MonthSpentError
 from backup.kinds import KINDS, TaskKind, load, run_of
 from backup.operations.operation import Operation
 from backup.operations.recorded import step_of
+from backup.operations.restores import continue_restores
 from backup.protocols import Clock
-from backup.reports import Report
-from backup.restorer.restore import RestoreReport
+from backup.reports import Report, log_report
 
 _log = logging.getLogger(__name__)
-
-
-RestoresDone = Sequence[tuple[str, RestoreReport | NightvaultError]]
 
 
 @dataclass(slots=True)
@@ -59,15 +55,16 @@ class TaskWork:
         return Done(report, report.waits_for)
 
     def _restores(self, config: Config, run: TaskRun) -> Done:
-        done = continue_restores(config, clock=self.clock, stop=run.stop, units=self.units)
-        return Done(list(done))
+        for restore in continue_restores(config, clock=self.clock, stop=run.stop, units=self.units):
+            log_report(restore)
+        return Done()
 
     def _renewal(self, config: Config, _run: TaskRun) -> Done:
         done = renew_if_due(config, self.clock)
         if done.state is RenewalState.RENEWED:
             end = done.certificate.not_valid_after_utc
             _log.info("the certificate was renewed; it expires on %s", f"{end.astimezone():%Y-%m-%d %H:%M}")
-        return Done(done)
+        return Done()
 
 
 _WORK: dict[TaskKind, Callable[[TaskWork, Config, TaskRun], Done]] = {

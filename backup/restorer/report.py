@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -11,6 +12,11 @@ from backup.inventory.records.retrievals import Restore, Retrieval
 from backup.inventory.store.states import OVER, SETTLED, RestoreStage, RetrievalStage
 from backup.kinds import Outcome
 from backup.model import Problem
+from backup.reports import Fact, warned
+from backup.wording import counted, shown_path, size
+
+_MOST_SAID = 20  # problems that the log names
+_Path = bytes  # a count is called so below
 
 
 class RestoreReport(Struct, frozen=True):
@@ -23,10 +29,10 @@ class RestoreReport(Struct, frozen=True):
 
     restore: str
     snapshot: str
-    target: bytes
-    outcome: Outcome
-    waiting: int
-    retrievals: int
+    target: _Path = b""
+    outcome: Outcome = Outcome.RUNNING
+    waiting: int = 0
+    retrievals: int = 0
     files: int = 0
     directories: int = 0
     bytes: int = 0
@@ -38,6 +44,28 @@ class RestoreReport(Struct, frozen=True):
     seconds: float = 0.0
     problems: Sequence[Problem] = ()
     warnings: Sequence[str] = ()
+
+    @property
+    def subject(self) -> str:
+        """The restore, by its id."""
+        return f"restore {self.restore}"
+
+    @property
+    def waits_for(self) -> str:
+        """What it waits for; empty at the end."""
+        return counted(self.waiting, "retrieval") if self.outcome is Outcome.RUNNING else ""
+
+    def facts(self, currency: str = "USD") -> Iterator[Fact]:  # noqa: ARG002
+        """Problems, warnings, figures; a row for what was written and for what was fetched."""
+        for problem in self.problems[:_MOST_SAID]:
+            yield Fact(f"{problem.kind}: {shown_path(problem.path)}: {problem.detail}", level=logging.WARNING)
+        yield from warned(self.warnings)
+        yield Fact(
+            f"{self.outcome}, {self.files:,} files of {size(self.bytes)} below {shown_path(self.target)}, "
+            f"{self.waiting} of {self.retrievals} retrievals to come"
+        )
+        yield Fact(f"{counted(self.files, 'file')}, {size(self.bytes)}", "restored")
+        yield Fact(size(self.fetched), "fetched")
 
     def document(self) -> dict[str, Any]:
         """The report as JSON; the keys are part of the interface. Paths are rendered by who shows it."""

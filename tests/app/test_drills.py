@@ -14,7 +14,6 @@ from backup.app.doctor.finding import DoctorContext
 from backup.app.doctor.history import last_drill
 from backup.app.money import limits
 from backup.app.money.prices import Quote
-from backup.app.restores.restores import continue_restores
 from backup.app.status.metrics import metrics_text
 from backup.app.status.status import read_status
 from backup.app.tasks.tasks import scheduled_tasks
@@ -28,6 +27,7 @@ from backup.model import Tier
 from backup.operations import drill as drill_operation
 from backup.operations.drill import Drill
 from backup.operations.recorded import step_of
+from backup.operations.restores import continue_restores
 from tests.support.daemons import Figures, last_start
 from tests.support.doubles import ManualClock, Silent
 from tests.support.notified_servers import notified_server

@@ -6,6 +6,7 @@ import os
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -13,13 +14,14 @@ from msgspec.structs import replace
 from backup.app.base.clock import SystemClock
 from backup.app.base.opened import opened
 from backup.app.machine.restore_units import RestoreUnits
-from backup.app.restores.restores import continue_restores
 from backup.cli.support.context import Cli
-from backup.config import load_config
-from backup.errors import InterruptedRunError, TargetError
+from backup.config import Config, load_config
+from backup.errors import InterruptedRunError, NightvaultError, TargetError
 from backup.inventory.records import retrievals
 from backup.kinds import Outcome
 from backup.model import KIB, MIB
+from backup.operations.restores import continue_restores
+from backup.protocols import Clock
 from backup.restorer.restore import RestoreReport
 from tests.support.doubles import ManualClock
 from tests.support.servers import Server, directory_server, running_cloud
@@ -32,6 +34,13 @@ def server(tmp_path: Path) -> Server:
     made.init()
     made.backup()
     return made
+
+
+def continued(
+    config: Config, *, clock: Clock, stop: threading.Event, **more: Any
+) -> list[tuple[str, RestoreReport | NightvaultError]]:
+    """The restores of which a step did more than wait, and what came of it."""
+    return [(done.restore, done.report) for done in continue_restores(config, clock=clock, stop=stop, **more)]
 
 
 def test_an_open_restore_is_gone_on_with(
@@ -51,13 +60,13 @@ def test_an_open_restore_is_gone_on_with(
     with inventory.reading() as tx:
         second, first = retrievals.list_restores(tx, only_open=True)
     with inventory.locked(f"restore-{second.id}"):  # somebody is at it
-        ((told, report),) = continue_restores(config, clock=clock, stop=stop)
+        ((told, report),) = continued(config, clock=clock, stop=stop)
     assert told == first.id
     assert isinstance(report, RestoreReport)
     assert report.outcome is Outcome.DONE
-    ((told, _),) = continue_restores(config, clock=clock, stop=stop)
+    ((told, _),) = continued(config, clock=clock, stop=stop)
     assert told == second.id
-    assert list(continue_restores(config, clock=clock, stop=stop)) == []
+    assert list(continued(config, clock=clock, stop=stop)) == []
     inventory.close()
     for name in ("one", "two"):
         assert_same_tree(Path(f"{tmp_path}/{name}{server.source}"), server.source)
@@ -88,10 +97,10 @@ def test_a_stop_ends_a_download_that_waits_for_its_turns_and_the_next_sitting_go
             super().sleep(seconds)
 
     with pytest.raises(InterruptedRunError):
-        list(continue_restores(config, clock=Stopping(), stop=stop))
+        list(continued(config, clock=Stopping(), stop=stop))
     stop.clear()
     clock = ManualClock()
-    ((_, report),) = continue_restores(config, clock=clock, stop=stop)
+    ((_, report),) = continued(config, clock=clock, stop=stop)
     assert isinstance(report, RestoreReport)
     assert report.outcome is Outcome.DONE
     assert sum(clock.slept) > MIB / (64 * KIB) - 1
@@ -119,16 +128,16 @@ def test_one_whose_target_is_another_place_asks_for_nothing_and_is_told_once(
     assert server.json("restores")[0]["held"] is None
     (tmp_path / "out").rename(tmp_path / "disk")
     config, clock = load_config(str(server.config)), ManualClock()
-    ((told, error),) = continue_restores(config, clock=clock, stop=threading.Event())
+    ((told, error),) = continued(config, clock=clock, stop=threading.Event())
     assert told == restore
     assert isinstance(error, TargetError)
-    assert list(continue_restores(config, clock=clock, stop=threading.Event())) == []
+    assert list(continued(config, clock=clock, stop=threading.Event())) == []
     (shown,) = server.json("restores")
     assert (shown["held"], shown["next"]) == (str(error), error.advice)
     assert shown["planned"] == shown["retrievals"] > 0
     assert str(error) in server.done("restores").stderr
     (tmp_path / "disk").rename(tmp_path / "out")
-    ((_, report),) = continue_restores(config, clock=clock, stop=threading.Event())
+    ((_, report),) = continued(config, clock=clock, stop=threading.Event())
     assert isinstance(report, RestoreReport)
     assert server.json("restores", "--all")[0]["held"] is None
     assert_same_tree(Path(f"{tmp_path}/out{server.source}"), server.source)
@@ -208,7 +217,7 @@ def test_a_request_that_costs_is_logged(
         restore = begun(server, tmp_path / "out", monkeypatch)
         config, stop = load_config(str(server.config)), threading.Event()
         for _ in range(2):
-            assert list(continue_restores(config, clock=SystemClock(), stop=stop)) == []
+            assert list(continued(config, clock=SystemClock(), stop=stop)) == []
     told = [record.message for record in caplog.records if "asked vault" in record.message]
     assert len(told) == 1
     assert told[0].startswith(f"restore {restore}: asked vault cold for ")

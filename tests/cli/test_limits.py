@@ -11,7 +11,6 @@ import pytest
 from msgspec.structs import replace as replace_in
 
 from backup.app.money.limits import limit_on_catalogs
-from backup.app.restores.restores import continue_restores
 from backup.config import Config, load_config
 from backup.cost import GB
 from backup.errors import LimitRefusedError
@@ -19,6 +18,7 @@ from backup.model import ArchiveId, PackKind, Tier
 from backup.operations.check import Check
 from backup.operations.drill import Drill
 from backup.operations.recorded import step_of
+from backup.operations.restores import continue_restores
 from backup.rebuilder.fetching.wants import whole
 from tests.support.doubles import Silent
 from tests.support.servers import (
@@ -134,7 +134,8 @@ def test_within_its_limit_a_restore_is_asked_for_and_continued(
     assert asked
     cloud.emulator.advance(6 * 3600)
     config = load_config(str(server.config))
-    ((_, report),) = continue_restores(config, clock=server.clock, stop=threading.Event())
+    (done,) = continue_restores(config, clock=server.clock, stop=threading.Event())
+    report = done.report
     assert not isinstance(report, Exception)
     assert str(report.outcome) == "done"
     assert retrievals(cloud) == asked

@@ -20,7 +20,6 @@ import pytest
 from click.testing import CliRunner
 
 from backup.app.base import vaults
-from backup.app.restores.restores import continue_restores
 from backup.app.tasks.book import InventoryBook
 from backup.app.tasks.tasks import tasks_of
 from backup.cli import main
@@ -35,6 +34,8 @@ from backup.errors import NightvaultError
 from backup.inventory.records.tasks import TaskState
 from backup.kinds import TaskKind
 from backup.model import Credentials
+from backup.operations.backup import BackupDone
+from backup.operations.restores import continue_restores
 from backup.vault import aws
 from tests.scenarios.due import Span, Times
 from tests.scenarios.living import LivingServer
@@ -220,7 +221,7 @@ class Machine:
         began = self._begun.pop(run.task.kind, self.clock.now())
         result = end.report if end.error is None else end.error
         self.runs.append(Ended(run.task.kind, began, end.ended_at, end.state, result))
-        if run.task.kind is TaskKind.BACKUP and end.state is TaskState.DONE:
+        if isinstance(end.report, BackupDone):
             self.after_backup(end.report.report)
         self.after_run(self.runs[-1])
 
@@ -283,8 +284,8 @@ class Machine:
 
     def go_on_with_restores(self) -> None:
         """What the daemon does each five minutes about restores that are open."""
-        for _, report in continue_restores(self.config, clock=self.clock, stop=_never()):
-            assert not isinstance(report, Exception), report
+        for done in continue_restores(self.config, clock=self.clock, stop=_never()):
+            assert not isinstance(done.report, Exception), done.report
 
     # What people do.
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from backup.cli.daily.daemon_log import LogWatcher
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.error_stream import drain, write_unread
 from backup.cli.support.failures import write_crash
@@ -59,7 +58,6 @@ def daemon(cli: Cli) -> None:
             progress=lambda _: Followed(),
             environ=os.environ,
             reread=lambda: load_config(config.path),
-            watchers=[LogWatcher()],
             told=lambda work: _crashes_told(config, work),
             reloaded=partial(_read_again, cli),
             woken=woken,

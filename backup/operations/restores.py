@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from backup.app.base.opened import opened
@@ -26,6 +27,7 @@ from backup.inventory.records.retrievals import Restore
 from backup.inventory.store.database import Inventory
 from backup.log_context import about
 from backup.protocols import Clock
+from backup.reports import Fact
 from backup.restorer.restore import RestoreReport, step
 from backup.restorer.selection.choice import Choice
 from backup.restorer.writer.mark import read_place, require_mark
@@ -33,10 +35,31 @@ from backup.restorer.writer.mark import read_place, require_mark
 _log = logging.getLogger(__name__)
 
 
+class Continued(Struct, frozen=True):
+    """What came of a step of an open restore: a report, or why there is none."""
+
+    restore: str
+    report: RestoreReport | NightvaultError
+
+    @property
+    def subject(self) -> str:
+        """The restore, by its id."""
+        return f"restore {self.restore}"
+
+    def facts(self, currency: str = "USD") -> Iterator[Fact]:
+        """Those of the report; else the error and its advice."""
+        if isinstance(self.report, RestoreReport):
+            yield from self.report.facts(currency)
+            return
+        yield Fact(f"{self.report}", level=logging.ERROR)
+        if self.report.advice:
+            yield Fact(self.report.advice)
+
+
 def continue_restores(
     config: Config, *, clock: Clock, stop: threading.Event, units: RestoreUnits | None = None
-) -> Iterator[tuple[str, RestoreReport | NightvaultError]]:
-    """Take one step of each open restore; yields the id and the outcome of those that did more than wait.
+) -> Iterator[Continued]:
+    """Take one step of each open restore; yields what came of those that did more than wait.
 
     With `units` each is started in a unit, except dumps, which write no files. One that another process works
     on is skipped. A failure of one does not stop the others, and is yielded once. `InterruptedRunError` once
@@ -62,12 +85,12 @@ def continue_restores(
                 _log.debug("restore %s: %s", restore.id, error)
             except NightvaultError as error:
                 if notes.note(restore.id, error):
-                    yield restore.id, error
+                    yield Continued(restore.id, error)
             else:
                 if units is None:
                     notes.clear(restore.id)  # else its unit does
                 if report is not None:
-                    yield restore.id, report
+                    yield Continued(restore.id, report)
 
 
 def _go_on(
