@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from backup.cli.options.accepting import who_answers
 from backup.cli.support.choosing_vault import Result
 from backup.cli.support.context import Cli
+from backup.cli.support.operating import step_loop
 from backup.cli.support.stopping import stop_on_signals
-from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
 from backup.errors import ExitCode
 from backup.inventory.store.states import StepStage
 from backup.model import Tier
@@ -66,16 +66,7 @@ def delete_only(cli: Cli, wish: DeleteOnly, settings: VaultSettings, *, stays: b
             with naming_emulator(settings):
                 return keep(replace(context, retry_limit=retry_limit), only_plan=wish.dry_run)
 
-        report = wait_until(
-            lambda report: report.state is StepStage.DONE,
-            step(cli.retry_limit()),
-            step,
-            cli=cli,
-            progress=progress,
-            stays=stays or settings.kind == "directory",
-            title=lambda report: f"Waiting for {report.waits_for}",
-            hint=SAME_COMMAND_GOES_ON,
-        )
+        report = step_loop(cli, step, progress, stays=stays or settings.kind == "directory")
     return _result(cli, report)
 
 

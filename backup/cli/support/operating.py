@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from textwrap import fill
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from backup.cli.support.choosing_vault import Result
 from backup.cli.support.context import Cli
@@ -18,10 +18,21 @@ if TYPE_CHECKING:
     from backup.app.backups.run_context import RunContext
     from backup.config import Config
     from backup.inventory.store.database import Inventory
+    from backup.protocols import Progress
     from backup.reports import Report
     from backup.transfer.retry import RetryLimit
 
-_R = TypeVar("_R", bound="Report | None")
+
+class Waiting(Protocol):
+    """What a step returns."""
+
+    @property
+    def waits_for(self) -> str:
+        """What the run waits for; empty once it is over."""
+        ...
+
+
+_R = TypeVar("_R", bound="Waiting | None")
 _WIDTH = 80
 
 
@@ -47,7 +58,7 @@ def run_context(cli: Cli, config: Config, inventory: Inventory) -> Iterator[RunC
 def operate(
     cli: Cli,
     config: Config,
-    begin: Callable[[RunContext], Callable[[RetryLimit | None], _R]],
+    begin: Callable[[RunContext], Callable[[RetryLimit], _R]],
     *,
     told: AbstractContextManager[None] | None = None,
     stays: bool = False,
@@ -56,10 +67,9 @@ def operate(
 ) -> _R:
     """Do the steps that `begin` returns, until the run is over; people are told of it as `told` does.
 
-    Its report is that of a run which is over, or which waits, if the command does not stay. While it waits
-    the lock is free: backups go on, and one that runs just then is waited for, too. `stops`: the first signal
-    lets the step end; else it ends the command at once. `answers`, called with an error, says whether a
-    person has removed its cause: then the step is done again.
+    While it waits the lock is free: backups go on. `stops`: the first signal lets the step end; else it ends
+    the command at once. `answers`, called with an error, says whether a person has removed its cause: then
+    the step is done again.
     """
     from backup.operations.recorded import context
 
@@ -69,37 +79,51 @@ def operate(
         stop_on_signals() if stops else nullcontext(threading.Event()) as stop,
         context(config, clock=cli.clock, progress=progress, stop=stop.is_set, retry_limit=limit) as at,
     ):
-        step = begin(at)
+        return step_loop(cli, begin(at), progress, stays=stays, answers=answers)
 
-        def look(retry_limit: RetryLimit | None = None) -> _R:
-            try:
-                return step(retry_limit)
-            except NightvaultError as error:
-                if not answers(error):
-                    raise
+
+def step_loop(
+    cli: Cli,
+    step: Callable[[RetryLimit], _R],
+    progress: Progress,
+    *,
+    stays: bool,
+    answers: Callable[[NightvaultError], bool] = lambda _: False,
+) -> _R:
+    """Do steps until the run is over, or waits and the command does not stay; the report of the last.
+
+    While it waits, another process that stands in its way is waited for, too.
+    """
+
+    def answered(retry_limit: RetryLimit) -> _R:
+        try:
             return step(retry_limit)
+        except NightvaultError as error:
+            if not answers(error):
+                raise
+        return step(retry_limit)
 
-        first = look()
+    first = answered(cli.retry_limit())
 
-        def look_again(retry_limit: RetryLimit) -> _R:
-            try:
-                return look(retry_limit)
-            except LockedError:
-                return first
+    def look_again(retry_limit: RetryLimit) -> _R:
+        try:
+            return answered(retry_limit)
+        except LockedError:
+            return first
 
-        return wait_until(
-            lambda report: not _waits_for(report),
-            first,
-            look_again,
-            cli=cli,
-            progress=at.progress,
-            stays=stays,
-            title=lambda report: f"Waiting for {_waits_for(report)}",
-            hint=SAME_COMMAND_GOES_ON,
-        )
+    return wait_until(
+        lambda report: not _waits_for(report),
+        first,
+        look_again,
+        cli=cli,
+        progress=progress,
+        stays=stays,
+        title=lambda report: f"Waiting for {_waits_for(report)}",
+        hint=SAME_COMMAND_GOES_ON,
+    )
 
 
-def _waits_for(report: Report | None) -> str:
+def _waits_for(report: Waiting | None) -> str:
     return "" if report is None else report.waits_for
 
 
