@@ -30,6 +30,7 @@ from backup.inventory.store.database import Inventory
 from backup.inventory.store.holders import held_locks
 from backup.inventory.store.locks import BACKUP
 from backup.inventory.store.states import StepStage
+from backup.kinds import Outcome
 from backup.model import MIB, InventoryId, VaultName
 from backup.protocols import Clock, Progress, Vault, phase
 from backup.rebuilder.context import RebuildContext, Wish
@@ -74,9 +75,16 @@ class RebuildDrillReport(Struct, frozen=True):
     took: float = 0.0
 
     @property
-    def waits(self) -> bool:
-        """Whether the vault is still working."""
-        return self.rebuilt.state is StepStage.WAITING
+    def waits_for(self) -> str:
+        """What it waits for; empty once it is over."""
+        return self.rebuilt.waits_for
+
+    @property
+    def outcome(self) -> Outcome:
+        """Failed, if the rebuilt inventory differs from the one in use."""
+        if not self.are_same:
+            return Outcome.FAILED
+        return Outcome.PARTIAL if self.rebuilt.is_partial else Outcome.DONE
 
     @property
     def catalogs(self) -> CatalogsRead:
@@ -111,6 +119,19 @@ class RebuildDrillReport(Struct, frozen=True):
             "seconds": round(self.took, 3),
             "rebuilt": rebuilt,
         }
+
+    def summary(self) -> dict[str, Any]:
+        """What the record of a run keeps of it: without what is long, or the same each time."""
+        document = self.document()
+        rebuilt = document.pop("rebuilt")
+        for name in ("unknowable", "dry_run", "state", "waits_for"):
+            del document[name]
+        if not self.are_same:
+            first = document["differences"][0] if document["differences"] else None
+            document["error"] = "a rebuilt inventory would differ from this one" + (
+                f": {first['table']}, {first['kind']} ({first['count']})" if first else ""
+            )
+        return {**document, "jobs": rebuilt["jobs"], "suspicions": rebuilt["suspicions"][:20]}
 
 
 def _without_why(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

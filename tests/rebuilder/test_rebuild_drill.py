@@ -70,7 +70,7 @@ def test_it_is_the_same_and_leaves_nothing(drilling: Drilling, tmp_path: Path) -
     before, was = files_in(tmp_path), rows(drilling.site.folder)
     report = drilling.step()
     assert report.are_same
-    assert not report.waits
+    assert not report.waits_for
     assert report.catalogs.count == 3
     assert report.catalogs.size > 0
     assert report.comparison is not None
@@ -262,7 +262,7 @@ def test_a_cold_vault_takes_its_hours(cold: Site, emulator: RunningEmulator, sou
     """Asked for once; a backup of meanwhile is newer than the vault's list, and no difference."""
     drilling = Drilling(cold)
     assert drilling.step().rebuilt.waits_for == "the vault's own list"
-    assert drilling.step().waits
+    assert drilling.step().waits_for
     assert not (drilling.folder / "scratch").exists()
     emulator.advance(5 * 3600)
     (source / "third").write_text("night")
@@ -281,12 +281,12 @@ def test_a_cold_vault_takes_its_hours(cold: Site, emulator: RunningEmulator, sou
 
 def test_one_that_was_left_for_days_begins_anew(cold: Site, emulator: RunningEmulator) -> None:
     drilling = Drilling(cold)
-    assert drilling.step().waits
+    assert drilling.step().waits_for
     emulator.advance(4 * 86400)
     emulator.make_inventories()
     assert drilling.step().rebuilt.waits_for == "the vault's own list"
     emulator.advance(5 * 3600)
-    assert drilling.step().waits
+    assert drilling.step().waits_for
     emulator.advance(5 * 3600)
     report = drilling.step()
     assert report.are_same

@@ -1,4 +1,4 @@
-"""Rebuilds, made from a config: the context, and the keys that are written for the new inventory."""
+"""What a rebuild by a config is given: its context, and the keys that are written for the new inventory."""
 
 from __future__ import annotations
 
@@ -16,33 +16,20 @@ from backup.inventory.rebuilt.building import refuse_existing
 from backup.inventory.store.database import require_file, sqlite_path
 from backup.model import InventoryId, VaultName
 from backup.protocols import Clock, Progress, Vault
-from backup.rebuilder.context import RebuildContext, ServerKeys, Wish
+from backup.rebuilder.context import RebuildContext, ServerKeys
 from backup.rebuilder.fetching.journal import Journal
-from backup.rebuilder.rebuild import rebuild
-from backup.rebuilder.report import RebuildReport
-from backup.transfer.retry import RetryLimit
 
 
-def run_rebuild(
-    config: Config,
-    vault: VaultName,
-    wish: Wish,
-    recovery_keys: Sequence[RecoveryKey],
-    *,
-    clock: Clock,
-    progress: Progress,
-    retry_limit: RetryLimit | None = None,
-) -> RebuildReport:
-    """Run one step of a rebuild and return its report; the caller holds `alone_on_state`.
-
-    `NightvaultError` if there is an inventory already.
-    """
+def rebuild_context(
+    config: Config, vault: VaultName, recovery_keys: Sequence[RecoveryKey], clock: Clock, progress: Progress
+) -> RebuildContext:
+    """The context of a rebuild in place. `NightvaultError` if there is an inventory already."""
     require_file(config.inventory_url)
     refuse_existing(sqlite_path(config.inventory_url) or "")
     check_keys(config, recovery_keys)
     state = State(config.state_dir)
     state.create()
-    context = RebuildContext(
+    return RebuildContext(
         vault=_to_read(make_vault(config, vault, Purpose.RESTORE, clock), progress),
         clock=clock,
         progress=progress,
@@ -52,9 +39,7 @@ def run_rebuild(
         new_id=InventoryId(os.urandom(16)),
         keep_keys=lambda inventory_id, keys: _keep_keys(config, state, recovery_keys, inventory_id, keys),
         limit_on=limit_on_catalogs(config, config.vault(vault), "rebuild"),
-        retry_limit=retry_limit or RetryLimit(),
     )
-    return rebuild(wish, context)
 
 
 def _to_read(vault: Vault, progress: Progress) -> Vault:

@@ -17,7 +17,7 @@ from backup.cli.options.retrieval_options import (
 from backup.cli.support.choosing_vault import choose_vault, vault_option
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.keyfiles import read_keys
-from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
+from backup.cli.support.operating import step_loop
 from backup.errors import ExitCode, NightvaultError, UsageError
 from backup.inventory.store.states import StepStage
 from backup.model import Tier, VaultName
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from backup.format.line import RecoveryLine
     from backup.rebuilder.context import Wish
     from backup.rebuilder.report import RebuildReport
-    from backup.transfer.retry import RetryLimit
 
 EXAMPLES = {
     "rebuild": (
@@ -148,12 +147,16 @@ def _rebuilt(
     """The report of a rebuild in place; one that fails moves back what was set aside for it."""
     from backup.app.rebuilds.rebuilds import check_keys, forget_list
     from backup.app.rebuilds.set_aside import alone_on_state, put_back
+    from backup.operations.rebuild import Rebuild
 
     check_keys(config, keys)  # before anything is moved
     with alone_on_state(config, cli.clock):
         moved = _move_away(cli, config) if set_aside else ()
         try:
-            return _until_done(cli, config, name, wish, keys, wait=wait)
+            progress = cli.progress()
+            stays = wait or config.vault(name).kind == "directory"
+            step = Rebuild(config, name, wish, keys, cli.clock, progress).step
+            return step_loop(cli, step, progress, stays=stays)
         except NightvaultError:
             if put_back(config, moved):
                 forget_list(config, name)
@@ -171,31 +174,6 @@ def _move_away(cli: Cli, config: Config) -> Sequence[Moved]:
     if count := waiting_restores(config):
         cli.say(f"with it went {counted(count, 'open restore')}: run the restore's command again afterwards")
     return moved
-
-
-def _until_done(
-    cli: Cli, config: Config, name: VaultName, wish: Wish, keys: Sequence[RecoveryKey], *, wait: bool
-) -> RebuildReport:
-    """The report of a rebuild that is done, or of one that waits and is not waited for."""
-    from backup.app.rebuilds.rebuilds import run_rebuild
-
-    progress = cli.progress()
-
-    def go_on(retry_limit: RetryLimit) -> RebuildReport:
-        return run_rebuild(
-            config, name, wish, keys, clock=cli.clock, progress=progress, retry_limit=retry_limit
-        )
-
-    return wait_until(
-        lambda report: report.state is StepStage.DONE,
-        go_on(cli.retry_limit()),
-        go_on,
-        cli=cli,
-        progress=progress,
-        stays=wait or config.vault(name).kind == "directory",
-        title=lambda report: f"Waiting for {report.waits_for}",
-        hint=SAME_COMMAND_GOES_ON,
-    )
 
 
 def _lines(sources: tuple[str, ...]) -> list[RecoveryLine]:

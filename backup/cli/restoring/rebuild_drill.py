@@ -6,13 +6,13 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
 
 from backup.cli.support.context import Cli
-from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, hours_text, wait_until
+from backup.cli.support.operating import operate
+from backup.cli.support.waiting import hours_text
 from backup.errors import ExitCode
 from backup.kinds import Outcome
 from backup.model import Tier, VaultName
@@ -35,32 +35,27 @@ def run_drill(
     cli: Cli, config: Config, wish: Wish, vault: VaultName, keys: Sequence[RecoveryKey], *, stays: bool
 ) -> None:
     """Run a drill of a rebuild, show its result, and end the command with its exit code."""
-    from backup.app.base.opened import opened
-    from backup.app.rebuilds.drills import RebuildDrill, outcome_of, rebuild_quotes
     from backup.cli.support.telling import telling
+    from backup.operations.rebuild_drill import RebuildDrill, rebuild_quotes
 
-    settings, progress = config.vault(vault), cli.progress()
-    with closing(opened(config)) as inventory, telling(cli, config):
-        drill = RebuildDrill(config, inventory, vault, wish, keys, cli.clock, progress)
-        report = wait_until(
-            lambda found: not found.waits,
-            drill.step(cli.retry_limit()),
-            drill.step,
-            cli=cli,
-            progress=progress,
-            stays=stays or settings.kind == "directory",
-            title=lambda found: f"Waiting for {found.rebuilt.waits_for}",
-            hint=SAME_COMMAND_GOES_ON,
-        )
-    if report.waits:
+    settings = config.vault(vault)
+    report = operate(
+        cli,
+        config,
+        lambda at: RebuildDrill(at, vault, wish, keys).step,
+        told=telling(cli, config),
+        stays=stays or settings.kind == "directory",
+        stops=False,
+    )
+    if report.waits_for:
         text = (
-            f"the drill waits for {report.rebuilt.waits_for}\n"
+            f"the drill waits for {report.waits_for}\n"
             "next: run the same command again in some hours, or now with --wait"
         )
         cli.report(report.document(), text)
         raise click.exceptions.Exit(int(ExitCode.WAITING))
     _show(cli, config, settings, report, rebuild_quotes(config, settings, report.catalogs, cli.clock))
-    raise click.exceptions.Exit(int(_EXITS[outcome_of(report)]))
+    raise click.exceptions.Exit(int(_EXITS[report.outcome]))
 
 
 def _show(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import ClassVar
 
 from msgspec import Struct
 
+from backup.app.backups.run_context import RunContext
 from backup.app.base.vaults import Purpose, make_vault
 from backup.app.money.limits import limit_on_catalogs, load_of_whole
 from backup.app.money.prices import Quote, known_table, priced, tiers_of
@@ -26,10 +28,9 @@ from backup.errors import (
 from backup.format.keys import RecoveryKey
 from backup.inventory.rebuilt.drill_queries import CatalogsRead
 from backup.inventory.records import runs
-from backup.inventory.store.database import Inventory
 from backup.kinds import Outcome, RunKind
 from backup.model import PackKind, VaultName
-from backup.protocols import Clock, Progress
+from backup.protocols import Clock
 from backup.rebuilder.context import Wish
 from backup.rebuilder.drill import RebuildDrillContext, RebuildDrillReport, drill
 from backup.transfer.retry import RetryLimit
@@ -46,33 +47,32 @@ _NO_DRILL = (
 
 
 class RebuildDrill(Struct, frozen=True):
-    """A rebuild drill of one vault, in steps that may be hours apart."""
+    """A rebuild drill of one vault, in steps that may be hours apart; it records its run itself.
 
-    config: Config
-    inventory: Inventory
+    An attempt that says nothing of the vault, or that may be repeated at once, leaves no record.
+    """
+
+    kind: ClassVar[RunKind] = RunKind.REBUILD_DRILL
+    at: RunContext
     vault: VaultName
     wish: Wish
     keys: Sequence[RecoveryKey]
-    clock: Clock
-    progress: Progress
 
     def step(self, retry_limit: RetryLimit | None = None) -> RebuildDrillReport:
-        """Run one step.
-
-        A drill that ends is recorded: done, partial (the vault lacks something) or failed.
-        """
-        check_keys(self.config, self.keys)
+        """Rebuild, or wait for the vault; a drill that is over is recorded."""
+        at = self.at
+        check_keys(at.config, self.keys)
         context = RebuildDrillContext(
-            vault=make_vault(self.config, self.vault, Purpose.RESTORE, self.clock),
-            clock=self.clock,
-            progress=self.progress,
+            vault=make_vault(at.config, self.vault, Purpose.RESTORE, at.clock),
+            clock=at.clock,
+            progress=at.progress,
             recovery_keys=self.keys,
-            inventory=self.inventory,
-            state_directory=self.config.state_dir,
-            limit_on=limit_on_catalogs(self.config, self.config.vault(self.vault), "rebuild"),
-            retry_limit=retry_limit or RetryLimit(),
+            inventory=at.inventory,
+            state_directory=at.config.state_dir,
+            limit_on=limit_on_catalogs(at.config, at.config.vault(self.vault), "rebuild"),
+            retry_limit=retry_limit or at.retry_limit,
         )
-        began = self.clock.now()
+        began = at.clock.now()
         try:
             report = drill(self.wish, context)
         except _NO_DRILL:
@@ -81,34 +81,13 @@ class RebuildDrill(Struct, frozen=True):
             if not error.retryable:
                 self._record(Outcome.FAILED, {"vault": self.vault, **failure_report(error)}, began)
             raise
-        if not report.waits:
-            self._record(outcome_of(report), _kept(report), report.began or began)
+        if not report.waits_for:
+            self._record(report.outcome, report.summary(), report.began or began)
         return report
 
     def _record(self, outcome: Outcome, report: dict[str, object], began: datetime) -> None:
-        with self.inventory.writing() as tx:
-            runs.record_of_vault(tx, RunKind.REBUILD_DRILL, outcome, report, began, self.clock.now())
-
-
-def outcome_of(report: RebuildDrillReport) -> Outcome:
-    """Return the outcome of a drill: failed, if the rebuilt inventory differs from the one in use."""
-    if not report.are_same:
-        return Outcome.FAILED
-    return Outcome.PARTIAL if report.rebuilt.is_partial else Outcome.DONE
-
-
-def _kept(report: RebuildDrillReport) -> dict[str, object]:
-    """The report as the run keeps it: without what is long, or the same each time."""
-    document = report.document()
-    rebuilt = document.pop("rebuilt")
-    for name in ("unknowable", "dry_run", "state", "waits_for"):
-        del document[name]
-    if not report.are_same:
-        first = document["differences"][0] if document["differences"] else None
-        document["error"] = "a rebuilt inventory would differ from this one" + (
-            f": {first['table']}, {first['kind']} ({first['count']})" if first else ""
-        )
-    return {**document, "jobs": rebuilt["jobs"], "suspicions": rebuilt["suspicions"][:20]}
+        with self.at.inventory.writing() as tx:
+            runs.record_of_vault(tx, self.kind, outcome, report, began, self.at.clock.now())
 
 
 def rebuild_quotes(
