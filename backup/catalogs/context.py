@@ -13,16 +13,14 @@ from backup.errors import NoSourceError
 from backup.format.enrolment import EnrolmentKey
 from backup.format.keys import ChunkSecret, Recipient, Signer
 from backup.inventory.records.runs import JobRow, Run
-from backup.inventory.store.database import Inventory
 from backup.memory import BackupMemory, backup_memory
 from backup.model import JobName
-from backup.protocols import Clock, Progress, Vault
 from backup.source.filters import Filters
 from backup.source.freshness import stamp_clock
 from backup.source.roots import any_is_there
 from backup.source.streams import Stream
-from backup.transfer.retry import RetryLimit
 from backup.transfer.upload import Uploader
+from backup.transfer.vault_run import VaultRun
 
 
 class Sending(Struct, frozen=True):
@@ -84,25 +82,19 @@ class Keys(Struct, frozen=True):
     signature: bytes = b""
 
 
-class BackupContext(Struct, frozen=True):
+class BackupContext(VaultRun, frozen=True, kw_only=True):
     """The context of a run, besides its job; `stamps` is the clock of the file systems, in ns.
 
     `most_deltas`, if set, is the number of deltas after which a full catalog is due. `begun` is called with
     the number of a run once it is recorded.
     """
 
-    inventory: Inventory
-    vault: Vault
-    clock: Clock
-    progress: Progress
     spool: str
     host: str
     program: str
-    stop: Callable[[], bool]
     stamps: Callable[[], int] = stamp_clock
     most_deltas: int | None = None
     begun: Callable[[int], None] = lambda _: None
-    retry_limit: RetryLimit = field(default_factory=RetryLimit)
 
 
 class OpenVault(Struct, frozen=True, kw_only=True):

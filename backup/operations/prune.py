@@ -8,7 +8,7 @@ from functools import partial
 from typing import ClassVar, Self
 
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from backup.app.backups.contexts import backup_context, read_keys, sending_to
 from backup.app.backups.recovery_lines import keep_line_of
@@ -48,13 +48,13 @@ class OfVault(Struct, frozen=True):
     @property
     def name(self) -> VaultName:
         """Its vault."""
-        return self.context.backup.vault.name
+        return self.context.vault.name
 
     def within(self, retry_limit: RetryLimit | None) -> PruneContext:
         """Its context, with another limit of retries if one is given."""
         if retry_limit is None:
             return self.context
-        return replace(self.context, backup=replace(self.context.backup, retry_limit=retry_limit))
+        return replace(self.context, retry_limit=retry_limit)
 
 
 class Prune(OfVault, frozen=True):
@@ -81,8 +81,8 @@ def prune_context(at: RunContext, vault: VaultName) -> PruneContext:
     config, settings = at.config, at.config.vault(vault)
     may_delete = deletes_here(config, settings)
     return PruneContext(
+        **asdict(backup_context(at, vault)),
         keys=read_keys(config, at.inventory),
-        backup=backup_context(at, vault),
         sending=sending_to(config, vault),
         deleting=make_vault(config, vault, Purpose.PRUNE, at.clock, stop=at.stop) if may_delete else None,
         keep_line=partial(keep_line_of, config),
@@ -90,7 +90,6 @@ def prune_context(at: RunContext, vault: VaultName) -> PruneContext:
         catalog_price=catalog_price(config, settings),
         grace=timedelta(seconds=settings.prune_grace),
         keep_runs=timedelta(seconds=config.keep_runs),
-        stop=at.stop,
         may_shrink=frozenset(job.name for job in config.jobs if job.may_shrink),
     )
 

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct, field
 from msgspec.structs import fields, replace
 
-from backup.catalogs.amend import Amender, amending
+from backup.catalogs.amend import Amender
 from backup.format import records
 from backup.inventory.content import compaction, pruning, snapshots
 from backup.inventory.content.shrunk import waits
@@ -139,19 +139,13 @@ def compact(
 
     `LockedError` while a backup runs.
     """
-    with amending(
-        context.keys,
-        context.backup,
-        context.sending,
-        only_plan=only_plan,
-        keep_line=context.keep_line,
-    ) as amender:
+    with context.amending(only_plan=only_plan) as amender:
         rules = CompactRules(horizon, context.grace, pack_size, min_gain)
-        now = context.backup.clock.now()
-        with context.backup.inventory.reading() as tx:
+        now = context.clock.now()
+        with context.inventory.reading() as tx:
             found = _partly(tx, context, jobs, rules, now)
             chosen = plan_compact(found, rules, context.price, now=now)
-        report = _report_of(context.backup.vault.name, chosen, horizon, is_plan=only_plan)
+        report = _report_of(context.vault.name, chosen, horizon, is_plan=only_plan)
         if only_plan or not chosen:
             return report
         return _retire(context, amender, chosen, report)
@@ -168,14 +162,14 @@ def _partly(
     ends: dict[int, list[tuple[int, int]]] = {}
     active: set[int] = set()
     held = {wait.job_number for wait in waits(tx, may_shrink=context.may_shrink)}
-    for job in runs.list_jobs(tx, context.backup.vault.name):
+    for job in runs.list_jobs(tx, context.vault.name):
         every = snapshots.list_snapshots(tx, job=job.name)
         if job.name in jobs:
             active.add(job.number)
         rule = None if job.number in held else jobs.get(job.name)  # nothing of it goes before an answer
         ends[job.number] = _days(every, rule, now, rules.horizon)
     uses = compaction.chunk_uses(tx, ends, active)
-    minimum = context.backup.vault.traits.minimum_storage
+    minimum = context.vault.traits.minimum_storage
     return [
         Partly(
             number=archive.number,
@@ -187,7 +181,7 @@ def _partly(
             live=archive.live,
             needed_until=None if archive.days == compaction.NEVER else now + timedelta(days=archive.days),
         )
-        for archive in compaction.partly_used(tx, context.backup.vault.name, uses)
+        for archive in compaction.partly_used(tx, context.vault.name, uses)
     ]
 
 
@@ -220,7 +214,7 @@ def _retire(
 ) -> CompactReport:
     """Say so in a catalog of each job whose catalogs named one of the archives."""
     packs = {choice.archive.number: choice.archive.pack_id for choice in chosen}
-    inventory, vault = context.backup.inventory, context.backup.vault.name
+    inventory, vault = context.inventory, context.vault.name
     by_job: dict[int, list[bytes]] = defaultdict(list)
     with inventory.reading() as tx:
         known = {row.number: row for row in runs.list_jobs(tx, vault)}

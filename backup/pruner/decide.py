@@ -49,10 +49,10 @@ class Decider:
 
         `has_clock`: the times of the list are the vault's own.
         """
-        context, vault = self._context, self._context.backup.vault
-        now = context.backup.clock.now()
+        context, vault = self._context, self._context.vault
+        now = context.clock.now()
         stored = pruning.stored_archives(tx, vault.name, head.number)
-        inventory, by = context.backup.inventory, successors(context.keys)
+        inventory, by = context.inventory, successors(context.keys)
         shown = read_listing(tx, inventory, vault, head, stored, now, by, has_clock=has_clock)
         rules = PruneRules(
             grace=max(context.grace, timedelta(seconds=runs.longest_run(tx))),
@@ -81,13 +81,13 @@ class Decider:
         shows_all = all(
             archive.listed_at is not None or archive.state is ArchiveState.DELETING for archive in stored
         )
-        if not shows_all or self._context.backup.vault.traits.lists_at_once:
+        if not shows_all or self._context.vault.traits.lists_at_once:
             return shown.until
         return max(shown.until, min(moment(head.requested_at), now) - LISTS_FOLLOW)
 
     def _needed(self, tx: Transaction) -> set[int]:
         """The numbers of archives that something kept needs."""
-        needed = needed_archives(tx, self._context.backup.vault.name, kept_snapshots(tx))
+        needed = needed_archives(tx, self._context.vault.name, kept_snapshots(tx))
         return needed | pruning.archives_of_open_restores(tx)
 
     def _pruned(self, archive: StoredArchive) -> PrunedArchive:
@@ -110,7 +110,7 @@ class Decider:
 
     def _minimum(self, kind: PackKind) -> timedelta:
         """The minimum duration of packs of that kind; hot catalogs may be in another class."""
-        traits = self._context.backup.vault.traits
+        traits = self._context.vault.traits
         if kind is PackKind.CATALOG and traits.keeps_metadata_hot:
             return self._context.prices.minimum(kind) or timedelta(0)
         return traits.minimum_storage

@@ -58,7 +58,7 @@ def delete_decided(archives: Sequence[StoredArchive], vault: Vault, context: Pru
 
     A refused deletion is tried again on the day that the vault names, or in a week.
     """
-    work = Deleting(vault, context.patience, context.backup.progress, context.threads, context.stop)
+    work = Deleting(vault, context.patience, context.progress, context.threads, context.stop)
     return delete_all(archives, work, lambda some: _record(some, context))
 
 
@@ -114,7 +114,7 @@ def _record(some: Deleted, context: PruneContext) -> None:
 
     A refused archive is certainly still there only if its deletion was never requested before.
     """
-    now = context.backup.clock.now()
+    now = context.clock.now()
     refused = [
         (archive.number, max(refusal.kept_until or now + _ASK_AGAIN, now + _AT_LEAST), refusal.detail)
         for archive, refusal in some.refused
@@ -122,7 +122,7 @@ def _record(some: Deleted, context: PruneContext) -> None:
     for_certain = {
         archive.number for archive, _ in some.refused if archive.state is not ArchiveState.DELETING
     }
-    with context.backup.inventory.writing() as tx:
+    with context.inventory.writing() as tx:
         pruning.record_deleted(tx, [archive.number for archive in some.gone], now)
         pruning.record_refused(tx, refused, for_certain=for_certain)
 

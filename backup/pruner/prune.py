@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from msgspec.structs import replace
 
-from backup.catalogs.amend import Amender, amending
+from backup.catalogs.amend import Amender
 from backup.format import records
 from backup.format.catalog import Record
 from backup.inventory.content import lost, pruning
@@ -44,13 +44,7 @@ def prune(context: PruneContext, *, max_fee: Decimal = Decimal(0), only_plan: bo
     `max_fee` (dollars) is the limit for fees of deletions before the minimum duration is over; it overrides
     no other rule. `LockedError` while a backup runs; `PruneStoppedError` says what is wrong.
     """
-    with amending(
-        context.keys,
-        context.backup,
-        context.sending,
-        only_plan=only_plan,
-        keep_line=context.keep_line,
-    ) as amender:
+    with context.amending(only_plan=only_plan) as amender:
         step = _Prune(context, amender, max_fee)
         return step.plan() if only_plan else step.step()
 
@@ -60,9 +54,9 @@ class _Prune:
 
     def __init__(self, context: PruneContext, amender: Amender, max_fee: Decimal) -> None:
         self._context = context
-        self._inventory = context.backup.inventory
-        self._vault = context.backup.vault
-        self._clock = context.backup.clock
+        self._inventory = context.inventory
+        self._vault = context.vault
+        self._clock = context.clock
         self._amender = amender
         self._prices = context.prices
         self._decider = Decider(context, max_fee)
@@ -132,7 +126,7 @@ class _Prune:
             self._vault,
             self._clock,
             context.patience,
-            context.backup.progress.note,
+            context.progress.note,
             since=since,
         )
         if waits_for:
@@ -180,7 +174,7 @@ class _Prune:
             pruning.decide_deletion(tx, [archive.number for archive in due], self._clock.now())
         total = sum(archive.size for archive in due)
         title = f"Deleting from {self._vault.name}"
-        with phase(self._context.backup.progress, title, total, counts="archive"):
+        with phase(self._context.progress, title, total, counts="archive"):
             self._deleted = delete_decided(due, vault, self._context)
 
     # Condemn, and say which snapshots are gone for good.

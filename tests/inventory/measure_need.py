@@ -17,7 +17,7 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from backup.catalogs.context import BackupContext, BackupJob
+from backup.catalogs.context import BackupJob
 from backup.inventory.content import archives, entries, lost, need
 from backup.inventory.content.archives import ArchiveState
 from backup.inventory.content.packed import index_chunks
@@ -102,9 +102,17 @@ def measure_planning(inventory: Inventory, folder: str) -> dict[str, object]:
     """Seconds and memory for a prune's decision, before anything is condemned and when it can be deleted."""
     clock = ManualClock(START + 10 * DAY)
     vault = DirectoryVault(VaultName("v"), folder, clock)
-    world = BackupContext(inventory, vault, clock, Silent(), folder, "host", "nightvault", lambda: False)
     context = PruneContext(
-        server_keys(), world, BackupJob(JobName("job"), (), Filters(), MIB, MIB).sending, vault
+        inventory=inventory,
+        vault=vault,
+        clock=clock,
+        progress=Silent(),
+        spool=folder,
+        host="host",
+        program="nightvault",
+        keys=server_keys(),
+        sending=BackupJob(JobName("job"), (), Filters(), MIB, MIB).sending,
+        deleting=vault,
     )
     told: dict[str, object] = {}
     for step in ("condemned", "deleted"):

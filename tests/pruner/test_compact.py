@@ -11,6 +11,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from msgspec.structs import asdict
 
 from backup.cost import Price
 from backup.format import records
@@ -71,8 +72,8 @@ class Churn:
     ) -> CompactReport:
         """One compaction with a horizon of two years; the job is in the config if it `is_known`."""
         context = PruneContext(
+            **asdict(self.site.world),
             keys=self.site.keys,
-            backup=self.site.world,
             sending=self.site.job.sending,
             deleting=self.vault,
             price=price,

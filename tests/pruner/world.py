@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from zoneinfo import ZoneInfo
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from backup.app.retention.undelete import chosen_archives, said_by_jobs
 from backup.app.retention.undo import undo_of_job
@@ -121,7 +121,9 @@ class World(JudgedBesideOthers):
     def compact(self, _which: int = 0) -> None:
         """What is worth it is retired."""
         site = self.site
-        context = PruneContext(site.keys, site.world, site.job.sending, site.vault)
+        context = PruneContext(
+            **asdict(site.world), keys=site.keys, sending=site.job.sending, deleting=site.vault
+        )
         rules = JobRules(None, None, ZoneInfo("UTC"))
         compact(context, {JobName(job): rules for job in JOBS}, pack_size=site.job.pack_size)
 

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from msgspec import Struct, field
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from backup.archiver.backup import run_backup
 from backup.catalogs.amend import Amended, amending
@@ -216,8 +216,8 @@ class Site(Struct):
     ) -> PruneReport:
         """One step of a prune; `deletes`: this server may delete."""
         context = PruneContext(
+            **asdict(self.world),
             keys=self.keys,
-            backup=self.world,
             sending=self.job.sending,
             deleting=self.vault if deletes else None,
             price=price,
