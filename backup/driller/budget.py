@@ -24,7 +24,7 @@ def cost_of(limit: CostLimit, context: DrillContext) -> int:
 
     `LimitRefusedError` with a limit and no price.
     """
-    return millionths(limit.cost(context.check.tier) or Decimal(0))
+    return millionths(limit.cost(context.tier) or Decimal(0))
 
 
 def left(tx: Transaction, context: DrillContext) -> int | None:

@@ -43,7 +43,7 @@ def newest_snapshots(tx: Transaction, context: DrillContext) -> dict[JobName, Sn
 
 def files(tx: Transaction, context: DrillContext, grade: Grade) -> Iterator[FileCandidate]:
     """Yield every file with content in the newest snapshots, with the age of its oldest proof in a grade."""
-    proven, chance = _proven_chunks(tx, context, grade), context.check.chance
+    proven, chance = _proven_chunks(tx, context, grade), context.chance
     for job, snapshot in newest_snapshots(tx, context).items():
         for directory, row in entries.entries_below(tx, snapshot.job_number, ROOT, snapshot.number):
             path = directory.rstrip(b"/") + b"/" + row.name

@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 
-from msgspec import Struct
-
 from backup.checker.context import CheckContext
 from backup.checker.read_sample import Piece
 from backup.cost.limit import CostLimit
 from backup.driller.sample import Sample
-from backup.inventory.store.database import Inventory
 from backup.model import JobName
-from backup.protocols import Clock, Vault
 from backup.restorer.context import RestoreContext
 
 
-class DrillContext(Struct, frozen=True):
-    """All inputs of a drill: of a whole vault, or of `jobs`.
+class DrillContext(CheckContext, frozen=True, kw_only=True):
+    """All inputs of a drill of a whole vault, or of `jobs`; it reads as a check does.
 
     `limit` is its monthly limit of cost, None: no limit. `limit_on` returns it with the cost of reading some
     pieces. `scratch` is the directory below which it may write, and nowhere else.
@@ -30,21 +26,5 @@ class DrillContext(Struct, frozen=True):
     limit: Decimal | None
     currency: str
     limit_on: Callable[[Sequence[Piece]], CostLimit]
-    check: CheckContext
     restore: RestoreContext
     scratch: str
-
-    @property
-    def inventory(self) -> Inventory:
-        """The inventory."""
-        return self.check.inventory
-
-    @property
-    def vault(self) -> Vault:
-        """The vault."""
-        return self.check.vault
-
-    @property
-    def clock(self) -> Clock:
-        """The clock."""
-        return self.check.clock

@@ -78,7 +78,7 @@ def _choose(sample: Sample, context: DrillContext, grade: Grade) -> Chosen | Non
 
 def _something(context: DrillContext) -> Sequence[Piece]:
     """The least that can be read, to see whether it costs anything."""
-    return read_sample.plan_sample(Amount(size=1), context.check)
+    return read_sample.plan_sample(Amount(size=1), context)
 
 
 def _smaller(sample: Sample, chosen: Chosen, whole: Sample) -> Sample | None:
@@ -98,7 +98,7 @@ def _slices(sample: Sample, context: DrillContext) -> Chosen | None:
     """Slices of archives, as checks read them."""
     with context.inventory.reading() as tx:
         among = candidates.archives_of_jobs(tx, context)
-    pieces = read_sample.plan_sample(Amount(size=sample.bytes), context.check, among=among)
+    pieces = read_sample.plan_sample(Amount(size=sample.bytes), context, among=among)
     return _within((), {}, pieces, context) if pieces else None
 
 

@@ -35,7 +35,7 @@ def step(context: DrillContext) -> DrillReport:
     def summary(checked: CheckReport) -> dict[str, object]:
         return report.read_back(checked).summary()
 
-    at = replace(context.check, may_ask_again=may_ask_again)
+    at = replace(context, may_ask_again=may_ask_again)
     return report.read_back(read_sample.go_on(run, at, summary))
 
 
@@ -50,7 +50,7 @@ def begin(context: DrillContext) -> int | None:
     def open_run(tx: Transaction, now: datetime) -> Run:
         return budget.begin(tx, context, Grade.READ_BACK, chosen.cost, now)
 
-    return read_sample.begin_reading(chosen.pieces, context.check, chosen.limit, open_run)
+    return read_sample.begin_reading(chosen.pieces, context, chosen.limit, open_run)
 
 
 def _report(context: DrillContext) -> DrillReport:

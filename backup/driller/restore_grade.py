@@ -120,7 +120,7 @@ class _Opening:
         self._context = context
         self._keys = keys
         self._plan = msgspec.msgpack.decode(drill.plan, type=OpeningPlan)
-        self._at = replace(context.restore, may_ask=self._may_ask)
+        self._at = replace(context.restore, may_ask=self._may_ask, retry_limit=context.retry_limit)
         self._problems: dict[bytes, Problem] = {}
         self._given_up: list[CheckFinding] = []
         self._folder = scratch.make(context.scratch, self._run)
@@ -170,7 +170,7 @@ class _Opening:
         limit = self._limit()
         plan = self._planned(part)
         target = os.fsencode(f"{self._folder}/{number}")
-        tier = self._context.check.tier
+        tier = self._context.tier
         restore = begin_restore(plan, target, self._at, limit, tier=tier, keys=self._some_keys)
         with self._context.inventory.writing() as tx:
             part.restore = restore.id
@@ -282,7 +282,7 @@ class _Opening:
     def _record(self, tx: Transaction, selection: Selection, compared: ComparisonResult) -> None:
         """Record the data that was restored as it was saved as opened."""
         every = {name.path for file in selection.files for name in file.entry.names}
-        tier, now = self._context.check.tier, self._context.clock.now()
+        tier, now = self._context.tier, self._context.clock.now()
         record_opened(tx, self._run, selection, every - compared.good, tier, now)
 
     def _report(self) -> DrillReport:

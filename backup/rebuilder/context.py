@@ -1,7 +1,8 @@
-"""The user's wish and the context of a rebuild: inventory, vault, clock and so on."""
+"""The user's wish and the context of a rebuild: vault, keys, limit, and where the new inventory goes."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 
@@ -10,13 +11,13 @@ from msgspec import Struct, field
 from backup.format.keys import ChunkSecret, RecoveryKey, Signer
 from backup.format.line import RecoveryLine
 from backup.model import InventoryId, Tier
-from backup.protocols import Clock, Progress, Vault
+from backup.protocols import Vault
 from backup.rebuilder.fetching.fetch import CatalogFetcher
 from backup.rebuilder.fetching.journal import Journal
 from backup.rebuilder.fetching.wants import LimitOnWants
 from backup.rebuilder.floor import Floor
 from backup.rebuilder.members import Trust
-from backup.transfer.retry import RetryLimit, RetryPolicy
+from backup.transfer.vault_run import RunBase
 
 
 class Wish(Struct, frozen=True):
@@ -53,31 +54,16 @@ class ServerKeys(Struct, frozen=True):
     ancestors: Sequence[InventoryId] = ()
 
 
-class RebuildContext(Struct, frozen=True):
-    """All inputs of a rebuild except the user's options.
+class CatalogRun(RunBase, frozen=True, kw_only=True):
+    """What a run is given that reads a vault's catalogs, and relies on no inventory.
 
-    There may be several `recovery_keys`: older catalogs may be sealed for others than the newest. `url` is
-    the place of the new inventory, `folder` that of the journal and retrieved files; `keep_keys` stores the
-    server's keys for that inventory just before it gets its final name, and may refuse. All retrievals are
-    held to `limit_on`. `keeps_what_came`: `folder` is not cleared at the end, as another rebuild uses it.
+    There may be several `recovery_keys`: older catalogs may be sealed for others than the newest. All
+    retrievals are held to `limit_on`.
     """
 
     vault: Vault
-    clock: Clock
-    progress: Progress
     recovery_keys: Sequence[RecoveryKey]
-    url: str
-    folder: str
-    new_id: InventoryId
-    keep_keys: Callable[[InventoryId, ServerKeys], None]
     limit_on: LimitOnWants
-    retry_limit: RetryLimit = field(default_factory=RetryLimit)
-    keeps_what_came: bool = False
-
-    @property
-    def patience(self) -> RetryPolicy:
-        """The retry policy for requests to the vault."""
-        return self.retry_limit.patience(self.clock, self.progress)
 
     def fetcher(self, journal: Journal, tier: Tier) -> CatalogFetcher:
         """Return what requests and downloads archives, as the journal has it."""
@@ -87,3 +73,33 @@ class RebuildContext(Struct, frozen=True):
             tier=tier,
             patience=self.patience,
         )
+
+    def rebuild_at(self, url: str, folder: str) -> RebuildContext:
+        """The context of a rebuild that nobody keeps: no key is stored, and `folder` is not cleared."""
+        return RebuildContext(
+            clock=self.clock,
+            progress=self.progress,
+            retry_limit=self.retry_limit,
+            vault=self.vault,
+            recovery_keys=self.recovery_keys,
+            limit_on=self.limit_on,
+            url=url,
+            folder=folder,
+            keep_keys=lambda *_: None,
+            keeps_what_came=True,
+        )
+
+
+class RebuildContext(CatalogRun, frozen=True, kw_only=True):
+    """All inputs of a rebuild except the user's options.
+
+    `url` is the place of the new inventory, `folder` that of the journal and retrieved files; `keep_keys`
+    stores the server's keys for that inventory just before it gets its final name, and may refuse.
+    `keeps_what_came`: `folder` is not cleared at the end, as another rebuild uses it.
+    """
+
+    url: str
+    folder: str
+    new_id: InventoryId = field(default_factory=lambda: InventoryId(os.urandom(16)))
+    keep_keys: Callable[[InventoryId, ServerKeys], None]
+    keeps_what_came: bool = False

@@ -14,12 +14,11 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
-from msgspec import Struct, field
+from msgspec import Struct
 from msgspec.structs import replace
 
 from backup.as_parts import parts_of
 from backup.errors import FormatError, NightvaultError, SpoolError
-from backup.format.keys import RecoveryKey
 from backup.format.pack import parse_header
 from backup.inventory.content.identities import newest_catalog_header
 from backup.inventory.questions.compared import covers_until
@@ -32,15 +31,13 @@ from backup.inventory.store.locks import BACKUP
 from backup.inventory.store.states import StepStage
 from backup.kinds import Outcome
 from backup.model import MIB, InventoryId, VaultName
-from backup.protocols import Clock, Progress, Vault, phase
-from backup.rebuilder.context import RebuildContext, Wish
+from backup.protocols import phase
+from backup.rebuilder.context import CatalogRun, Wish
 from backup.rebuilder.drill_folder import Begun, DrillFolder
-from backup.rebuilder.fetching.wants import LimitOnWants
 from backup.rebuilder.findings import Comparison
 from backup.rebuilder.rebuild import rebuild
 from backup.rebuilder.report import RebuildReport
 from backup.rebuilder.same_records import compare
-from backup.transfer.retry import RetryLimit
 
 LOCK = "rebuild-drill"
 _SLACK = 64 * MIB
@@ -49,20 +46,11 @@ _PAUSES = (1.0, 5.0, 15.0)
 """Seconds between comparisons while a backup is at work; recording a catalog that was accepted takes less."""
 
 
-class RebuildDrillContext(Struct, frozen=True):
-    """All inputs of a drill except the options; `inventory` is the one in use.
+class RebuildDrillContext(CatalogRun, frozen=True, kw_only=True):
+    """All inputs of a drill except the options; `inventory` is the one in use."""
 
-    `limit_on` is that of a rebuild.
-    """
-
-    vault: Vault
-    clock: Clock
-    progress: Progress
-    recovery_keys: Sequence[RecoveryKey]
     inventory: Inventory
     state_directory: str
-    limit_on: LimitOnWants
-    retry_limit: RetryLimit = field(default_factory=RetryLimit)
 
 
 class RebuildDrillReport(Struct, frozen=True):
@@ -153,7 +141,7 @@ def drill(wish: Wish, context: RebuildDrillContext) -> RebuildDrillReport:
         meant = wish.inventory or _inventory_of_newest(context.inventory, context.vault.name).hex()
         wish = replace(wish, inventory=meant)
         try:
-            report = rebuild(wish, _rebuilding(context, folder))
+            report = rebuild(wish, context.rebuild_at(f"sqlite:///{folder.inventory}", folder.asked))
             compared = _compared(wish, context, folder, report)
         except NightvaultError as error:
             if not (error.retryable or context.vault.traits.waits):
@@ -167,22 +155,6 @@ def drill(wish: Wish, context: RebuildDrillContext) -> RebuildDrillReport:
             folder.end()
         took = max(worked, (now - begun.at).total_seconds())
         return RebuildDrillReport(report, compared, begun.at, worked, took)
-
-
-def _rebuilding(context: RebuildDrillContext, folder: DrillFolder) -> RebuildContext:
-    return RebuildContext(
-        vault=context.vault,
-        clock=context.clock,
-        progress=context.progress,
-        recovery_keys=context.recovery_keys,
-        url=f"sqlite:///{folder.inventory}",
-        folder=folder.asked,
-        new_id=InventoryId(os.urandom(16)),
-        keep_keys=lambda *_: None,
-        limit_on=context.limit_on,
-        retry_limit=context.retry_limit,
-        keeps_what_came=True,
-    )
 
 
 def _compared(

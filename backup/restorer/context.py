@@ -6,8 +6,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-from msgspec import Struct, field
-
 from backup.errors import LockedError, UsageError
 from backup.format.keys import ChunkSecret
 from backup.inventory.records import retrievals
@@ -16,16 +14,15 @@ from backup.inventory.store.database import Inventory
 from backup.inventory.store.holders import RESTORE
 from backup.inventory.store.states import RestoreStage
 from backup.model import MIB
-from backup.protocols import Clock, Progress, Vault
 from backup.restorer.selection.column import MOST_IN_MEMORY, Scratch
 from backup.transfer.retrieve import PIECE
-from backup.transfer.retry import RetryLimit, RetryPolicy
+from backup.transfer.vault_run import VaultRun
 
 CHECKPOINT = 256 * MIB
 """Twice as many bytes are fetched again at most after a power cut; to sync more often slows disks down."""
 
 
-class RestoreContext(Struct, frozen=True):
+class RestoreContext(VaultRun, frozen=True, kw_only=True):
     """All inputs of a restore. `key_directory` holds pack keys while a restore waits.
 
     `numeric_owner`: owners by number, even where this machine knows their names. `askers` requests are sent
@@ -39,16 +36,11 @@ class RestoreContext(Struct, frozen=True):
     target, so only one with the restore's mark file is written.
     """
 
-    inventory: Inventory
-    vault: Vault
-    clock: Clock
-    progress: Progress
     secret: ChunkSecret
     key_directory: str
     numeric_owner: bool = False
     askers: int = 8
     round_bytes: int | None = None
-    stop: Callable[[], bool] = lambda: False
     spared: tuple[str, ...] = ()
     piece: int = PIECE
     openers: int = 1
@@ -57,12 +49,6 @@ class RestoreContext(Struct, frozen=True):
     checkpoint: int = CHECKPOINT
     column: int = MOST_IN_MEMORY
     may_ask: Callable[[Retrieval], bool] = lambda _: True
-    retry_limit: RetryLimit = field(default_factory=RetryLimit)
-
-    @property
-    def patience(self) -> RetryPolicy:
-        """The retry policy for requests to the vault."""
-        return self.retry_limit.patience(self.clock, self.progress)
 
     @property
     def scratch(self) -> Scratch:

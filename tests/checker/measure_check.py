@@ -157,7 +157,13 @@ def main() -> None:
         report = check_invariants(inventory, SECRET.content_key, clock, Silent())
         told["laws"] = {"seconds": round(time.monotonic() - began, 1), "findings": len(report.findings)}
         began = time.monotonic()
-        world = CheckContext(inventory, _Listed(vault, packs, clock), clock, Silent(), SECRET)
+        world = CheckContext(
+            inventory=inventory,
+            vault=_Listed(vault, packs, clock),
+            clock=clock,
+            progress=Silent(),
+            secret=SECRET,
+        )
         found = compare_with_vault(world)
         told["compare"] = {
             "seconds": round(time.monotonic() - began, 1),

@@ -132,7 +132,7 @@ def test_no_month_that_the_clock_shows_costs_more(site: Site, steps: list[tuple[
 
 
 def drill_world_at(context: DrillContext, clock: ManualClock) -> DrillContext:
-    return replace(context, check=replace(context.check, clock=clock))
+    return replace(context, clock=clock)
 
 
 def test_two_processes_share_the_month(site: Site, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_two_processes_share_the_month(site: Site, tmp_path: Path) -> None:
         folder = site.folder
         inventory = open_inventory(f"sqlite:///{folder}/inventory.sqlite", lock_directory=str(folder))
         context = world(site, name)
-        context = replace(context, check=replace(context.check, inventory=inventory))
+        context = replace(context, inventory=inventory)
         gate.wait()
         allowed.append(begin(context, 30))
         inventory.close()

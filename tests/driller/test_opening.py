@@ -293,7 +293,7 @@ def cut_at_calls(site: Site, step: int, *, after: bool) -> None:
         context = drill_world(site, files=2, name=name, limit="1", price=by_megabyte)
         dark = replace(
             context,
-            check=replace(context.check, vault=cut),
+            vault=cut,
             restore=replace(context.restore, vault=cut),
         )
         try:

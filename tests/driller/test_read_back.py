@@ -274,7 +274,7 @@ def test_cut_at_every_call_of_a_cold_vault(cold: Site, emulator: RunningEmulator
 
 
 def replace_vault(context: DrillContext, site: Site) -> DrillContext:
-    return replace(context, check=replace(context.check, vault=site.vault))
+    return replace(context, vault=site.vault)
 
 
 def retrievals(site: Site, emulator: RunningEmulator) -> int:

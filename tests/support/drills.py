@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
+from msgspec.structs import asdict
+
 from backup.checker.read_sample import Piece
 from backup.cost.limit import CostLimit, TierCost
 from backup.driller import read_back
@@ -50,16 +52,15 @@ def drill_world(
     **more: Any,
 ) -> DrillContext:
     """The context of a drill of a site."""
-    check = check_world(site, vault=vault, **more)
     amount = None if limit is None else Decimal(limit)
     return DrillContext(
+        **asdict(check_world(site, vault=vault, **more)),
         name=name,
         jobs=None if jobs is None else [JobName(job) for job in jobs],
         sample=Sample(files, size),
         limit=amount,
         currency="USD",
         limit_on=priced(amount, price),
-        check=check,
         restore=site.restore_world,
         scratch=str(site.folder / "drills"),
     )

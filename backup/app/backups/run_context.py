@@ -5,11 +5,9 @@ An attempt that fails before it has a run of its own is recorded as one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
-
-from msgspec import Struct, field
 
 from backup.config import Config
 from backup.errors import (
@@ -23,19 +21,15 @@ from backup.inventory.records import runs
 from backup.inventory.store.database import Inventory
 from backup.kinds import RunKind
 from backup.model import JobName
-from backup.protocols import Clock, Progress
-from backup.transfer.retry import RetryLimit
+from backup.protocols import Clock
+from backup.transfer.vault_run import RunBase
 
 
-class RunContext(Struct, frozen=True, kw_only=True):
-    """The context of a run, the same for every vault; `stop` says whether it is asked to end."""
+class RunContext(RunBase, frozen=True, kw_only=True):
+    """The context of a run, the same for every vault."""
 
     config: Config
     inventory: Inventory
-    clock: Clock
-    progress: Progress
-    stop: Callable[[], bool] = lambda: False
-    retry_limit: RetryLimit = field(default_factory=RetryLimit)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from backup.app.base.state import State, parse_recipients
@@ -36,7 +35,6 @@ def rebuild_context(
         recovery_keys=recovery_keys,
         url=config.inventory_url,
         folder=state.rebuild,
-        new_id=InventoryId(os.urandom(16)),
         keep_keys=lambda inventory_id, keys: _keep_keys(config, state, recovery_keys, inventory_id, keys),
         limit_on=limit_on_catalogs(config, config.vault(vault), "rebuild"),
     )

@@ -161,7 +161,7 @@ def forget_in(at: RunContext, vault: VaultName, planner: Planner) -> Iterator[tu
 
 
 def _require_same_time(amender: Amender, at: RunContext) -> None:
-    clocks = compare_clocks(amender.vault, at.clock, at.retry_limit.patience(at.clock, at.progress))
+    clocks = compare_clocks(amender.vault, at.clock, at.patience)
     if clocks.are_apart:
         raise ClockError(
             clocks.text(amender.vault.name),

@@ -98,8 +98,7 @@ def _gone(at: RunContext, vault: Vault, named: Sequence[StoredArchive]) -> list[
     """Return those that another server has deleted, if the vault's list comes at once."""
     if not (named and vault.traits.lists_at_once):
         return []
-    patience = at.retry_limit.patience(at.clock, at.progress)
-    listed = patience.call(lambda: vault.fetch_listing(vault.request_listing("undelete")))
+    listed = at.patience.call(lambda: vault.fetch_listing(vault.request_listing("undelete")))
     there = {archive.archive_id for archive in listed.archives}
     return [archive for archive in named if archive.archive_id not in there]
 

@@ -11,10 +11,9 @@ interrupted step is simply decided again.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from msgspec import Struct, field
 from msgspec.structs import replace
 
 from backup.errors import (
@@ -26,10 +25,9 @@ from backup.errors import (
     UsageError,
     VaultError,
 )
-from backup.format.keys import RecoveryKey
 from backup.inventory.store.states import StepStage
 from backup.model import InventoryId, Listing, PackKind, Tier
-from backup.protocols import Clock, Progress, Vault, phase
+from backup.protocols import phase
 from backup.pruner.delete import Deleting, delete_all
 from backup.pruner.keeper.folder import KeeperFolder
 from backup.pruner.keeper.lineages import (
@@ -50,15 +48,12 @@ from backup.pruner.listed import PruneStoppedError, require_same_time
 from backup.rebuilder.catalogs.candidates import NothingToRebuildError
 from backup.rebuilder.catalogs.families import find_family
 from backup.rebuilder.catalogs.intake import WaitsError
-from backup.rebuilder.context import RebuildContext, Wish
-from backup.rebuilder.fetching.fetch import CatalogFetcher
+from backup.rebuilder.context import CatalogRun, RebuildContext, Wish
 from backup.rebuilder.fetching.journal import Journal
-from backup.rebuilder.fetching.wants import LimitOnWants
 from backup.rebuilder.floor import Floor
 from backup.rebuilder.members import ForkError, OlderStateError, QuestionError, TwoSignersError
 from backup.rebuilder.rebuild import rebuild, waits_for
 from backup.retention.prune import DEFAULT_GRACE, LISTS_FOLLOW
-from backup.transfer.retry import RetryLimit, RetryPolicy
 from backup.transfer.succession import MOST_NAMED
 from backup.wording import counted
 
@@ -71,33 +66,20 @@ _SETTLED_BY_A_HUMAN = (
 )  # fmt: skip
 
 
-class KeeperContext(Struct, frozen=True):
+class KeeperContext(CatalogRun, frozen=True, kw_only=True):
     """All inputs of a keeper. `vault` is by a role that reads catalogs and deletes, and cannot write.
 
     `folder` is its own, 0700. Nothing is deleted that was needed within `keep_within`, or `grace` if that is
     longer. `accept` are pack ids, or their beginnings, of strangers' catalogs that `who` says to ignore.
-    Retrieving catalogs is held to `limit_on`.
     """
 
-    vault: Vault
-    clock: Clock
-    progress: Progress
-    recovery_keys: Sequence[RecoveryKey]
     folder: str
-    limit_on: LimitOnWants
     keep_within: timedelta = KEEP_WITHIN
     grace: timedelta = DEFAULT_GRACE
     tier: Tier = Tier.STANDARD
     threads: int = 8
-    stop: Callable[[], bool] = lambda: False
-    retry_limit: RetryLimit = field(default_factory=RetryLimit)
     accept: Sequence[str] = ()
     who: str = ""
-
-    @property
-    def patience(self) -> RetryPolicy:
-        """The retry policy for a vault that does not answer."""
-        return self.retry_limit.patience(self.clock, self.progress)
 
 
 def keep(context: KeeperContext, *, only_plan: bool = False) -> KeeperReport:
@@ -165,17 +147,8 @@ def _listing(context: KeeperContext, folder: KeeperFolder) -> Listing | None:
         if asked is not None and abs(context.clock.now() - asked) > _STALE:
             folder.forget_rounds()
             journal.forget_listing()
-        bringer = CatalogFetcher(
-            context.vault,
-            context.clock,
-            context.progress,
-            journal,
-            limit_on=context.limit_on,
-            tier=context.tier,
-            patience=context.patience,
-        )
         try:
-            return bringer.listing()
+            return context.fetcher(journal, context.tier).listing()
         except VaultError:
             if context.vault.traits.waits and context.patience.call(context.vault.state).listed_at is None:
                 return None  # it makes its first list within a day
@@ -204,19 +177,7 @@ def _lineages(context: KeeperContext, folder: KeeperFolder, listing: Listing) ->
 
 
 def _rebuilding(context: KeeperContext, folder: KeeperFolder, asked: str) -> RebuildContext:
-    return RebuildContext(
-        vault=context.vault,
-        clock=context.clock,
-        progress=context.progress,
-        recovery_keys=context.recovery_keys,
-        url=f"sqlite:///{os.path.join(folder.scratch, 'inventory.sqlite')}",
-        folder=asked,
-        new_id=InventoryId(os.urandom(16)),
-        keep_keys=lambda *_: None,
-        limit_on=context.limit_on,
-        retry_limit=context.retry_limit,
-        keeps_what_came=True,
-    )
+    return context.rebuild_at(f"sqlite:///{os.path.join(folder.scratch, 'inventory.sqlite')}", asked)
 
 
 def _rules(context: KeeperContext, listing: Listing) -> KeeperRules:
