@@ -117,7 +117,7 @@ class Backup(Struct, frozen=True):
 
     def step(self, retry_limit: RetryLimit | None = None) -> BackupDone:
         """Back up the job, then forget what its policy does not keep, if it is configured so."""
-        at = self.at if retry_limit is None else replace(self.at, retry_limit=retry_limit)
+        at = self.at.within(retry_limit)
         return BackupDone(*forget_after(at, self._save(at)))
 
     def _save(self, at: RunContext) -> BackupReport:

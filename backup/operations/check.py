@@ -11,7 +11,6 @@ from fractions import Fraction
 from typing import Any, ClassVar, Self
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from backup.app.backups.run_context import RunContext, attempt
 from backup.app.checks.checks import check_context, quote_sample
@@ -93,14 +92,11 @@ class Check(Struct, frozen=True):
 
     def compare(self, retry_limit: RetryLimit | None = None) -> CheckReport:
         """Compare the inventory with the vault's list; "waiting" while the vault prepares that."""
-        return compare_with_vault(self._within(retry_limit))
+        return compare_with_vault(self.context.within(retry_limit))
 
     def go_on(self, run: int, retry_limit: RetryLimit | None = None) -> CheckReport:
         """Read what has come of the sample of that run; "waiting" for the rest."""
-        return read_sample.go_on(run, self._within(retry_limit))
-
-    def _within(self, retry_limit: RetryLimit | None) -> CheckContext:
-        return self.context if retry_limit is None else replace(self.context, retry_limit=retry_limit)
+        return read_sample.go_on(run, self.context.within(retry_limit))
 
     def _part(self, part: Mapping[str, Any]) -> AbstractContextManager[None]:
         told = {"vault": self.name, **part}

@@ -39,11 +39,11 @@ class Compact(OfVault, frozen=True):
 
     def plan(self, retry_limit: RetryLimit | None = None) -> CompactReport:
         """What would be retired now."""
-        return self._compact(self.within(retry_limit), only_plan=True)
+        return self._compact(self.context.within(retry_limit), only_plan=True)
 
     def step(self, retry_limit: RetryLimit | None = None) -> CompactReport:
         """Retire what pays."""
-        return self._compact(self.within(retry_limit))
+        return self._compact(self.context.within(retry_limit))
 
     def _compact(self, context: PruneContext, *, only_plan: bool = False) -> CompactReport:
         settings = self.config.vault(self.name)

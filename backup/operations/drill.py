@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Self
 
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from backup.app.backups.run_context import RunContext, attempt
 from backup.app.base.state import State
@@ -64,7 +64,7 @@ class Drill(Struct, frozen=True):
         `MonthSpentError` if its month allows nothing more, `LimitRefusedError` if it has a limit and the
         price is not known, `LockedError` if another drill is running.
         """
-        context = self._within(retry_limit)
+        context = self.context.within(retry_limit)
         about = self.about(self.at.config, self.name)
         if is_opening(context):
             about["grade"] = GRADES[Grade.OPENED]
@@ -74,7 +74,7 @@ class Drill(Struct, frozen=True):
 
     def rehearse(self, retry_limit: RetryLimit | None = None) -> DrillReport:
         """The same for somebody who sits there: an attempt that fails leaves no record."""
-        return step(self._within(retry_limit), self.keys)
+        return step(self.context.within(retry_limit), self.keys)
 
     def quotes(self) -> list[Quote]:
         """A quote of the next reading for each tier; none if nothing is stored. `MonthSpentError`."""
@@ -83,15 +83,6 @@ class Drill(Struct, frozen=True):
             return []
         vault = self.context.vault
         return quote_sample(self.at.config, self.at.config.vault(vault.name), vault.traits, chosen.pieces)
-
-    def _within(self, retry_limit: RetryLimit | None) -> DrillContext:
-        if retry_limit is None:
-            return self.context
-        return replace(
-            self.context,
-            check=replace(self.context.check, retry_limit=retry_limit),
-            restore=replace(self.context.restore, retry_limit=retry_limit),
-        )
 
 
 def is_opening(context: DrillContext) -> bool:
@@ -148,13 +139,13 @@ def drill_context(at: RunContext, name: str) -> DrillContext:
         return limit_on(config, settings, quotes, monthly, f"drill {drill.name}", setting=setting)
 
     return DrillContext(
+        **asdict(check),
         name=drill.name,
         jobs=drill.jobs or None,
         sample=Sample(amount.files, amount.bytes),
         limit=drill.max_cost_per_month,
         currency=currency_of(config),
         limit_on=limit_on_reading,
-        check=check,
         restore=replace(restore, vault=check.vault),
         scratch=State(config.state_dir).drills,
     )

@@ -80,7 +80,7 @@ class Forget(Struct, frozen=True):
 
         Nothing goes while the job leaves out all of a source: only older snapshots have its files.
         """
-        at = self.at if retry_limit is None else replace(self.at, retry_limit=retry_limit)
+        at = self.at.within(retry_limit)
         began = at.clock.now()
         report = apply_policy(at, self.name)
         if not report.snapshots:

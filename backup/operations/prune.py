@@ -8,7 +8,7 @@ from functools import partial
 from typing import ClassVar, Self
 
 from msgspec import Struct
-from msgspec.structs import asdict, replace
+from msgspec.structs import asdict
 
 from backup.app.backups.contexts import backup_context, read_keys, sending_to
 from backup.app.backups.recovery_lines import keep_line_of
@@ -50,12 +50,6 @@ class OfVault(Struct, frozen=True):
         """Its vault."""
         return self.context.vault.name
 
-    def within(self, retry_limit: RetryLimit | None) -> PruneContext:
-        """Its context, with another limit of retries if one is given."""
-        if retry_limit is None:
-            return self.context
-        return replace(self.context, retry_limit=retry_limit)
-
 
 class Prune(OfVault, frozen=True):
     """A prune of one vault; `max_fee` is the limit of early deletion fees."""
@@ -65,11 +59,11 @@ class Prune(OfVault, frozen=True):
 
     def plan(self, retry_limit: RetryLimit | None = None) -> PruneReport:
         """What would be condemned and deleted now."""
-        return self._prune(self.within(retry_limit), only_plan=True)
+        return self._prune(self.context.within(retry_limit), only_plan=True)
 
     def step(self, retry_limit: RetryLimit | None = None) -> PruneReport:
         """Delete and condemn, or wait for the vault's list."""
-        return self._prune(self.within(retry_limit))
+        return self._prune(self.context.within(retry_limit))
 
     def _prune(self, context: PruneContext, *, only_plan: bool = False) -> PruneReport:
         with naming_emulator(self.config.vault(self.name)):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Self
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from backup.inventory.store.database import Inventory
 from backup.protocols import Clock, Progress, Vault
@@ -23,6 +25,10 @@ class RunBase(Struct, frozen=True, kw_only=True):
     def patience(self) -> RetryPolicy:
         """The retry policy for requests to a vault."""
         return self.retry_limit.patience(self.clock, self.progress)
+
+    def within(self, retry_limit: RetryLimit | None) -> Self:
+        """The same, with another limit of retries if one is given."""
+        return self if retry_limit is None else replace(self, retry_limit=retry_limit)
 
 
 class VaultRun(RunBase, frozen=True, kw_only=True):

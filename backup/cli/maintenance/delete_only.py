@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from backup.cli.options.accepting import who_answers
 from backup.cli.support.choosing_vault import Result
@@ -64,7 +63,7 @@ def delete_only(cli: Cli, wish: DeleteOnly, settings: VaultSettings, *, stays: b
 
         def step(retry_limit: RetryLimit) -> KeeperReport:
             with naming_emulator(settings):
-                return keep(replace(context, retry_limit=retry_limit), only_plan=wish.dry_run)
+                return keep(context.within(retry_limit), only_plan=wish.dry_run)
 
         report = step_loop(cli, step, progress, stays=stays or settings.kind == "directory")
     return _result(cli, report)

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
 from backup.cli.support.context import Cli
 from backup.cli.support.waiting import daemon_runs, expected_text, wait_until
 
@@ -67,7 +65,7 @@ def wait_until_readable(
         return f"Restore {begun.id[:8]} waits for {count} ({begun.tier}){when}"
 
     def look_again(retry_limit: RetryLimit) -> Sequence[Retrieval]:
-        return advance(begun, replace(context, retry_limit=retry_limit))
+        return advance(begun, context.within(retry_limit))
 
     return wait_until(
         is_readable,
