@@ -47,17 +47,7 @@ class Check(Struct, frozen=True):
         cls, at: RunContext, name: str, *, keys: Sequence[RecoveryKey] = (), tier: Tier | None = None
     ) -> Self:
         """The check of that vault; `keys` open what is read."""
-        context = check_context(
-            at.config,
-            at.inventory,
-            VaultName(name),
-            clock=at.clock,
-            progress=at.progress,
-            keys=keys,
-            tier=tier,
-            retry_limit=at.retry_limit,
-        )
-        return cls(at, context)
+        return cls(at, check_context(at, VaultName(name), keys=keys, tier=tier))
 
     @staticmethod
     def about(_config: Config, name: str) -> dict[str, object]:

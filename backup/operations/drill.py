@@ -114,15 +114,7 @@ def drill_context(at: RunContext, name: str) -> DrillContext:
     config, drill = at.config, at.config.drill(name)
     vault, amount = config.vault_of_drill(drill), drill.amount
     settings = config.vault(vault)
-    check = check_context(
-        config,
-        at.inventory,
-        vault,
-        clock=at.clock,
-        progress=at.progress,
-        tier=drill.tier,
-        retry_limit=at.retry_limit,
-    )
+    check = check_context(at, vault, tier=drill.tier)
     restore = restore_context(
         config,
         at.inventory,

@@ -98,7 +98,7 @@ def with_power(monkeypatch: pytest.MonkeyPatch) -> Callable[[Power], None]:
             if goes:
                 power.go()
 
-        made = "backup.app.backups.contexts.make_vault"
+        made = "backup.app.backups.run_context.make_vault"
         monkeypatch.setattr(made, lambda *some, **more: Powered(make_vault(*some, **more), power))
         monkeypatch.setattr(Inventory, "writing", powered)
 

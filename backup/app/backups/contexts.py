@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from backup import __version__
 from backup.app.backups.run_context import RunContext
 from backup.app.base.filters import filters_of, overrides_of, own_directories, own_patterns
 from backup.app.base.state import State, parse_recipients
-from backup.app.base.vaults import Purpose, make_vault
+from backup.app.base.vaults import Purpose
 from backup.catalogs.context import BackupContext, BackupJob, Keys, Sending
 from backup.catalogs.hooks import Command as HookCommand
 from backup.catalogs.hooks import Hook, Hooks, passed_on
@@ -126,15 +126,10 @@ def _hooks(config: Config, job: JobSettings) -> Hooks:
 def backup_context(at: RunContext, vault: VaultName) -> BackupContext:
     """Return the context of a run that stores into a vault."""
     return BackupContext(
-        inventory=at.inventory,
-        vault=make_vault(at.config, vault, Purpose.BACKUP, at.clock, stop=at.stop),
-        clock=at.clock,
-        progress=at.progress,
+        **asdict(at.of_vault(vault, Purpose.BACKUP)),
         spool=State(at.config.state_dir).spool,
         host=os.uname().nodename,
         program=f"nightvault {__version__}",
-        stop=at.stop,
-        retry_limit=at.retry_limit,
     )
 
 

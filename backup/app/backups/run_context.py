@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from backup.app.base.vaults import Purpose, make_vault
 from backup.config import Config
 from backup.errors import (
     LockedError,
@@ -20,9 +21,9 @@ from backup.errors import (
 from backup.inventory.records import runs
 from backup.inventory.store.database import Inventory
 from backup.kinds import RunKind
-from backup.model import JobName
+from backup.model import JobName, VaultName
 from backup.protocols import Clock
-from backup.transfer.vault_run import RunBase
+from backup.transfer.vault_run import RunBase, VaultRun
 
 
 class RunContext(RunBase, frozen=True, kw_only=True):
@@ -30,6 +31,17 @@ class RunContext(RunBase, frozen=True, kw_only=True):
 
     config: Config
     inventory: Inventory
+
+    def of_vault(self, vault: VaultName, purpose: Purpose) -> VaultRun:
+        """What a run with that vault is given, with the rights of that purpose."""
+        return VaultRun(
+            clock=self.clock,
+            progress=self.progress,
+            stop=self.stop,
+            retry_limit=self.retry_limit,
+            inventory=self.inventory,
+            vault=make_vault(self.config, vault, purpose, self.clock, stop=self.stop),
+        )
 
 
 @contextmanager

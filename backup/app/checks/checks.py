@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec.structs import asdict
+
+from backup.app.backups.run_context import RunContext
 from backup.app.base.state import State
-from backup.app.base.vaults import Purpose, make_vault
+from backup.app.base.vaults import Purpose
 from backup.app.money.prices import Quote, kind_of, price_of, priced, tiers_of
 from backup.app.restores.contexts import TO_FETCH, link_speed
 from backup.checker.context import CheckContext
@@ -14,45 +17,30 @@ from backup.config import Config, VaultSettings
 from backup.cost import Load
 from backup.format.keys import RecoveryKey
 from backup.format.treehash import aligned_pieces
-from backup.inventory.store.database import Inventory
 from backup.memory import fetched_piece
 from backup.model import Tier, VaultName
-from backup.protocols import Clock, Progress, VaultTraits
+from backup.protocols import VaultTraits
 from backup.restorer.ranges import RangePlan
 from backup.transfer.retrieve import PIECE
-from backup.transfer.retry import RetryLimit
 from backup.transfer.succession import Successors
 
 
 def check_context(
-    config: Config,
-    inventory: Inventory,
-    vault: VaultName,
-    *,
-    clock: Clock,
-    progress: Progress,
-    keys: Sequence[RecoveryKey] = (),
-    tier: Tier | None = None,
-    retry_limit: RetryLimit | None = None,
+    at: RunContext, vault: VaultName, *, keys: Sequence[RecoveryKey] = (), tier: Tier | None = None
 ) -> CheckContext:
     """The context of a check of a vault, with the rights of a restore."""
-    settings = config.vault(vault)
-    opened = make_vault(config, vault, Purpose.RESTORE, clock)
+    config, run = at.config, at.of_vault(vault, Purpose.RESTORE)
     return CheckContext(
-        inventory=inventory,
-        vault=opened,
-        clock=clock,
-        progress=progress,
+        **asdict(run),
         secret=State(config.state_dir).read_secret(),
         keys=keys,
-        tier=tier or settings.tier,
-        askers=max(8, opened.traits.requests_at_once),
+        tier=tier or config.vault(vault).tier,
+        askers=max(8, run.vault.traits.requests_at_once),
         piece=fetched_piece(config.limits.memory),
-        round_bytes=int(TO_FETCH.total_seconds() * link_speed(config, inventory)),
-        retry_limit=retry_limit or RetryLimit(),
+        round_bytes=int(TO_FETCH.total_seconds() * link_speed(config, at.inventory)),
         successors=Successors(
             [enrolment.key for enrolment in State(config.state_dir).read_signed_enrolments().values()],
-            inventory.signer_public,
+            at.inventory.signer_public,
             b"",
         ),
     )

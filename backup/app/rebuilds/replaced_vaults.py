@@ -6,6 +6,7 @@ import os
 
 from msgspec import Struct
 
+from backup.app.backups.run_context import RunContext
 from backup.app.base.vaults import Purpose, make_vault
 from backup.app.checks.checks import check_context
 from backup.checker.check import compare_with_vault
@@ -102,7 +103,8 @@ def accept_vault(
         identity = adopt(inventory, vault, patience, patience.call(lambda: vault.identities(inventory.id)))
     if not lists:
         return Accepted(identity, count)
-    report = compare_with_vault(check_context(config, inventory, found.vault, clock=clock, progress=progress))
+    at = RunContext(config=config, inventory=inventory, clock=clock, progress=progress)
+    report = compare_with_vault(check_context(at, found.vault))
     return Accepted(identity, sum(finding.kind == "missing" for finding in report.findings))
 
 
