@@ -80,7 +80,7 @@ _GOOD = """
 SELECT r.kind, coalesce(json_extract(r.report, '$.drill'), j.name, json_extract(r.report, '$.vault')) AS of,
        r.kind = 'check' AND json_type(r.report, '$.read') = 'object' AS reads, r.outcome, max(r.started_at)
 FROM runs r LEFT JOIN jobs j ON j.number = r.job
-WHERE r.kind IN ('forget', 'compact', 'prune', 'check', 'drill', 'rebuild-drill')
+WHERE r.kind NOT IN ('backup', 'restore', 'mark')
   AND r.outcome IN ('done', 'partial') AND r.started_at <= ?
   AND NOT (r.kind = 'forget' AND (r.report LIKE '%"taken_%' OR r.report LIKE '%"policy": null%'))
 GROUP BY r.kind, of, reads, r.outcome HAVING of IS NOT NULL"""

@@ -21,7 +21,7 @@ NEWEST_ENDED: Final = """
     SELECT max(number) FROM runs WHERE kind = 'backup' AND outcome = 'interrupted' GROUP BY job
     UNION ALL
     SELECT max(number) FROM runs
-    WHERE kind IN ('compact', 'prune', 'check', 'drill', 'rebuild-drill')
+    WHERE kind NOT IN ('backup', 'forget', 'restore', 'mark')
       AND outcome NOT IN ('running', 'interrupted') AND json_type(report, '$.over') IS NULL
     GROUP BY kind, job, json_extract(report, '$.vault'), json_extract(report, '$.drill'),
              json_extract(report, '$.grade'), json_type(report, '$.read'),
