@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -10,19 +10,22 @@ import click
 
 from backup.cli.options.keep_options import keep_options, policy_of
 from backup.cli.support.context import Cli, pass_cli
-from backup.cli.support.failures import failure_of, worst_of
+from backup.cli.support.failures import Failure, failure_of, worst_of
 from backup.cli.support.operating import run_context
 from backup.errors import ExitCode, InterruptedRunError, NightvaultError, UsageError
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from backup.app.backups.run_context import RunContext
     from backup.app.money.freed import Freed
     from backup.app.retention.forget_words import Targets
     from backup.app.retention.forgetting import JobPlan, Planner
+    from backup.catalogs.amend import Amended
     from backup.config import Config
     from backup.inventory.store.connections import Transaction
     from backup.model import JobName
-    from backup.retention.policy import Policy
+    from backup.retention.policy import Decision, Policy
 
 EXAMPLES = {
     "forget": (
@@ -176,25 +179,15 @@ def _tell_plan(cli: Cli, plan: JobPlan, done: Any = None) -> dict[str, Any]:
     """Tell of one job; its document."""
     from rich.console import Group
 
-    from backup.cli.maintenance.forget_output import job_screen
-
     if not cli.json:
-        cli.report(None, Group(*job_screen(plan)))
+        cli.report(None, Group(*_job_screen(plan)))
         for warning in [*plan.warnings, *(done.warnings if done else ())]:
             cli.warn(f"warning: {warning}")
     return _document(plan, done)
 
 
-def _document(plan: JobPlan, done: Any, error: Any = None) -> dict[str, Any]:
-    from backup.cli.maintenance.forget_output import document
-
-    return document(plan, done, error)
-
-
 def _show(cli: Cli, documents: Sequence[dict[str, Any]], freed: Sequence[Freed], *, is_dry: bool) -> None:
-    from backup.cli.maintenance.forget_output import freed_document, freed_lines
-
-    lines = list(freed_lines(freed))
+    lines = list(_freed_lines(freed))
     if is_dry:
         lines.append("nothing was changed: this was a dry run")
     elif any(document["run"] for document in documents):
@@ -202,7 +195,7 @@ def _show(cli: Cli, documents: Sequence[dict[str, Any]], freed: Sequence[Freed],
     found = {
         "dry_run": is_dry,
         "jobs": documents,
-        "frees": [freed_document(freed_of_vault) for freed_of_vault in freed],
+        "frees": [_freed_document(freed_of_vault) for freed_of_vault in freed],
     }
     cli.report(found, "\n".join(lines) if lines else None)
 
@@ -211,3 +204,82 @@ def _only_with_policy(policy: Policy | None, words: Sequence[str], what: str) ->
     if policy is not None:
         which = f"--keep-… and {what}: which of the two?"
         raise UsageError(which, advice=f"leave one out: {' '.join(words)}")
+
+
+def _job_screen(plan: JobPlan) -> Iterator[RenderableType]:
+    """Return a job's heading, and the table of its snapshots kept and forgotten."""
+    from backup.cli.render.render import printable, table
+    from backup.cli.render.tables import Column
+
+    policy = f": keeps {plan.policy}" if plan.policy else ""
+    yield printable(f"job {plan.job.name} in vault {plan.vault}{policy}")
+    shown = plan.plan.stays if plan.policy else ()
+    for title, decisions in (("stays", shown), ("goes", plan.plan.goes)):
+        if decisions:
+            why = Column("why", folds=True)
+            yield table(
+                ["snapshot", "time", why], [_row(plan, decision) for decision in decisions], title=title
+            )
+    yield f"snapshots that stay: {len(plan.plan.stays):,}, that go: {len(plan.plan.goes):,}"
+
+
+def _freed_lines(found: Sequence[Freed]) -> Iterator[str]:
+    """Yield lines on how much prune could delete, and from when on without extra cost."""
+    from backup.wording import counted, size
+
+    for freed in found:
+        if not freed.archives:
+            yield f"in vault {freed.vault} it frees nothing yet: other snapshots need the same archives"
+            continue
+        archives = counted(freed.archives, "archive")
+        yield f"in vault {freed.vault} nothing else needs {archives} of {size(freed.bytes)} (an estimate);"
+        yield f"  {_when(freed)}"
+
+
+def _when(freed: Freed) -> str:
+    from backup.wording import size
+
+    if freed.free_now is None or freed.last is None:
+        return "how long this vault bills at least is not known"
+    if freed.free_now == freed.bytes:
+        return "they can be deleted at no extra cost now"
+    later = f"at no extra cost from {freed.last:%Y-%m-%d} on"
+    return f"{size(freed.free_now)} can be deleted at no extra cost now, all of it {later}"
+
+
+def _document(plan: JobPlan, done: Amended | None, error: Failure | None = None) -> dict[str, Any]:
+    """Return what was forgotten of a job as JSON; `run` is null if nothing was changed."""
+    found: dict[str, Any] = {
+        "job": plan.job.name,
+        "vault": plan.vault,
+        "policy": str(plan.policy) if plan.policy else None,
+        "kept": [_decided(plan, decision) for decision in plan.plan.stays],
+        "forgotten": [_decided(plan, decision) for decision in plan.plan.goes],
+        "run": done.run if done else None,
+        "warnings": [*plan.warnings, *(done.warnings if done else ())],
+        "recovery_line": done.recovery_line if done else None,
+    }
+    return found if error is None else found | {"error": error}
+
+
+def _freed_document(freed: Freed) -> dict[str, Any]:
+    """Return the estimate of what prune could delete in one vault, as JSON."""
+    return {
+        "vault": freed.vault,
+        "archives": freed.archives,
+        "bytes": freed.bytes,
+        "bytes_free_now": freed.free_now,
+        "free_from": freed.last,
+    }
+
+
+def _row(plan: JobPlan, decision: Decision) -> tuple[object, ...]:
+    from backup.wording import local_time
+
+    snapshot = plan.snapshots[decision.number]
+    return snapshot.id[:8], local_time(snapshot.started_at, plan.zone), "; ".join(decision.reasons)
+
+
+def _decided(plan: JobPlan, decision: Decision) -> dict[str, Any]:
+    snapshot = plan.snapshots[decision.number]
+    return {"snapshot": snapshot.id, "started_at": snapshot.started_at, "reasons": list(decision.reasons)}
