@@ -16,9 +16,9 @@ from msgspec.structs import replace
 
 from backup.app.backups.contexts import backup_context, backup_job, only_stdin, read_keys
 from backup.app.backups.recovery_lines import keep_line
-from backup.app.backups.run_context import RunContext
 from backup.app.backups.source_warnings import own_as_sources, own_in_sources, saved_own, wholly_left_out
 from backup.app.base.malloc import share_freed_memory
+from backup.app.base.run_context import RunContext
 from backup.app.status.unusual import unusual_in
 from backup.archiver.backup import run_backup
 from backup.catalogs.context import BackupJob

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 
 from msgspec import Struct
 
-from backup.app.backups.run_context import RunContext, attempt
+from backup.app.base.run_context import RunContext, attempt
 from backup.app.checks.checks import check_context, quote_sample
 from backup.app.money.limits import limit_on
 from backup.checker import read_sample

@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from backup.app.backups.run_context import RunContext, attempt
+from backup.app.base.run_context import RunContext, attempt
 from backup.app.base.state import State
 from backup.app.checks.checks import check_context, quote_sample
 from backup.app.money.limits import limit_on
@@ -115,15 +115,6 @@ def drill_context(at: RunContext, name: str) -> DrillContext:
     vault, amount = config.vault_of_drill(drill), drill.amount
     settings = config.vault(vault)
     check = check_context(at, vault, tier=drill.tier)
-    restore = restore_context(
-        config,
-        at.inventory,
-        vault,
-        clock=at.clock,
-        progress=at.progress,
-        stop=at.stop,
-        retry_limit=at.retry_limit,
-    )
 
     def limit_on_reading(pieces: Sequence[Piece]) -> CostLimit:
         quotes = quote_sample(config, settings, check.vault.traits, pieces)
@@ -138,6 +129,6 @@ def drill_context(at: RunContext, name: str) -> DrillContext:
         limit=drill.max_cost_per_month,
         currency=currency_of(config),
         limit_on=limit_on_reading,
-        restore=replace(restore, vault=check.vault),
+        restore=replace(restore_context(at, vault), vault=check.vault),
         scratch=State(config.state_dir).drills,
     )

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from msgspec import Struct
 from msgspec.structs import replace
 
-from backup.app.backups.run_context import RunContext, attempt
+from backup.app.base.run_context import RunContext, attempt
 from backup.catalogs.report import BackupReport
 from backup.config import Config, ForgetWhen
 from backup.errors import NightvaultError, as_stopped

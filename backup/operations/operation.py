@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Protocol, Self, TypeVar
 
-from backup.app.backups.run_context import RunContext
+from backup.app.base.run_context import RunContext
 from backup.config import Config
 from backup.kinds import RunKind
 from backup.reports import Report

@@ -12,8 +12,8 @@ from msgspec.structs import asdict
 
 from backup.app.backups.contexts import backup_context, read_keys, sending_to
 from backup.app.backups.recovery_lines import keep_line_of
-from backup.app.backups.run_context import RunContext
 from backup.app.base.clock import naming_emulator
+from backup.app.base.run_context import RunContext
 from backup.app.base.vaults import Purpose, make_vault
 from backup.app.money.prices import builtin_table, kind_of, known_table, price_of
 from backup.config import Config, VaultSettings

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from msgspec import Struct
 
-from backup.app.backups.run_context import RunContext
+from backup.app.base.run_context import RunContext
 from backup.app.base.vaults import Purpose, make_vault
 from backup.app.money.limits import limit_on_catalogs, load_of_whole
 from backup.app.money.prices import Quote, known_table, priced, tiers_of

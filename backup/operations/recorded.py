@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from typing import TYPE_CHECKING
 
-from backup.app.backups.run_context import RunContext, attempt
 from backup.app.base.opened import opened
+from backup.app.base.run_context import RunContext, attempt
 from backup.app.status.metrics_file import metrics_after
 from backup.config import Config
 from backup.errors import as_stopped

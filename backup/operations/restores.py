@@ -15,6 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from backup.app.base.opened import opened
+from backup.app.base.run_context import RunContext
 from backup.app.base.state import State
 from backup.app.machine.restore_units import RestoreUnits
 from backup.app.restores.contexts import restore_context
@@ -24,7 +25,6 @@ from backup.config import Config
 from backup.errors import InterruptedRunError, LockedError, NightvaultError
 from backup.inventory.records import retrievals
 from backup.inventory.records.retrievals import Restore
-from backup.inventory.store.database import Inventory
 from backup.log_context import about
 from backup.protocols import Clock
 from backup.reports import Fact
@@ -67,6 +67,7 @@ def continue_restores(
     """
     notes = HeldNotes(State(config.state_dir).restores)
     with closing(opened(config)) as inventory:
+        at = RunContext(config=config, inventory=inventory, clock=clock, progress=Silent(), stop=stop.is_set)
         with inventory.reading() as tx:
             open_ones = retrievals.list_restores(tx, only_open=True)
         open_ones = [
@@ -78,7 +79,7 @@ def continue_restores(
                 return
             try:
                 with about(restore=restore.id, vault=restore.vault):
-                    report = _go_on(restore, config, inventory, clock, stop, units)
+                    report = _go_on(restore, replace(at, progress=_Notes(restore.id)), units)
             except InterruptedRunError:
                 raise
             except LockedError as error:
@@ -93,22 +94,13 @@ def continue_restores(
                     yield Continued(restore.id, report)
 
 
-def _go_on(
-    restore: Restore,
-    config: Config,
-    inventory: Inventory,
-    clock: Clock,
-    stop: threading.Event,
-    units: RestoreUnits | None,
-) -> RestoreReport | None:
+def _go_on(restore: Restore, at: RunContext, units: RestoreUnits | None) -> RestoreReport | None:
     is_dump = bool(Choice.decode(restore.choice).output)
     if units is not None and not is_dump:
-        place = read_place(restore, inventory)
+        place = read_place(restore, at.inventory)
         units.start(restore, None if place is None else place.path)
         return None
-    notes = _Notes(restore.id)
-    context = restore_context(config, inventory, restore.vault, clock=clock, progress=notes, stop=stop.is_set)
-    context = replace(context, stop=stop.is_set, unattended=True)
+    context = replace(restore_context(at, restore.vault), unattended=True)
     if not is_dump:
         require_mark(restore, context)  # or what is asked for would be paid for, and fetched by nobody
     return step(restore, context).report

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import pytest
 
 from backup.app.backups.amending import amending_vault
-from backup.app.backups.run_context import RunContext
 from backup.app.base.opened import opened
+from backup.app.base.run_context import RunContext
 from backup.app.base.vaults import make_vault
 from backup.app.retention.forgetting import JobPlan, forget_in, plan_by_name, plan_by_policy, refuse_refused
 from backup.app.retention.undo import undo_forget
@@ -98,7 +98,7 @@ def with_power(monkeypatch: pytest.MonkeyPatch) -> Callable[[Power], None]:
             if goes:
                 power.go()
 
-        made = "backup.app.backups.run_context.make_vault"
+        made = "backup.app.base.run_context.make_vault"
         monkeypatch.setattr(made, lambda *some, **more: Powered(make_vault(*some, **more), power))
         monkeypatch.setattr(Inventory, "writing", powered)
 

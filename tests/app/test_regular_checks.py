@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,13 @@ from backup.app.tasks.tasks import scheduled_tasks
 from backup.checker.report import CheckReport
 from backup.config import load_config
 from backup.cost import Bill, Load
-from backup.errors import LimitRefusedError
+from backup.errors import InterruptedRunError, LimitRefusedError
 from backup.kinds import TaskKind
 from backup.model import MIB, Tier, VaultName
 from backup.operations.check import Check, amount_of
 from backup.operations.recorded import step_of
 from tests.support.daemons import last_start
-from tests.support.doubles import Silent
+from tests.support.doubles import ManualClock, Silent
 from tests.support.servers import Server, directory_server, replace
 
 COLD = VaultName("cold")
@@ -68,6 +69,26 @@ def test_a_sample_is_read_after_it(server: Server) -> None:
     assert report.read is not None
     assert report.read.never_read == 0
     assert [run["kind"] for run in server.json("runs")[:2]] == ["check", "check"]
+
+
+def test_a_check_that_is_stopped_does_not_wait_for_its_download_limit(server: Server) -> None:
+    sampled(server, "100%")
+    server.backup()
+    replace(server, 'kind = "directory"\n', 'kind = "directory"\ndownload_limit = "64KiB/s"\n')
+    stop = threading.Event()
+
+    class Stopping(ManualClock):
+        def sleep(self, seconds: float) -> None:
+            stop.set()
+            super().sleep(seconds)
+
+    config, clock = load_config(str(server.config)), Stopping()
+    with pytest.raises(InterruptedRunError):
+        step_of(config, Check, COLD, clock=clock, progress=Silent(), stop=stop)
+    assert len(clock.slept) == 1
+    report = check(server)
+    assert report.read is not None
+    assert report.read.never_read == 0, "the next one goes on"
 
 
 def test_what_is_damaged_is_found_and_no_sample_hides_what_is_missing(server: Server) -> None:

@@ -12,6 +12,7 @@ import pytest
 from backup.app.backups.contexts import backup_job, read_keys, recipients_of
 from backup.app.base.clock import SystemClock
 from backup.app.base.opened import opened
+from backup.app.base.run_context import RunContext
 from backup.app.base.vaults import Purpose, credential_source, make_vault
 from backup.app.restores.contexts import restore_context
 from backup.config import Config, load_config
@@ -215,7 +216,8 @@ def test_a_restore_asks_for_no_more_than_the_vaults_limit_lets_down(server: Serv
         )
         config, clock = load_config(str(server.config)), ManualClock()
         with closing(opened(config)) as inventory:
-            world = restore_context(config, inventory, VaultName("cold"), clock=clock, progress=Silent())
+            at = RunContext(config=config, inventory=inventory, clock=clock, progress=Silent())
+            world = restore_context(at, VaultName("cold"))
         assert world.round_bytes == 12 * 3600 * least
 
 
@@ -226,7 +228,8 @@ def test_what_a_run_may_hold_follows_from_one_setting(server: Server) -> None:
     assert job.memory == backup_memory(128 * MIB)
     assert (job.part_size, job.most_parts_at_once, job.parts_are_fixed) == (32 * MIB, 1, False)
     with closing(opened(config)) as inventory:
-        world = restore_context(config, inventory, VaultName("cold"), clock=ManualClock(), progress=Silent())
+        at = RunContext(config=config, inventory=inventory, clock=ManualClock(), progress=Silent())
+        world = restore_context(at, VaultName("cold"))
     assert world.piece == 8 * MIB
 
 

@@ -17,6 +17,7 @@ from decimal import Decimal
 from msgspec.structs import replace
 
 from backup.app.base.opened import opened
+from backup.app.base.run_context import RunContext
 from backup.app.base.vaults import Purpose, make_vault
 from backup.app.money.prices import builtin_table, kind_of, load_of, price_of, price_table, quotes
 from backup.app.money.stats import read_statistics, terms_of
@@ -154,9 +155,8 @@ def _kept(machine: Machine, inventory: Inventory) -> list[snapshots.Snapshot]:
 
 
 def _context(machine: Machine, inventory: Inventory):  # type: ignore[no-untyped-def]
-    return restore_context(
-        machine.config, inventory, VaultName(machine.vault), clock=machine.clock, progress=Silent()
-    )
+    at = RunContext(config=machine.config, inventory=inventory, clock=machine.clock, progress=Silent())
+    return restore_context(at, VaultName(machine.vault))
 
 
 @dataclass

@@ -7,8 +7,8 @@ from contextlib import closing
 from datetime import timedelta
 
 from backup.app.backups.contexts import backup_context, read_keys, sending_to
-from backup.app.backups.run_context import RunContext
 from backup.app.base.opened import opened
+from backup.app.base.run_context import RunContext
 from backup.catalogs.amend import amending
 from backup.config import load_config
 from backup.format.records import ForgottenRecord

@@ -8,7 +8,7 @@ from functools import partial
 
 from backup.app.backups.contexts import backup_context, read_keys, sending_to
 from backup.app.backups.recovery_lines import keep_line_of
-from backup.app.backups.run_context import RunContext
+from backup.app.base.run_context import RunContext
 from backup.app.status.metrics_file import metrics_after
 from backup.catalogs.amend import Amender, amending
 from backup.inventory.records import runs

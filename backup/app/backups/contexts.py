@@ -8,8 +8,8 @@ from collections.abc import Collection
 from msgspec.structs import asdict, replace
 
 from backup import __version__
-from backup.app.backups.run_context import RunContext
 from backup.app.base.filters import filters_of, overrides_of, own_directories, own_patterns
+from backup.app.base.run_context import RunContext
 from backup.app.base.state import State, parse_recipients
 from backup.app.base.vaults import Purpose
 from backup.catalogs.context import BackupContext, BackupJob, Keys, Sending

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import asdict
 
-from backup.app.backups.run_context import RunContext
+from backup.app.base.run_context import RunContext
 from backup.app.base.state import State
 from backup.app.base.vaults import Purpose
 from backup.app.money.prices import Quote, kind_of, price_of, priced, tiers_of

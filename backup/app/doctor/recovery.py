@@ -18,6 +18,7 @@ from decimal import Decimal
 from functools import partial
 
 from backup.app.base.opened import opened
+from backup.app.base.run_context import RunContext
 from backup.app.base.vaults import Purpose, make_vault
 from backup.app.doctor import table
 from backup.app.doctor.finding import DoctorContext, Finding, FullRestore
@@ -164,7 +165,8 @@ def _estimate(context: DoctorContext, name: JobName) -> FullRestore:
         with inventory.reading() as tx:
             snapshot = snapshots.find_snapshot(tx, "latest", job=name)
             vault = runs.vault_of_job(tx, snapshot.job_number)
-        of_restore = restore_context(config, inventory, vault, clock=context.clock, progress=Silent())
+        at = RunContext(config=config, inventory=inventory, clock=context.clock, progress=Silent())
+        of_restore = restore_context(at, vault)
         plan, settings = plan_restore(snapshot, b"/", of_restore), config.vault(vault)
         days = settings.retrieval_days if settings.kind == "s3" else 0
         traits, price = of_restore.vault.traits, price_of(config, settings)

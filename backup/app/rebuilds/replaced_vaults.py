@@ -6,7 +6,7 @@ import os
 
 from msgspec import Struct
 
-from backup.app.backups.run_context import RunContext
+from backup.app.base.run_context import RunContext
 from backup.app.base.vaults import Purpose, make_vault
 from backup.app.checks.checks import check_context
 from backup.checker.check import compare_with_vault

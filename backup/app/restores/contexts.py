@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 from enum import StrEnum
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from backup.app.base.malloc import share_freed_memory
+from backup.app.base.run_context import RunContext
 from backup.app.base.state import State
-from backup.app.base.vaults import Purpose, make_vault
+from backup.app.base.vaults import Purpose
 from backup.config import Config
 from backup.cores import usable_cores
 from backup.errors import TargetError
@@ -20,9 +22,7 @@ from backup.inventory.records import runs
 from backup.inventory.store.database import Inventory
 from backup.memory import fetched_piece, file_makers, frame_openers
 from backup.model import MIB, VaultName
-from backup.protocols import Clock, Progress
 from backup.restorer.context import RestoreContext
-from backup.transfer.retry import RetryLimit
 from backup.wording import shown_path
 
 TO_FETCH = timedelta(hours=12)
@@ -31,29 +31,17 @@ LEAST_MEASURED = 64 * MIB
 GUESSED_LINK = 4.0 * MIB
 
 
-def restore_context(
-    config: Config,
-    inventory: Inventory,
-    vault: VaultName,
-    *,
-    clock: Clock,
-    progress: Progress,
-    stop: Callable[[], bool] | None = None,
-    retry_limit: RetryLimit | None = None,
-) -> RestoreContext:
-    """Return the context of a restore from a vault; `stop` also ends a wait for a `download_limit`."""
+def restore_context(at: RunContext, vault: VaultName) -> RestoreContext:
+    """Return the context of a restore from a vault."""
     share_freed_memory()
+    config, run = at.config, at.of_vault(vault, Purpose.RESTORE)
     cores = usable_cores(config.limits.cores)
     state = State(config.state_dir)
-    opened_vault = make_vault(config, vault, Purpose.RESTORE, clock, stop=stop)
     return RestoreContext(
-        inventory=inventory,
-        vault=opened_vault,
-        clock=clock,
-        progress=progress,
+        **asdict(run),
         secret=state.read_secret(),
         key_directory=state.restores,
-        askers=opened_vault.traits.requests_at_once,
+        askers=run.vault.traits.requests_at_once,
         spared=(
             config.state_dir,
             state.spool,
@@ -62,8 +50,7 @@ def restore_context(
         piece=fetched_piece(config.limits.memory),
         openers=frame_openers(config.limits.memory, cores),
         makers=file_makers(config.limits.memory, cores),
-        round_bytes=int(TO_FETCH.total_seconds() * link_from(config, inventory, vault).speed),
-        retry_limit=retry_limit or RetryLimit(),
+        round_bytes=int(TO_FETCH.total_seconds() * link_from(config, at.inventory, vault).speed),
     )
 
 

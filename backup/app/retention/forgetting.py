@@ -18,8 +18,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from backup.app.backups.amending import amending_vault
-from backup.app.backups.run_context import RunContext
 from backup.app.base.clock import naming_emulator
+from backup.app.base.run_context import RunContext
 from backup.catalogs.amend import Amended, Amender
 from backup.config import Config, JobSettings
 from backup.errors import ClockError, UsageError

@@ -8,7 +8,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from backup.app.backups.amending import amending_vault, amending_vaults_of
-from backup.app.backups.run_context import RunContext
+from backup.app.base.run_context import RunContext
 from backup.catalogs.amend import Amended
 from backup.errors import UsageError
 from backup.format.marks import MOST_TAGS

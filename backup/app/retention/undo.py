@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from msgspec import Struct
 
 from backup.app.backups.amending import amending_vaults_of
-from backup.app.backups.run_context import RunContext
+from backup.app.base.run_context import RunContext
 from backup.catalogs.amend import Amended, Amender
 from backup.errors import UsageError
 from backup.format.records import TakenBackRecord, TakenUpRecord

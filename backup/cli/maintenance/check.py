@@ -35,7 +35,7 @@ from backup.model import Tier, VaultName
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from backup.app.backups.run_context import RunContext
+    from backup.app.base.run_context import RunContext
     from backup.checker.context import CheckContext
     from backup.checker.read_sample import Piece
     from backup.checker.report import CheckReport

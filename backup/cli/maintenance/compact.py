@@ -14,7 +14,7 @@ from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.operating import operate, report_lines, result_of
 
 if TYPE_CHECKING:
-    from backup.app.backups.run_context import RunContext
+    from backup.app.base.run_context import RunContext
     from backup.config import VaultSettings
     from backup.pruner.compact import CompactReport
     from backup.transfer.retry import RetryLimit

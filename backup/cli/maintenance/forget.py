@@ -17,7 +17,7 @@ from backup.errors import ExitCode, InterruptedRunError, NightvaultError, UsageE
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from backup.app.backups.run_context import RunContext
+    from backup.app.base.run_context import RunContext
     from backup.app.money.freed import Freed
     from backup.app.retention.forget_words import Targets
     from backup.app.retention.forgetting import JobPlan, Planner

@@ -37,7 +37,7 @@ from backup.errors import LockedError, NightvaultError, UsageError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from backup.app.backups.run_context import RunContext
+    from backup.app.base.run_context import RunContext
     from backup.cli.render.tables import Sheet
     from backup.config import Config, VaultSettings
     from backup.model import VaultName

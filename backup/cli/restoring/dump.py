@@ -31,6 +31,7 @@ from backup.cli.restoring.restore_output import restore_document
 from backup.cli.restoring.restore_terms import RetrievalTerms, begin_and_ask
 from backup.cli.restoring.restore_waiting import expected_of, wait_until_readable
 from backup.cli.support.context import Cli, pass_cli
+from backup.cli.support.operating import context_of
 from backup.cli.support.process_setup import were_closed
 from backup.errors import ExitCode, TargetError, UsageError
 from backup.files import Draft
@@ -145,14 +146,7 @@ def _begun(
 
     with inventory.reading() as tx:
         vault = vault_of_job(tx, snapshot.job_number)
-    context = restore_context(
-        cli.config(),
-        inventory,
-        vault,
-        clock=cli.clock,
-        progress=cli.progress(),
-        retry_limit=cli.retry_limit(),
-    )
+    context = restore_context(context_of(cli, cli.config(), inventory), vault)
     plan = plan_restore(snapshot, path, context, choice)
     tell_unmet(cli, plan)
     begun = find_open(context, plan, STDOUT)

@@ -42,6 +42,7 @@ from backup.cli.restoring.restore_terms import RetrievalTerms, begin_and_ask
 from backup.cli.restoring.restore_waiting import telling_what_stays, wait_until_readable
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.grouping import CommandWithSubcommands
+from backup.cli.support.operating import context_of
 from backup.errors import LockedError, UsageError
 from backup.inventory.store.states import RestoreStage
 from backup.log_context import about
@@ -127,8 +128,7 @@ def restore(
             path = saved_path(tx, snapshot, path)
             vault = vault_of_job(tx, snapshot.job_number)
             choice = with_paths(tx, snapshot, made_choice(**given), some)
-        clock, limit, shown = cli.clock, cli.retry_limit(), cli.progress()
-        context = restore_context(config, inventory, vault, clock=clock, progress=shown, retry_limit=limit)
+        context = restore_context(context_of(cli, config, inventory), vault)
         with way_to(os.fsdecode(where)) as way:
             plan = plan_restore(snapshot, path, context, choice, target=way)
             tell_unmet(cli, plan)
@@ -235,14 +235,7 @@ def resume(
             raise UsageError(f"restore {begun.id} is a dump", advice="run the same dump command again")
         if on_capacity is not None:
             begun = choose_on_capacity(begun, inventory, OnCapacity(on_capacity))
-        context = restore_context(
-            config,
-            inventory,
-            begun.vault,
-            clock=cli.clock,
-            progress=cli.progress(),
-            retry_limit=cli.retry_limit(),
-        )
+        context = restore_context(context_of(cli, config, inventory), begun.vault)
         context = replace(context, numeric_owner=numeric_owner, unattended=unattended)
         notes = HeldNotes(State(config.state_dir).restores)
         if unattended:

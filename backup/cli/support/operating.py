@@ -15,7 +15,7 @@ from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
 from backup.errors import ExitCode, LockedError, NightvaultError
 
 if TYPE_CHECKING:
-    from backup.app.backups.run_context import RunContext
+    from backup.app.base.run_context import RunContext
     from backup.config import Config
     from backup.inventory.store.database import Inventory
     from backup.protocols import Progress
@@ -38,21 +38,25 @@ _WIDTH = 80
 
 @contextmanager
 def run_context(cli: Cli, config: Config, inventory: Inventory) -> Iterator[RunContext]:
-    """Return a context manager that gives the context of a run: clock, progress, stop, retry limits.
-
-    The first signal stops the run between two steps.
-    """
-    from backup.app.backups.run_context import RunContext
-
+    """A context manager that gives the context of a run; the first signal stops it between two steps."""
     with stop_on_signals() as stop:
-        yield RunContext(
-            config=config,
-            inventory=inventory,
-            clock=cli.clock,
-            progress=cli.progress(),
-            stop=stop.is_set,
-            retry_limit=cli.retry_limit(),
-        )
+        yield context_of(cli, config, inventory, stop=stop.is_set)
+
+
+def context_of(
+    cli: Cli, config: Config, inventory: Inventory, *, stop: Callable[[], bool] = lambda: False
+) -> RunContext:
+    """Return the context of a run; without `stop` the first signal ends it at once."""
+    from backup.app.base.run_context import RunContext
+
+    return RunContext(
+        config=config,
+        inventory=inventory,
+        clock=cli.clock,
+        progress=cli.progress(),
+        stop=stop,
+        retry_limit=cli.retry_limit(),
+    )
 
 
 def operate(
