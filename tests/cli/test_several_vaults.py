@@ -12,10 +12,15 @@ from typing import Any
 
 import pytest
 
+from backup.app.base.run_context import RunContext
 from backup.cli.support.failures import worst_of
 from backup.config import load_config
-from backup.errors import ExitCode
+from backup.errors import ConfigError, ExitCode
 from backup.inventory.store.database import open_inventory
+from backup.model import VaultName
+from backup.operations import prune as prune_operation
+from backup.operations.prune import prune_context
+from backup.pruner.context import PruneContext
 from tests.support.aws_setups import become, emulated_account
 from tests.support.clocks import EmulatorClock
 from tests.support.emulated import REGION, RunningEmulator
@@ -285,6 +290,20 @@ def test_after_a_prune_that_failed_nothing_more_is_paid(
     first, second = to_pay_for.json("prune", "--max-fee", "1000", exit_code=1)
     assert "error" in first
     assert fees([second]) == [0]
+
+
+def test_after_a_prune_that_could_not_begin_the_others_are_paid_for(
+    to_pay_for: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_in_cold(at: RunContext, vault: VaultName) -> PruneContext:
+        if vault == "cold":
+            raise ConfigError("its role is gone")
+        return prune_context(at, vault)
+
+    monkeypatch.setattr(prune_operation, "prune_context", fail_in_cold)
+    first, second = to_pay_for.json("prune", "--max-fee", "1000", exit_code=int(ExitCode.USAGE))
+    assert first["error"]["message"] == "its role is gone"
+    assert fees([second])[0] > 0
 
 
 def test_without_a_price_of_each_nothing_is_begun(

@@ -177,24 +177,23 @@ class _Prunes:
 
         def begin(at: RunContext) -> Callable[[RetryLimit | None], PruneReport]:
             operation = Prune(config, prune_context(at, name), self._left)
-            return operation.plan if self._only_plan else partial(step, operation, at)
+            return operation.plan if self._only_plan else self._held(settings)(partial(step, operation, at))
 
         told = None if self._only_plan else telling(cli, config, Prune.kind, vault=name)
-        with self._held(settings):
-            report = operate(
-                cli,
-                config,
-                begin,
-                told=told,
-                stays=stays,
-                answers=lambda error: _accepts(cli, config, name, error),
-            )
+        report = operate(
+            cli,
+            config,
+            begin,
+            told=told,
+            stays=stays,
+            answers=lambda error: _accepts(cli, config, name, error),
+        )
         self._left -= report.deleted.fee or 0
         return _result(cli, report, currency_of(config))
 
     @contextmanager
     def _held(self, settings: VaultSettings) -> Iterator[None]:
-        """Once a prune has failed that may have paid, nothing more is paid."""
+        """Once a step of a prune has failed that may have paid, nothing more is paid."""
         from backup.pruner.listed import PruneStoppedError
 
         try:
@@ -202,7 +201,7 @@ class _Prunes:
         except (LockedError, PruneStoppedError):
             raise  # nothing was deleted
         except NightvaultError:
-            if self._left and settings.kind != "directory" and not self._only_plan:
+            if self._left and settings.kind != "directory":
                 self._left = Decimal(0)
                 self._may_have_paid = settings.name
             raise
