@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from backup.daemon.board import Board
 from backup.daemon.task_run import TaskEnd, TaskRun, Watcher, Work
@@ -70,7 +71,7 @@ class Executor:
                 self._waits(run, end)
                 return
             if end.report is not None:
-                log_report(end.report)
+                _carefully(partial(log_report, end.report))
             self._tell_watchers(lambda watcher: watcher.ended(run, end))
             self.board.record_end(run, end.state)
             if end.state is TaskState.DONE and not is_quiet:
@@ -127,8 +128,13 @@ class Executor:
 
     def _tell_watchers(self, tell: Callable[[Watcher], None]) -> None:
         for watcher in self.watchers:
-            try:
-                tell(watcher)
-            except Exception as error:  # noqa: BLE001  a watcher must not end the daemon
-                _log.error("a watcher failed: %s: %s", type(error).__name__, error)
-                _log.debug("where it happened", exc_info=error)
+            _carefully(partial(tell, watcher))
+
+
+def _carefully(tell: Callable[[], None]) -> None:
+    """Tell of a run; an error in that must not end the daemon, nor keep others from being told."""
+    try:
+        tell()
+    except Exception as error:  # noqa: BLE001  whoever is told may fail
+        _log.error("a watcher failed: %s: %s", type(error).__name__, error)
+        _log.debug("where it happened", exc_info=error)

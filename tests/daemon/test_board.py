@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,6 +17,8 @@ from backup.errors import InterruptedRunError, LockedError, NoInventoryError, Sp
 from backup.inventory.records.tasks import Pause, TaskRow, TaskState
 from backup.kinds import Outcome, TaskKind
 from backup.model import JobName, VaultName
+from backup.operations.forget import ForgetReport
+from backup.reports import Fact
 from backup.schedule import CatchUp
 from tests.support.daemons import Daemon, Ends, Figures, MemoryBook, minutes, task
 from tests.support.doubles import ManualClock
@@ -468,6 +470,22 @@ def test_a_watcher_that_fails_ends_nothing_and_others_are_told(caplog: pytest.Lo
         ("job hourly", TaskState.DONE),
     ]
     assert caplog.text.count("a watcher failed: RuntimeError: oops") == 2
+
+
+def test_a_report_that_cannot_be_told_ends_nothing_and_watchers_are_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Untellable(ForgetReport, frozen=True):
+        def facts(self, currency: str = "USD") -> Iterator[Fact]:
+            raise RuntimeError("oops")
+
+    ends = Ends()
+    daemon = Daemon([EVERY_HOUR], ManualClock(NOON), watchers=[ends])
+    daemon.report = Untellable(JobName("hourly"))
+    daemon.look()
+    assert [None if end is None else end.state for _, end in ends.told] == [None, TaskState.DONE]
+    assert daemon.book.rows[EVERY_HOUR.key].state is TaskState.DONE
+    assert "a watcher failed: RuntimeError: oops" in caplog.text
 
 
 def test_open_restores_are_looked_at_every_five_minutes_and_leave_no_row() -> None:

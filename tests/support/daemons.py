@@ -18,6 +18,7 @@ from backup.inventory.records.tasks import Pause, TaskRow
 from backup.kinds import Outcome, TaskKind
 from backup.model import JobName, VaultName
 from backup.protocols import Clock
+from backup.reports import Report
 from backup.schedule import parse_schedule
 from tests.support.doubles import Silent
 
@@ -101,6 +102,7 @@ class Daemon:
     monotonic: Callable[[], float] | None = None
     ran: list[str] = field(default_factory=list)
     leaves_record: bool = True
+    report: Report | None = None
 
     def __post_init__(self) -> None:
         self.start()
@@ -134,7 +136,7 @@ class Daemon:
         waits = str(self.act(run) or "")
         if self.leaves_record and not waits:
             self.book.last[run.task.key] = LastRun(self.book.last[run.task.key].started_at, Outcome.DONE)
-        return Done(waits_for=waits)
+        return Done(self.report, waits)
 
 
 @dataclass
