@@ -24,7 +24,7 @@ from backup.driller.compare import ComparisonResult, compare
 from backup.driller.context import DrillContext
 from backup.driller.money import money_of
 from backup.driller.report import MOST_NAMED, DrillReport, Opened
-from backup.errors import RecoveryKeyError, UsageError
+from backup.errors import RecoveryKeyError, RetrievalExpiredError, UsageError
 from backup.format.keys import RecoveryKey
 from backup.inventory.content import snapshots
 from backup.inventory.records import drills, retrievals, runs
@@ -141,7 +141,11 @@ class _Opening:
         while restore.state is RestoreStage.OPEN:
             self._begin_anew(number, restore)
             self._keep_place(number, restore)
-            done = restores.step(restore, self._at, may_lapse=True)
+            try:
+                done = restores.step(restore, self._at, may_lapse=True)
+            except RetrievalExpiredError:  # again, though the vault has just called it ready
+                with self._context.inventory.reading() as tx:
+                    return f"{len(retrievals.retrievals_of(tx, restore.number))} retrievals"
             if done.report is None:
                 return self._waits(restore, done.known)
             self._problems |= {problem.path: problem for problem in done.report.problems}

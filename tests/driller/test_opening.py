@@ -17,12 +17,14 @@ from backup.driller import restore_grade as opening
 from backup.driller.compare import compare
 from backup.driller.context import DrillContext
 from backup.driller.report import DrillReport
-from backup.errors import LockedError, RecoveryKeyError, SpoolError, UsageError
+from backup.errors import LockedError, RecoveryKeyError, RetrievalExpiredError, SpoolError, UsageError
 from backup.format.keys import RecoveryKey
 from backup.inventory.records.readings import Grade
 from backup.kinds import Outcome
 from backup.model import MIB, VaultName
 from backup.operations.drill import step
+from backup.restorer import restore
+from backup.restorer.report import RestoreReport
 from backup.vault.glacier import GlacierVault
 from tests.support.backups import Site, recovery_key
 from tests.support.checks import archive_file, archive_ids, corrupt, proof_of, query
@@ -451,6 +453,26 @@ def test_what_expired_is_asked_for_again_only_within_the_month(
         assert report.outcome is (Outcome.PARTIAL if factor == 1 else Outcome.DONE)
         assert [finding.kind for finding in report.findings] == ["unread"] * (factor == 1)
     assert_nothing_left(cold)
+
+
+def test_what_lapses_twice_in_a_step_is_waited_for(cold: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lapsed(*_: object, **__: object) -> RestoreReport:
+        lapses.append(1)
+        raise RetrievalExpiredError("it is gone")
+
+    lapses: list[int] = []
+    context = drill_world(cold, files=2)
+    report = step(context, KEYS)
+    with monkeypatch.context() as patch:
+        patch.setattr(restore, "deliver", lapsed)
+        for _ in range(30):
+            if lapses:
+                break
+            cold.wait()
+            report = step(context)
+    assert (len(lapses), report.state) == (2, "waiting")
+    assert report.waits_for.endswith(" retrievals")
+    assert opens(cold, context, []).outcome is Outcome.DONE
 
 
 def test_cut_at_calls_of_a_cold_vault(cold: Site) -> None:
