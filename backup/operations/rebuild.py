@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from backup.app.rebuilds.rebuilds import rebuild_context
 from backup.config import Config
@@ -31,4 +30,4 @@ class Rebuild(Struct, frozen=True):
     def step(self, retry_limit: RetryLimit) -> RebuildReport:
         """Rebuild, or wait for the vault. `NightvaultError` if there is an inventory already."""
         context = rebuild_context(self.config, self.vault, self.keys, self.clock, self.progress)
-        return rebuild(self.wish, replace(context, retry_limit=retry_limit))
+        return rebuild(self.wish, context.within(retry_limit))

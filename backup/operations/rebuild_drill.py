@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import ClassVar
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from backup.app.base.run_context import RunContext
 from backup.app.base.vaults import Purpose, make_vault
@@ -60,17 +61,13 @@ class RebuildDrill(Struct, frozen=True):
 
     def step(self, retry_limit: RetryLimit | None = None) -> RebuildDrillReport:
         """Rebuild, or wait for the vault; a drill that is over is recorded."""
-        at = self.at
+        at = self.at.within(retry_limit)
         check_keys(at.config, self.keys)
         context = RebuildDrillContext(
-            vault=make_vault(at.config, self.vault, Purpose.RESTORE, at.clock),
-            clock=at.clock,
-            progress=at.progress,
+            **asdict(at.of_vault(self.vault, Purpose.RESTORE)),
             recovery_keys=self.keys,
-            inventory=at.inventory,
             state_directory=at.config.state_dir,
             limit_on=limit_on_catalogs(at.config, at.config.vault(self.vault), "rebuild"),
-            retry_limit=retry_limit or at.retry_limit,
         )
         began = at.clock.now()
         try:

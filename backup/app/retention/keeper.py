@@ -39,8 +39,6 @@ def keeper_context(
 
     `keep_within` replaces the config's. `accept` are pack ids of strangers' catalogs that `who` says to
     ignore.
-
-    `accept` are pack ids of strangers' catalogs that `who` says to ignore.
     """
     check_keys(config, recovery_keys)
     settings = config.vault(vault)
