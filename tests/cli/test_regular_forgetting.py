@@ -14,6 +14,7 @@ from backup.config import load_config
 from backup.errors import UnreachableError
 from backup.kinds import TaskKind
 from backup.model import JobName
+from backup.operations.backup import Backup
 from backup.operations.forget import Forget
 from backup.operations.recorded import step_of
 from tests.support.daemons import last_start
@@ -84,6 +85,16 @@ def test_a_failure_is_told_and_the_backup_stays_one(server: Server, monkeypatch:
         "forget", "failed", "the vault is away"
     )  # fmt: skip
     assert (backup["kind"], backup["outcome"]) == ("backup", "done")
+
+
+def test_an_error_that_nobody_expected_is_one_of_the_forget_alone(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backup.app.retention.forgetting.plan_by_policy", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        step_of(load_config(str(server.config)), Backup, MAIN, clock=server.clock, progress=Silent())
+    newest = [(run["kind"], run["outcome"]) for run in server.json("runs", "--limit", "2")]
+    assert newest == [("forget", "failed"), ("backup", "done")]
 
 
 def test_not_after_a_failed_backup(server: Server) -> None:

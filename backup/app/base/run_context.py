@@ -25,6 +25,8 @@ from backup.model import JobName, VaultName
 from backup.protocols import Clock
 from backup.transfer.vault_run import RunBase, VaultRun
 
+_RECORDED = "recorded as a run"
+
 
 class RunContext(RunBase, frozen=True, kw_only=True):
     """The context of a run, the same for every vault."""
@@ -72,15 +74,22 @@ def attempt(
         with suppress(NightvaultError), inventory.writing() as tx:  # the first error is the one to report
             row = None if job is None else runs.find_job(tx, job)
             known = job is None or row is not None
-            if known and not attempts.tells_of_failure(tx, kind, report, job, after=before):
+            is_told = _is_recorded(error) or attempts.tells_of_failure(tx, kind, report, job, after=before)
+            if known and not is_told:
                 outcome, told = runs.outcome_of(error), report | _why(error)
                 runs.record_attempt(tx, kind, row, outcome, told, began, clock.now())
                 if kind is RunKind.DRILL:
                     drills.name_broken_drill(tx, runs.newest_number(tx), report)
+                vars(error)[_RECORDED] = True
         raise
     if makes_good:
         with suppress(NightvaultError):  # the next one does it
             _end_others(inventory, kind, report)
+
+
+def _is_recorded(error: Exception) -> bool:
+    """Whether an attempt within this one has recorded the error: of a forget after its backup, say."""
+    return _RECORDED in vars(error)
 
 
 def _end_others(inventory: Inventory, kind: RunKind, report: Mapping[str, Any]) -> None:
