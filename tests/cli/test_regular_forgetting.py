@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from backup.app.base.opened import opened
 from backup.app.retention import forgetting
 from backup.app.tasks.tasks import scheduled_tasks
 from backup.config import load_config
 from backup.errors import UnreachableError
-from backup.kinds import TaskKind
+from backup.inventory.records.runs import list_runs
+from backup.kinds import Outcome, RunKind, TaskKind
 from backup.model import JobName
 from backup.operations.backup import Backup
 from backup.operations.forget import Forget
@@ -93,8 +96,9 @@ def test_an_error_that_nobody_expected_is_one_of_the_forget_alone(
     monkeypatch.setattr("backup.app.retention.forgetting.plan_by_policy", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         step_of(load_config(str(server.config)), Backup, MAIN, clock=server.clock, progress=Silent())
-    newest = [(run["kind"], run["outcome"]) for run in server.json("runs", "--limit", "2")]
-    assert newest == [("forget", "failed"), ("backup", "done")]
+    with closing(opened(load_config(str(server.config)))) as inventory, inventory.reading() as tx:
+        newest = [(run.kind, run.outcome) for run in list_runs(tx, limit=2)]
+    assert newest == [(RunKind.FORGET, Outcome.FAILED), (RunKind.BACKUP, Outcome.DONE)]
 
 
 def test_not_after_a_failed_backup(server: Server) -> None:
