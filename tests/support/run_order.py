@@ -11,6 +11,7 @@ LONGEST = (
     "tests/systemd/test_container_files.py",
     "tests/scenarios/test_ten_years.py",
     "tests/pruner/test_model.py",
+    "tests/month/test_month.py",
     "tests/daemon/test_kills.py",
     "tests/daemon/test_well_each_hour.py",
     "tests/archiver/test_kill.py",
