@@ -268,6 +268,7 @@ def test_what_costs_no_more_than_its_limit_passes() -> None:
     assert limited("5", "1", "5").remarks(Tier.STANDARD) == [
         "within the limit of 5 by prices taken from elsewhere"
     ]
+    assert limited("5", "1", "6").remarks(Tier.STANDARD) == [], "it is not within the limit"
     assert limited(None).remarks(Tier.STANDARD) == ["why not"]
     assert limited(None).cost(Tier.STANDARD) is None
 

@@ -67,8 +67,9 @@ class CostLimit(Struct, frozen=True):
         if self.amount is None:
             return [self.unknown] if self.unknown else []
         found = self._of(tier)
-        notes = () if found is None else found.unverified
-        return [f"within the limit of {self.amount} by prices {note}" for note in notes]
+        if found is None or found.total is None or found.total > self.amount:
+            return []  # `hold` says why
+        return [f"within the limit of {self.amount} by prices {note}" for note in found.unverified]
 
     def _of(self, tier: Tier) -> TierCost | None:
         return next((cost for cost in self.costs if cost.tier is tier), None)

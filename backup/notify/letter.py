@@ -16,7 +16,7 @@ from backup.wording import escape
 
 MOST_PROBLEMS = 20
 """So many problems of a run are in a message; the rest is counted."""
-_WIDTH = 10  # of labels in the text
+_WIDTH = 9  # of labels in the text
 _LONGEST_LINE = 2000
 
 
@@ -69,7 +69,7 @@ class Letter(Struct, frozen=True):
 def as_text(letter: Letter) -> str:
     """The letter as plain text, without its title."""
     blocks = [
-        [f"{_line(label):<{_WIDTH}}{_line(value)}" for label, value in letter.facts],
+        [f"{_line(label):<{_WIDTH}} {_line(value)}" for label, value in letter.facts],
         [_line(problem) for problem in _problems(letter)],
         [_line(remark) for remark in letter.remarks],
         [f"What to do: {_line(letter.advice)}"] if letter.advice else [],
