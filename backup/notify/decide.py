@@ -51,9 +51,8 @@ def subject_of(run: Run) -> str:
     sorts = _SORTS if run.kind is RunKind.CHECK else ()
     sort = next((f"-{key}" for key in sorts if run.report.get(key) is not None), "")
     if run.kind is RunKind.DRILL:
-        sort = f"-{run.report.get('grade', '')}".replace(" ", "-").rstrip("-")
-    of = run.report.get("drill") or run.report.get("vault") or ""
-    return f"{run.kind}{sort}/{run.job or of}"
+        sort = f"-{run.grade}".replace(" ", "-").rstrip("-")
+    return f"{run.kind}{sort}/{run.job or run.drill or run.vault or ''}"
 
 
 def overdue_subject(job: str) -> str:

@@ -38,9 +38,9 @@ class LetterContext(Struct, frozen=True):
 
 def named(run: Run) -> str:
     """A run in words: "backup of job main", "prune of vault cold", "reading back vault cold"."""
-    if isinstance(run.report.get("drill"), str):
-        return f"drill {run.report['drill']} ({run.report.get('grade', 'read back')})"
-    return run_title(run.kind, run.job, run.report.get("vault"), reads_back=run.reads_back)
+    if run.drill is not None:
+        return f"drill {run.drill} ({run.grade or 'read back'})"
+    return run_title(run.kind, run.job, run.vault, reads_back=run.reads_back)
 
 
 def letter_of(run: Run, kind: MessageKind, at: LetterContext) -> Letter:
@@ -56,9 +56,9 @@ def letter_of(run: Run, kind: MessageKind, at: LetterContext) -> Letter:
             for problem in worst[:MOST_PROBLEMS]
         ],
         more_problems=max(0, len(worst) - MOST_PROBLEMS),
-        remarks=[*at.remarks, *_texts(run.report.get("warnings"))],
-        advice=_text(run.report.get("advice")),
-        command=command_after(run.kind, run.job, run.report.get("vault"), reads_back=run.reads_back),
+        remarks=[*at.remarks, *run.warnings],
+        advice=str(run.report.get("advice") or ""),
+        command=command_after(run.kind, run.job, run.vault, reads_back=run.reads_back),
         report=run.report,
     )
 
@@ -83,14 +83,12 @@ def _ended(run: Run, kind: MessageKind) -> str:
 
 
 def _facts(run: Run, at: LetterContext) -> Iterator[tuple[str, str]]:
-    report = run.report
-    if "error" in report:
-        yield "error", _text(report["error"])
+    if run.error is not None:
+        yield "error", run.error
     if run.number:  # else it could not be recorded
         yield "run", f"{run.number}, {run.outcome}"
-    vault = report.get("vault") or at.vault
-    if vault:
-        yield "vault", _text(vault)
+    if vault := run.vault or at.vault:
+        yield "vault", vault
     took = "" if run.finished_at is None else _took(run.started_at, run.finished_at)
     yield "began", local_time(run.started_at, at.zone) + took
     yield from ((label, value.replace("\n", "; ")) for label, value in at.rows)
@@ -105,19 +103,11 @@ def _took(began: datetime, ended: datetime) -> str:
     return f", took {duration(seconds)}" if seconds >= 0 else ""
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else "" if value is None else str(value)
-
-
-def _texts(value: Any) -> list[str]:
-    return [_text(entry) for entry in value] if isinstance(value, (list, tuple)) else []
-
-
 def details_of(run: Run, vault: VaultName | None) -> Mapping[str, Any]:
     """Details of the run for programs; the keys are part of the JSON interface."""
     return {
         "job": run.job,
-        "vault": run.report.get("vault") or vault,
+        "vault": run.vault or vault,
         "run": run.number or None,
         "run_kind": str(run.kind),
         "outcome": str(run.outcome),

@@ -138,7 +138,7 @@ def unread_warnings(context: DoctorContext) -> Iterator[Finding]:
 
 
 def _warnings_of(run: Run) -> Iterator[Finding]:
-    texts = [str(text) for text in run.report.get("warnings") or ()] if run.outcome in _MADE else []
+    texts = run.warnings if run.outcome in _MADE else []
     if not texts:
         return
     more = f"; and {counted(len(texts) - _SHOWN, 'more warning')}" if len(texts) > _SHOWN else ""

@@ -95,24 +95,23 @@ class RunFacts(Struct, frozen=True):
     @classmethod
     def of(cls, run: Run, vaults: Mapping[JobName, VaultName], *, is_dead: bool = False) -> RunFacts:
         """Return the facts of a run in the inventory; `vaults` by job, for reports that name none."""
-        error = run.report.get("error")
-        vault = run.report.get("vault")
+        vault = run.vault
         if vault is None and run.job is not None and run.kind in {RunKind.BACKUP, RunKind.FORGET}:
             vault = vaults.get(run.job)
         return cls(
             run.number,
             run.kind,
             run.job,
-            VaultName(vault) if isinstance(vault, str) else None,
+            vault,
             run.outcome,
             run.started_at,
             run.finished_at,
-            str(error) if error is not None else None,
+            run.error,
             is_dead,
-            str(run.report["drill"]) if "drill" in run.report else None,
+            run.drill,
             run.reads_back,
             run.found_damage,
-            str(run.report["grade"]) if "grade" in run.report else None,
+            run.grade or None,
         )
 
 

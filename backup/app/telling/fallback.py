@@ -41,7 +41,7 @@ def send_directly(config: Config, clock: Clock, why: NightvaultError, run: Run |
         return True
     now = clock.now()
     day = str(now.astimezone(zone_of(config)).date())
-    subject = "inventory" if run is None else f"{run.kind}/{run.job or run.report.get('vault') or ''}"
+    subject = "inventory" if run is None else f"{run.kind}/{run.job or run.vault or ''}"
     noted = _read(config)
     if noted.get(subject) == day:
         return True

@@ -110,8 +110,7 @@ class Maker(Struct, frozen=True):
         """Whether the config still has the job or vault of the run; for others no message is sent."""
         if run.job is not None:
             return any(job.name == run.job for job in self.config.jobs)
-        vault = run.report.get("vault")
-        return vault is None or any(settings.name == vault for settings in self.config.vaults)
+        return run.vault is None or any(settings.name == run.vault for settings in self.config.vaults)
 
     def letter_context(self, tx: Transaction, run: Run) -> LetterContext:
         """Return what a letter about the run says besides the run itself."""
@@ -181,7 +180,7 @@ def _tells_of(run: Run, unrecorded: Run) -> bool:
     """Whether a recorded run is the one that failed."""
     is_same = (run.kind, run.job) == (unrecorded.kind, unrecorded.job)
     if run.job is None:
-        is_same = is_same and run.report.get("vault") == unrecorded.report.get("vault")
+        is_same = is_same and run.vault == unrecorded.vault
     return is_same and run.outcome is Outcome.FAILED and run.started_at >= unrecorded.started_at
 
 

@@ -59,7 +59,7 @@ def runs(cli: Cli, job: str | None, limit: int) -> None:
     if cli.json:
         cli.show([_document(run, dead, problems) for run in found])
         return
-    errors = [f"run {run.number}: {run.report['error']}" for run in found if "error" in run.report]
+    errors = [f"run {run.number}: {run.error}" for run in found if run.error is not None]
     lines = [*errors, *_problem_lines(partial, problems), *_current_warnings(found)]
     cli.show(None, Group(_table(found, dead), *map(printable, lines)) if found else "nothing was run yet")
 
@@ -146,4 +146,4 @@ def _current_warnings(found: Sequence[Run]) -> Iterator[str]:
     for run in found:
         if run.kind is RunKind.BACKUP and run.job not in seen and "warnings" in run.report:
             seen.add(run.job)
-            yield from (f"run {run.number}: warning: {text}" for text in run.report["warnings"])
+            yield from (f"run {run.number}: warning: {text}" for text in run.warnings)

@@ -113,7 +113,7 @@ def _runs(found: Any) -> Sheet:
             *(drill.run.number, drill.name, GRADES[drill.grade], local_time(drill.run.started_at)),
             "waits" if drill.is_open else str(drill.run.outcome),
             f"{money_of(drill.cost):.2f}",
-            drill.run.report.get("error"),
+            drill.run.error,
         )
         for drill in found
     ]

@@ -21,9 +21,7 @@ def tells_of_failure(
     sql = f"""{RUNS} WHERE r.number > ? AND r.kind = ? AND r.outcome IN (?, ?)"""
     found = records(tx, sql, (after, kind, Outcome.FAILED, Outcome.INTERRUPTED))
     vault = report.get("vault")
-    return any(
-        run.job == job if job is not None else run.report.get("vault") == vault for run in map(run_of, found)
-    )
+    return any(run.job == job if job is not None else run.vault == vault for run in map(run_of, found))
 
 
 def failed_attempts(tx: Transaction, kind: RunKind, report: Mapping[str, Any]) -> list[int]:

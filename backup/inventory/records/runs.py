@@ -72,6 +72,36 @@ class Run(Struct, frozen=True):
     report: Mapping[str, Any]
 
     @property
+    def vault(self) -> VaultName | None:
+        """The vault that its report names; that of a backup or forget may be its job's alone."""
+        vault = self._text("vault")
+        return VaultName(vault) if vault else None
+
+    @property
+    def drill(self) -> str | None:
+        """The drill that its report names."""
+        return self._text("drill")
+
+    @property
+    def grade(self) -> str:
+        """The grade of a drill, in words; empty for any other run."""
+        return self._text("grade") or ""
+
+    @property
+    def error(self) -> str | None:
+        """What it failed by."""
+        return self._text("error")
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences for people to act on."""
+        return [str(warning) for warning in self.report.get("warnings") or ()]
+
+    def _text(self, key: str) -> str | None:
+        found = self.report.get(key)
+        return None if found is None else str(found)
+
+    @property
     def reads_back(self) -> bool:
         """Whether it is a check that read archives back, and not one that compared lists."""
         return self.kind is RunKind.CHECK and self.report.get("read") is not None
