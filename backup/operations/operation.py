@@ -41,11 +41,3 @@ class Operation(Protocol[R_co]):
     def step(self, retry_limit: RetryLimit | None = None) -> R_co:
         """Do what can be done now. `LockedError` while another run stands in its way: nothing was done."""
         ...
-
-
-class PlannedOperation(Operation[R_co], Protocol[R_co]):
-    """An operation that can be shown before it is done."""
-
-    def plan(self, retry_limit: RetryLimit | None = None) -> R_co:
-        """What a step would do now; nothing is recorded or changed."""
-        ...

@@ -109,7 +109,6 @@ def test_needed_is_what_kept_snapshots_hold_and_its_copies(ledger: Ledger, world
     with passing(ledger, world) as tx:
         needed = need.needed_chunks(tx, {ledger.job.number: world.kept})
         uses = {use.number: use for use in need.archive_uses(tx, needed)}
-        lengths = need.needed_lengths(tx, needed, uses)
     expected = world.needed()
     assert {number for number, mark in enumerate(needed) if mark} == expected
     held = {n: [number for number, _, at in world.chunks if at == n] for n in range(len(world.archives))}
@@ -119,9 +118,6 @@ def test_needed_is_what_kept_snapshots_hold_and_its_copies(ledger: Ledger, world
     }
     assert {n for n, use in uses.items() if use.is_dead} == {
         n for n in there if held[n] and expected.isdisjoint(held[n])
-    }
-    assert lengths == {
-        n: (sum(c + 1 for c in held[n] if c in expected), sum(c + 1 for c in held[n])) for n in there
     }
 
 

@@ -74,13 +74,6 @@ class Answers(Struct, frozen=True):
     first_backup: bool = True
 
     @property
-    def price_kind(self) -> str | None:
-        """The kind of vault as a price table names it; None where no table has prices."""
-        if self.where is Where.GLACIER:
-            return "glacier"
-        return f"s3:{self.storage_class}" if self.where is Where.AWS else None
-
-    @property
     def is_cold(self) -> bool:
         """Whether data must be requested hours before it can be read."""
         return self.where is Where.GLACIER or (

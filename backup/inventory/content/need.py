@@ -13,7 +13,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
@@ -116,7 +116,7 @@ def archive_uses(tx: Transaction, needed: bytearray, vault: VaultName | None = N
         if held and last - first + 1 == held:  # its chunks' numbers follow each other: nearly always
             used = needed.count(1, first, last + 1)
         else:
-            used = sum(needed[chunk] for chunk, _ in _chunks(tx, number))
+            used = sum(needed[chunk] for (chunk,) in _chunks(tx, number))
         yield ArchiveUse(number, VaultName(name), ArchiveState(state), size, moment(stored), held or 0, used)
 
 
@@ -141,25 +141,13 @@ def condemned_with(tx: Transaction, chunks: bytearray) -> dict[int, list[bytes]]
              WHERE a.state = ? ORDER BY c.job, a.number"""
     rows = list(raw_rows(tx, sql, (ArchiveState.CONDEMNED.value,)))
     used = {
-        archive: any(chunks[number] for number, _ in _chunks(tx, archive))
+        archive: any(chunks[number] for (number,) in _chunks(tx, archive))
         for archive in {row[1] for row in rows}
     }
     found: dict[int, list[bytes]] = {}
     for job, archive, pack in rows:
         if used[archive]:
             found.setdefault(job, []).append(pack)
-    return found
-
-
-def needed_lengths(tx: Transaction, needed: bytearray, archives: Iterable[int]) -> dict[int, tuple[int, int]]:
-    """The lengths of what is needed of these archives, and of all that they hold, before compression."""
-    found: dict[int, tuple[int, int]] = {}
-    for archive in archives:
-        used = total = 0
-        for number, length in _chunks(tx, archive):
-            total += length
-            used += length if needed[number] else 0
-        found[archive] = used, total
     return found
 
 
@@ -243,5 +231,5 @@ def _kept_by_another(copies: Sequence[Sequence[Any]], needed: bytearray) -> Iter
             yield archive
 
 
-def _chunks(tx: Transaction, archive: int) -> Iterator[tuple[int, int]]:
-    return raw_rows(tx, "SELECT number, length FROM chunks WHERE archive = ?", (archive,))
+def _chunks(tx: Transaction, archive: int) -> Iterator[tuple[int]]:
+    return raw_rows(tx, "SELECT number FROM chunks WHERE archive = ?", (archive,))
