@@ -166,6 +166,8 @@ class _Comparer:
         told = list(here.take(*_TOLD)), list(there.take(*_TOLD))
         self._compare_snapshots(*told, job)
         self._compare_condemned(*told, job)
+        here.require_end()
+        there.require_end()
 
     # A pair of rows.
 

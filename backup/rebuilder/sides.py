@@ -85,6 +85,11 @@ class Records:
             record = next(self._stream, None)
         self._next = record
 
+    def require_end(self) -> None:
+        """`RuntimeError` if a record is left, which nothing has compared."""
+        if self._next is not None:
+            raise RuntimeError(f"{type(self._next).__name__} is compared by nothing")
+
     def packs(self) -> Iterator[list[Any]]:
         """The archives: each one's record, and those of its frames and chunks."""
         pack: list[Any] = []

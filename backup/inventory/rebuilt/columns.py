@@ -86,9 +86,6 @@ def _fields_by_record() -> Mapping[str, Sequence[tuple[str, str, str]]]:
     return found
 
 
-_FIELDS: Final = _fields_by_record()
-
-
 FIELDS: Final = _fields_by_record()
 
 
