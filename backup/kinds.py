@@ -67,7 +67,7 @@ class TaskTraits(Struct, frozen=True):
 
 
 class Kind(Struct, frozen=True):
-    """What distinguishes a kind of run: its noun, and what it means that one was not well.
+    """A kind of run: its noun, and why it matters that one was not well.
 
     Classes are named `module:Class`, and imported when they are needed: `reports` are the forms that the
     record of a run has, `operation` does one; a kind without an operation is begun by its command alone.

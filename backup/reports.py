@@ -45,7 +45,7 @@ class Told(Protocol):
 
 
 class Report(Told, Protocol):
-    """What one step of a run did; the type stays until it is shown or stored.
+    """The report of one step of a run; its type stays until it is shown or stored.
 
     Its subject is the run in words: "prune of vault cold". Money in its facts is in the given currency.
     """

@@ -84,7 +84,7 @@ class Tally(Struct):
 
 
 class RecoveredReport(Struct, frozen=True):
-    """What is known of a backup whose process died before it could report: its snapshot."""
+    """The report of a backup whose process died before it could report: its snapshot."""
 
     snapshot: SnapshotId
     files: int

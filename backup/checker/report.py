@@ -173,7 +173,7 @@ class CheckReport(Struct, frozen=True):
 
 
 class CheckSummary(Struct, frozen=True):
-    """What the record of a check keeps of its report; counts of findings by kind."""
+    """The part of a check's report that its record keeps; findings are counts by kind."""
 
     vault: VaultName | None
     findings: Mapping[str, int]

@@ -27,7 +27,7 @@ class TierCost(Struct, frozen=True):
 
 
 class CostLimit(Struct, frozen=True):
-    """What retrievals may cost, and would cost with each tier. Without an `amount` there is no limit.
+    """A limit on the cost of retrievals, and their cost with each tier; no limit without an `amount`.
 
     `what` asks for them: "this restore". `setting` is the limit's name in the config; empty for that of a
     command, whose tier the user may choose. Costs are by `table`, without one `unknown` says why. `place` is

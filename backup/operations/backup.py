@@ -42,7 +42,7 @@ _COUNTING = 0.2  # of one core, of what counts a job's sources beside its first 
 
 
 class BackupOptions(Struct, frozen=True):
-    """What a run does beside its job's settings.
+    """Options of one run beside its job's settings.
 
     `reread`: files that seem unchanged are read, too. `disks_gone`: mount points whose file systems will not
     come back. `tags` are of the new snapshot. `stdin`: standard input alone is saved, as a file of that name.

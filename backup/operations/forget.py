@@ -22,7 +22,7 @@ from backup.wording import counted
 
 
 class ForgetReport(Struct, frozen=True):
-    """What a job forgot, its new recovery line if anything changed, warnings."""
+    """The snapshots that a job forgot, its new recovery line if anything changed, warnings."""
 
     job: JobName
     snapshots: tuple[SnapshotId, ...] = ()

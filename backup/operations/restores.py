@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 class Continued(Struct, frozen=True):
-    """What came of a step of an open restore: a report, or why there is none."""
+    """The result of a step of an open restore: a report, or why there is none."""
 
     restore: str
     report: RestoreReport | NightvaultError

@@ -1,4 +1,4 @@
-"""What every run is given: clock, progress, stop, retry limit; a run with a vault, and the inventory, too."""
+"""Inputs of every run: clock, progress, stop, retry limit; with a vault, that and the inventory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from backup.transfer.retry import RetryLimit, RetryPolicy
 
 
 class RunBase(Struct, frozen=True, kw_only=True):
-    """What every run is given; `stop` says whether it is asked to end."""
+    """Inputs of every run; `stop` says whether it is asked to end."""
 
     clock: Clock
     progress: Progress
@@ -32,7 +32,7 @@ class RunBase(Struct, frozen=True, kw_only=True):
 
 
 class VaultRun(RunBase, frozen=True, kw_only=True):
-    """What a run with a vault is given; the contexts of its kinds add what is their own."""
+    """Inputs of a run with a vault; the contexts of its kinds add what is their own."""
 
     inventory: Inventory
     vault: Vault

@@ -1,1 +1,1 @@
-"""What a backup by a config is given (`contexts`); recovery lines, warnings of sources, amending."""
+"""Contexts of backups by a config (`contexts`), recovery lines, warnings of sources, amending."""

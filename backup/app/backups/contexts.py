@@ -1,4 +1,4 @@
-"""What a backup by a config is given: its job, keys and context, made from the config."""
+"""The job, keys and context of a backup, made from the config."""
 
 from __future__ import annotations
 
@@ -25,8 +25,6 @@ from backup.inventory.store.database import Inventory
 from backup.memory import backup_memory
 from backup.model import VaultName
 from backup.source.streams import Command, Device, StandardInput
-
-_COUNTING = 0.2  # of one core, of what counts a job's sources beside its first backup
 
 
 def recipients_of(config: Config) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ class RunContext(RunBase, frozen=True, kw_only=True):
     inventory: Inventory
 
     def of_vault(self, vault: VaultName, purpose: Purpose) -> VaultRun:
-        """What a run with that vault is given, with the rights of that purpose."""
+        """The inputs of a run with that vault, with the rights of that purpose."""
         return VaultRun(
             clock=self.clock,
             progress=self.progress,

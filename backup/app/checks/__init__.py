@@ -1,1 +1,1 @@
-"""What a check or a drill by a config is given: its context, and quotes of samples."""
+"""Contexts of checks and drills by a config, and quotes of samples."""

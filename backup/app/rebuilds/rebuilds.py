@@ -1,4 +1,4 @@
-"""What a rebuild by a config is given: its context, and the keys that are written for the new inventory."""
+"""The context of a rebuild by a config, and the keys that are written for the new inventory."""
 
 from __future__ import annotations
 

@@ -244,7 +244,7 @@ def _result(cli: Cli, report: PruneReport, currency: str) -> Result:
 
 
 def _table(report: PruneReport, currency: str) -> Sheet:
-    """What is condemned, and on which days it comes free."""
+    """A table of condemned archives, and of the days on which they come free."""
     from backup.cli.render.render import size, table
     from backup.cli.render.tables import Column
     from backup.wording import money
@@ -299,7 +299,7 @@ def _together(some: Sequence[Group]) -> Group:
 
 
 def _notes(report: PruneReport) -> Iterator[str]:
-    """What to do next, and what can still be undone."""
+    """Notes on the next steps, and on what can still be undone."""
     reasons = {group.why for group in report.waiting}
     refusals = {group.detail for group in report.waiting if group.why == "refused"}
     yield from (f"refused before: {refusal}" for refusal in sorted(refusals))

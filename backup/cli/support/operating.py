@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Waiting(Protocol):
-    """What a step returns."""
+    """The result of a step."""
 
     @property
     def waits_for(self) -> str:
