@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
 from functools import partial
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any, Final
 
 from msgspec import Struct
@@ -279,7 +279,7 @@ class _Comparer:
     ) -> int:
         """Compare entries; `kept` are the rebuilt snapshots. The number of the first entry of later ones."""
         first_new = queries.NEVER
-        for used, built in merged(here, there, itemgetter(sides.NUMBER)):
+        for used, built in merged(here, there, sides.PLACE):
             if used is not None and used[sides.ADDED] >= job.first_later:
                 first_new = min(first_new, used[sides.NUMBER])
                 continue

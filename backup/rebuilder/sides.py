@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any, Final
 
 from msgspec import Struct
@@ -26,6 +27,9 @@ NUMBER, DIRECTORY, NAME, OWNER, ADDED, REMOVED = (
     for name in ("number", "directory", "name", "owner", "added_in", "removed_in")
 )
 """Fields of an entry in a stream: a tuple that begins with its kind."""
+PLACE: Final = itemgetter(DIRECTORY, NAME, ADDED)
+"""By these the entries of a stream come in order; no two have the same."""
+_OVER: Final[tuple[Any, Any]] = (None, None)
 ACCEPTED: Final = (None, "usual_from")
 """Where `marks_in` has the number of the snapshot that was accepted last."""
 
@@ -106,17 +110,31 @@ class Records:
 
 def merged(here: Iterator[Any], there: Iterator[Any], key: Callable[[Any], Any]) -> Iterator[tuple[Any, Any]]:
     """Pairs of two streams that are in the order of `key`; None where one side lacks it."""
-    one, other = next(here, None), next(there, None)
+    ours, theirs = _in_order(here, key), _in_order(there, key)
+    at, one = next(ours, _OVER)
+    other_at, other = next(theirs, _OVER)
     while one is not None or other is not None:
-        if other is None or (one is not None and key(one) < key(other)):
+        if other is None or (one is not None and at < other_at):
             yield one, None
-            one = next(here, None)
-        elif one is None or key(other) < key(one):
+            at, one = next(ours, _OVER)
+        elif one is None or other_at < at:
             yield None, other
-            other = next(there, None)
+            other_at, other = next(theirs, _OVER)
         else:
             yield one, other
-            one, other = next(here, None), next(there, None)
+            at, one = next(ours, _OVER)
+            other_at, other = next(theirs, _OVER)
+
+
+def _in_order(stream: Iterator[Any], key: Callable[[Any], Any]) -> Iterator[tuple[Any, Any]]:
+    """Each value after its key. `RuntimeError` if a key is not above the last: pairs would be wrong."""
+    last = None
+    for value in stream:
+        this = key(value)
+        if last is not None and not last < this:
+            raise RuntimeError(f"{this!r} comes after {last!r}: these records are in no order")
+        yield this, value
+        last = this
 
 
 def matched(here: Iterable[Any], there: Iterable[Any], key: str) -> Iterator[tuple[Any, Any]]:

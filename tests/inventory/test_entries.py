@@ -148,7 +148,8 @@ def test_staged_rows_come_back_as_they_went_in(ledger: Ledger) -> None:
         entries.stage(tx, run.number, added=columns(rows))
         entries.apply_staged(tx, run.number, 1)
         found = list(entries.all_entries(tx, ledger.job.number))
-        assert [(*row, 1, None) for row in (entry[:11] for entry in rows)] == found
+        by_directory = reversed(rows)
+        assert [(*row, 1, None) for row in (entry[:11] for entry in by_directory)] == found
         assert list(entries.all_directories(tx, ledger.job.number)) == [(1, b"/d"), (2, b"/e")]
 
 

@@ -1,7 +1,8 @@
-"""A rebuild's seconds and memory: `python -m tests.rebuilder.measure_rebuild FOLDER [ENTRIES [CHUNKS]]`.
+"""The seconds and memory of a rebuild and its drill, by `python -m tests.rebuilder.measure_rebuild FOLDER`.
 
-The first call makes FOLDER with a vault, the second rebuilds from it and prints one JSON line. The catalog is
-made of rows, not of files: a full one of ENTRIES entries in directories of 50, CHUNKS chunks each (1).
+The first call, with FOLDER [ENTRIES [CHUNKS]], makes FOLDER with a vault; the second rebuilds from it and
+prints one JSON line; the third compares what was rebuilt with itself, as a drill does. The catalog is made of
+rows, not of files: a full one of ENTRIES entries in directories of 50, CHUNKS chunks each (1).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import random
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,9 @@ from backup.format import catalog as records
 from backup.format.catalog import Record, pack_records
 from backup.format.frame import FrameCodec
 from backup.format.pack import CatalogFields, HeaderFields, seal_header
+from backup.inventory.store.database import open_copy
 from backup.model import ChunkRow, FrameRow, Generation, PackId, PackKind, Part, VaultName
+from backup.rebuilder import same_records
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import INVENTORY_ID, Site, server_keys
 from tests.support.doubles import ManualClock
@@ -119,10 +123,23 @@ def rebuild(folder: Path) -> dict[str, Any]:
     }
 
 
+def compare(folder: Path) -> dict[str, Any]:
+    """Compare the rebuilt inventory with itself; figures."""
+    file = str(folder / "bare" / "inventory.sqlite")
+    used, _ = open_copy(file)
+    began = time.monotonic()
+    with closing(used):
+        found = same_records.compare(file, used, VaultName("disk"))
+    seconds = time.monotonic() - began
+    entries = found.rows["entries"] if found.are_same else 0
+    return {"entries": entries, "seconds": round(seconds, 1), "peak_mib": peak() // 2**20}
+
+
 if __name__ == "__main__":
     where = Path(sys.argv[1])
     if not where.exists():
         where.mkdir()
         make(where, *map(int, sys.argv[2:] or ["1000000"]))
     else:
-        sys.stdout.write(json.dumps(rebuild(where)) + "\n")
+        done = compare(where) if (where / "bare").exists() else rebuild(where)
+        sys.stdout.write(json.dumps(done) + "\n")

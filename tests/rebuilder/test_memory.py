@@ -1,4 +1,4 @@
-"""A rebuild's memory does not grow with the inventory; the million is measured by `measure_rebuild`."""
+"""The memory of a rebuild and of its drill does not grow with the inventory; a million: `measure_rebuild`."""
 
 from __future__ import annotations
 
@@ -14,16 +14,24 @@ from tests.support.emulated import REPOSITORY
 pytestmark = pytest.mark.slow
 
 
-def measured(folder: Path, entries: int) -> dict[str, int]:
-    """Make a catalog of so many entries and rebuild from it, each in a process of its own."""
+def measured(folder: Path, entries: int) -> tuple[dict[str, int], dict[str, int]]:
+    """A rebuild from a catalog of so many entries, and the comparison of its drill, each in a process."""
     words = [sys.executable, "-m", "tests.rebuilder.measure_rebuild", str(folder), str(entries)]
     subprocess.run(words, cwd=REPOSITORY, check=True)
-    done = subprocess.run(words, cwd=REPOSITORY, check=True, capture_output=True)
-    found: dict[str, int] = json.loads(done.stdout)
-    return found
+    rebuilt, compared = (
+        json.loads(subprocess.run(words, cwd=REPOSITORY, check=True, capture_output=True).stdout)
+        for _ in range(2)
+    )
+    assert rebuilt["entries"] == compared["entries"] == entries
+    return rebuilt, compared
 
 
 def test_memory_is_flat(tmp_path: Path) -> None:
-    few, many = measured(tmp_path / "few", 40_000), measured(tmp_path / "many", 120_000)
-    assert (few["entries"], many["entries"]) == (40_000, 120_000)
+    (few, _), (many, _) = measured(tmp_path / "few", 40_000), measured(tmp_path / "many", 120_000)
     assert many["peak_mib"] - few["peak_mib"] < 60
+
+
+def test_a_drill_holds_no_more_of_more_entries(tmp_path: Path) -> None:
+    """From so many on the caches of both inventories are full."""
+    (_, few), (_, many) = measured(tmp_path / "few", 160_000), measured(tmp_path / "many", 320_000)
+    assert many["peak_mib"] - few["peak_mib"] < 12

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from backup.inventory.store.times import micros
 from backup.kinds import RunKind
 from backup.rebuilder import same_records
 from backup.rebuilder.findings import EXTRA, MISSING, SINCE, UNNAMED, Comparison
+from backup.rebuilder.sides import merged
 from tests.support.backups import Site
 from tests.support.catalogs import catalogs as stored_catalogs
 from tests.support.catalogs import remove
@@ -192,18 +194,19 @@ def test_what_the_writer_of_full_catalogs_leaves_out_is_noticed(
 ) -> None:
     """Mutants: catalogs and drills forget a field together, if no test does not see that it is gone.
 
-    With a writer that leaves a field empty, or a record out, one of the laws above must fail.
+    With a writer that leaves a field empty, or a record out, one of the laws above must fail, or the drill
+    break off, since the records come in no order then.
     """
     file = rebuilt(lived, tmp_path)
     kinds = {carrier.split(".")[0] for carrier in CARRIED.values()} - {"Start"}  # no catalog lacks that
     for carrier in sorted({*CARRIED.values(), *kinds}):
         carried = [column for column, by in CARRIED.items() if f"{by}.".startswith(f"{carrier}.")]
-        with monkeypatch.context() as patch:
+        with monkeypatch.context() as patch, suppress(RuntimeError):
             leave_out(patch, carrier)
             found = compared(lived, file)
             is_whole = found.are_same and all(found.rows.values())
             lives = is_whole and all(is_noticed(lived, file, column) for column in carried)
-        assert not lives, carrier
+            assert not lives, carrier
 
 
 def leave_out(patch: pytest.MonkeyPatch, carrier: str) -> None:
@@ -277,6 +280,28 @@ def test_the_number_of_queries_does_not_grow_with_the_files(
     assert after[0] - before[0] >= 300
     assert after[1] - before[1] < 30
     assert before[1] > 20
+
+
+def test_no_row_of_files_is_sorted(lived: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What SQLite sorts is held in memory, all of it: a drill's would grow with the files."""
+    file, plans = rebuilt(lived, tmp_path), dict[str, str]()
+
+    def explained(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Any:
+        steps = tx.connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)
+        plans[sql] = "; ".join(step[3] for step in steps)
+        return executed(tx, sql, values)
+
+    monkeypatch.setattr(driver, "executed", explained)
+    assert compared(lived, file).are_same
+    of_files = {sql: plan for sql, plan in plans.items() if re.search(r"FROM (entries|directories)", sql)}
+    assert len(of_files) >= 2
+    assert {sql: plan for sql, plan in of_files.items() if "TEMP B-TREE" in plan} == {}
+
+
+def test_streams_that_come_in_no_order_are_not_compared() -> None:
+    assert list(merged(iter([1, 3]), iter([2, 3]), int)) == [(1, None), (None, 2), (3, 3)]
+    with pytest.raises(RuntimeError, match="2 comes after 3"):
+        list(merged(iter([1, 3, 2]), iter([1, 2, 3]), int))
 
 
 def test_a_row_that_one_side_lacks_is_a_difference(lived: Site, tmp_path: Path) -> None:

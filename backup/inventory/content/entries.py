@@ -124,6 +124,9 @@ _VERSION = (
     f"SELECT {_ENTRY}, e.added_in, e.removed_in FROM entries e JOIN directories d ON d.number = e.directory"
 )
 
+_OF_JOB = "WHERE +d.job = ?"
+"""A job's rows by numbers of directories: those of all jobs are walked (`+`), so that none need be sorted."""
+
 _TYPES = {
     EntryKind.FILE: stat.S_IFREG,
     EntryKind.DIRECTORY: stat.S_IFDIR,
@@ -325,13 +328,12 @@ def count_staged(tx: Transaction, run: int) -> tuple[int, int]:
 
 def all_directories(tx: Transaction, job: int) -> Iterator[tuple[int, bytes]]:
     """Every directory of a job, by number."""
-    sql = "SELECT number, path FROM directories WHERE job = ? ORDER BY number"
-    yield from raw_rows(tx, sql, (job,))
+    yield from raw_rows(tx, f"SELECT number, path FROM directories d {_OF_JOB} ORDER BY number", (job,))
 
 
 def all_entries(tx: Transaction, job: int) -> Iterator[tuple[Any, ...]]:
-    """Every version of every entry of a job, by number: the fields of `EntryRow`."""
-    sql = f"{_VERSION} WHERE d.job = ? ORDER BY e.number"
+    """Every version of every entry of a job, by directory, name and age: the fields of `EntryRow`."""
+    sql = f"{_VERSION} {_OF_JOB} ORDER BY d.number, e.name, e.added_in"
     return raw_rows(tx, sql, (job,))
 
 
