@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time as time_of
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ from tests.support.emulated import (
     ACCESS_KEY_ID,
     ACCOUNT_ID,
     REGION,
-    REPOSITORY,
     SECRET_ACCESS_KEY,
     RunningEmulator,
     write_accounts,
@@ -209,22 +208,10 @@ class Month:
             Bucket="nightly", Key=key
         )
 
-    @contextmanager
-    def process(self, *words: object) -> Iterator[subprocess.Popen[str]]:
+    def process(self, *words: object) -> AbstractContextManager[subprocess.Popen[str]]:
         """A command as a process of its own, by the month's clock; killed if it does not end."""
-        command = [sys.executable, "-m", "tests.month.at_clock", str(self.folder / "clock")]
-        with subprocess.Popen(
-            [*command, "--config", str(self.server.config), *map(str, words)],
-            cwd=REPOSITORY,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            try:
-                yield process
-            finally:
-                process.kill()
+        clock = str(self.folder / "clock")
+        return self.server.process(*words, program=(sys.executable, "-m", "tests.month.at_clock", clock))
 
     def _documents(self, text: str) -> Any:
         lines = text.split("\n")

@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ from backup.protocols import Clock
 from tests.support.aws_admin import admin_client
 from tests.support.command_line import CliAt
 from tests.support.doubles import ManualClock
-from tests.support.emulated import RunningEmulator
+from tests.support.emulated import REPOSITORY, RunningEmulator
 from tests.support.local_account import (
     ANCHOR,
     BACKUP_ROLE,
@@ -165,10 +165,11 @@ class Server:
         return str(result.stderr)
 
     @contextmanager
-    def process(self, *words: object) -> Iterator[subprocess.Popen[str]]:
+    def process(self, *words: object, program: Sequence[str] = (SCRIPT,)) -> Iterator[subprocess.Popen[str]]:
         """The command as a process of its own, its outputs in pipes; killed if it does not end by itself."""
         with subprocess.Popen(
-            [SCRIPT, "--config", str(self.config), *map(str, words)],
+            [*program, "--config", str(self.config), *map(str, words)],
+            cwd=REPOSITORY,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
