@@ -36,7 +36,7 @@ class Told(Protocol):
 
     @property
     def subject(self) -> str:
-        """What the facts are about."""
+        """The thing that the facts are about."""
         ...
 
     def facts(self, currency: str = "USD") -> Iterable[Fact]:
@@ -52,7 +52,7 @@ class Report(Told, Protocol):
 
     @property
     def waits_for(self) -> str:
-        """What the run waits for, to go on in a later step; empty once it is over."""
+        """The thing that the run waits for, to go on in a later step; empty once it is over."""
         ...
 
     @property

@@ -21,7 +21,7 @@ PROPOSED: Final[Mapping[str, str | int]] = {
     "keep_monthly": 12,
     "keep_yearly": 3,
 }
-"""What `init` proposes to a job without a policy."""
+"""The policy that `init` proposes to a job without one."""
 
 COUNTS: Final = frozenset({"keep_last", *(f"keep_{period.adverb}" for period in Period)})
 SPANS: Final = frozenset({"keep_within", *(f"keep_within_{period.adverb}" for period in Period)})

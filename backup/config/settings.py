@@ -251,7 +251,7 @@ class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     @property
     def policy(self) -> Policy | None:
-        """What to keep of its snapshots; None: all of them."""
+        """The policy that says which snapshots are kept; None: all of them."""
         return self.retention.policy if isinstance(self.retention, RetentionSettings) else None
 
     @property

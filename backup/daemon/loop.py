@@ -141,7 +141,7 @@ class Loop:
             self.systemd.tell(*(["WATCHDOG=1"] if period else []), f"STATUS={self._status()}")
 
     def _status(self) -> str:
-        """What `systemctl status` shows: what runs, or what is next."""
+        """The line that `systemctl status` shows: what runs, or what is next."""
         if self.board.gate.is_waiting:
             return "waits for this machine's clock to be set"
         running = [str(run.task) for run in self.board.runs()]

@@ -57,7 +57,7 @@ def _members(noun: str, before: tuple[Any, ...], after: tuple[Any, ...]) -> Iter
 
 
 def _values(where: str, name: str, before: Any, after: Any) -> Iterator[str]:
-    """What differs in a value, by key where both are tables."""
+    """The differences of a value, by key where both are tables."""
     if before == after:
         return
     if isinstance(before, Struct) and type(before) is type(after):

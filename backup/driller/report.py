@@ -149,7 +149,7 @@ class DrillReport(Struct, frozen=True):
 
 
 class DrillSummary(Struct, frozen=True):
-    """What the record of a drill keeps of its report."""
+    """The part of its report that the record of a drill keeps."""
 
     drill: str
     cost: Decimal

@@ -98,7 +98,7 @@ class Emulated(Struct, frozen=True):
         self._admin("settings", settings)
 
     def bill(self) -> dict[str, Any]:
-        """What each account is billed until now, by month and vault or bucket."""
+        """The bill of each account until now, by month and vault or bucket."""
         return dict(self._admin("bill"))
 
     def _admin(self, what: str, body: object = None) -> Any:

@@ -79,7 +79,7 @@ class BackupDone(Struct, frozen=True):
         return self.report.warnings
 
     def facts(self, currency: str = "USD") -> Iterator[Fact]:
-        """What was saved, then what was forgotten."""
+        """Facts on what was saved, then on what was forgotten."""
         yield from self.report.facts(currency)
         if self.forgot is not None:
             yield from self.forgot.counts()

@@ -38,7 +38,7 @@ class Compact(OfVault, frozen=True):
         )
 
     def plan(self, retry_limit: RetryLimit | None = None) -> CompactReport:
-        """What would be retired now."""
+        """The report of what would be retired now."""
         return self._compact(self.context.within(retry_limit), only_plan=True)
 
     def step(self, retry_limit: RetryLimit | None = None) -> CompactReport:

@@ -52,7 +52,7 @@ class ForgetReport(Struct, frozen=True):
             yield Fact(f"forgot {counted(len(self.snapshots), 'snapshot')} by the policy")
 
     def document(self) -> dict[str, Any]:
-        """What the record of a run says in which nothing was forgotten."""
+        """The record of a run in which nothing was forgotten."""
         return {"forgotten": list(self.snapshots)}
 
 

@@ -30,7 +30,7 @@ class Operation(Protocol[R_co]):
 
     @staticmethod
     def about(config: Config, name: str) -> Mapping[str, object]:
-        """What names the run in its record: a vault, a drill."""
+        """The names of the run in its record: a vault, a drill."""
         ...
 
     @property

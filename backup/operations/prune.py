@@ -58,7 +58,7 @@ class Prune(OfVault, frozen=True):
     max_fee: Decimal = Decimal(0)
 
     def plan(self, retry_limit: RetryLimit | None = None) -> PruneReport:
-        """What would be condemned and deleted now."""
+        """The report of what would be condemned and deleted now."""
         return self._prune(self.context.within(retry_limit), only_plan=True)
 
     def step(self, retry_limit: RetryLimit | None = None) -> PruneReport:

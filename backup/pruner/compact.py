@@ -48,10 +48,10 @@ class JobRules(Struct, frozen=True):
 
 
 class CompactReport(Struct, frozen=True, rename={"is_plan": "plan"}):
-    """What was retired, or is to be: archives and bytes, of which `freed` come free by `gone_at`.
+    """The report of a compaction: archives and bytes that were retired, or are to be.
 
-    `stored_anew` bytes are stored again by the next backups. `gain`: dollars over the horizon, None without a
-    price.
+    Of the bytes `freed` come free by `gone_at`; `stored_anew` are stored again by the next backups. `gain`:
+    dollars over the horizon, None without a price.
     """
 
     vault: VaultName

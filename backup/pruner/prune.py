@@ -95,7 +95,7 @@ class _Prune:
         return PruneReport(StepStage.WAITING, self._vault.name, waits_for=waits_for)
 
     def _find(self, *, is_plan: bool) -> tuple[DecisionAndRows | None, str]:
-        """What there is to do; None and what it waits for without a list. A plan records nothing."""
+        """The decision; None and what it waits for without a list. A plan records nothing."""
         self._has_clock = require_same_time(self._vault, self._clock, self._context.patience)
         waits_for, head = self._listing()
         if head is None:
@@ -203,7 +203,7 @@ class _Prune:
         return replace(report, recovery_lines=lines, dropped=dropped, warnings=warnings)
 
     def _due_elsewhere(self, found: DecisionAndRows) -> set[int]:
-        """What this server would delete now if it might: it gives up the snapshots that need it.
+        """The archives that this server would delete now if it might: it gives up the snapshots that need it.
 
         Whoever deletes in its place sees only catalogs. A snapshot that could still be taken back would stand
         in the way, or lose its archives in the moment in which it is taken back.

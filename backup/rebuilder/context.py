@@ -55,7 +55,7 @@ class ServerKeys(Struct, frozen=True):
 
 
 class CatalogRun(RunBase, frozen=True, kw_only=True):
-    """What a run is given that reads a vault's catalogs, and relies on no inventory.
+    """Inputs of a run that reads a vault's catalogs, and relies on no inventory.
 
     There may be several `recovery_keys`: older catalogs may be sealed for others than the newest. All
     retrievals are held to `limit_on`.

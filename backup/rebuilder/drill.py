@@ -64,7 +64,7 @@ class RebuildDrillReport(Struct, frozen=True):
 
     @property
     def waits_for(self) -> str:
-        """What it waits for; empty once it is over."""
+        """The thing that it waits for; empty once it is over."""
         return self.rebuilt.waits_for
 
     @property
@@ -109,7 +109,7 @@ class RebuildDrillReport(Struct, frozen=True):
         }
 
     def summary(self) -> dict[str, Any]:
-        """What the record of a run keeps of it: without what is long, or the same each time."""
+        """The part of it that the record of a run keeps: without what is long, or the same each time."""
         document = self.document()
         rebuilt = document.pop("rebuilt")
         for name in ("unknowable", "dry_run", "state", "waits_for"):

@@ -1,4 +1,4 @@
-"""What a rebuild drill finds: differences of the rebuilt inventory, and why some of them are explained."""
+"""The findings of a rebuild drill: differences of the rebuilt inventory, and why some are explained."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class RestoreReport(Struct, frozen=True):
 
     @property
     def waits_for(self) -> str:
-        """What it waits for; empty at the end."""
+        """The retrievals that it waits for; empty at the end."""
         return counted(self.waiting, "retrieval") if self.outcome is Outcome.RUNNING else ""
 
     def facts(self, currency: str = "USD") -> Iterator[Fact]:  # noqa: ARG002

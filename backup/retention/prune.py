@@ -121,7 +121,7 @@ class PrunePlan(Struct, frozen=True):
 
 
 Fee = Callable[[PrunedArchive, datetime], Decimal | None]
-"""What deleting an archive at that time costs; None if the price is not known."""
+"""The cost of deleting an archive at that time; None if the price is not known."""
 
 
 def plan_prune(

@@ -20,7 +20,7 @@ from backup.vault.layout import Root, holds_archives
 
 MARKER = "nightvault-vault.json"
 DAMAGED = f"{MARKER}.damaged"
-"""What a damaged marker is renamed to when a new one is written."""
+"""The name that a damaged marker gets when a new one is written."""
 LAYOUT = 1
 
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from typing import Final
 
 HEAD: Final = struct.Struct("<II")
-"""What a message begins with: its size in bytes, and the number of handles that come with it."""
+"""The beginning of a message: its size in bytes, and the number of handles that come with it."""
 
 
 def send(

@@ -178,7 +178,7 @@ def _deletions(context: DoctorContext, vault: VaultSettings, purpose: Purpose) -
 
 
 def _work_of(context: DoctorContext, vault: VaultSettings) -> Iterator[_Trial]:
-    """What backups, restores and prunes do, each of nothing."""
+    """The requests of backups, restores and prunes, each of nothing."""
 
     def trial(purpose: Purpose, attempt: Callable[[Vault], bool]) -> _Trial:
         there = make_vault(context.config, vault.name, purpose, context.clock)

@@ -18,7 +18,7 @@ STATE: Final = "/var/lib/nightvault"
 USER: Final = "nightvault"
 _READS_ALL: Final = "CAP_DAC_READ_SEARCH"
 _RUNS_JOBS: Final = "CapabilityBoundingSet=CAP_DAC_READ_SEARCH CAP_FOWNER"
-"""What root's services that run jobs, and their commands, may do."""
+"""The rights of root's services that run jobs, and their commands."""
 _MARK: Final = (
     "# Written by `nightvault install`, which replaces it only as long as nobody changed it. Change it with"
 )

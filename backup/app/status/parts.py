@@ -36,7 +36,7 @@ class Level(StrEnum):
 
 
 class Topic(StrEnum):
-    """What a concern is about; part of the JSON interface."""
+    """The topic of a concern; part of the JSON interface."""
 
     OVERDUE = "overdue"
     RUN = "run"

@@ -57,7 +57,7 @@ def stats(cli: Cli, vault: str | None, job: str | None, by: str | None) -> None:
 
 
 def _screen(found: Statistics, by: str | None) -> Iterator[RenderableType]:
-    """What is shown, with an empty line between two tables."""
+    """The screen, with an empty line between two tables."""
     from rich.text import Text
 
     for place, sheet in enumerate(_sheets(found, by)):

@@ -113,7 +113,7 @@ def _amount(share: Share) -> str:
 
 
 def _tell_inventory(cli: Cli, report: InventoryReport) -> None:
-    """What somebody must look at."""
+    """Lines on what somebody must look at."""
     name = report.inventory[:8]
     if report.stopped:
         cli.warn(f"server {name}: {report.stopped}")

@@ -129,7 +129,7 @@ def _forget(
 
 
 def _planner(cli: Cli, config: Config, meant: Targets, policy: Policy | None) -> Planner:
-    """What makes the plans, now and again under the lock."""
+    """The function that makes the plans, now and again under the lock."""
     from backup.app.retention.forgetting import jobs_with_policy, plan_by_name, plan_by_policy
 
     def by_name(tx: Transaction) -> list[JobPlan]:

@@ -49,7 +49,7 @@ def undo(cli: Cli, words: Sequence[str], jobs: Sequence[str], *, every: bool, dr
 
 
 def _found(tx: Transaction, meant: Targets) -> list[Return]:
-    """What can come back, and what cannot, of each job that is meant."""
+    """The snapshots that can come back, and those that cannot, of each job that is meant."""
     from backup.app.retention.undo import returns
     from backup.inventory.content.snapshots import list_snapshots
 

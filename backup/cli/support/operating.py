@@ -28,7 +28,7 @@ class Waiting(Protocol):
 
     @property
     def waits_for(self) -> str:
-        """What the run waits for; empty once it is over."""
+        """The thing that the run waits for; empty once it is over."""
         ...
 
 

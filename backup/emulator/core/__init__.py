@@ -1,4 +1,4 @@
-"""What the emulated services share; nothing here imports a service.
+"""The base that the emulated services share; nothing here imports a service.
 
 `http/` is the connection, bodies and answers, with the faults that are planned for them; `state/` is the
 database with its files, the clock, the settings and what becomes due; `access/` is accounts, signatures,

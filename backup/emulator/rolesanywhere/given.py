@@ -1,4 +1,4 @@
-"""What a request of the control plane gives: its members, each checked as the service's own model does.
+"""The members that a request of the control plane gives, each checked as the service's own model does.
 
 Source: botocore's model of IAM Roles Anywhere (2018-05-10).
 """

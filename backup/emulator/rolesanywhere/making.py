@@ -111,7 +111,7 @@ def create_profile(call: ControlCall, tx: Transaction) -> Record:
 
 
 def update_profile(call: ControlCall, tx: Transaction) -> Record:
-    """What is given is replaced; `enabled` has operations of its own."""
+    """Replace what is given; `enabled` has operations of its own."""
     given, record = call.given, need(call.arn, tx)
     members.refuse_unsupported(given, "aliasName", "tipConfiguration", "managedPolicyArns")
     if given.get("name") is not None:
@@ -215,7 +215,7 @@ def disable(call: ControlCall, tx: Transaction) -> Record:
 
 
 def get(call: ControlCall, tx: Transaction) -> Record:
-    """What there is."""
+    """The record that is named."""
     return need(call.arn, tx)
 
 

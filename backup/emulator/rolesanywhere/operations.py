@@ -48,7 +48,7 @@ class Operation(Struct, frozen=True):
 
 
 def _of(kind: str, title: str, path: str, listed: str) -> tuple[Operation, ...]:
-    """What all kinds have: get, delete, enable, disable, list."""
+    """The operations that all kinds have: get, delete, enable, disable, list."""
     item_path = f"/{path}/{{id}}"
     return (
         Operation(f"Get{title}", "GET", item_path, kind, making.get),

@@ -108,7 +108,7 @@ class SessionService(Struct, frozen=True):
 
 
 class Known(Struct, frozen=True):
-    """What a request names, as far as it is there; `now_ms` by the emulator's clock."""
+    """The parts that a request names, as far as they are there; `now_ms` by the emulator's clock."""
 
     anchor: TrustAnchor | None
     profile: Profile | None

@@ -76,7 +76,7 @@ OF_VERSIONS = {
     "s3:PutObjectAcl": "s3:PutObjectVersionAcl",
 }
 LOCKS = ("s3:GetObjectRetention", "s3:GetObjectLegalHold")
-"""What must be allowed to see an object's lock among its headers."""
+"""The actions that must be allowed to see an object's lock among its headers."""
 
 BYPASS_ACTION = "s3:BypassGovernanceRetention"
 _BYPASSING = ("DeleteObject", "PutObjectRetention")

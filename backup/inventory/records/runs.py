@@ -89,7 +89,7 @@ class Run(Struct, frozen=True):
 
     @property
     def error(self) -> str | None:
-        """What it failed by."""
+        """The message that it failed by."""
         return self._text("error")
 
     @property

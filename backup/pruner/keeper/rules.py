@@ -87,7 +87,7 @@ def decide(lineage: Lineage, newest: State, floor: State, rules: KeeperRules) ->
 def _condemned(
     newest: State, floor: State
 ) -> Iterator[tuple[StoredArchive, datetime | None, StoredArchive | None]]:
-    """What the newest state says is condemned: when, by the floor's state, in which it must be, too."""
+    """The archives that the newest state condemns; since when, by the floor's, and their record in that."""
     for archive_id, archive in newest.archives.items():
         if archive.state is ArchiveState.CONDEMNED:
             before = floor.archives.get(archive_id)

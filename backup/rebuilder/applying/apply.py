@@ -112,7 +112,7 @@ class Applier:
         self._first, self._last = 1, record_ranges.MOST_NUMBERS  # snapshots that this catalog may speak of
 
     def _handlers_by_kind(self) -> Mapping[type, Callable[[Any], None]]:
-        """What each kind of record is handed to."""
+        """The methods that take each kind of record."""
         return {
             records.Start: self._start,
             records.Secrets: self._secrets,

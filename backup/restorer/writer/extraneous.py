@@ -168,7 +168,7 @@ class ExtraneousFinder:
             self.left.append(relative)
 
     def _list(self, trail: Trail, level: _ComparedDirectory) -> Iterator[Listed]:
-        """What can go of some entries of the directory that the trail begins in, contents first."""
+        """Those of some entries that can go, of the directory that the trail begins in, contents first."""
         levels = [level]
         while levels:
             level = levels[-1]

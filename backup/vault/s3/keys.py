@@ -31,7 +31,7 @@ from backup.model import (
 META = "meta/"
 DATA = "data/"
 NO_ARCHIVES = ("reports/", "tasks/", "listings/", "kit/", "evidence/")
-"""What stands beside them and is no archive: passed over by everything (docs/format.md, 2.6)."""
+"""The prefixes of keys beside them that are no archives: passed over by everything (docs/format.md, 2.6)."""
 
 _HEX = "[0-9a-f]{32}"
 _KEY = re.compile(

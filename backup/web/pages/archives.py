@@ -131,7 +131,7 @@ class MoneyPage(Struct, frozen=True):
 
 
 class _Slow(Struct, frozen=True):
-    """What takes a look at every entry."""
+    """The figures that take a look at every entry."""
 
     dead: list[Stored]
     versions: list[Contents]
@@ -247,7 +247,7 @@ def _job(vault: VaultName, job: JobName | None, sums: Summary) -> JobMoney:
 
 
 def _months(found: Statistics) -> list[MonthLine]:
-    """What was stored in each month and is there still, oldest first; the newest of very many."""
+    """The bytes stored in each month that are there still, oldest first; the newest of very many."""
     lines = []
     for month in months_of(found.rows.stored):
         terms = found.terms[month.vault]

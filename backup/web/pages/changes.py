@@ -162,7 +162,7 @@ def _unusual(tx: Transaction, snapshot: Snapshot) -> list[str]:
 
 
 class _CachedCounts:
-    """What was counted last, a few of it: what differs between two snapshots never changes."""
+    """A few of the counts made last: what differs between two snapshots never changes."""
 
     def __init__(self, most: int) -> None:
         self._most, self._lock = most, Lock()

@@ -145,7 +145,7 @@ class Overview(Struct, frozen=True):
 
 
 class _Rows(Struct, frozen=True):
-    """What the inventory gave beside the status."""
+    """The rows of the inventory beside the status."""
 
     runs: Mapping[str, Sequence[RunRow]]
     sizes: Mapping[JobName, Sequence[SnapshotSize]]

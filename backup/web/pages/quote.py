@@ -125,7 +125,7 @@ def _by_number(word: bytes) -> str:
 
 
 class _Chosen(Struct, frozen=True):
-    """What is chosen: counts, and the chunks of all files; `is_too_much`: it was not counted to its end."""
+    """The choice: counts, and the chunks of all files; `is_too_much`: it was not counted to its end."""
 
     paths: Sequence[bytes]
     missing: Sequence[bytes]

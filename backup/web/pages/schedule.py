@@ -272,7 +272,7 @@ async def show(request: Request) -> Response:
 
 
 def _done_text(did: str | None, job: str | None, said: Texts) -> str | None:
-    """What was just done, after the way back from a form."""
+    """The sentence on what was just done, after the way back from a form."""
     if did == "run":
         return said.say("%(job)s will run as soon as its vault is free.", job=job)
     if did == "pause":

@@ -153,7 +153,7 @@ def _without(
 
 
 class _Judged:
-    """What was unusual about runs, some of it: that never changes once a run has ended."""
+    """Sentences on unusual runs, some of them: they never change once a run has ended."""
 
     def __init__(self) -> None:
         self._lock = Lock()

@@ -18,7 +18,7 @@ from msgspec import Struct
 from backup.emulator.core.errors import EmulatorError
 
 Context = Mapping[str, str | tuple[str, ...]]
-"""What is known of a request: a key has one value, or a tuple of values if it is a multivalued one."""
+"""The known keys of a request: each has one value, or a tuple of values if it is a multivalued one."""
 
 ANY, ALL = "ForAnyValue:", "ForAllValues:"
 _NEGATED = {
@@ -93,7 +93,7 @@ def check_condition(condition: Condition, where: str) -> None:
 
 
 def _reader(operator: str) -> Callable[[str], object] | None:
-    """What must be able to read an operator's values; None where every text will do."""
+    """The reader that must understand an operator's values; None where every text will do."""
     kinds: dict[str, Callable[[str], object]] = {
         "Numeric": number,
         "Date": date,

@@ -16,7 +16,7 @@ from .policy import Policy, Principal
 
 
 class AccessRequest(Struct, frozen=True):
-    """What a caller wants to do: an action on a resource that `account` owns, and what is known of it."""
+    """The wish of a caller: an action on a resource that `account` owns, and what is known of it."""
 
     action: str
     resource: str

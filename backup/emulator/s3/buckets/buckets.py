@@ -24,7 +24,7 @@ RESERVED = (
     ("sthree-", "amzn-s3-demo-"),
     ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"),
 )
-"""What no bucket's name begins and ends with (S3 User Guide, bucketnamingrules); `xn--` and `-an` aside."""
+"""Beginnings and ends of no bucket's name (S3 User Guide, bucketnamingrules); `xn--` and `-an` aside."""
 
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d{1,2}")
 

@@ -119,7 +119,7 @@ def bypasses(call: S3Call) -> bool:
 
 
 def lock_headers(call: S3Call, row: sqlite3.Row) -> Mapping[str, str]:
-    """What HeadObject and GetObject tell of an object's lock to who may see it."""
+    """The headers by which HeadObject and GetObject tell of an object's lock, to who may see it."""
     headers = {}
     if call.sees_retention and row["retain_mode"] is not None:
         headers["x-amz-object-lock-mode"] = row["retain_mode"]

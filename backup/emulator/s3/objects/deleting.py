@@ -59,7 +59,7 @@ def delete_objects(
 
 
 def _deleted(node: Element, answer: Answer) -> list[Node]:
-    """What S3 tells of a key: the version that was named, and the marker that was made or deleted."""
+    """The answer of S3 on a key: the version that was named, and the marker that was made or deleted."""
     is_marker = MARKER in answer.headers
     return [
         ("Key", _key(node)),

@@ -53,7 +53,7 @@ def after(raw: bytes) -> bytes:
 
 
 class ListingWalk(Struct, frozen=True):
-    """What a listing goes through: results of a bucket behind `marker`.
+    """The results that a listing goes through, those of a bucket behind `marker`.
 
     `every`: all versions and markers, the newest of a key first; of the marker's own key then those whose
     number is below `below`.
@@ -215,7 +215,7 @@ def check_attributes(call: S3Call) -> None:
 def described(
     call: S3Call, tx: Transaction, row: sqlite3.Row, *, first: tuple[Node, ...] = (), shows_owner: bool = True
 ) -> list[Node]:
-    """What a listing tells of an object, with `first` after its key."""
+    """The description of an object in a listing, with `first` after its key."""
     return [
         ("Key", encoded(bytes(row["key"]).decode(), call.query.get("encoding-type"))),
         *first,

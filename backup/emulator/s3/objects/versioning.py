@@ -1,4 +1,4 @@
-"""What a bucket keeps when an object is replaced or deleted: versions and delete markers.
+"""Versions and delete markers: a bucket keeps them when an object is replaced or deleted.
 
 Source: S3 User Guide (Versioning, DeleteMarker, AddingObjectstoVersionSuspendedBuckets). The newest version
 of a key is the one made last. Without versioning, and with it suspended, each key has a version `null`, which
