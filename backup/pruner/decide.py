@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from msgspec import Struct
-from msgspec.structs import replace
+from msgspec import Struct, field
 
 from backup.catalogs.run_setup import successors
 from backup.inventory.content import pruning
@@ -23,7 +23,7 @@ from backup.model import PackKind
 from backup.pruner.context import PruneContext
 from backup.pruner.listed import ListedContent, read_listing
 from backup.pruner.needed import needed_archives
-from backup.retention.prune import LISTS_FOLLOW, PrunedArchive, PrunePlan, PruneRules, plan_prune
+from backup.retention.prune import LISTS_FOLLOW, PrunedArchive, PrunePlan, PruneRules, Why, plan_prune
 
 
 class DecisionAndRows(Struct, frozen=True):
@@ -62,7 +62,7 @@ class Decider:
         )
         waiting = [wait for wait in waits(tx, may_shrink=context.may_shrink) if wait.vault == vault.name]
         held = frozenset(wait.job_number for wait in waiting)
-        archives = [replace(self._pruned(archive), is_held=bool(archive.jobs & held)) for archive in stored]
+        archives = [as_pruned(archive, self._minimum(archive.kind), held) for archive in stored]
         plan = plan_prune(archives, self._needed(tx), rules, now=now, fee=context.prices.fee)
         marks = pruning.decision_marks(tx)
         return DecisionAndRows(
@@ -90,27 +90,64 @@ class Decider:
         needed = needed_archives(tx, self._context.vault.name, kept_snapshots(tx))
         return needed | pruning.archives_of_open_restores(tx)
 
-    def _pruned(self, archive: StoredArchive) -> PrunedArchive:
-        taken_at = archive.listed_at or archive.stored_at  # what the vault bills goes by its own clock
-        return PrunedArchive(
-            number=archive.number,
-            pack_id=archive.pack_id,
-            size=archive.size,
-            stored_at=taken_at,
-            free_at=taken_at + self._minimum(archive.kind),
-            is_condemned=archive.is_condemned,
-            is_decided=archive.state is ArchiveState.DELETING,
-            condemned_at=archive.condemned_at,
-            told_at=archive.told_at,
-            retry_at=archive.retry_at,
-            refusal=archive.refusal,
-            run_is_open=archive.run_is_open,
-            kind=archive.kind,
-        )
-
     def _minimum(self, kind: PackKind) -> timedelta:
         """The minimum duration of packs of that kind; hot catalogs may be in another class."""
         traits = self._context.vault.traits
         if kind is PackKind.CATALOG and traits.keeps_metadata_hot:
             return self._context.prices.minimum(kind) or timedelta(0)
         return traits.minimum_storage
+
+
+def as_pruned(archive: StoredArchive, minimum: timedelta, held: Collection[int] = ()) -> PrunedArchive:
+    """What a plan decides by; `minimum` is the minimum duration, `held` are jobs that wait for an answer.
+
+    What the vault bills goes by its own clock, as far as its list is known.
+    """
+    taken_at = archive.listed_at or archive.stored_at
+    return PrunedArchive(
+        number=archive.number,
+        pack_id=archive.pack_id,
+        size=archive.size,
+        stored_at=taken_at,
+        free_at=taken_at + minimum,
+        is_condemned=archive.is_condemned,
+        is_decided=archive.state is ArchiveState.DELETING,
+        condemned_at=archive.condemned_at,
+        told_at=archive.told_at,
+        retry_at=archive.retry_at,
+        refusal=archive.refusal,
+        run_is_open=archive.run_is_open,
+        is_held=not archive.jobs.isdisjoint(held),
+        kind=archive.kind,
+    )
+
+
+class Change(Struct, frozen=True):
+    """What one job's catalog is to say: packs that are condemned, and those that are taken up again."""
+
+    condemned: list[bytes] = field(default_factory=list)
+    taken_up: list[bytes] = field(default_factory=list)
+
+
+def changes(
+    plan: PrunePlan, archives: Mapping[int, StoredArchive], jobs: Collection[int], now: datetime
+) -> Mapping[int, Change]:
+    """What each job's catalog is to say after a plan; of what no job's catalogs named, the first job's.
+
+    A condemnation that a job has not said yet, or said by a clock that was ahead, is said again.
+    """
+    found: dict[int, Change] = defaultdict(Change)
+    anyone = min(jobs, default=0)
+    unsaid = [wait.archive for wait in plan.waiting if wait.why is Why.CATALOGS]
+    for pruned in (*plan.condemn, *unsaid):
+        archive = archives[pruned.number]
+        have_said = archive.condemned_by.keys() if archive.is_condemned else set()  # else said anew
+        for job in (archive.jobs or {anyone}) - have_said:
+            found[job].condemned.append(pruned.pack_id)
+        for job, told in archive.condemned_by.items():
+            if told.at > now:
+                found[job].condemned.append(pruned.pack_id)
+    for pruned in plan.take_up:
+        for job in archives[pruned.number].condemned_by.keys() or {anyone}:
+            found[job].taken_up.append(pruned.pack_id)
+    return {job: change for job, change in found.items() if job in jobs}

@@ -25,7 +25,7 @@ from backup.inventory.store.times import micros
 from backup.kinds import RunKind
 from backup.protocols import phase
 from backup.pruner.context import PruneContext
-from backup.pruner.decide import Decider, DecisionAndRows
+from backup.pruner.decide import Decider, DecisionAndRows, changes
 from backup.pruner.delete import Deleted, delete_decided
 from backup.pruner.groups import condemned_groups, group_of, refused_groups, waiting_groups
 from backup.pruner.listed import require_same_time
@@ -185,11 +185,11 @@ class _Prune:
             beyond = pruning.forgotten_beyond_recall(tx, going=self._due_elsewhere(found))
             jobs = {row.number: row for row in runs.list_jobs(tx, self._vault.name)}
             names = pruning.snapshot_ids(tx)
-        changes = self._changes(found, beyond, jobs)
+        amendments = self._amendments(found, beyond, jobs)
         lines: dict[str, str] = {}
         dropped: dict[str, list[str]] = {}
         warnings = list(report.warnings)
-        for number, amendment in sorted(changes.items()):
+        for number, amendment in sorted(amendments.items()):
             job = jobs[number]
             told = {"condemned": report.condemned.document(), "deleted": report.deleted.document()}
             amended = self._amender.amend(RunKind.PRUNE, job, amendment, told)
@@ -210,38 +210,21 @@ class _Prune:
         """
         return {archive.archive.number for archive in found.plan.waiting if archive.why is Why.OTHERS}
 
-    def _changes(
+    def _amendments(
         self, found: DecisionAndRows, beyond: Mapping[int, Sequence[int]], jobs: Mapping[int, JobRow]
     ) -> dict[int, list[Record]]:
         now = self._clock.now()
-        at = micros(now)
-        condemned: dict[int, list[bytes]] = defaultdict(list)
-        taken_up: dict[int, list[bytes]] = defaultdict(list)
-        anyone = min(jobs, default=0)
-        unsaid = [
-            waiting_archive.archive
-            for waiting_archive in found.plan.waiting
-            if waiting_archive.why is Why.CATALOGS
-        ]
-        for pruned in (*found.plan.condemn, *unsaid):
-            archive = found.archives[pruned.number]
-            have_said = archive.condemned_by.keys() if archive.is_condemned else set()  # else said anew
-            for job in (archive.jobs or {anyone}) - have_said:
-                condemned[job].append(pruned.pack_id)
-            for job, told in archive.condemned_by.items():
-                if told.at > now:  # by a clock that was ahead
-                    condemned[job].append(pruned.pack_id)
-        for pruned in found.plan.take_up:
-            for job in found.archives[pruned.number].condemned_by.keys() or {anyone}:
-                taken_up[job].append(pruned.pack_id)
-        changes: dict[int, list[Record]] = defaultdict(list)
+        said = changes(found.plan, found.archives, jobs.keys(), now)
+        amendments: dict[int, list[Record]] = defaultdict(list)
         for job, numbers in beyond.items():
-            changes[job].append(records.DroppedRecord(list(numbers)))
-        for job, packs in taken_up.items():
-            changes[job] += [records.TakenUpRecord(piece) for piece in _pieces(packs)]
-        for job, packs in condemned.items():
-            changes[job] += [records.CondemnedRecord(piece, at) for piece in _pieces(packs)]
-        return {job: amendment for job, amendment in changes.items() if job in jobs}
+            if job in jobs:
+                amendments[job].append(records.DroppedRecord(list(numbers)))
+        for job, change in said.items():
+            amendments[job] += [records.TakenUpRecord(piece) for piece in _pieces(change.taken_up)]
+            amendments[job] += [
+                records.CondemnedRecord(piece, micros(now)) for piece in _pieces(change.condemned)
+            ]
+        return amendments
 
     def _would_drop(self, tx: Transaction, found: DecisionAndRows) -> dict[str, list[str]]:
         """The forgotten snapshots, by job, that could not come back after what is planned."""
