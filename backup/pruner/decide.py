@@ -51,7 +51,7 @@ class Decider:
         """
         context, vault = self._context, self._context.vault
         now = context.clock.now()
-        stored = pruning.stored_archives(tx, vault.name, head.number)
+        stored = pruning.stored_archives(tx, vault.name, head.number, has_clock=has_clock)
         inventory, by = context.inventory, successors(context.keys)
         shown = read_listing(tx, inventory, vault, head, stored, now, by, has_clock=has_clock)
         rules = PruneRules(
@@ -122,7 +122,7 @@ def as_pruned(archive: StoredArchive, minimum: timedelta, held: Collection[int] 
     )
 
 
-class Change(Struct, frozen=True):
+class Said(Struct, frozen=True):
     """What one job's catalog is to say: packs that are condemned, and those that are taken up again."""
 
     condemned: list[bytes] = field(default_factory=list)
@@ -131,12 +131,12 @@ class Change(Struct, frozen=True):
 
 def changes(
     plan: PrunePlan, archives: Mapping[int, StoredArchive], jobs: Collection[int], now: datetime
-) -> Mapping[int, Change]:
+) -> Mapping[int, Said]:
     """What each job's catalog is to say after a plan; of what no job's catalogs named, the first job's.
 
     A condemnation that a job has not said yet, or said by a clock that was ahead, is said again.
     """
-    found: dict[int, Change] = defaultdict(Change)
+    found: dict[int, Said] = defaultdict(Said)
     anyone = min(jobs, default=0)
     unsaid = [wait.archive for wait in plan.waiting if wait.why is Why.CATALOGS]
     for pruned in (*plan.condemn, *unsaid):

@@ -1,4 +1,4 @@
-"""The questions that a prune asks SQL, stated a second time in plain Python; `test_plain.py` holds them equal.
+"""The questions that a prune asks SQL, a second time in plain Python, which tests hold equal.
 
 A chunk's place is a pair: the number of an archive, and the chunk's id. All archives are of one domain.
 """
@@ -6,7 +6,8 @@ A chunk's place is a pair: the number of an archive, and the chunk's id. All arc
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 
 from backup.inventory.content.archives import THERE, ArchiveState
 
@@ -50,7 +51,7 @@ class Packs:
         unsure = {chunk for archive, chunk in places if self.states[archive] != _STORED}
         return places | {(archive, chunk) for chunk in unsure for archive in self.copies[chunk]}
 
-    def _kept_by_another(self, archive: int, chunk: int, places: Set[Place]) -> bool:
+    def _kept_by_another(self, archive: int, chunk: int, places: AbstractSet[Place]) -> bool:
         """Whether another archive keeps a chunk for this one (`need.stored_elsewhere`)."""
         copies = self.copies[chunk]
         if not any(self.states[other] in _NOT_BUILT_UPON and (other, chunk) in places for other in copies):

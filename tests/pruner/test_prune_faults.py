@@ -16,7 +16,9 @@ from msgspec.structs import replace
 from backup.format import records
 from backup.format.treehash import tree_hash
 from backup.inventory.content.archives import ArchiveState
+from backup.inventory.content.pruning import stored_archives
 from backup.inventory.records import amendments, retrievals
+from backup.inventory.store.driver import changed
 from backup.inventory.store.schema import METADATA
 from backup.inventory.store.states import RestoreStage
 from backup.inventory.store.times import micros
@@ -38,6 +40,7 @@ from backup.pruner.listed import PruneStoppedError
 from backup.rebuilder.context import Wish
 from backup.rebuilder.members import Trust
 from backup.restorer.restore import begin_restore, plan_restore
+from backup.transfer.retrievals.listing import newest_kept_head
 from tests.support.backups import Site
 from tests.support.checks import query
 from tests.support.doubles import NO_LIMIT, Blindfolded, Fault, FaultyVault, PowerCut
@@ -330,3 +333,25 @@ def test_after_two_rebuilds_old_catalogs_do_not_stop_it(nights: Nights, tmp_path
     site.backup()
     assert site.prune().state == "done"
     site.close()
+
+
+def test_a_clock_that_falls_back_while_a_prune_runs_shortens_no_grace(nights: Nights) -> None:
+    """The vault's list says when it took the catalog that condemns, where the vault has a clock."""
+    nights.forget(1, 2, 3, 4)
+    nights.site.prune()
+    nights.site.prune()  # by a list that shows that catalog
+    taken = nights.clock.now() + 20 * DAY
+    inventory, vault = nights.site.inventory, nights.vault.name
+    with inventory.writing() as tx:
+        head = newest_kept_head(tx, nights.vault)
+        assert head is not None
+        changed(
+            tx, "UPDATE listed_archives SET created_at = ? WHERE listing = ?", (micros(taken), head.number)
+        )
+    with inventory.reading() as tx:
+        by_list = stored_archives(tx, vault, head.number, has_clock=True)
+        by_ours = stored_archives(tx, vault, head.number)
+    condemned = [archive for archive in by_list if archive.is_condemned]
+    assert condemned
+    assert {archive.told_at for archive in condemned} == {taken}
+    assert all(archive.told_at < taken for archive in by_ours if archive.told_at)

@@ -71,11 +71,19 @@ class StoredArchive(Struct, frozen=True):
         return max(condemnation.told_at for condemnation in self.condemned_by.values())
 
 
-def stored_archives(tx: Transaction, vault: VaultName, listing: int = 0) -> list[StoredArchive]:
-    """All archives that a vault holds, by number, as a prune needs them; with times from a kept `listing`."""
+def stored_archives(
+    tx: Transaction, vault: VaultName, listing: int = 0, *, has_clock: bool = False
+) -> list[StoredArchive]:
+    """All archives that a vault holds, by number, as a prune needs them; with times from a kept `listing`.
+
+    `has_clock`: these times are the vault's own. A catalog that condemns was then stored when both clocks say
+    so: ours may have been wrong while a prune ran.
+    """
     jobs = _sets(tx, _NAMED_BY)
     condemned: dict[int, dict[int, Condemnation]] = {}
-    told = {(job, at): told_at for job, at, told_at in raw_rows(tx, _TOLD, ())}  # the first, the latest of it
+    told = {
+        (job, at): told_at for job, at, told_at in raw_rows(tx, _TOLD, (listing if has_clock else 0,))
+    }  # the first of each
     for archive, job, at in raw_rows(tx, _CONDEMNED, ()):
         told_at = told.get((job, at)) or at
         condemned.setdefault(archive, {})[job] = Condemnation(moment(at), moment(max(at, told_at)))
@@ -106,8 +114,10 @@ def stored_archives(tx: Transaction, vault: VaultName, listing: int = 0) -> list
 
 _CONDEMNED = "SELECT archive, job, at FROM condemnations"
 _TOLD = """
-SELECT t.job, t.at, max(a.stored_at) FROM (SELECT DISTINCT job, at FROM condemnations) t
+SELECT t.job, t.at, max(max(a.stored_at, coalesce(l.created_at, 0)))
+FROM (SELECT DISTINCT job, at FROM condemnations) t
 JOIN catalogs c ON c.job = t.job JOIN archives a ON a.number = c.archive
+LEFT JOIN listed_archives l ON l.listing = ? AND l.archive_id = a.archive_id
 WHERE a.submitted_at >= t.at GROUP BY t.job, t.at, a.submitted_at ORDER BY a.submitted_at DESC"""
 _NAMED_BY = """SELECT n.archive, c.job FROM catalog_archives n JOIN catalogs c ON c.archive = n.catalog
                UNION SELECT archive, job FROM catalogs"""
