@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from backup.app.base.opened import opened
@@ -62,9 +62,11 @@ def context(
     progress: Progress,
     stop: Callable[[], bool] = lambda: False,
     retry_limit: RetryLimit | None = None,
+    only_plan: bool = False,
 ) -> Iterator[RunContext]:
-    """A context manager that opens the inventory for runs; metrics are written after them."""
-    with metrics_after(config, clock), closing(opened(config)) as inventory:
+    """A context manager that opens the inventory for runs; metrics are written after them, but for a plan."""
+    metrics = nullcontext() if only_plan else metrics_after(config, clock)
+    with metrics, closing(opened(config)) as inventory:
         yield RunContext(
             config=config,
             inventory=inventory,

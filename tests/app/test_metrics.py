@@ -167,6 +167,19 @@ def test_other_work_writes_them_too(server: Server, tmp_path: Path) -> None:
         assert parsed(path.read_text()), words
 
 
+def test_a_dry_run_writes_none(server: Server, tmp_path: Path) -> None:
+    with server.config.open("a") as config:
+        config.write('[[drill]]\nname = "weekly"\nvault = "cold"\nsample = "1 file"\n')
+    server.backup()
+    path = tmp_path / "metrics" / "nightvault.prom"
+    path.unlink()
+    for words in (["prune"], ["compact"], ["drill", "run"], ["check", "--read-data", "1%"]):
+        server.done(*words, "--dry-run")
+        assert not path.exists(), words
+    server.done("drill", "run")
+    assert path.exists()
+
+
 @pytest.mark.parametrize("obstacle", ["no directory", "fifo", "symlink", "directory"])
 def test_a_backup_does_not_fail_for_them(
     server: Server, tmp_path: Path, obstacle: str, caplog: pytest.LogCaptureFixture

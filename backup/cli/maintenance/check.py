@@ -214,7 +214,8 @@ def _read(cli: Cli, config: Config, name: VaultName, options: _ReadOptions) -> C
             cli.say(f"going on with the sample of run {run}; --anew gives it up")
         return partial(check.go_on, run)
 
-    return operate(cli, config, begin, told=telling(cli, config), stays=options.wait, stops=False)
+    told = None if options.dry_run else telling(cli, config)
+    return operate(cli, config, begin, told=told, stays=options.wait, stops=False)
 
 
 def _limit(

@@ -149,7 +149,7 @@ def _show_quote(cli: Cli, config: Config, settings: DrillSettings, keys: Sequenc
     from backup.operations.drill import Drill
     from backup.operations.recorded import context
 
-    with context(config, clock=cli.clock, progress=cli.progress()) as at:
+    with context(config, clock=cli.clock, progress=cli.progress(), only_plan=True) as at:
         found = Drill.of(at, settings.name, keys=keys).quotes()
     if not found:
         cli.report({"retrieved": 0, "quotes": []}, "nothing is stored yet that could be read")

@@ -71,17 +71,24 @@ def operate(
 ) -> _R:
     """Do the steps that `begin` returns, until the run is over; people are told of it as `told` does.
 
-    While it waits the lock is free: backups go on. `stops`: the first signal lets the step end; else it ends
-    the command at once. `answers`, called with an error, says whether a person has removed its cause: then
-    the step is done again.
+    Of a plan nobody is told (None), and no metrics are written after it. While it waits the lock is free:
+    backups go on. `stops`: the first signal lets the step end; else it ends the command at once. `answers`,
+    called with an error, says whether a person has removed its cause: then the step is done again.
     """
     from backup.operations.recorded import context
 
-    limit, progress = cli.retry_limit(), cli.progress()
+    progress = cli.progress()
     with (
         told or nullcontext(),
         stop_on_signals() if stops else nullcontext(threading.Event()) as stop,
-        context(config, clock=cli.clock, progress=progress, stop=stop.is_set, retry_limit=limit) as at,
+        context(
+            config,
+            clock=cli.clock,
+            progress=progress,
+            stop=stop.is_set,
+            retry_limit=cli.retry_limit(),
+            only_plan=told is None,
+        ) as at,
     ):
         return step_loop(cli, begin(at), progress, stays=stays, answers=answers)
 
