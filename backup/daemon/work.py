@@ -10,6 +10,7 @@ from backup.app.base.malloc import give_back_freed_memory
 from backup.app.base.priority import Priority, in_thread
 from backup.app.machine.renewal import RenewalState, renew_if_due
 from backup.app.machine.restore_units import RestoreUnits
+from backup.app.tasks.tasks import tasks_of
 from backup.config import Config
 from backup.daemon.task_run import Done, TaskRun
 from backup.errors import MonthSpentError
@@ -43,6 +44,9 @@ class TaskWork:
 
     def _step(self, make: type[Operation[Report]], run: TaskRun) -> Done:
         config, name, progress = self.config, run.task.name, run.progress
+        if run.task.key not in {task.key for task in tasks_of(config)}:  # it was read again meanwhile
+            _log.info("%s: nothing is done, as the config does not have it any more", run.task)
+            return Done()
         priority = Priority() if run.task.of_job is None else Priority.of(config.job(name))
         try:
             report = in_thread(

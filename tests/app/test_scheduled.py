@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from backup.app.base.opened import opened
 from backup.app.status.metrics import metrics_text
@@ -60,10 +61,10 @@ def config_of(told: NotifiedServer) -> Config:
     return load_config(str(told.server.config))
 
 
-def board_of(told: NotifiedServer) -> Board:
-    """A daemon's board that does its work in the call."""
+def board_of(told: NotifiedServer, now_read: Config | None = None) -> Board:
+    """A daemon's board that does its work in the call; `now_read`: the config that it works with by then."""
     config, clock = config_of(told), told.server.clock
-    executor = Executor(TaskWork(config, clock), clock, [Teller(lambda: config, clock)])
+    executor = Executor(TaskWork(now_read or config, clock), clock, [Teller(lambda: config, clock)])
     executor.board = board = Board(
         tasks_of(config),
         InventoryBook(config),
@@ -141,6 +142,20 @@ def test_what_fails_is_a_run_told_and_a_concern_until_it_works_again(
     assert first.removesuffix(" failed") == second.removesuffix(" works again")
     assert concerns(told, Topic.RUN) == []
     assert name in first
+
+
+@pytest.mark.parametrize("kind", RECORDED)
+def test_what_has_just_left_the_config_is_not_begun(told: NotifiedServer, kind: TaskKind) -> None:
+    """A task may begin in the moment in which the config is read again: it has not failed."""
+    before = told.server.json("runs")
+    told.hook.taken.clear()
+    board = board_of(told, structs.replace(config_of(told), jobs=(), vaults=(), drills=()))
+    board.look()
+    board.put((kind, NAMES.get(kind, "cold")))
+    told.server.done("notify", "send")
+    assert told.server.json("runs") == before
+    assert told.kinds() == []
+    assert concerns(told, Topic.RUN) == []
 
 
 @pytest.mark.parametrize("kind", RECORDED)
