@@ -24,6 +24,7 @@ from backup.errors import (
     DeniedError,
     FormatError,
     LimitRefusedError,
+    NightvaultError,
     RecoveryKeyError,
     RetrievalExpiredError,
     UnmarkedVaultError,
@@ -43,6 +44,7 @@ from backup.inventory.store.database import Inventory
 from backup.kinds import Outcome
 from backup.model import OnCapacity, Tier
 from backup.protocols import Clock
+from backup.reports import log_report
 from backup.restorer.asking import advance
 from backup.restorer.context import RestoreContext, alone_with
 from backup.restorer.delivery import deliver, give_up
@@ -216,7 +218,11 @@ def step(
                 raise
             may_lapse, known, fresh = False, advance(restore, context), None
     if report is not None and report.outcome is Outcome.RUNNING:
-        known = advance(restore, context)
+        try:
+            known = advance(restore, context)
+        except NightvaultError:
+            log_report(report)  # the error is all that the caller gets
+            raise
     return RestoreStep(known, report)
 
 

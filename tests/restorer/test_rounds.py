@@ -80,6 +80,21 @@ def test_a_step_asks_waits_brings_and_asks_for_what_there_is_room_for(cold: Cold
     assert_same_tree(cold.source, out)
 
 
+def test_what_came_is_told_also_if_the_rest_cannot_be_asked_for(
+    cold: Cold, out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    restore, world = cold.begin(out), replace(cold.site.restore_world, round_bytes=1)
+    step(restore, world)
+    cold.pass_hours(5)
+    cold.behind(Fault("request_retrieval", DeniedError("no")))
+    caplog.set_level("INFO")
+    with pytest.raises(DeniedError):
+        step(restore, replace(cold.site.restore_world, round_bytes=1))
+    (told,) = [record.getMessage() for record in caplog.records if restore.id in record.getMessage()]
+    assert told.startswith(f"restore {restore.id}: running, 3 files of ")
+    assert (out / "b-filler").read_bytes() == (cold.source / "b-filler").read_bytes()
+
+
 @pytest.mark.parametrize("may_lapse", [False, True])
 def test_what_expires_before_a_step_fetches_it_is_paid_again_only_if_it_may(
     cold: Cold, out: Path, may_lapse: bool
