@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from backup.model import PackKind
+from backup.cost.limit import CostLimit, TierCost
+from backup.errors import LimitRefusedError
+from backup.model import PackKind, Tier
 from backup.rebuilder.context import Wish
+from backup.rebuilder.fetching.wants import Want
 from backup.rebuilder.report import RebuildReport
 from backup.vault.s3.vault import S3Vault
 from tests.support import campaigns
@@ -189,6 +193,35 @@ def test_what_expired_meanwhile_is_asked_for_again(
     assert new.act().state == "done"
     assert any("asked for again" in note for note in new.progress.notes)
     assert rows(new.folder) == rows(site.folder)
+
+
+def test_what_expired_meanwhile_is_held_to_the_limit_again(
+    made: Any, client: Any, emulator: RunningEmulator, clock: ManualClock, tmp_path: Path
+) -> None:
+    """It was paid for nothing, and costs the same again."""
+    site = made(client, "DEEP_ARCHIVE")
+    freeze_catalogs(client, emulator, site, "DEEP_ARCHIVE")
+    new, asked = bare(tmp_path, site), Asked(client, bucket_of(site))
+    costs: list[Decimal] = []
+
+    def limit_on(wants: Sequence[Want]) -> CostLimit:
+        costs.append(Decimal(len(wants)))
+        most = None if len(costs) == 1 else costs[0]
+        return CostLimit(most, "this rebuild", [TierCost(Tier.STANDARD, costs[-1])], less="rebuild less")
+
+    new.limit_on = limit_on
+    assert new.act().state == "waiting"
+    before = asked["RestoreObject"]
+    assert before == costs[0] > 0
+    assert new.act().state == "waiting"
+    assert len(costs) == 1, "nothing was to be asked for"
+    emulator.advance(30 * DAY)
+    clock.sleep(30 * DAY)
+    for _ in range(2):
+        with pytest.raises(LimitRefusedError, match="this rebuild would cost"):
+            new.act()
+    assert costs[1:] == [2 * costs[0]] * 2
+    assert asked["RestoreObject"] == before
 
 
 @pytest.mark.parametrize("storage_class", CLASSES)

@@ -19,6 +19,7 @@ from backup.inventory.store.database import open_inventory
 from backup.model import InventoryId
 from backup.protocols import Vault
 from backup.rebuilder.context import RebuildContext, ServerKeys, Wish
+from backup.rebuilder.fetching.wants import LimitOnWants
 from backup.rebuilder.members import Trust
 from backup.rebuilder.rebuild import rebuild
 from backup.rebuilder.report import RebuildReport
@@ -40,6 +41,7 @@ class Bare:
     kept: list[tuple[InventoryId, ServerKeys]] = field(default_factory=list)
     progress: Silent = field(default_factory=Silent)
     new_id: InventoryId = NEW_ID
+    limit_on: LimitOnWants = no_limit
 
     @property
     def url(self) -> str:
@@ -58,7 +60,7 @@ class Bare:
             folder=str(self.folder / "rebuild"),
             new_id=self.new_id,
             keep_keys=lambda inventory_id, keys: self.kept.append((inventory_id, keys)),
-            limit_on=no_limit,
+            limit_on=self.limit_on,
         )
         return rebuild(wish or Wish(trust=Trust()), world)
 

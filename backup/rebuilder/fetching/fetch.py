@@ -39,7 +39,7 @@ Screen = Callable[[Want, bytes | memoryview], None]
 class CatalogFetcher:
     """The requests and downloads of one rebuild. Every step is in the journal before it is taken.
 
-    Before any request all that was wanted so far is held to the limit of cost.
+    Before any request all that was wanted so far is held to the limit of cost, with what is requested again.
     """
 
     def __init__(
@@ -141,12 +141,12 @@ class CatalogFetcher:
         open_ones = [want for want in wants if not self._is_here(want, brought)]
         if not open_ones:
             return brought, []
-        if any(want.name not in self._journal.retrievals for want in open_ones):
-            self._limit_on(list(self._wanted.values())).hold(self._tier)
         store = JournalRetrievals(self._journal, open_ones, brought, self._clock, self._tier)
         if store.has_lost():
             store.find_lost(self._client.open_retrievals())
         states = _states(look(store, self._client))
+        if store.has_unasked():
+            self._limit_on(self._all_requested()).hold(self._tier)
         outcome = ask(store.wanted(), store, self._client)
         if outcome.short is not None:
             raise outcome.short
@@ -157,6 +157,11 @@ class CatalogFetcher:
         asked = [want for want in open_ones if want.name not in brought.missing]
         brought.waiting = sum(states.get(want.name) is not Verdict.READY for want in asked)
         return brought, asked
+
+    def _all_requested(self) -> list[Want]:
+        """All that was wanted so far; what was retrieved for nothing stands there once more for each time."""
+        again = {name: asked.again for name, asked in self._journal.retrievals.items()}
+        return [want for name, want in self._wanted.items() for _ in range(1 + again.get(name, 0))]
 
     def forget(self, want: Want) -> None:
         """Delete a file that is wrong: it is requested again the next time."""
@@ -191,7 +196,7 @@ class CatalogFetcher:
                 if error is None:
                     brought.paths[names[job.path]] = job.path
                 elif isinstance(error, (RetrievalExpiredError, RetrievalNotReadyError)):
-                    del self._journal.retrievals[names[job.path]]
+                    self._journal.plan_again(names[job.path])
                     brought.waiting += 1
                 else:
                     brought.missing[names[job.path]] = str(error)

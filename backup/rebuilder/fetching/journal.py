@@ -25,13 +25,17 @@ from backup.files import file_lock, write_durably
 from backup.format.pack import parse_description
 from backup.model import ArchiveId, ListedArchive, Listing, TreeHash
 from backup.safe_paths import make_folders
+from backup.transfer.retrievals.once import new_token
 
 _JOURNAL, _LISTING = "journal.json", "listing.json"
 _OTHER = "another rebuild is at work in this state directory"
 
 
 class JournalRequest(msgspec.Struct):
-    """One request: its token before it is sent, the vault's id after; how often the vault has `failed`."""
+    """One request: its token before it is sent, the vault's id after; how often the vault has `failed`.
+
+    `again`: how often the same was made readable before, and expired.
+    """
 
     token: str
     id: str | None = None
@@ -39,6 +43,7 @@ class JournalRequest(msgspec.Struct):
     start: int = 0
     end: int = 0
     failed: int = 0
+    again: int = 0
 
 
 PACK = ".pack"
@@ -99,6 +104,13 @@ class Journal:
     def retrievals(self) -> dict[str, JournalRequest]:
         """The requests, by names that the caller chooses; call `save` after a change."""
         return self._document.retrievals
+
+    def plan_again(self, name: str, *, has_failed: bool = False) -> None:
+        """Plan a request anew whose output is gone, or that the vault could not serve; then call `save`."""
+        was = self._document.retrievals[name]
+        self._document.retrievals[name] = JournalRequest(
+            new_token(), failed=was.failed + has_failed, again=was.again + (not has_failed)
+        )
 
     @property
     def began_at(self) -> datetime | None:

@@ -87,17 +87,20 @@ class JournalRetrievals:
         """Give new tokens to requests that must be repeated; what failed twice is missing."""
         for answer in seen:
             name = answer.record.name
-            before = self._journal.retrievals[name]
             if answer.verdict is Verdict.GIVEN_UP:
                 self._brought.missing[name] = f"the vault could not retrieve it: {answer.why}"
                 del self._journal.retrievals[name]
             elif answer.verdict is Verdict.AGAIN:
-                failed = before.failed + (answer.status.state is RetrievalState.FAILED)
-                self._journal.retrievals[name] = JournalRequest(new_token(), failed=failed)
+                self._journal.plan_again(name, has_failed=answer.status.state is RetrievalState.FAILED)
 
     def has_granted(self) -> bool:
         """Whether the vault accepted any request of this rebuild."""
         return any(asked.id is not None for asked in self._journal.retrievals.values())
+
+    def has_unasked(self) -> bool:
+        """Whether something is to be requested that the vault has not accepted."""
+        accepted = {want.name for want, asked in self._noted() if asked.id is not None}
+        return any(want.name not in accepted | self._brought.missing.keys() for want in self._wants)
 
     def wanted(self) -> list[Wanted[Want]]:
         """Return the requests that the vault has not accepted; their tokens are saved before any is sent."""
