@@ -125,10 +125,10 @@ def _content(found: os.stat_result) -> int:
 
 
 def _streams(tx: Transaction, job: BackupJob, known: JobRow | None) -> Iterator[Change]:
-    for stream in job.streams:
-        above, _, name = stream.path.rpartition(b"/")
+    for path in job.stream_paths:
+        above, _, name = path.rpartition(b"/")
         is_known = any(live[1] == name for live in _live(tx, known, above))
-        yield Change(ChangeKind.CHANGED if is_known else ChangeKind.NEW, stream.path, 0)
+        yield Change(ChangeKind.CHANGED if is_known else ChangeKind.NEW, path, 0)
 
 
 def _live(

@@ -101,11 +101,11 @@ class StagedChanges:
         replaces: LiveEntry | None,
         content_id: ContentId | None = None,
         chunks: bytes | None = None,
-    ) -> None:
+    ) -> int:
         """Stage a new version of an entry; only its hints if nothing that a restore needs has changed.
 
-        An entry whose old chunks are lost counts as changed, and so does one that was read and lies in packs
-        sealed for other recipients.
+        Returns its number. An entry whose old chunks are lost counts as changed, and so does one that was
+        read and lies in packs sealed for other recipients.
         """
         owner = self._owner(entry.owner)
         extra = encode_extra(entry.extra)
@@ -115,7 +115,7 @@ class StagedChanges:
             if is_same and not self._is_to_move(replaces.chunks, chunks):
                 self._hinted.append((replaces.number, hint))
                 self._flush_if_full()
-                return
+                return replaces.number
             self.stored_again += is_same and self.lost.spoil(replaces.chunks)
             self._removed.append(replaces.number)
         number = self._numbers.take()
@@ -125,6 +125,7 @@ class StagedChanges:
         for column, value in zip(self._added, row, strict=True):
             column.append(value)
         self._flush_if_full()
+        return number
 
     def add_files(self, files: SmallFiles, indexes: Sequence[int]) -> None:
         """Stage new plain files, in columns: those of `files.rows` at these indexes."""

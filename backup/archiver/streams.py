@@ -7,7 +7,8 @@ pattern of the job excludes them.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
@@ -17,13 +18,14 @@ from backup.archiver.staged_changes import StagedChanges
 from backup.catalogs.context import OpenBackup
 from backup.catalogs.report import Tally
 from backup.errors import NightvaultError
+from backup.format.records import DumpRecord
 from backup.inventory.content import entries
 from backup.inventory.content.entries import LiveEntry
 from backup.inventory.store.times import micros
 from backup.model import Entry, EntryKind, Hint, Problem, ProblemKind
 from backup.source.metadata import owner_of
 from backup.source.read import FileUnreadableError
-from backup.source.streams import TOP, Stream
+from backup.source.streams import TOP, NotedStream, OpenStream, Stream
 
 _PRIVATE: Final = 0o700
 
@@ -47,21 +49,35 @@ class Streams:
 
     def read(self, contents: Contents) -> None:
         """Read every stream of the job. `StreamFailedError` if all fail, and there is nothing else."""
-        failures = []
+        failures, tried = list[Problem](), 0
         if self._job.only_streams:
             with self._at.context.inventory.reading() as tx:
                 self._tally.files, self._tally.bytes = entries.count_live(tx, self._at.row.number)
-        for stream in self._job.streams:
-            try:
+        for stream in self._streams(failures):
+            tried += 1
+            with self._told(stream.path, failures):
                 self._one(stream, contents)
-            except FileUnreadableError as error:
-                problem = Problem(stream.path, ProblemKind.UNREADABLE, str(error))
-                failures.append(problem)
-                self._tally.problems.append(problem)
+        self._tally.problems += failures
         is_all = self._job.only_streams or not self._job.sources
-        if failures and is_all and len(failures) == len(self._job.streams):
+        if failures and is_all and len(failures) >= tried:
             told = "; ".join(f"{os.fsdecode(failure.path)}: {failure.detail}" for failure in failures)
             raise StreamFailedError(f"nothing was saved: {told}")
+
+    def _streams(self, failures: list[Problem]) -> Iterator[Stream]:
+        """Every stream of the job; a server that cannot list its databases is a failure."""
+        yield from self._job.streams
+        for databases in self._job.databases:
+            listed: Sequence[Stream] = ()
+            with self._told(databases.path, failures):
+                listed = databases.streams(self._at.context.stop)
+            yield from listed
+
+    @contextmanager
+    def _told(self, path: bytes, failures: list[Problem]) -> Iterator[None]:
+        try:
+            yield
+        except FileUnreadableError as error:
+            failures.append(Problem(path, ProblemKind.UNREADABLE, str(error)))
 
     def carry(self) -> None:
         """Count the streams of other runs, and stage the removal of those that the job now excludes."""
@@ -86,16 +102,23 @@ class Streams:
         live = self._live(directory).get(name)
         before = None if live is None else live.chunks
         with stream.open(self._at.context.stop) as opened:
-            contents.read_stream(opened, partial(self._whole, stream.path), before)
+            contents.read_stream(opened, partial(self._whole, stream.path, opened), before)
 
-    def _whole(self, path: bytes, content: Content) -> None:
+    def _whole(self, path: bytes, opened: OpenStream, content: Content) -> None:
         directory, _, name = path.rpartition(b"/")
         live = self._directory(directory).get(name)
         if live is not None and live.kind == EntryKind.DIRECTORY:
             self._staged.remove(path, live, is_directory=True)
             live = None
         entry = self._entry(directory, name, EntryKind.FILE, 0o600, content.size)
-        self._staged.add(entry, Hint(), replaces=live, content_id=content.content_id, chunks=content.chunks)
+        number = self._staged.add(
+            entry, Hint(), replaces=live, content_id=content.content_id, chunks=content.chunks
+        )
+        note = opened.note if isinstance(opened, NotedStream) else None
+        if note is not None:
+            back, tables = list(note.back), list(note.tables)
+            known = note.engine, note.database, note.version, note.charset
+            self._tally.dumps.append(DumpRecord(number, *known, back, tables))
         self._saved.add(path)
         self._tally.see_stream(content.size)
         self._tally.by_stream[path] = content.size

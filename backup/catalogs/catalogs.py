@@ -304,6 +304,9 @@ def state_records(
     for row in entries.all_entries(tx, job):
         yield (records.ENTRY, *row[_BEFORE_CHUNKS], row[_CHUNKS] or b"", *row[_AFTER_CHUNKS])
     yield records.MountsRecord(records.pack_u64(mounts.mount_points(tx, job)))
+    from backup.inventory.content.dumps import dump_records  # full catalogs are rare
+
+    yield from dump_records(tx, job)
     yield from snapshots
 
 

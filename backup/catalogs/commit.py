@@ -103,7 +103,7 @@ class Committer:
             started_at=micros(self._at.run.started_at),
             finished_at=micros(self._at.context.clock.now()),
             host=self._at.context.host,
-            sources=[*self._at.job.sources, *(stream.path for stream in self._at.job.streams)],
+            sources=[*self._at.job.sources, *self._at.job.stream_paths],
             files=tally.files,
             bytes=tally.bytes,
             problems=[(problem.path, problem.kind.value, problem.detail) for problem in tally.problems],
@@ -112,7 +112,7 @@ class Committer:
         )
         tags = sorted(set(self._at.job.tags))
         marks: list[Record] = [MarksRecord(record.number, tags, False)] if tags else []
-        marks += self._of_shrinking(record.number, lost)
+        marks += [*self._of_shrinking(record.number, lost), *tally.dumps]
         with self._at.context.inventory.writing() as tx:
             runs.prepare(tx, self._at.run.number, amendments.encode([record, *marks]))
         return record, *marks

@@ -18,7 +18,7 @@ from backup.model import JobName
 from backup.source.filters import Filters
 from backup.source.freshness import stamp_clock
 from backup.source.roots import any_is_there
-from backup.source.streams import Stream
+from backup.source.streams import Stream, StreamList
 from backup.transfer.upload import Uploader
 from backup.transfer.vault_run import VaultRun
 
@@ -53,6 +53,7 @@ class BackupJob(Struct, frozen=True):
     reread: bool = False
     disks_gone: frozenset[bytes] = frozenset()  # mount points of file systems that are gone for good
     streams: tuple[Stream, ...] = ()
+    databases: tuple[StreamList, ...] = ()
     only_streams: bool = False
     hooks: Hooks = field(default_factory=Hooks)
     memory: BackupMemory = field(default_factory=backup_memory)
@@ -60,6 +61,11 @@ class BackupJob(Struct, frozen=True):
     parts_are_fixed: bool = True
     tags: tuple[str, ...] = ()  # of the snapshot that it makes
     may_shrink: bool = False  # a source that loses nearly everything is as usual as any
+
+    @property
+    def stream_paths(self) -> list[bytes]:
+        """The paths of its streams, and of the databases that are listed when it runs."""
+        return [*(stream.path for stream in self.streams), *(listed.path for listed in self.databases)]
 
     @property
     def sending(self) -> Sending:
@@ -127,7 +133,8 @@ class OpenBackup(OpenRun, frozen=True, kw_only=True):
 
 def require_a_source(job: BackupJob) -> None:
     """`NoSourceError` if no source exists; call it after the hook `before`, which may mount them."""
-    if job.sources and not job.streams and not any_is_there(job.sources):
+    others = job.streams or job.databases
+    if job.sources and not others and not any_is_there(job.sources):
         raise NoSourceError(
             f"not one of the sources of job {job.name} is there: {os.fsdecode(b', '.join(job.sources))}",
             advice="mount what they lie on, or correct them in the config; older snapshots stay as they are",

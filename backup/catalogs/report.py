@@ -12,7 +12,7 @@ from typing import Any, Final
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from backup.format.records import MOST
+from backup.format.records import MOST, DumpRecord
 from backup.kinds import Outcome
 from backup.model import KIB, JobName, Problem, SnapshotId, VaultName
 from backup.reports import Fact, warned
@@ -51,6 +51,7 @@ class Tally(Struct):
     roots: Sequence[_Path] = ()  # the real path of each source: where the new snapshot has what it holds
     streams: Count = _NONE  # of `files` and `bytes`: those of streams, which are no source's
     by_stream: dict[_Path, int] = field(default_factory=dict)  # bytes of each that this run brought
+    dumps: list[DumpRecord] = field(default_factory=list)  # what is known of those that are of databases
 
     def see(self, found: os.stat_result) -> None:
         """Count an entry of the sources; directories are not counted as files."""

@@ -1,12 +1,20 @@
 """config.toml as frozen values: `load_config` reads it, and names every mistake at once by its key.
 
 `settings.py` has the values, each with its shape and the sentence for what breaks it; begin there.
-`machine_identity.py` has the certificate, `retention.py` what jobs keep, `drills.py` drills. `reading.py`
+`commands.py` has what jobs run, `machine_identity.py` the certificate, `retention.py` what jobs keep,
+`drills.py` drills. `reading.py`
 finds, reads and parses the file. `checking.py` and `limits.py` check what no single value shows.
 `in_force.py` lists each setting in force, and its origin. A `Config` is always whole and correct, its paths
 absolute; modules below `app` never get it, only single values.
 """
 
+from backup.config.commands import (
+    STREAM_NAME,
+    CommandSettings,
+    DatabaseSettings,
+    HooksSettings,
+    ServerSettings,
+)
 from backup.config.drills import DrillSample, DrillSettings
 from backup.config.limits import most_parts_at_once, part_size_within, warnings_of_limits
 from backup.config.machine_identity import IdentitySettings, RenewSettings, RolesAnywhereSettings
@@ -20,10 +28,7 @@ from backup.config.reading import (
 )
 from backup.config.retention import PROPOSED, ForgetWhen, RetentionSettings, proposed_lines
 from backup.config.settings import (
-    STREAM_NAME,
-    CommandSettings,
     Config,
-    HooksSettings,
     JobSettings,
     LimitSettings,
     SourceSettings,
@@ -37,6 +42,7 @@ __all__ = [
     "SYSTEM_CONFIG",
     "CommandSettings",
     "Config",
+    "DatabaseSettings",
     "DrillSample",
     "DrillSettings",
     "ForgetWhen",
@@ -48,6 +54,7 @@ __all__ = [
     "RenewSettings",
     "RetentionSettings",
     "RolesAnywhereSettings",
+    "ServerSettings",
     "SourceSettings",
     "VaultSettings",
     "config_of",

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from backup.config.commands import check_databases
 from backup.config.drills import check_drill
 from backup.config.limits import check_limits, check_memory
 from backup.config.machine_identity import IdentitySettings, RenewSettings
@@ -194,9 +195,10 @@ def _check_sizes(vault: VaultSettings) -> Iterator[Mistake]:
 
 def _check_job(job: JobSettings, vaults: Sequence[str]) -> Iterator[Mistake]:
     yield from _check_vault_of(job.vault, vaults)
-    if not (job.paths or job.command or job.devices):
+    if not (job.paths or job.command or job.database or job.devices):
         yield "sources", "must name something to back up"
     yield from _check_streams(job)
+    yield from check_databases(job.database)
     yield from _check_lengths(job)
     yield from _check_patterns(job, "")
     yield from _check_retention(job)
@@ -256,6 +258,8 @@ def _check_streams(job: JobSettings) -> Iterator[Mistake]:
     keys = [f"command[{number}].name" for number in range(1, len(job.command) + 1)]
     keys += [f"devices[{number}]" for number in range(1, len(job.devices) + 1)]
     names = [command.name for command in job.command] + [path.strip("/") for path in job.devices]
+    keys += [f"database[{number}]" for number in range(1, len(job.database) + 1)][:1]
+    names += ["databases"] * bool(job.database)  # where dumps of databases are
     for number, name in enumerate(names):
         for other in names[:number]:
             if f"{name}/".startswith(f"{other}/") or f"{other}/".startswith(f"{name}/"):

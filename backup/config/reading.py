@@ -59,7 +59,7 @@ _SECRETS = frozenset(  # what systemd hands over, if not a path
 )
 PATHS = frozenset(
     {
-        *("dir", "file", "recovery_file", "metrics_file", "path"),
+        *("dir", "file", "recovery_file", "metrics_file", "path", "programs"),
         *("certificate", "private_key", "intermediates", "passphrase_file", "request"),
         *("url_file", "token_file", "password_file", "ca_file", "accounts"),
     }

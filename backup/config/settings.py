@@ -10,13 +10,14 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from backup.config.commands import CommandSettings, DatabaseSettings, HooksSettings
 from backup.config.drills import DrillSettings
 from backup.config.machine_identity import IdentitySettings, RolesAnywhereSettings
 from backup.config.monitoring import MonitoringSettings
 from backup.config.notifying import NotifySettings
 from backup.config.pruning import DEFAULT_GRACE, DEFAULT_HORIZON, DEFAULT_KEEP_RUNS
 from backup.config.retention import ForgetWhen, RetentionSettings, parse_forget
-from backup.config.shapes import NAME, NAME_SENTENCE, Command, Endpoint, Text, suggestion
+from backup.config.shapes import NAME, NAME_SENTENCE, Endpoint, Text, suggestion
 from backup.config.shapes import shape as _shape
 from backup.config.values import local_zone
 from backup.config.web import WebSettings
@@ -36,11 +37,6 @@ _Name = _shape(NAME, NAME_SENTENCE)
 _Kind = Annotated[str, _shape("directory|glacier|s3", "must be directory, glacier or s3")]
 _TAG = r"[^/\x00:]+(:[^\x00]*)?"
 _Tag = Annotated[str, _shape(_TAG, "must be the name of a file, or NAME:HEADER")]
-_STEP = r"(?!\.{1,2}(/|\Z))[^/\x00]{1,255}"
-STREAM_NAME = rf"{_STEP}(/{_STEP})*"
-_Stream = Annotated[str, _shape(STREAM_NAME, "must be a name such as shop.dump or db/shop.dump")]
-_Variable = Annotated[str, _shape(r"[^=\x00]+", "must be names of variables, without = and NUL")]
-_Value = Annotated[str, _shape(r"[^\x00]*", "must be values without NUL")]
 _Source = Annotated[str, _shape(r"/[^\x00]*", "must be an absolute path")]
 _AnyRegion = Annotated[str, _shape("[A-Za-z0-9-]{1,64}", "must look like eu-central-1")]
 _Account = Annotated[str, _shape("-|[0-9]{12}", 'must be 12 digits in quotes, or "-"')]
@@ -151,23 +147,6 @@ class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             msgspec.structs.force_setattr(self, "pack_size", (64 if self.kind == "s3" else 224) * MIB)
 
 
-class HookSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One command of a hook: the program and its words, and the seconds that it may take."""
-
-    run: Command
-    timeout: Annotated[int, Meta(ge=1, le=86400)] | None = None
-
-
-class HooksSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[job.hooks]`: commands before and after a backup; `timeout` (seconds) is for those without one."""
-
-    before: tuple[HookSettings, ...] = ()
-    after: tuple[HookSettings, ...] = ()
-    on_failure: tuple[HookSettings, ...] = ()
-    finally_: tuple[HookSettings, ...] = msgspec.field(default=(), name="finally")
-    timeout: Annotated[int, Meta(ge=1, le=86400)] = 3600
-
-
 class SourceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One `[[job.source]]`: lists add to the job's, single values replace the job's."""
 
@@ -180,20 +159,6 @@ class SourceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     exclude_larger_than: Annotated[int, Meta(ge=0)] | None = None
     exclude_caches: bool | None = None
     one_file_system: bool | None = None
-
-
-class CommandSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One `[[job.command]]`: its output is saved as `/.streams/NAME`; `timeout` in seconds.
-
-    Without `allow_empty` a command that prints nothing has failed.
-    """
-
-    name: _Stream
-    run: Command
-    timeout: Annotated[int, Meta(ge=1, le=604_800)] = 43_200
-    environment: dict[_Variable, _Value] = {}
-    user: Text | None = None
-    allow_empty: bool = False
 
 
 class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -209,6 +174,7 @@ class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     sources: Annotated[tuple[_Source, ...], Meta(description="must be a list of paths")] = ()
     source: tuple[SourceSettings, ...] = ()
     command: tuple[CommandSettings, ...] = ()
+    database: tuple[DatabaseSettings, ...] = ()
     devices: tuple[_Source, ...] = ()
     exclude: tuple[Text, ...] = ()
     exclude_file: tuple[Text, ...] = ()

@@ -30,6 +30,7 @@ from backup.format.records import (
     DirectoryRecord,
     DomainRecord,
     DroppedRecord,
+    DumpRecord,
     End,
     EntryRecord,
     ExtraRecord,
@@ -64,7 +65,8 @@ from backup.model import ChunkRow, Extra, FrameRow
 
 __all__ = [
     "ENTRY", "FORMAT", "MARKING", "ArchiveRecord", "Bodies", "ChainRecord", "ChunksRecord",
-    "ClosedRecord", "CondemnedRecord", "DirectoryRecord", "DomainRecord", "DroppedRecord", "End",
+    "ClosedRecord", "CondemnedRecord", "DirectoryRecord", "DomainRecord", "DroppedRecord", "DumpRecord",
+    "End",
     "EntryRecord", "ForgottenRecord", "FramesRecord", "MarksRecord", "MountsRecord", "OwnerRecord",
     "Record", "RetiredRecord", "Secrets", "ShrunkRecord", "SnapshotRecord", "Start",
     "TakenBackRecord", "TakenUpRecord", "VaultRecord", "VerifiedRecord", "decode_extra",

@@ -291,6 +291,22 @@ class ShrunkRecord(msgspec.Struct, frozen=True, array_like=True, tag=131):
     accepted: bool = False
 
 
+class DumpRecord(msgspec.Struct, frozen=True, array_like=True, tag=132):
+    """What is known of the dump of a database that is the content of an entry.
+
+    `back` are the words of the command that loads it. `tables` are the fewest and the most rows that each
+    may have: the same number, unless it was written to meanwhile.
+    """
+
+    entry: Number
+    engine: str
+    database: str
+    version: str = ""
+    charset: str = ""
+    back: list[str] = []
+    tables: list[tuple[str, Number, Number]] = []
+
+
 Record: TypeAlias = (
     Start
     | Secrets
@@ -315,6 +331,7 @@ Record: TypeAlias = (
     | MarksRecord
     | VerifiedRecord
     | ShrunkRecord
+    | DumpRecord
 )
 
 

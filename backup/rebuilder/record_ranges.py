@@ -122,13 +122,32 @@ def archive_fault(record: records.ArchiveRecord) -> str:
     return "" if is_text(record.archive_id) and is_text(record.state) else "its id"
 
 
-def marks_fault(record: records.MarksRecord) -> str:
+def amendment_fault(record: records.Record) -> str:
+    """Return what is at fault in a change of what was saved, and the fault."""
+    if isinstance(record, records.MarksRecord):
+        what, fault = "tags or a pin", _marks_fault(record)
+    elif isinstance(record, records.DumpRecord):
+        what, fault = "what is known of a dump", _dump_fault(record)
+    else:
+        return ""
+    return f"{what}: {fault}" if fault else ""
+
+
+def _marks_fault(record: records.MarksRecord) -> str:
     """Return the fault of a snapshot's tags and pin."""
     if len(record.tags) > MOST_TAGS or any(tag_fault(tag) for tag in record.tags):
         return "its tags"
     if note_fault(record.note):
         return "its note"
     return "" if record.until is None or is_time(record.until) else "its time"
+
+
+def _dump_fault(record: records.DumpRecord) -> str:
+    """Return the fault of what is known of a dump."""
+    known = record.engine, record.version, record.charset
+    if not all(map(is_text, known)) or len(record.database) > _LONGEST_NAME:
+        return "its names"
+    return "" if all(fewest <= most for _, fewest, most in record.tables) else "its tables"
 
 
 def verified_fault(record: records.VerifiedRecord, size: int) -> str:

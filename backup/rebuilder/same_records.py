@@ -163,6 +163,7 @@ class _Comparer:
             self._compare_record("directories", used, built, shown, findings.UNUSED, extra=job.moved)
         first_new = self._compare_entries(here.take(tuple), there.take(tuple), job, there.snapshots)
         self._compare_mounts(here, there, job, first_new)
+        self._compare_dumps(here, there, job, first_new)
         told = list(here.take(*_TOLD)), list(there.take(*_TOLD))
         self._compare_snapshots(*told, job)
         self._compare_condemned(*told, job)
@@ -313,6 +314,17 @@ class _Comparer:
                 pair = number if number in used else None, number if number in built else None
                 shown = f"mount point: entry {number}"
                 self._have("hints", *pair, shown, extra=job.moved, missing=job.moved)
+
+    def _compare_dumps(self, here: Records, there: Records, job: _Job, first_new: int) -> None:
+        """Compare what is known of dumps."""
+        used, built = (stream.take(records.DumpRecord) for stream in (here, there))
+        for here_known, known in matched(used, built, "entry"):
+            entry = (here_known or known).entry
+            shown, why = f"dump: entry {entry}", job.moved
+            if 0 < entry < first_new and self._have(
+                "dumps", here_known, known, shown, extra=why, missing=why
+            ):
+                self._differ(here_known, known, shown)
 
     def _compare_snapshots(self, here: Sequence[Any], there: Sequence[Any], job: _Job) -> None:
         """Compare snapshots, and what marks say of them and of the job."""

@@ -29,7 +29,8 @@ _LOOK: Final = 0.2  # seconds until a stop is seen
 class RunningCommand:
     """One run of a command, as an `OpenStream`. Leaving its context ends whatever still runs of it.
 
-    It gets the part of our environment that finds programs and homes, never keys; `environment` is added.
+    It gets the part of our environment that finds programs and homes, never keys. `environment` is added to
+    that of the command alone, not of the guard: it may hold a password. `stdin`: a handle that it reads.
     """
 
     size = 2**40
@@ -43,8 +44,10 @@ class RunningCommand:
         stop: Callable[[], bool],
         *,
         allow_empty: bool = False,
+        stdin: int = subprocess.DEVNULL,
     ) -> None:
         self._run = run
+        self._stdin = stdin
         self._is_enough = allow_empty  # what came of it so far
         self._left = timeout
         self._timeout = timeout
@@ -56,14 +59,18 @@ class RunningCommand:
     def __enter__(self) -> Self:
         uid, gid, environment = self._identity()
         ours, theirs = socket.socketpair()
-        words = [sys.executable, "-I", "-S", _GUARD, str(theirs.fileno()), str(uid), str(gid), *self._run]
+        added = in_memory(
+            b"\0".join(os.fsencode(f"{name}={value}") for name, value in self._environment.items())
+        )
+        handles = (theirs.fileno(), added)
+        words = [sys.executable, "-I", "-S", _GUARD, *map(str, (*handles, uid, gid)), *self._run]
         try:
             self._guard = subprocess.Popen(
                 words,
-                stdin=subprocess.DEVNULL,
+                stdin=self._stdin,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                pass_fds=[theirs.fileno()],
+                pass_fds=handles,
                 env=environment,
                 cwd="/",
                 start_new_session=True,
@@ -73,6 +80,7 @@ class RunningCommand:
             raise unreadable(error) from error
         finally:
             theirs.close()
+            os.close(added)
         self._socket = ours
         assert self._guard.stdout is not None  # noqa: S101
         assert self._guard.stderr is not None  # noqa: S101
@@ -97,18 +105,21 @@ class RunningCommand:
     def fill(self, view: memoryview) -> int:
         """Fill the view with the command's output."""
         filled = 0
-        while filled < len(view):
-            self._wait(self._out)
-            try:
-                got = os.readv(self._out, [view[filled:]])
-            except OSError as error:
-                raise unreadable(error) from error
-            if not got:
-                self._poll.unregister(self._out)
-                break
+        while filled < len(view) and (got := self.some(view[filled:])):
             filled += got
-        self._is_enough = self._is_enough or filled > 0
         return filled
+
+    def some(self, view: memoryview) -> int:
+        """Wait for output, and take as much as fits and is there; 0 at its end."""
+        self._wait(self._out)
+        try:
+            got = os.readv(self._out, [view])
+        except OSError as error:
+            raise unreadable(error) from error
+        if not got:
+            self._poll.unregister(self._out)
+        self._is_enough = self._is_enough or got > 0
+        return got
 
     def finish(self) -> None:
         """Check that the command ended successfully, and printed something unless it need not."""
@@ -162,7 +173,7 @@ class RunningCommand:
     def _identity(self) -> tuple[int, int, dict[str, str]]:
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         if self._user is None:
-            return -1, -1, environment | dict(self._environment)
+            return -1, -1, environment
         try:
             user = pwd.getpwnam(self._user)
         except KeyError as error:
@@ -171,4 +182,14 @@ class RunningCommand:
             raise FileUnreadableError(f"only root may run a command as {self._user}")
         home = {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name}
         uid = user.pw_uid if user.pw_uid != os.geteuid() else -1
-        return uid, user.pw_gid, environment | home | dict(self._environment)
+        return uid, user.pw_gid, environment | home
+
+
+def in_memory(data: bytes) -> int:
+    """Return the handle of a file without a name, in memory alone, which is read from its beginning."""
+    handle = os.memfd_create("input", os.MFD_CLOEXEC)
+    left = memoryview(data)
+    while left:
+        left = left[os.write(handle, left) :]
+    os.lseek(handle, 0, os.SEEK_SET)
+    return handle

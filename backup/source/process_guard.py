@@ -1,7 +1,8 @@
 """Runs a command in its own process group, reports its exit, and kills the group if our process is gone.
 
 A stand-alone program, run by `source/command.py`; it imports nothing of ours. Its arguments are a socket, a
-uid and gid (-1: ours), and the command's words. When the socket closes, or asks for it, the whole group is
+file with variables for the command alone (NAME=VALUE, a NUL between), a uid and gid (-1: ours), and the
+command's words. When the socket closes, or asks for it, the whole group is
 ended, also after our process was killed, and also if the command changed its user. It sends the command's
 status over the socket, and waits.
 """
@@ -18,11 +19,10 @@ import time
 from contextlib import suppress
 from types import FrameType
 
-_WAYS = os.environ.get("PATH", os.defpath).split(":")
 _PATIENCE = 3.0  # seconds between asking and ending
 
 
-def main(socket: int, uid: int, gid: int, words: list[str]) -> None:
+def main(socket: int, added: int, uid: int, gid: int, words: list[str]) -> None:
     """Run the command until it and the socket have ended."""
     wake, woken = os.pipe()
     os.set_blocking(woken, False)
@@ -30,7 +30,8 @@ def main(socket: int, uid: int, gid: int, words: list[str]) -> None:
     signal.signal(signal.SIGCHLD, _heard)
     child = os.fork()
     if not child:
-        _become(socket, uid, gid, words)
+        _become(socket, added, uid, gid, words)
+    os.close(added)
     with suppress(OSError):
         os.setpgid(child, child)  # in parent and child, so that it is done whoever runs first
     nothing = os.open(os.devnull, os.O_RDWR)
@@ -54,9 +55,10 @@ def _heard(_number: int, _frame: FrameType | None) -> None:
     """A signal handler that does nothing; without one, the wake-up pipe would get no byte."""
 
 
-def _become(socket: int, uid: int, gid: int, words: list[str]) -> None:
+def _become(socket: int, added: int, uid: int, gid: int, words: list[str]) -> None:
     try:
         os.close(socket)
+        _take_environment(added)
         os.setpgid(0, 0)
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
@@ -72,10 +74,17 @@ def _become(socket: int, uid: int, gid: int, words: list[str]) -> None:
         os._exit(127)
 
 
+def _take_environment(added: int) -> None:
+    with os.fdopen(added, "rb") as file:
+        variables = [variable.partition(b"=") for variable in file.read().split(b"\0") if variable]
+    os.environb.update({name: value for name, _, value in variables})
+
+
 def _exec(words: list[str]) -> None:
     """Same as `execvp`, which imports modules that another user may not be allowed to read."""
     program = words[0]
-    ways = [program] if "/" in program else [f"{way}/{program}" for way in _WAYS if way]
+    ways = os.environ.get("PATH", os.defpath).split(":")
+    ways = [program] if "/" in program else [f"{way}/{program}" for way in ways if way]
     last = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
     for path in ways:
         try:
@@ -112,4 +121,5 @@ def _end(child: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])
+    _socket, _added, _uid, _gid = map(int, sys.argv[1:5])
+    main(_socket, _added, _uid, _gid, sys.argv[5:])

@@ -1,4 +1,4 @@
-"""Streams: sources that are not trees (a command's output, standard input, a device), each saved as one file.
+"""Streams: sources that are no trees (a command's output, a database, a device), each saved as one file.
 
 They lie below `/.streams` in every snapshot, where no file of a disk is ever saved. A stream cannot be known
 to be unchanged without reading, so each run that includes it reads it.
@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import select
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -44,6 +44,24 @@ class OpenStream(Protocol):
         ...
 
 
+class DumpNote(Struct, frozen=True):
+    """What is known of a dump: the fields of a `DumpRecord`, but for its entry."""
+
+    engine: str
+    database: str
+    version: str = ""
+    charset: str = ""
+    back: tuple[str, ...] = ()
+    tables: tuple[tuple[str, int, int], ...] = ()
+
+
+@runtime_checkable
+class NotedStream(OpenStream, Protocol):
+    """The dump of a database that is being read; `note` is there once it has finished."""
+
+    note: DumpNote | None
+
+
 class Stream(Protocol):
     """A source that is not a tree."""
 
@@ -54,6 +72,19 @@ class Stream(Protocol):
 
     def open(self, stop: Stop) -> AbstractContextManager[OpenStream]:
         """Begin to read; `FileUnreadableError` if that is impossible."""
+        ...
+
+
+class StreamList(Protocol):
+    """Streams that are listed when a run begins; their paths are at or below `path`."""
+
+    @property
+    def path(self) -> bytes:
+        """The path of its one stream, or the directory of all."""
+        ...
+
+    def streams(self, stop: Stop) -> Sequence[Stream]:
+        """List them; `FileUnreadableError` if that is impossible."""
         ...
 
 

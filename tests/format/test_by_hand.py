@@ -121,6 +121,16 @@ def test_what_a_source_lost_opens_by_hand() -> None:
     assert records[3][1:] == [1, [], True]
 
 
+def test_what_is_known_of_a_dump_opens_by_hand() -> None:
+    """Record 132 names an entry, which is a file below `/.streams`."""
+    records = records_by_hand("catalog-dumps.pack")
+    assert [record[0] for record in records] == [1, 6, 7, 8, 132, 17]
+    entry, *known = records[4][1:]
+    assert {record[1]: record[3] for record in records if record[0] == 8}[entry] == b"shop.dump"
+    back, tables = ["pg_restore", "--exit-on-error", "--dbname=shop"], [["public.orders", 41, 41]]
+    assert known == ["postgresql", "shop", "17.2", "UTF8", back, [*tables, ["public.sessions", 3, 2**40]]]
+
+
 def test_the_catalog_opens_by_hand() -> None:
     records = records_by_hand("catalog.pack")
     assert [record[0] for record in records] == [1, 2, 3, 4, 5, 6, 7, 8, 8, 9, 10, 11, 12, 13, 14, 15, 17]

@@ -23,7 +23,7 @@ from tests.support.packs import (
     data_fields,
     read_pack,
 )
-from tests.vectors.format.make import FOLDER, PASSPHRASE, derivations, mounts, records, shrunk
+from tests.vectors.format.make import FOLDER, PASSPHRASE, derivations, dumps, mounts, records, shrunk
 
 
 def golden(name: str) -> bytes:
@@ -48,7 +48,7 @@ def test_the_catalog_pack() -> None:
     found = open_golden_catalog("catalog.pack")
     assert found == records()
     later = {catalog.MountsRecord, catalog.MarksRecord, catalog.VerifiedRecord, catalog.ShrunkRecord}
-    later |= set(catalog.MARKING)
+    later |= {*catalog.MARKING, catalog.DumpRecord}
     required = set(catalog.Record.__args__) - later  # which have packs of their own
     assert {type(record) for record in found} == required
 
@@ -64,6 +64,12 @@ def test_the_catalog_with_a_snapshot_that_shrank() -> None:
     found = open_golden_catalog("catalog-shrunk.pack")
     assert found == shrunk()
     assert [type(record) for record in found[-3:]] == [catalog.SnapshotRecord, *[catalog.ShrunkRecord] * 2]
+
+
+def test_the_catalog_with_the_dump_of_a_database() -> None:
+    found = open_golden_catalog("catalog-dumps.pack")
+    assert found == dumps()
+    assert isinstance(found[-1], catalog.DumpRecord)
 
 
 def open_golden_catalog(name: str) -> list[catalog.Record]:

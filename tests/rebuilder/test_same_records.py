@@ -55,6 +55,10 @@ def lived(site: Site, source: Path) -> Site:
     with site.inventory.reading() as tx:
         pack = tx.connection.execute("SELECT min(pack_id) FROM archives WHERE kind = 1").fetchone()[0]
     site.amend(records.CondemnedRecord([pack], at), kind=RunKind.PRUNE)
+    with site.inventory.reading() as tx:
+        file = tx.connection.execute("SELECT min(number) FROM entries WHERE kind = 1").fetchone()[0]
+    tables = [("public.orders", 40, 41)]
+    site.amend(records.DumpRecord(file, "postgresql", "shop", "17.2", "UTF8", ["pg_restore"], tables))
     with site.inventory.writing() as tx:
         tx.connection.execute(f"UPDATE hints SET is_mount = 1 WHERE entry = ({A_DIRECTORY})")
     return site
@@ -134,6 +138,8 @@ CHANGED = {
     "archives.state": "'lost'",
     "catalogs.generation": "3 - {c}",
     "chunks.id": "zeroblob(32)",
+    "dumps.back": packed(["other"]),
+    "dumps.tables": packed([("other", 1, 2)]),
     "entries.directory": "(SELECT max(number) FROM directories WHERE number <> {c})",
     "frames.digest": "zeroblob(16)",
     "snapshots.sources": packed([b"other"]),

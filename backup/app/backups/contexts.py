@@ -24,7 +24,7 @@ from backup.format.keys import Recipient, Signer
 from backup.inventory.store.database import Inventory
 from backup.memory import backup_memory
 from backup.model import VaultName
-from backup.source.streams import Command, Device, StandardInput
+from backup.source.streams import Command, Device, StandardInput, StreamList
 
 
 def recipients_of(config: Config) -> tuple[str, ...]:
@@ -72,8 +72,13 @@ def backup_job(config: Config, job: JobSettings, saved: Collection[str] = ()) ->
     `ConfigError` if root would run commands from a config that others can change.
     """
     vault, memory = config.vault(job.vault), config.limits.memory
-    if job.command:
+    if job.command or job.database:
         config.require_own(f"the commands of job {job.name}")
+    databases: tuple[StreamList, ...] = ()
+    if job.database:
+        from backup.app.backups.databases import databases_of  # few jobs have any
+
+        databases = databases_of(config, job)
     own, left = own_directories(config, job, saved), own_patterns(config, job)
     return BackupJob(
         name=job.name,
@@ -89,6 +94,7 @@ def backup_job(config: Config, job: JobSettings, saved: Collection[str] = ()) ->
         parts_are_fixed=vault.parts_at_once is not None,
         may_shrink=job.may_shrink,
         streams=(*map(_command, job.command), *(Device(os.fsencode(path)) for path in job.devices)),
+        databases=databases,
     )
 
 
@@ -99,7 +105,7 @@ def _command(settings: CommandSettings) -> Command:
 
 def only_stdin(job: BackupJob, name: str) -> BackupJob:
     """Return a job that reads no source, and saves standard input as a file of that name."""
-    return replace(job, streams=(StandardInput(os.fsencode(name)),), only_streams=True)
+    return replace(job, streams=(StandardInput(os.fsencode(name)),), databases=(), only_streams=True)
 
 
 def _hooks(config: Config, job: JobSettings) -> Hooks:

@@ -133,7 +133,7 @@ def without_dump(context: DoctorContext) -> Iterator[Finding]:
     The search is shallow and limited: a server's databases do not lie deep.
     """
     for job in context.config.jobs:
-        if job.command or job.hooks.before:
+        if job.command or job.database or job.hooks.before:
             continue  # somebody has thought of it
         for kind, tool, path in _databases(job, context.silent):
             yield table.DATABASE_LIVE.finding(job=job.name, kind=kind, path=path, tool=tool)

@@ -111,6 +111,9 @@ def _programs(config: Config) -> Iterator[tuple[str, str]]:
         for command in job.command:
             if command.user is None:
                 yield f"job {job.name}", command.run[0]
+        for database in job.database:
+            for hook in (*database.hooks.before, *database.hooks.after):
+                yield f"job {job.name}", hook.run[0]
 
 
 def _hazard_of(path: str) -> Hazard | None:

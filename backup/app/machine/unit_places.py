@@ -28,9 +28,16 @@ def places_of(config: Config, program: str, *, is_user: bool, usual_config: str)
         devices=tuple(sorted({path for job in config.jobs for path in job.devices})),
         tpm=any(key.startswith("handle:") or _is_tss2(key) for key in keys),
         credentials=tuple((name, _stored(name)) for name in credentials_of(config)),
-        changes_user=any(command.user for job in config.jobs for command in job.command),
+        changes_user=any(_users(config)),
         is_user=is_user,
     )
+
+
+def _users(config: Config) -> Iterator[str | None]:
+    """The users that commands and clients of databases are run as, None: as the unit's own."""
+    for job in config.jobs:
+        yield from (command.user for command in job.command)
+        yield from (database.run_as for database in job.database if not database.container)
 
 
 def _writable(config: Config) -> Iterator[str]:

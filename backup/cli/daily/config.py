@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -79,17 +79,28 @@ def check(cli: Cli) -> None:
 def show(cli: Cli, only_set: bool) -> None:
     """Print the settings in force, each with where it comes from: the file, or a default.
 
-    It is TOML, and could be read as a config; keys that are not set are comments. What may be secret is not
-    shown: a command's environment, passwords in addresses.
+    It is TOML, and could be read as a config; keys that are not set are comments, and so are the commands
+    that dump databases. What may be secret is not shown: a command's environment, passwords in addresses.
     """
     from backup.cli.daily.config_output import documents, lines
     from backup.config.in_force import Origin, settings_in_force
 
     read = cli.config()
     origins = {Origin.FILE} if only_set else set(Origin)
-    tables = list(settings_in_force(read))
-    found = {"config": read.path, "settings": documents(tables, origins)}
-    cli.show(found, "\n".join(lines(read.path, tables, origins)))
+    tables, runs = list(settings_in_force(read)), dict(_dumps(read))
+    found: dict[str, Any] = {"config": read.path, "settings": documents(tables, origins)}
+    found |= {"dumps": runs} if runs else {}
+    cli.show(found, "\n".join(lines(read.path, tables, origins, runs)))
+
+
+def _dumps(read: Config) -> Iterator[tuple[str, list[list[str]]]]:
+    """The commands that dump the databases of each job, by its key."""
+    for number, job in enumerate(read.jobs, 1):
+        if job.database:
+            from backup.app.backups.databases import databases_of  # few jobs have any
+
+            databases = databases_of(read, job)
+            yield f"job[{number}]", [list(words) for database in databases for words in database.commands()]
 
 
 @config.command()

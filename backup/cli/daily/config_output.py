@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from backup.config.in_force import Origin, Setting, Table
+from backup.wording import printable
 
 _WIDTH = 79
 _MARK = 44  # the column of what is said of a value, where the value leaves room for it
@@ -22,8 +24,13 @@ def documents(tables: Sequence[Table], origins: Collection[Origin]) -> list[dict
     ]
 
 
-def lines(path: str, tables: Sequence[Table], origins: Collection[Origin]) -> Iterator[str]:
-    """Yield the settings as lines of TOML."""
+def lines(
+    path: str,
+    tables: Sequence[Table],
+    origins: Collection[Origin],
+    runs: Mapping[str, Sequence[Sequence[str]]],
+) -> Iterator[str]:
+    """Yield the settings as lines of TOML; `runs` are commands that follow from tables, by key."""
     yield f"# the settings in force, from {path}"
     for table in tables:
         shown = [setting for setting in table.settings if setting.origin in origins]
@@ -32,6 +39,7 @@ def lines(path: str, tables: Sequence[Table], origins: Collection[Origin]) -> It
             yield table.header
             yield from (_line(setting) for setting in shown if setting.value is not None)
             yield from _unset([setting.name for setting in shown if setting.value is None])
+            yield from (f"# runs: {printable(shlex.join(words))}" for words in runs.get(table.key, ()))
 
 
 def _unset(names: Sequence[str]) -> list[str]:

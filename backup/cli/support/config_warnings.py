@@ -64,7 +64,7 @@ def _warnings_of_places(read: Config, places: Places | None) -> Iterator[str]:
         yield from linked_sources(job)
         yield from own_in_sources(answering, job, saved_own(answering, job))
         yield from own_as_sources(answering, job)
-        yield from _warnings_of_commands(job)
+        yield from _warnings_of_commands(read, job)
 
 
 def gaps_of(read: Config) -> Iterator[str]:
@@ -113,7 +113,7 @@ def _missing_files(read: Config) -> Iterator[str]:
             yield f"{key}: there is no file {path}"
 
 
-def _warnings_of_commands(job: JobSettings) -> Iterator[str]:
+def _warnings_of_commands(read: Config, job: JobSettings) -> Iterator[str]:
     """Warnings about commands that this machine cannot run: no such program, no such user."""
     import pwd
     import shutil
@@ -127,6 +127,13 @@ def _warnings_of_commands(job: JobSettings) -> Iterator[str]:
             pwd.getpwnam(command.user)
         except KeyError:
             yield f"job {job.name}: command {command.name}: this machine has no user {command.user}"
+    if job.database:
+        from backup.app.backups.databases import databases_of  # few jobs have any
+
+        for database in databases_of(read, job):
+            program = next(database.commands())[0]
+            if not database.server.path and shutil.which(program) is None:
+                yield f"job {job.name}: database {database.name}: there is no program {program}"
 
 
 def _mode(path: str) -> int:

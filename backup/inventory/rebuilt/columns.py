@@ -31,6 +31,7 @@ CARRIED: Final[Mapping[str, str]] = {
     **_of("entries", "EntryRecord", "chunks added_in removed_in"),
     "hints.entry": "MountsRecord.entries",
     "hints.is_mount": "MountsRecord",
+    **_of("dumps", "DumpRecord", "entry engine database version charset back tables"),
     **_of(
         "snapshots", "SnapshotRecord", "id number started_at finished_at host sources files bytes problems"
     ),
@@ -70,7 +71,8 @@ DERIVED: Final[Mapping[str, str]] = {
 """Columns that a rebuild computes anew, and of what."""
 
 COMPARED: Final[Sequence[str]] = (
-    *("vaults", "jobs", "owners", "directories", "entries", "hints", "snapshots", "domains", "archives"),
+    *("vaults", "jobs", "owners", "directories", "entries", "hints", "dumps", "snapshots", "domains"),
+    "archives",
     *("catalogs", "catalog_archives", "condemnations", "frames", "chunks"),
 )
 """The tables of these columns, in the order in which findings are told."""

@@ -36,6 +36,9 @@ _DROP_ENTRIES: Final = """DELETE FROM entries WHERE removed_in IS NOT NULL
    AND directory IN (SELECT number FROM directories WHERE job = ?)
    AND NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.job = ?
                    AND s.number >= entries.added_in AND s.number < entries.removed_in)"""
+_DROP_DUMPS: Final = (
+    "DELETE FROM dumps WHERE NOT EXISTS (SELECT 1 FROM entries e WHERE e.number = dumps.entry)"
+)
 
 
 def encode(amendment: Sequence[Record]) -> bytes:
@@ -146,6 +149,7 @@ def _dropped(tx: Transaction, job: int, record: records.DroppedRecord) -> None:
         _many(tx, sql, rows)
     if rows:
         _many(tx, _DROP_ENTRIES, [(job, job)])
+        _many(tx, _DROP_DUMPS, [()])
 
 
 def _marks(tx: Transaction, job: int, record: records.MarksRecord) -> None:
@@ -169,6 +173,17 @@ def _shrunk(tx: Transaction, job: int, record: records.ShrunkRecord) -> None:
         rows = [(msgspec.msgpack.encode(record.lost), job, number)]
     if number < _TOO_LARGE:
         _many(tx, sql, rows)
+
+
+def _dump(tx: Transaction, job: int, record: records.DumpRecord) -> None:
+    """Record what is known of a dump, if its entry is one of the job's."""
+    sql = """INSERT OR REPLACE INTO dumps (entry, engine, database, version, charset, back, tables)
+             SELECT e.number, ?, ?, ?, ?, ?, ? FROM entries e JOIN directories d ON d.number = e.directory
+             WHERE e.number = ? AND d.job = ?"""
+    known = record.engine, record.database, record.version, record.charset
+    packed = msgspec.msgpack.encode(record.back), msgspec.msgpack.encode(record.tables)
+    if record.entry < _TOO_LARGE:
+        _many(tx, sql, [(*known, *packed, record.entry, job)])
 
 
 def _condemned(tx: Transaction, job: int, record: records.CondemnedRecord) -> None:
@@ -226,6 +241,7 @@ _HANDLERS: Final[dict[type, Callable[[Transaction, int, Any], None]]] = {
     records.DroppedRecord: _dropped,
     records.MarksRecord: _marks,
     records.ShrunkRecord: _shrunk,
+    records.DumpRecord: _dump,
     records.CondemnedRecord: _condemned,
     records.RetiredRecord: _retired,
 }

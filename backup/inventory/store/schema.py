@@ -134,6 +134,14 @@ directories = Table(
     UniqueConstraint("job", "path"),
 )
 
+dumps = Table(
+    "dumps",
+    METADATA,
+    Column("entry", Long, primary_key=True, autoincrement=False),
+    *(Column(name, Text, nullable=False) for name in ("engine", "database", "version", "charset")),
+    *(Column(name, LargeBinary, nullable=False) for name in ("back", "tables")),
+)
+
 # A row is one version of an entry: in snapshot n if added_in <= n and (removed_in is null or removed_in > n).
 entries = Table(
     "entries",

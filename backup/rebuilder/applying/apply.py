@@ -37,6 +37,7 @@ _ROWS_A_BATCH: Final = 20_000
 _AMENDMENTS: Final = (
     records.DroppedRecord, records.CondemnedRecord, records.ForgottenRecord, records.TakenBackRecord,
     records.RetiredRecord, records.TakenUpRecord, records.MarksRecord, records.ShrunkRecord,
+    records.DumpRecord,
 )  # fmt: skip
 _ABSURD: Final = (FormatError, ValueError, OverflowError)
 
@@ -346,8 +347,8 @@ class Applier:
     def _amend(self, record: Record) -> None:
         """Marks of snapshots and archives, as a run that saved nothing changed them."""
         self._flush()
-        if isinstance(record, records.MarksRecord) and (fault := record_ranges.marks_fault(record)):
-            self._odd[f"tags or a pin: {fault}"] += 1
+        if fault := record_ranges.amendment_fault(record):
+            self._odd[fault] += 1
             return
         timed = records.ForgottenRecord, records.CondemnedRecord
         if isinstance(record, timed) and not record_ranges.is_time(record.at):

@@ -104,6 +104,21 @@ def shrunk() -> list[catalog.Record]:
     ]
 
 
+def dumps() -> list[catalog.Record]:
+    """A file below `/.streams` that is the dump of a database, and what is known of it."""
+    first = records()
+    entry = catalog.EntryRecord(
+        *(5, 2, b"shop.dump", 1, 0o600, 1, 1_700_000_000_000_000_000, 3, None),
+        *(b"\x09" * 16, catalog.pack_u32([1]), 7, None),
+    )
+    back = ["pg_restore", "--exit-on-error", "--dbname=shop"]
+    tables = [("public.orders", 41, 41), ("public.sessions", 3, 2**40)]
+    return [
+        *(first[0], first[5], catalog.DirectoryRecord(2, b"/.streams/databases/postgresql"), entry),
+        catalog.DumpRecord(5, "postgresql", "shop", "17.2", "UTF8", back, tables),
+    ]
+
+
 def derivations() -> dict[str, str]:
     """Every value that is derived from the fixed keys, in hex or as text."""
     recipient, secret, signer = packs.KEY.recipient, packs.SECRET, packs.SIGNER
@@ -241,6 +256,7 @@ def main() -> None:
     _write("later-catalog.body", later)
     _write("catalog-mounts.pack", _catalog_pack(catalog_header, mounts()))
     _write("catalog-shrunk.pack", _catalog_pack(catalog_header, shrunk()))
+    _write("catalog-dumps.pack", _catalog_pack(catalog_header, dumps()))
     _write("recovery.key", keys.plain_key_file(packs.KEY))
     _write("protected.key", protected)
     _write("derivations.json", json.dumps(derivations(), indent=1).encode() + b"\n")

@@ -1,0 +1,213 @@
+"""Databases of a job: each a stream of its own, whole or yesterday's, and no password where others see it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from backup.inventory.content.dumps import dump_of
+from backup.inventory.content.entries import entry_at
+from backup.inventory.store.database import open_inventory
+from tests.databases.fake_clients import Clients
+from tests.support.processes import environments_and_words
+from tests.support.servers import Server, directory_server
+
+CLIENTS = {"environ: psql", "environ: pg_dump", "environ: pg_dumpall"}
+SHOP = "/.streams/databases/postgresql/shop.dump"
+
+
+@pytest.fixture
+def clients(tmp_path: Path) -> Clients:
+    return Clients(tmp_path / "clients")
+
+
+@pytest.fixture
+def server(tmp_path: Path, clients: Clients) -> Server:
+    made = directory_server(tmp_path / "server")
+    made.init()
+    saving(made, clients.section('name = "all"'))
+    return made
+
+
+def saving(server: Server, section: str) -> None:
+    """Have the job save what a section says."""
+    text = server.config.read_text().partition("\n[[job.database]]")[0]
+    server.config.write_text(text + section)
+
+
+def dumped(server: Server, path: str = SHOP, snapshot: str = "latest") -> str:
+    """What a snapshot has of a dump."""
+    found = server.done("dump", f"{snapshot}:{path}", "--key", server.key_file)
+    return found.stdout
+
+
+def names(server: Server) -> list[str]:
+    """The dumps of the newest snapshot."""
+    rows = server.json("find", "*.dump") + server.json("find", "*.sql")
+    return sorted(row["path"] for row in rows)
+
+
+def test_all_databases_are_streams_of_their_own_and_roles_come_first(
+    server: Server, clients: Clients
+) -> None:
+    clients.has("shop", "a'b;$(x)\n")
+    report = server.backup()
+    assert (report["outcome"], report["problems"]) == ("done", [])
+    folder = "/.streams/databases/postgresql"
+    assert names(server) == [f"{folder}/a%27b%3B%24%28x%29%0A.dump", f"{folder}/globals.sql", SHOP]
+    assert dumped(server) == "PGDMP of shop\na row\n"
+    assert dumped(server, f"{folder}/a%27b%3B%24%28x%29%0A.dump").startswith("PGDMP of dbname='a\\'b;$(x)\n'")
+    assert len(server.json("versions", SHOP)) == 1
+
+
+def test_what_is_known_of_a_dump_lies_beside_it_and_a_rebuild_brings_it_back(
+    server: Server, clients: Clients, tmp_path: Path
+) -> None:
+    saving(server, clients.section('name = "shop"', 'exclude_tables = ["log_*"]'))
+    server.backup()
+
+    def known() -> tuple[object, ...]:
+        inventory = open_inventory(
+            f"sqlite:///{server.state}/inventory.sqlite", lock_directory=str(server.state)
+        )
+        with inventory.reading() as tx:
+            entry = entry_at(tx, 1, SHOP.encode(), 1)
+            assert entry is not None
+            found = dump_of(tx, entry.number)
+        inventory.close()
+        assert found is not None
+        return found.engine, found.database, found.version, found.charset, found.back, found.tables
+
+    back = ["pg_restore", "--exit-on-error", "--dbname=shop"]
+    before = ("postgresql", "shop", "17.2", "UTF8", back, [("public.orders", 41, 41)])
+    assert known() == before
+    server.state.rename(tmp_path / "gone")
+    server.done("rebuild", "--vault", "cold", "--key", server.key_file, "--wait")
+    assert known() == before
+
+
+FAILURES = {
+    "fails": (
+        "sys.exit('pg_dump: error: disk full')",
+        "pg_dump ended with status 1: pg_dump: error: disk full",
+    ),
+    "empty": ("sys.exit()", "pg_dump printed nothing"),
+    "killed": ("sys.stdout.write('PGDMP'); sys.stdout.flush(); os.kill(os.getpid(), 9)", "signal 9"),
+    "no dump": ("print('Welcome!'); sys.exit()", "what came is no dump: it begins otherwise"),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_dump_that_fails_leaves_yesterday_s_and_the_others_go_on(
+    server: Server, clients: Clients, failure: str
+) -> None:
+    clients.has("accounts", "shop")
+    server.backup()
+    clients.holds("another row\n")
+    how, words = FAILURES[failure]
+    clients.dumps(f"if name == 'accounts': {how}")
+    result = server.run("--json", "backup", "main")
+    assert result.exit_code == 3, result.output
+    assert words in result.stdout
+    assert dumped(server) == "PGDMP of shop\nanother row\n"
+    assert dumped(server, SHOP.replace("shop", "accounts")) == "PGDMP of accounts\na row\n"
+
+
+def test_roles_that_end_early_are_named(server: Server, clients: Clients) -> None:
+    (clients.folder / "pg_dumpall").write_text("#!/bin/sh\necho 'CREATE ROLE app;'\n")
+    result = server.run("--json", "backup", "main")
+    assert (result.exit_code, "the dump ended early" in result.stdout) == (3, True)
+    assert dumped(server) == "PGDMP of shop\na row\n"
+
+
+def test_a_server_that_is_away_is_named_and_the_files_are_saved(server: Server, clients: Clients) -> None:
+    server.backup()
+    (clients.folder / "psql").write_text("#!/bin/sh\necho 'connection refused' >&2\nexit 2\n")
+    result = server.run("--json", "backup", "main")
+    assert result.exit_code == 3
+    assert "psql ended with status 2: connection refused" in result.stdout
+    assert dumped(server) == "PGDMP of shop\na row\n"
+    for name in ("psql", "pg_dump", "pg_dumpall"):
+        (clients.folder / name).unlink()
+    result = server.run("--json", "backup", "main")
+    assert (result.exit_code, "No such file or directory" in result.stdout) == (3, True)
+    assert "there is no program" in server.done("config", "check").stderr
+
+
+def test_a_wrong_password_is_told_and_not_shown(server: Server, clients: Clients) -> None:
+    clients.password_file.write_text("secret-of-mine")
+    text = '#!/bin/sh\necho "psql: no entry with password $PGPASSWORD" >&2\nexit 2\n'
+    (clients.folder / "psql").write_text(text)
+    result = server.run("--json", "backup", "main")
+    assert (result.exit_code, "no entry with password ***" in result.stdout) == (3, True)
+    assert "secret-of-mine" not in result.output
+    clients.password_file.unlink()
+    assert "cannot be read" in server.run("--json", "backup", "main").stdout
+
+
+def test_commands_are_run_around_each_dump(server: Server, clients: Clients, tmp_path: Path) -> None:
+    noted = tmp_path / "noted"
+    hooks = [f'{when} = ["/bin/sh", "-c", "echo {when} >> {noted}"]' for when in ("before", "after")]
+    saving(server, clients.section('name = "shop"', "[job.database.hooks]", *hooks))
+    clients.dumps(f"open({str(noted)!r}, 'a').write(name + chr(10))")
+    assert server.backup()["outcome"] == "done"
+    assert noted.read_text().split() == ["before", "shop", "after"]
+    saving(
+        server, clients.section('name = "shop"', "[job.database.hooks]", 'before = ["/bin/false"]', hooks[1])
+    )
+    result = server.run("--json", "backup", "main")
+    assert (result.exit_code, "/bin/false ended with status 1" in result.stdout) == (3, True)
+    assert noted.read_text().split()[3:] == ["after"]
+
+
+def test_nobody_sees_the_password(server: Server, clients: Clients, tmp_path: Path) -> None:
+    """Not on a command line, not in the environment of any process but the clients, not in what is kept."""
+    clients.dumps("time.sleep(0.6)")
+    with watching(clients) as seen:
+        server.backup()
+    assert {"environ: psql", "environ: pg_dump"} <= seen <= CLIENTS
+    server.done("config", "show")
+    server.run("status")
+    assert not [text for text in server.printed if clients.password in text]
+    others = [path for path in server.folder.rglob("*") if path.is_file()]
+    assert not [path for path in others if clients.password.encode() in path.read_bytes()]
+
+
+@contextmanager
+def watching(clients: Clients) -> Iterator[set[str]]:
+    """Where the password is seen meanwhile: in which part of the processes of which program."""
+    seen: set[str] = set()
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.05):
+            for words, environment in environments_and_words():
+                name = next((Path(word).name for word in words if str(clients.folder) in word), words[0])
+                is_guard = any(word.endswith("process_guard.py") for word in words)
+                name = f"the guard of {name}" if is_guard else name
+                seen.update({f"cmdline: {name}"} if any(clients.password in word for word in words) else ())
+                seen.update({f"environ: {name}"} if clients.password in environment else ())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_config_show_prints_what_is_run(server: Server, clients: Clients) -> None:
+    saving(server, clients.section('name = "shop"', 'exclude_tables = ["log_*"]', 'host = "/run/postgresql"'))
+    shown = server.done("config", "show").stdout
+    words = "--host=/run/postgresql --no-password --format=custom --compress=0"
+    left_out = "'--exclude-table=*.\"log_\"*'"
+    assert f"# runs: {clients.folder}/pg_dump {words} {left_out} --dbname=shop" in shown.splitlines()
+    assert server.json("config", "show")["dumps"] == {
+        "job[1]": [[f"{clients.folder}/pg_dump", *words.split(), left_out.strip("'"), "--dbname=shop"]]
+    }
+    assert server.json("backup", "main", "--dry-run", "--list")
