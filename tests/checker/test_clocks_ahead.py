@@ -108,7 +108,7 @@ def test_a_speed_that_was_measured_while_the_clock_was_set_is_none(site: Site, c
             run = runs.open_restore(tx, None, clock.now())
             report = {"fetched": 10**9, "seconds": seconds}
             runs.finish_run(tx, run.number, Outcome.DONE, report, clock.now())
-        assert runs.restore_speed(tx, least=1) == 10**7
+        assert retrievals.restore_speed(tx, least=1) == 10**7
 
 
 def test_a_list_of_a_day_still_to_come_is_not_fresh(

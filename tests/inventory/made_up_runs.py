@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from backup.driller.money import first_of, spent
 from backup.inventory.content.snapshots import record_snapshot
 from backup.inventory.questions import stats, status
-from backup.inventory.records import drills, runs
+from backup.inventory.records import drills, retrievals, runs
 from backup.inventory.records.drills import month_of
 from backup.inventory.records.readings import Grade
 from backup.inventory.store import message_tables, schema
@@ -146,7 +146,7 @@ def answers(tx: Transaction, now: datetime) -> dict[str, Any]:
         "dates": status.backup_dates(tx, now),
         "good": status.last_good(tx, now),
         "nights": [run for run in stats.backup_runs(tx, now - 30 * DAY) if run.started_at <= now],
-        "speed": runs.restore_speed(tx, least=2**20),
+        "speed": retrievals.restore_speed(tx, least=2**20),
         "longest": runs.longest_run(tx),
         "open drills": drills.open_runs(tx),
     }

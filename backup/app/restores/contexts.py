@@ -18,7 +18,7 @@ from backup.app.base.vaults import Purpose
 from backup.config import Config
 from backup.cores import usable_cores
 from backup.errors import TargetError
-from backup.inventory.records import runs
+from backup.inventory.records import retrievals
 from backup.inventory.store.database import Inventory
 from backup.memory import fetched_piece, file_makers, frame_openers
 from backup.model import MIB, VaultName
@@ -120,7 +120,7 @@ def _link(config: Config, inventory: Inventory) -> Link:
     if config.restore.link is not None:
         return Link(float(config.restore.link), LinkOrigin.SET)
     with inventory.reading() as tx:
-        measured = runs.restore_speed(tx, least=LEAST_MEASURED)
+        measured = retrievals.restore_speed(tx, least=LEAST_MEASURED)
     if measured is None:
         return Link(GUESSED_LINK, LinkOrigin.ASSUMED)
     return Link(measured, LinkOrigin.MEASURED)

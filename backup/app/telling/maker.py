@@ -18,7 +18,7 @@ from backup.config import Config
 from backup.errors import ExitCode
 from backup.inventory.content import snapshots
 from backup.inventory.questions import status as queries
-from backup.inventory.records import messages, runs
+from backup.inventory.records import messages
 from backup.inventory.records.messages import Message
 from backup.inventory.records.runs import Run
 from backup.inventory.store.connections import Transaction
@@ -48,9 +48,9 @@ class Maker(Struct, frozen=True):
     def of_runs(self, tx: Transaction, unrecorded: Run | None) -> None:
         """Make messages of each run that ended since the last call, and mark it as seen."""
         seen: list[Run] = []
-        for run in runs.unnoticed(tx):
+        for run in messages.unnoticed_runs(tx):
             self._of_run(tx, run)
-            runs.mark_noticed(tx, run.number)
+            messages.mark_noticed(tx, run.number)
             seen.append(run)
         if unrecorded is not None and not any(_tells_of(run, unrecorded) for run in seen):
             self._of_run(tx, unrecorded)

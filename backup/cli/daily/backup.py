@@ -281,23 +281,19 @@ def _line_text(cli: Cli, config: Config, report: BackupReport) -> str:
 def _backed_up_today(cli: Cli, config: Config, report: BackupReport) -> bool:
     """Whether an earlier backup of the job has ended well on this day, as the clock here has it."""
     from backup.app.base.opened import opened
-    from backup.inventory.pages.run_pages import run_rows
-    from backup.inventory.records.runs import find_job
-    from backup.inventory.store.times import moment
+    from backup.inventory.records.runs import list_runs
     from backup.kinds import Outcome, RunKind
 
     with closing(opened(config)) as inventory, inventory.reading() as tx:
-        job = find_job(tx, report.job)
-        number = job.number if job else None
         earlier = [
-            row
+            run
             for outcome in (Outcome.DONE, Outcome.PARTIAL)
-            for row in run_rows(
-                tx, job=number, kind=RunKind.BACKUP, outcome=outcome, before=report.run, limit=1
+            for run in list_runs(
+                tx, job=report.job, kinds=[RunKind.BACKUP], outcome=outcome, before=report.run, limit=1
             )
         ]
     today = cli.clock.now().astimezone().date()
-    return any(moment(row.started_at).astimezone().date() == today for row in earlier)
+    return any(run.started_at.astimezone().date() == today for run in earlier)
 
 
 def _document(done: BackupDone) -> dict[str, Any]:

@@ -94,8 +94,8 @@ def _table(found: Sequence[Run], dead: set[int]) -> Sheet:
 
     rows: list[tuple[object, ...]] = []
     for run in found:
+        sent = run.figures.bytes_uploaded
         took = (run.finished_at - run.started_at).total_seconds() if run.finished_at else None
-        sent = run.report.get("bytes_uploaded")
         rows.append(
             (
                 run.number,
@@ -104,7 +104,7 @@ def _table(found: Sequence[Run], dead: set[int]) -> Sheet:
                 "dead" if run.number in dead else str(run.outcome),
                 local_time(run.started_at),
                 duration(took) if took is not None else None,
-                run.report.get("files"),
+                run.figures.files,
                 size(sent) if sent is not None else None,
             )
         )

@@ -7,7 +7,7 @@ one looks at the run again, or the message is there and the next one sends it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from sqlite3 import Row
 from typing import Any, Final
@@ -15,10 +15,12 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from backup.inventory.records.runs import RUNS, Run, run_of
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.driver import changed, insert_row, raw_rows, records, value_of
 from backup.inventory.store.states import DeliveryState, MessageKind
 from backup.inventory.store.times import micros, moment
+from backup.kinds import Outcome
 from backup.model import JobName
 
 _DELIVERIES: Final = "SELECT m.*, d.* FROM messages m JOIN deliveries d ON d.message = m.number"
@@ -57,6 +59,17 @@ class Condition(Struct, frozen=True):
     since: datetime
     told_on: date
     level: int = 0
+
+
+def unnoticed_runs(tx: Transaction) -> Sequence[Run]:
+    """Runs that have ended and for which no message was considered yet, oldest first."""
+    sql = f"{RUNS} WHERE r.noticed IS NULL AND r.outcome != ? ORDER BY r.number"
+    return [run_of(row) for row in records(tx, sql, (Outcome.RUNNING,))]
+
+
+def mark_noticed(tx: Transaction, number: int) -> None:
+    """Mark a run as noticed, in the transaction in which its messages become rows."""
+    changed(tx, "UPDATE runs SET noticed = 1 WHERE number = ?", (number,))
 
 
 def add(tx: Transaction, message: Message, channels: Mapping[str, datetime]) -> bool:

@@ -14,7 +14,8 @@ from msgspec import Struct
 
 from backup.inventory.records.drills import month_of
 from backup.inventory.records.ended_runs import NEWEST_ENDED
-from backup.inventory.records.runs import LONGEST_RUN, RESTORES_MEASURED
+from backup.inventory.records.retrievals import RESTORES_MEASURED
+from backup.inventory.records.runs import LONGEST_RUN
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
 from backup.inventory.store.driver import changed, numerals, raw_rows, row_of

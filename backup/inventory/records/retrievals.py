@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from sqlite3 import Row
@@ -24,7 +25,9 @@ from backup.inventory.store.driver import (
 )
 from backup.inventory.store.states import ListingStage, RestoreStage, RetrievalStage
 from backup.inventory.store.times import micros, moment
+from backup.kinds import RunKind
 from backup.model import (
+    KIB,
     MIB,
     ByteRange,
     Listing,
@@ -40,6 +43,9 @@ _RESTORES: Final = """
 SELECT r.number, r.id, r.snapshot, v.name AS vault_name, r.path, r.target, r.tier, r.state, r.created_at,
        r.finished_at, r.on_capacity, r.choice
 FROM restores r JOIN vaults v ON v.number = r.vault"""
+RESTORES_MEASURED: Final = 20
+"""So many restores are looked at for how fast one is, the newest first."""
+_SLOWEST, _FASTEST = 4 * KIB, 16 * KIB * MIB  # bytes a second of a link
 _MAY_BE_IN_USE = timedelta(days=2)
 """So long a listing that a newer one follows is kept: what has begun to compare with it ends in that time."""
 
@@ -295,3 +301,19 @@ def retrieval_of(row: Row) -> Retrieval:
         row["written_to"] or 0,
         moment(row["until"]) if row["until"] else None,
     )
+
+
+def restore_speed(tx: Transaction, *, least: int) -> float | None:
+    """Bytes a second of the newest restore that fetched `least` bytes; None if there was none.
+
+    Impossible values are ignored: the clock was set during the run.
+    """
+    sql = """SELECT report FROM runs WHERE kind = ? AND report IS NOT NULL
+             ORDER BY number DESC LIMIT ?"""
+    for (told,) in raw_rows(tx, sql, (RunKind.RESTORE, RESTORES_MEASURED)):
+        report = json.loads(told)
+        if report.get("fetched", 0) >= least and report.get("seconds", 0) > 0:
+            speed = float(report["fetched"] / report["seconds"])
+            if _SLOWEST <= speed <= _FASTEST:
+                return speed
+    return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from sqlite3 import Row
 from typing import Any, Final
@@ -27,19 +27,12 @@ from backup.inventory.store.driver import (
 from backup.inventory.store.times import micros, moment
 from backup.kinds import Outcome, RunKind
 from backup.log_context import run_began
-from backup.model import KIB, MIB, InventoryId, JobName, VaultName
+from backup.model import InventoryId, JobName, VaultName
 
-_SLOWEST, _FASTEST = 4 * KIB, 16 * KIB * MIB  # bytes a second of a link
 LONGEST_RUN: Final = 366 * 24 * 3600 * 1_000_000
 """Microseconds: a run that took longer had a clock that was set."""
-RESTORES_MEASURED: Final = 20
-"""So many restores are looked at for how fast one is, the newest first."""
-
-
 COMMITTING: Final = (RunKind.BACKUP, RunKind.FORGET, RunKind.MARK, RunKind.PRUNE, RunKind.COMPACT)
 """Runs that become true once their catalog is stored."""
-
-
 _MADE: Final = (Outcome.DONE, Outcome.PARTIAL)  # backups that made a snapshot
 RUNS: Final = """SELECT r.*, j.name AS job_name, j.id AS job_id, j.vault
                  FROM runs r LEFT JOIN jobs j ON j.number = r.job"""
@@ -57,6 +50,16 @@ class JobRow(Struct, frozen=True):
     vault: int
     made_by: InventoryId | None = None
     nonce: bytes | None = None
+
+
+class RunFigures(Struct, frozen=True):
+    """Figures of a run's report; None where its kind has no such figure, or lists what is counted."""
+
+    files: int | None
+    files_read: int | None
+    bytes_read: int | None
+    bytes_uploaded: int | None
+    problems: int | None
 
 
 class Run(Struct, frozen=True):
@@ -97,9 +100,18 @@ class Run(Struct, frozen=True):
         """Sentences for people to act on."""
         return [str(warning) for warning in self.report.get("warnings") or ()]
 
+    @property
+    def figures(self) -> RunFigures:
+        """Its figures that lists show."""
+        return RunFigures(*(self._whole(name) for name in RunFigures.__struct_fields__))
+
     def _text(self, key: str) -> str | None:
         found = self.report.get(key)
         return None if found is None else str(found)
+
+    def _whole(self, key: str) -> int | None:
+        found = self.report.get(key)
+        return found if isinstance(found, int) else None
 
     @property
     def reads_back(self) -> bool:
@@ -270,17 +282,6 @@ def running_restores(tx: Transaction) -> list[int]:
     return [number for (number,) in raw_rows(tx, sql, (RunKind.RESTORE, Outcome.RUNNING))]
 
 
-def unnoticed(tx: Transaction) -> Sequence[Run]:
-    """Runs that have ended and for which no message was considered yet, oldest first."""
-    sql = f"{RUNS} WHERE r.noticed IS NULL AND r.outcome != ? ORDER BY r.number"
-    return [run_of(row) for row in records(tx, sql, (Outcome.RUNNING,))]
-
-
-def mark_noticed(tx: Transaction, number: int) -> None:
-    """Mark a run as noticed, in the transaction in which its messages become rows."""
-    changed(tx, "UPDATE runs SET noticed = 1 WHERE number = ?", (number,))
-
-
 def mark_all_noticed(tx: Transaction) -> None:
     """Mark every run that has ended as noticed, if there is no channel for messages."""
     changed(tx, "UPDATE runs SET noticed = 1 WHERE noticed IS NULL AND outcome != ?", (Outcome.RUNNING,))
@@ -307,11 +308,23 @@ def reports_before(tx: Transaction, job: JobName, number: int, *, limit: int) ->
     return [dict(json.loads(report)) for (report,) in found if report][::-1]
 
 
-def list_runs(tx: Transaction, *, limit: int = 50, job: JobName | None = None) -> Sequence[Run]:
-    """The newest runs, newest first."""
-    of_job, values = (" WHERE j.name = ?", (job, limit)) if job is not None else ("", (limit,))
-    rows = records(tx, f"{RUNS}{of_job} ORDER BY r.number DESC LIMIT ?", values)
-    return [run_of(row) for row in rows]
+def list_runs(
+    tx: Transaction,
+    *,
+    job: JobName | None = None,
+    kinds: Collection[RunKind] = (),
+    outcome: Outcome | None = None,
+    before: int | None = None,
+    limit: int = 50,
+) -> list[Run]:
+    """The newest runs, newest first: of that job, one of these kinds, that outcome, and below `before`."""
+    of_job = "r.job = (SELECT number FROM jobs WHERE name = ?)"
+    given = {of_job: job, "r.outcome = ?": outcome, "r.number < ?": before}
+    where = [f"r.kind IN ({marks(kinds)})"] if kinds else ["1"]
+    where += [condition for condition, value in given.items() if value is not None]
+    values = (*kinds, *(value for value in given.values() if value is not None), limit)
+    sql = f"{RUNS} WHERE {' AND '.join(where)} ORDER BY r.number DESC LIMIT ?"
+    return [run_of(row) for row in records(tx, sql, values)]
 
 
 def unfinished_commits(
@@ -363,22 +376,6 @@ def last_report(tx: Transaction, job: JobRow, *, before: int) -> Mapping[str, An
     return dict(json.loads(report)) if report else {}
 
 
-def restore_speed(tx: Transaction, *, least: int) -> float | None:
-    """Bytes a second of the newest restore that fetched `least` bytes; None if there was none.
-
-    Impossible values are ignored: the clock was set during the run.
-    """
-    sql = """SELECT report FROM runs WHERE kind = ? AND report IS NOT NULL
-             ORDER BY number DESC LIMIT ?"""
-    for (told,) in raw_rows(tx, sql, (RunKind.RESTORE, RESTORES_MEASURED)):
-        report = json.loads(told)
-        if report.get("fetched", 0) >= least and report.get("seconds", 0) > 0:
-            speed = float(report["fetched"] / report["seconds"])
-            if _SLOWEST <= speed <= _FASTEST:
-                return speed
-    return None
-
-
 def longest_run(tx: Transaction) -> int:
     """The seconds that the longest backup took, of those that ended well and whose clock was not set."""
     sql = """SELECT max(finished_at - started_at) FROM runs
@@ -388,6 +385,7 @@ def longest_run(tx: Transaction) -> int:
 
 
 def run_of(row: Row) -> Run:
+    """A run from a row of `RUNS`."""
     return Run(
         row["number"],
         RunKind(row["kind"]),

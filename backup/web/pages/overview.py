@@ -33,7 +33,7 @@ from backup.app.status.recorded import status_in
 from backup.config import Config
 from backup.files import open_small
 from backup.inventory.pages import run_pages
-from backup.inventory.pages.run_pages import RunRow
+from backup.inventory.pages.run_pages import BackupRow
 from backup.inventory.pages.snapshot_pages import SnapshotSize, counts_by_job, sizes_since
 from backup.inventory.questions.proofs import Proof, proofs
 from backup.inventory.questions.status import HeldArchives, held
@@ -147,7 +147,7 @@ class Overview(Struct, frozen=True):
 class _Rows(Struct, frozen=True):
     """The rows of the inventory beside the status."""
 
-    runs: Mapping[str, Sequence[RunRow]]
+    runs: Mapping[str, Sequence[BackupRow]]
     sizes: Mapping[JobName, Sequence[SnapshotSize]]
     counts: Mapping[JobName, int]
     held: Sequence[HeldArchives]

@@ -15,9 +15,9 @@ from starlette.routing import Route
 from backup.app.status.unusual import unusual_in
 from backup.inventory.content.snapshots import Snapshot, of_run
 from backup.inventory.pages import run_pages as queries
-from backup.inventory.pages.run_pages import RunRow, StoredRow
+from backup.inventory.pages.run_pages import StoredRow
 from backup.inventory.pages.snapshot_pages import kept_of
-from backup.inventory.records.runs import find_job, find_run
+from backup.inventory.records.runs import Run, find_job, find_run, list_runs
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.times import moment
 from backup.kinds import Outcome, RunKind
@@ -123,57 +123,50 @@ def run_page(
     one_kind = choice_of(kind, RunKind, "kind")
     one_outcome = choice_of(outcome, Outcome, "outcome")
     below = number_of(before, "before")
-    rows = queries.run_rows(
+    found = list_runs(
         tx,
-        job=of.number if of else None,
-        kind=one_kind,
+        job=of.name if of else None,
+        kinds=[one_kind] if one_kind else (),
         outcome=one_outcome,
         before=below,
         limit=A_PAGE + 1,
     )
-    shown = [run_line(row) for row in rows[:A_PAGE]]
+    shown = [run_line(run) for run in found[:A_PAGE]]
     return RunPage(
         runs=shown,
         job=of.name if of else None,
         kind=one_kind,
         outcome=one_outcome,
         is_first=below is None,
-        next_before=shown[-1].number if len(rows) > A_PAGE else None,
+        next_before=shown[-1].number if len(found) > A_PAGE else None,
     )
 
 
-def run_line(row: RunRow) -> RunLine:
+def run_line(run: Run) -> RunLine:
     """Return a run as a line of a list."""
-    began = moment(row.started_at)
-    ended = None if row.finished_at is None else moment(row.finished_at)
+    began, ended, figures = run.started_at, run.finished_at, run.figures
     return RunLine(
-        number=row.number,
-        kind=RunKind(row.kind),
-        job=JobName(row.job) if row.job else None,
-        vault=VaultName(row.vault) if isinstance(row.vault, str) else None,
-        outcome=Outcome(row.outcome),
+        number=run.number,
+        kind=run.kind,
+        job=run.job,
+        vault=run.vault,
+        outcome=run.outcome,
         started_at=began,
         finished_at=ended,
         seconds=None if ended is None else max(0.0, (ended - began).total_seconds()),
-        error=row.error if isinstance(row.error, str) else None,
-        files_read=_whole(row.files_read),
-        bytes_read=_whole(row.bytes_read),
-        bytes_uploaded=_whole(row.bytes_uploaded),
-        problems=_whole(row.problems),
+        error=run.error,
+        files_read=figures.files_read or 0,
+        bytes_read=figures.bytes_read or 0,
+        bytes_uploaded=figures.bytes_uploaded or 0,
+        problems=figures.problems or 0,
     )
-
-
-def _whole(value: object) -> int:
-    """A figure of a report, which may lack it; of a list of problems (as text) it is not known."""
-    return value if isinstance(value, int) else 0
 
 
 def one_run(tx: Transaction, number: str | int) -> RunDetail:
     """Return a run with its report, its problems and the archives that it stored. `NotThereError`."""
     wanted = number_of(number, "the number of a run")
     run = None if wanted is None else find_run(tx, wanted)
-    row = None if wanted is None else queries.one_row(tx, wanted)
-    if run is None or row is None:
+    if run is None:
         raise NotThereError("there is no such run")
     snapshot = of_run(tx, run.number)
     problems = sorted(snapshot.problems, key=lambda problem: problem.path) if snapshot else []
@@ -181,7 +174,7 @@ def one_run(tx: Transaction, number: str | int) -> RunDetail:
     earlier, later = queries.runs_beside(tx, run.number, of.number if of else None, run.kind)
     count, total = queries.sum_stored_by(tx, run.number)
     return RunDetail(
-        line=run_line(row),
+        line=run_line(run),
         report=run.report,
         unusual=unusual_in(tx, run),
         problems=[_problem(problem) for problem in problems[:_MOST_PROBLEMS]],

@@ -11,11 +11,11 @@ from msgspec import Struct
 
 from backup.app.status.verified import proofs_of_jobs
 from backup.inventory.content.archives import count_unread
-from backup.inventory.pages import run_pages
 from backup.inventory.questions.proofs import Proof, proofs
 from backup.inventory.questions.status import held, last_good, oldest_unverified
 from backup.inventory.records.drills import Drill, list_drills
 from backup.inventory.records.readings import Grade
+from backup.inventory.records.runs import list_runs
 from backup.inventory.store.connections import Transaction
 from backup.kinds import Outcome, RunKind
 from backup.model import JobName, VaultName
@@ -24,6 +24,7 @@ from backup.web.pages.runs import RunLine, run_line
 _MOST_DRILLS = 10
 _MILLION = 1_000_000
 _CHECKS = 5
+_PROVING = (RunKind.CHECK, RunKind.DRILL, RunKind.REBUILD_DRILL)
 
 
 class CheckLine(Struct, frozen=True):
@@ -116,9 +117,9 @@ def check_lines(tx: Transaction, now: datetime, names: Sequence[VaultName]) -> l
     """Return the checks of each vault."""
     good, unread, oldest = last_good(tx, now), count_unread(tx), oldest_unverified(tx)
     proven, there = proofs(tx, now), held(tx)
-    lines: dict[str | None, list[run_pages.RunRow]] = {}
-    for row in run_pages.proving_runs(tx, limit=_CHECKS * 20):
-        lines.setdefault(row.vault if isinstance(row.vault, str) else None, []).append(row)
+    lines: dict[VaultName | None, list[RunLine]] = {}
+    for run in list_runs(tx, kinds=_PROVING, limit=_CHECKS * 20):
+        lines.setdefault(run.vault, []).append(run_line(run))
     found = []
     for name in names:
         proof = sum((vault_proof for (vault, _), vault_proof in proven.items() if vault == name), Proof())
@@ -130,7 +131,7 @@ def check_lines(tx: Transaction, now: datetime, names: Sequence[VaultName]) -> l
                 unverified_since=oldest.get(name),
                 unverified_archives=unread.get(name, 0),
                 archives=sum(class_held.archives for class_held in there if class_held.vault == name),
-                runs=[run_line(row) for row in lines.get(name, [])[:_CHECKS]],
+                runs=lines.get(name, [])[:_CHECKS],
                 last_drill=proof.last_opened,
             )
         )

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from backup.app.status.unusual import sentences
 from backup.config import JobSettings
-from backup.inventory.pages.run_pages import RunRow
+from backup.inventory.pages.run_pages import BackupRow
 from backup.inventory.pages.snapshot_pages import SnapshotSize
 from backup.inventory.store.times import moment
 from backup.retention.unusual import NIGHTS, Figures
@@ -99,12 +99,12 @@ _ORDER = (
 
 
 def strip(
-    job: JobSettings | None, rows: Sequence[RunRow], now: datetime, zone: tzinfo | None
+    job: JobSettings | None, rows: Sequence[BackupRow], now: datetime, zone: tzinfo | None
 ) -> list[NightCell]:
     """Return the last thirty days of a job, oldest first; `rows` are its backups, sorted by number."""
     today = now.astimezone(zone).date()
     days = [today - timedelta(days=ago) for ago in range(DAYS - 1, -1, -1)]
-    by_day: dict[date, list[RunRow]] = {}
+    by_day: dict[date, list[BackupRow]] = {}
     for run in rows:
         by_day.setdefault(moment(run.started_at).astimezone(zone).date(), []).append(run)
     known_since = moment(rows[0].started_at) if rows else now
@@ -116,23 +116,23 @@ def strip(
     ]
 
 
-def _cell(day: date, runs: Sequence[RunRow], rows: Sequence[RunRow]) -> NightCell:
+def _cell(day: date, runs: Sequence[BackupRow], rows: Sequence[BackupRow]) -> NightCell:
     """A day with backups: the worst that was not made good by a later one."""
     last = runs[-1]
     deciding = last if last.outcome in _MADE else min(runs, key=_place)
-    files = [run.files_read for run in runs if isinstance(run.files_read, int)]
+    files = [run.files_read for run in runs if run.files_read is not None]
     return NightCell(
         day=day,
         outcome=NightOutcome(deciding.outcome),
         run=deciding.number,
         runs=len(runs),
-        bytes_uploaded=sum(run.bytes_uploaded for run in runs if isinstance(run.bytes_uploaded, int)),
+        bytes_uploaded=sum(run.bytes_uploaded or 0 for run in runs),
         files_read=sum(files) if files else None,
         unusual=UNUSUAL.of(deciding, rows),
     )
 
 
-def _place(run: RunRow) -> int:
+def _place(run: BackupRow) -> int:
     return _ORDER.index(NightOutcome(run.outcome))
 
 
@@ -157,9 +157,9 @@ class _Judged:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._known: OrderedDict[RunRow, Sequence[str]] = OrderedDict()
+        self._known: OrderedDict[BackupRow, Sequence[str]] = OrderedDict()
 
-    def of(self, run: RunRow, rows: Sequence[RunRow]) -> Sequence[str]:
+    def of(self, run: BackupRow, rows: Sequence[BackupRow]) -> Sequence[str]:
         """Return what is unusual about a run, compared with the 30 before it; empty without a snapshot."""
         night = _figures(run)
         if run.outcome not in _MADE or night is None:
@@ -179,16 +179,17 @@ class _Judged:
 UNUSUAL = _Judged()
 
 
-def _figures(run: RunRow) -> Figures | None:
-    values = (run.files_read, run.bytes_uploaded, run.bytes_new)
-    return Figures(*values) if all(isinstance(value, int) for value in values) else None
+def _figures(run: BackupRow) -> Figures | None:
+    if run.files_read is None or run.bytes_uploaded is None or run.bytes_new is None:
+        return None
+    return Figures(run.files_read, run.bytes_uploaded, run.bytes_new)
 
 
-def by_job(rows: Sequence[RunRow]) -> Mapping[str, list[RunRow]]:
+def by_job(rows: Sequence[BackupRow]) -> Mapping[str, list[BackupRow]]:
     """Group rows by job, in their order."""
-    found: dict[str, list[RunRow]] = {}
+    found: dict[str, list[BackupRow]] = {}
     for run in rows:
-        found.setdefault(run.job or "", []).append(run)
+        found.setdefault(run.job, []).append(run)
     return found
 
 

@@ -12,7 +12,7 @@ from backup.app.status.parts import Level
 from backup.app.status.status import read_status
 from backup.config import Config
 from backup.inventory.pages import run_pages
-from backup.inventory.pages.run_pages import RunRow
+from backup.inventory.pages.run_pages import BackupRow
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.times import micros
 from backup.web.daemon_desk import daemon_status
@@ -151,11 +151,11 @@ def _job(found: Overview, name: str):  # type: ignore[no-untyped-def]
     return next(job for host in found.hosts for job in host.jobs if job.name == name)
 
 
-def _row(number: int, outcome: str, began: datetime) -> RunRow:
+def _row(number: int, outcome: str, began: datetime) -> BackupRow:
     at = micros(began)
-    return RunRow(number, "backup", "web", outcome, at, at + 5, None, None, 500, 10, 10, 0, 10)
+    return BackupRow(number, "web", outcome, at, 500, 10, 10)
 
 
-def replace_row(one: RunRow, **values: int) -> RunRow:
+def replace_row(one: BackupRow, **values: int) -> BackupRow:
     """A row with other values."""
     return one._replace(**values)  # type: ignore[arg-type]
