@@ -25,6 +25,8 @@ SNAPSHOTS: Final = (
     "SELECT s.*, j.name AS job_name, j.usual_from FROM snapshots s JOIN jobs j ON j.number = s.job"
 )
 """The start of a query for snapshots, whose rows `row_to_snapshot` takes."""
+_ALL: Final = -1
+"""The limit that is none."""
 COMPARED: Final = 7
 """With the fullest of so many usual or accepted snapshots a new one is compared."""
 _Path = bytes  # a size is called so below
@@ -181,15 +183,25 @@ def unpack_problems(packed: bytes) -> tuple[Problem, ...]:
 
 
 def list_snapshots(
-    tx: Transaction, *, job: JobName | None = None, also_forgotten: bool = False, tags: TagSets = ()
+    tx: Transaction,
+    *,
+    job: JobName | None = None,
+    also_forgotten: bool = False,
+    tags: TagSets = (),
+    before: int | None = None,
+    limit: int = _ALL,
 ) -> list[Snapshot]:
     """All kept snapshots, oldest first: within a job by number, whatever the clock showed, jobs by time.
 
-    A snapshot made while the clock was ahead comes before the next of its job, whatever its time says.
+    A snapshot made while the clock was ahead comes before the next of its job, whatever its time says. Of one
+    job they may be no more than the newest `limit` of those numbered below `before`.
     """
-    sql = f"{SNAPSHOTS} WHERE " + ("1" if also_forgotten else "s.forgotten_at IS NULL")
-    sql += " AND j.name = ?" if job is not None else ""
-    rows = records(tx, f"{sql} ORDER BY s.job, s.number DESC", () if job is None else (job,))
+    given = {"j.name = ?": job, "s.number < ?": before}
+    where = ["1" if also_forgotten else "s.forgotten_at IS NULL"]
+    where += [condition for condition, value in given.items() if value is not None]
+    values = (*(value for value in given.values() if value is not None), limit)
+    sql = f"{SNAPSHOTS} WHERE {' AND '.join(where)} ORDER BY s.job, s.number DESC LIMIT ?"
+    rows = records(tx, sql, values)
     newest_first = [row_to_snapshot(row) for row in rows]
     keys: list[tuple[datetime, int, int]] = []
     for index, snapshot in enumerate(newest_first):

@@ -1,4 +1,4 @@
-"""Queries for pages about snapshots: a page of a job's, the neighbours of one, the numbers of all kept."""
+"""Queries for pages about snapshots: their sizes, and the numbers of all kept."""
 
 from __future__ import annotations
 
@@ -59,14 +59,6 @@ def kept_by_job(tx: Transaction, job: int | None = None) -> dict[int, Series[Kep
 def kept_of(tx: Transaction, job: int) -> Series[KeptSnapshot]:
     """The kept snapshots of a job; an empty series if there is none."""
     return kept_by_job(tx, job).get(job, Series())
-
-
-def snapshots_before(tx: Transaction, job: int, *, before: int | None, limit: int) -> list[Snapshot]:
-    """A job's snapshots with lower numbers, newest first; forgotten ones among them."""
-    sql = f"{SNAPSHOTS} WHERE s.job = ?" + ("" if before is None else " AND s.number < ?")
-    values = (job, limit) if before is None else (job, before, limit)
-    rows = records(tx, f"{sql} ORDER BY s.number DESC LIMIT ?", values)
-    return [row_to_snapshot(row) for row in rows]
 
 
 def snapshots_of(tx: Transaction, ids: Sequence[SnapshotId]) -> dict[SnapshotId, Snapshot]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 
 from msgspec import Struct
 from starlette.requests import Request
@@ -12,7 +13,6 @@ from starlette.routing import Route
 
 from backup.config import Config
 from backup.inventory.content.snapshots import Snapshot, list_snapshots
-from backup.inventory.pages.snapshot_pages import kept_of, snapshots_before, snapshots_of
 from backup.inventory.records.runs import all_job_names
 from backup.inventory.store.connections import Transaction
 from backup.model import JobName
@@ -75,8 +75,9 @@ def snapshot_page(
 ) -> SnapshotPage:
     """Return a page of a job's snapshots, newest first, numbered below `before`; `forgotten` ones, too."""
     of, below = the_job(tx, job), number_of(before, "before")
-    every = snapshots_before(tx, of.number, before=below, limit=SNAPSHOTS_A_PAGE + 1)
-    found = every if forgotten else _kept_before(tx, of.number, below)
+    newest = partial(list_snapshots, tx, job=of.name, before=below, limit=SNAPSHOTS_A_PAGE + 1)
+    every = newest(also_forgotten=True)[::-1]
+    found = every if forgotten else newest()[::-1]
     shown = found[:SNAPSHOTS_A_PAGE]
     return SnapshotPage(
         job=of.name,
@@ -87,13 +88,6 @@ def snapshot_page(
         has_forgotten=any(snapshot.forgotten_at for snapshot in every),
         shows_forgotten=forgotten,
     )
-
-
-def _kept_before(tx: Transaction, job: int, below: int | None) -> list[Snapshot]:
-    """The newest kept snapshots with lower numbers: a page of them, and one more."""
-    kept = kept_of(tx, job).having(0, below)[-SNAPSHOTS_A_PAGE - 1 :]
-    rows = snapshots_of(tx, [snapshot.id for snapshot in kept])
-    return [rows[snapshot.id] for snapshot in reversed(kept)]
 
 
 async def show_nights(request: Request) -> Response:
