@@ -11,6 +11,7 @@ absolute; modules below `app` never get it, only single values.
 from backup.config.commands import (
     STREAM_NAME,
     CommandSettings,
+    ConnectionSettings,
     DatabaseSettings,
     HooksSettings,
     ServerSettings,
@@ -42,6 +43,7 @@ __all__ = [
     "SYSTEM_CONFIG",
     "CommandSettings",
     "Config",
+    "ConnectionSettings",
     "DatabaseSettings",
     "DrillSample",
     "DrillSettings",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from backup.config.commands import check_databases
+from backup.config.commands import check_databases, check_server
 from backup.config.drills import check_drill
 from backup.config.limits import check_limits, check_memory
 from backup.config.machine_identity import IdentitySettings, RenewSettings
@@ -54,12 +54,16 @@ def check(config: Config, document: Mapping[str, Any]) -> Iterator[Mistake]:
         "vault": [vault.name for vault in config.vaults],
         "job": [job.name for job in config.jobs],
         "drill": [drill.name for drill in config.drills],
+        "connection": [connection.name for connection in config.connections],
     }
     for key, names in names_of.items():
         twice = [n for n, name in enumerate(names) if name in names[:n]]
         yield from ((f"{key}[{n + 1}].name", f"another {key} is named {names[n]}") for n in twice)
     yield from check_tables(config.vaults, config.jobs, document)
     yield from _check_drills(config)
+    for number, connection in enumerate(config.connections, 1):
+        for name, sentence in check_server(connection):
+            yield f"connection[{number}].{name}", sentence
 
 
 def check_tables(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from backup.config.shapes import Command, Text, shape
+from backup.config.shapes import NAME, NAME_SENTENCE, Command, Text, shape
 
 _STEP = r"(?!\.{1,2}(/|\Z))[^/\x00]{1,255}"
 STREAM_NAME = rf"{_STEP}(/{_STEP})*"
@@ -72,6 +72,12 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     programs: _Program | None = None
     path: Text | None = None
     timeout: _Timeout = 43_200
+
+
+class ConnectionSettings(ServerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One `[[connection]]`: a server that dumps may be restored to, by its name."""
+
+    name: Annotated[str, shape(NAME, NAME_SENTENCE)]
 
 
 class DatabaseHooks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

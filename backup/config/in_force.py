@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -65,9 +65,13 @@ def settings_in_force(config: Config) -> Iterator[Table]:
     for name, written in document.get("retention", {}).items():
         made = (Setting(key, value, Origin.FILE) for key, value in written.items())
         yield Table(f"[retention.{name}]", f"retention.{name}", tuple(made))
-    for name, several in zip(LISTS, (config.vaults, config.jobs, config.drills), strict=True):
+    for name, several in zip(LISTS, _lists(config), strict=True):
         for number, (values, written) in enumerate(zip(several, document.get(name, ()), strict=True), 1):
             yield Table(f"[[{name}]]", f"{name}[{number}]", tuple(_settings(values, written)))
+
+
+def _lists(config: Config) -> tuple[Sequence[Struct], ...]:
+    return config.vaults, config.jobs, config.drills, config.connections
 
 
 def _section(config: Config, name: str) -> Struct | None:

@@ -151,11 +151,8 @@ def _read_tables(document: Mapping[str, Any], path: str, mistakes: list[Mistake]
     base, known = os.path.dirname(path), [*SECTIONS, *LISTS, "retention"]
     unknown = [key for key in document if key not in known]
     mistakes.extend((key, f"unknown section{suggestion(key, known)}") for key in unknown)
-    read: dict[str, Any] = {
-        "state": StateSettings(),
-        "inventory": InventorySettings(),
-        "encryption": EncryptionSettings(),
-    }
+    read: dict[str, Any] = {"state": StateSettings(), "inventory": InventorySettings()}
+    read["encryption"] = EncryptionSettings()
     for key, kind in SECTIONS.items():
         if key in document:
             read[key] = _read_table(kind, document[key], key, base, mistakes)
@@ -175,12 +172,13 @@ def _read_tables(document: Mapping[str, Any], path: str, mistakes: list[Mistake]
         more = check_tables(read.get("vault", ()), jobs, document)
         mistakes.extend(mistake for mistake in more if mistake[0] not in told)
         return None
+    state = read["state"]
     return Config(
         path=path,
-        state_dir=read["state"].dir,
-        recovery_file=read["state"].recovery_file,
+        state_dir=state.dir,
+        recovery_file=state.recovery_file,
         keep_runs=read["inventory"].keep_runs,
-        inventory_url=read["inventory"].url or f"sqlite:///{read['state'].dir}/inventory.sqlite",
+        inventory_url=read["inventory"].url or f"sqlite:///{state.dir}/inventory.sqlite",
         identity=read.get("identity"),
         roles_anywhere=read.get("roles_anywhere"),
         recipients=recipients,
@@ -193,6 +191,7 @@ def _read_tables(document: Mapping[str, Any], path: str, mistakes: list[Mistake]
         vaults=read["vault"],
         jobs=tuple(job for job in jobs if job is not None),
         drills=read.get("drill", ()),
+        connections=read.get("connection", ()),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from backup.config.commands import CommandSettings, DatabaseSettings, HooksSettings
+from backup.config.commands import CommandSettings, ConnectionSettings, DatabaseSettings, HooksSettings
 from backup.config.drills import DrillSettings
 from backup.config.machine_identity import IdentitySettings, RolesAnywhereSettings
 from backup.config.monitoring import MonitoringSettings
@@ -268,6 +268,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     vaults: tuple[VaultSettings, ...] = ()
     jobs: tuple[JobSettings, ...] = ()
     drills: tuple[DrillSettings, ...] = ()
+    connections: tuple[ConnectionSettings, ...] = ()
     hazard: Hazard | None = None  # how others can change the file
 
     def vault(self, name: str) -> VaultSettings:
@@ -293,6 +294,10 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def drill(self, name: str) -> DrillSettings:
         """Return the drill of that name; `UsageError` if there is none."""
         return _named(self.drills, name, "drill", self.path)
+
+    def connection(self, name: str) -> ConnectionSettings:
+        """Return the connection of that name; `UsageError` if there is none."""
+        return _named(self.connections, name, "connection", self.path)
 
     def vault_of_drill(self, drill: DrillSettings) -> VaultName:
         """Return the vault that a drill reads."""
@@ -343,8 +348,13 @@ SECTIONS: Mapping[str, type[Struct]] = {
     "notify": NotifySettings,
     "web": WebSettings,
 }
-LISTS: Mapping[str, type[Struct]] = {"vault": VaultSettings, "job": JobSettings, "drill": DrillSettings}
-_Named = TypeVar("_Named", VaultSettings, JobSettings, DrillSettings)
+LISTS: Mapping[str, type[Struct]] = {
+    "vault": VaultSettings,
+    "job": JobSettings,
+    "drill": DrillSettings,
+    "connection": ConnectionSettings,
+}
+_Named = TypeVar("_Named", VaultSettings, JobSettings, DrillSettings, ConnectionSettings)
 
 
 def _named(settings: Sequence[_Named], name: str, noun: str, path: str) -> _Named:

@@ -24,6 +24,8 @@ _ENGINES: Final[Mapping[str, type[PostgreSQL | MariaDB | Redis | SQLite]]] = {
     "redis": Redis,
     "sqlite": SQLite,
 }
+KINDS: Final = tuple(_ENGINES)
+"""The kinds of databases."""
 Program = tuple[tuple[str, ...], float]
 """A command around a dump, and the seconds that it may take."""
 
@@ -45,7 +47,7 @@ class Databases(Struct, frozen=True, kw_only=True):
     @property
     def engine(self) -> Engine:
         """The engine of the server."""
-        return _ENGINES[self.server.kind](self.server, self.choice)
+        return engine_of(self.server, self.choice)
 
     @property
     def path(self) -> bytes:
@@ -88,6 +90,11 @@ class Dump(Struct, frozen=True):
                 yield opened
         finally:
             _run(self.of.after, lambda: False)
+
+
+def engine_of(server: Server, choice: DumpChoice | None = None) -> Engine:
+    """The engine of a server."""
+    return _ENGINES[server.kind](server, choice or DumpChoice())
 
 
 def _run(programs: Sequence[Program], stop: Stop) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
+from backup.databases.loading import Loading, Wish
 from backup.source.read import FileUnreadableError
 from backup.source.streams import TOP, DumpNote, NotedStream, OpenStream, Stop
 
@@ -52,6 +53,14 @@ class Engine(Protocol):
 
     def shown(self, name: str) -> tuple[str, ...]:
         """The command that dumps a database, or the `GLOBALS`, as `config show` prints it."""
+        ...
+
+    def holds(self, name: str, stop: Stop) -> str:
+        """What a database has in it, in words; "" if nothing, or if there is none. `FileUnreadableError`."""
+        ...
+
+    def loading(self, name: str, wish: Wish, stop: Stop) -> AbstractContextManager[Loading]:
+        """Begin to load a dump into a database, or the `GLOBALS`; `LoadFailedError`."""
         ...
 
     def dumping(self, name: str, stop: Stop) -> AbstractContextManager[NotedStream]:

@@ -5,6 +5,7 @@ No other session sees what that transaction sees, so rows are counted before and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
@@ -12,6 +13,7 @@ from typing import Final
 from msgspec import Struct
 
 from backup.databases.engine import GLOBALS, CheckedDump, DumpChoice
+from backup.databases.loading import Loading, OnlyTables, Wish, loaded_by, telling
 from backup.databases.server import Server
 from backup.source.read import FileUnreadableError
 from backup.source.streams import DumpNote, NotedStream, Stop
@@ -24,6 +26,7 @@ _TABLES: Final = """SELECT HEX(TABLE_NAME) FROM information_schema.TABLES
 _SNAPSHOT: Final = (
     "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION WITH CONSISTENT SNAPSHOT;"
 )
+_CONTENT: Final = (("TABLES", "TABLE_SCHEMA"), ("ROUTINES", "ROUTINE_SCHEMA"))
 _DUMP: Final = (
     "--single-transaction",
     "--routines",
@@ -81,6 +84,32 @@ class MariaDB(Struct, frozen=True):
 
         with self.server.running(self._dump(name, left_out), stop) as dump:
             yield CheckedDump(dump, noted, ends=ends)
+
+    def holds(self, name: str, stop: Stop) -> str:
+        """How many tables, views and routines a database has."""
+        text = name.encode("utf-8", "surrogateescape").hex()
+        asked = [
+            f"SELECT COUNT(*) FROM information_schema.{table} WHERE HEX({column}) = '{text.upper()}';"
+            for table, column in _CONTENT
+        ]
+        counts = self.server.ask(self.client(), "\n".join(asked), stop).split()
+        count = sum(map(int, counts))
+        return f"{count} tables, views or routines" if count else ""
+
+    @contextmanager
+    def loading(self, name: str, wish: Wish, stop: Stop) -> Iterator[Loading]:
+        """The client reads the dump into a new database; for accounts it goes on after errors."""
+        if name == GLOBALS:
+            with loaded_by(self.server, self._words("", "--force"), stop) as loading:
+                yield loading
+            return
+        drop = "" if wish.tables or not wish.replace else f"DROP DATABASE IF EXISTS {quoted(name)};\n"
+        charset = f" CHARACTER SET {wish.charset}" if re.fullmatch("[A-Za-z0-9_]+", wish.charset) else ""
+        with telling():
+            made = f"{drop}CREATE DATABASE IF NOT EXISTS {quoted(name)}{charset};"
+            self.server.ask(self.client(), made, stop)
+        with loaded_by(self.server, self.client(name), stop) as loading:
+            yield OnlyTables(list(map(quoted, wish.tables)), loading) if wish.tables else loading
 
     def client(self, name: str = "") -> tuple[str, ...]:
         """The client that is asked, or that loads what it reads."""

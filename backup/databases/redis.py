@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from msgspec import Struct
 
 from backup.databases.engine import CheckedDump, DumpChoice, Rows
+from backup.databases.loading import Loading, Wish
 from backup.databases.server import Server
+from backup.errors import UsageError
 from backup.source.read import FileUnreadableError
 from backup.source.streams import DumpNote, NotedStream, Stop
 
@@ -31,6 +33,17 @@ class Redis(Struct, frozen=True):
     def shown(self, name: str) -> tuple[str, ...]:  # noqa: ARG002
         """The command that fetches its snapshot."""
         return self._client("--rdb", "-", *self.choice.options)
+
+    def holds(self, name: str, stop: Stop) -> str:  # noqa: ARG002
+        """Nothing is loaded into it, so it is not asked."""
+        return ""
+
+    def loading(self, name: str, wish: Wish, stop: Stop) -> AbstractContextManager[Loading]:  # noqa: ARG002
+        """`UsageError`: a server reads its snapshot when it starts, and only then."""
+        raise UsageError(
+            "a server of Redis reads its dump only when it starts",
+            advice="--to-file dump.rdb makes the file: stop the server, put it into its directory, start it",
+        )
 
     @contextmanager
     def dumping(self, name: str, stop: Stop) -> Iterator[NotedStream]:

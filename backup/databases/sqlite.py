@@ -13,8 +13,10 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from backup.databases.engine import CheckedDump, DumpChoice, Rows
+from backup.databases.loading import Loading, Wish
 from backup.databases.server import Server
-from backup.errors import InterruptedRunError
+from backup.errors import InterruptedRunError, TargetError, UsageError
+from backup.files import Draft
 from backup.source.read import FileUnreadableError, unreadable
 from backup.source.streams import DumpNote, NotedStream, Stop
 
@@ -40,6 +42,26 @@ class SQLite(Struct, frozen=True):
         """What `sqlite3` would be told; the copy is made without it."""
         return ("sqlite3", "-readonly", self.server.path, ".backup SPOOL")
 
+    def holds(self, name: str, stop: Stop) -> str:  # noqa: ARG002
+        """The size of a file that is there."""
+        path = name or self.server.path
+        length = os.path.getsize(path) if os.path.exists(path) else 0
+        return f"{length} bytes" if length else ""
+
+    @contextmanager
+    def loading(self, name: str, wish: Wish, stop: Stop) -> Iterator[Loading]:  # noqa: ARG002
+        """A file that takes its place once it is whole; `name` is a path, "" for the usual one."""
+        if wish.tables:
+            raise UsageError(
+                "a file of SQLite comes back whole", advice="take the table out of it: sqlite3 FILE .dump"
+            )
+        path = name or self.server.path
+        try:
+            with Draft(path) as draft:
+                yield _FileLoading(draft, path)
+        except OSError as error:
+            raise TargetError(f"{path} cannot be written: {error.strerror}") from error
+
     @contextmanager
     def dumping(self, name: str, stop: Stop) -> Iterator[NotedStream]:
         """Copy the database, and read the copy."""
@@ -48,6 +70,21 @@ class SQLite(Struct, frozen=True):
             note = DumpNote("sqlite", name, version, charset, (), rows)
             with open(copy, "rb", buffering=0) as file:
                 yield CheckedDump(_Copy(file.fileno()), lambda: note, begins=b"SQLite format 3\0")
+
+
+class _FileLoading(Struct):
+    draft: Draft
+    path: str
+
+    def write(self, data: bytes | memoryview) -> None:
+        self.draft.file.write(data)
+
+    def finish(self) -> None:
+        """Remove what a writer of the old file left beside it, as it would be taken for the new one's."""
+        for ending in ("-wal", "-shm", "-journal"):
+            with suppress(FileNotFoundError):
+                os.unlink(self.path + ending)
+        self.draft.place()
 
 
 class _Copy(Struct):

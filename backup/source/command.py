@@ -55,6 +55,7 @@ class RunningCommand:
         self._user = user
         self._stop = stop
         self._said = bytearray()
+        self._is_over = False  # its output
 
     def __enter__(self) -> Self:
         uid, gid, environment = self._identity()
@@ -111,6 +112,8 @@ class RunningCommand:
 
     def some(self, view: memoryview) -> int:
         """Wait for output, and take as much as fits and is there; 0 at its end."""
+        if self._is_over:
+            return 0
         self._wait(self._out)
         try:
             got = os.readv(self._out, [view])
@@ -118,8 +121,19 @@ class RunningCommand:
             raise unreadable(error) from error
         if not got:
             self._poll.unregister(self._out)
+            self._is_over = True
         self._is_enough = self._is_enough or got > 0
         return got
+
+    def hear(self) -> None:
+        """Take what the command has to say now, and throw its output away: so it can read on."""
+        ready = [handle for handle, _ in self._poll.poll(0)]
+        if self._err in ready:
+            self._listen()
+        if self._out in ready:
+            self.some(memoryview(bytearray(64 * KIB)))
+        if self._stop():
+            raise InterruptedRunError(f"{self._run[0]} was ended: it was asked to stop")
 
     def finish(self) -> None:
         """Check that the command ended successfully, and printed something unless it need not."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,25 +25,24 @@ from backup.cli.options.snapshot_arguments import (
     split_snapshot_and_path,
     tag_option,
 )
-from backup.cli.restoring.restore_choice import chosen_paths, made_choice, tell_unmet, with_paths
-from backup.cli.restoring.restore_output import restore_document
-from backup.cli.restoring.restore_terms import RetrievalTerms, begin_and_ask
-from backup.cli.restoring.restore_waiting import expected_of, wait_until_readable
+from backup.cli.restoring.dump_steps import (
+    await_stream,
+    begun_stream,
+    check_output,
+    opened_output,
+    tell_dumped,
+)
+from backup.cli.restoring.restore_choice import chosen_paths, made_choice, with_paths
+from backup.cli.restoring.restore_terms import RetrievalTerms
 from backup.cli.support.context import Cli, pass_cli
-from backup.cli.support.operating import context_of
 from backup.cli.support.process_setup import were_closed
-from backup.errors import ExitCode, TargetError, UsageError
-from backup.files import Draft
+from backup.errors import UsageError
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from backup.inventory.content.snapshots import Snapshot
-    from backup.inventory.records.retrievals import Restore, Retrieval
     from backup.inventory.store.connections import Transaction
-    from backup.inventory.store.database import Inventory
-    from backup.restorer.restore import RestoreContext, RestoreReport
-    from backup.restorer.selection.choice import Choice
 
 EXAMPLES = {
     "dump": (
@@ -105,7 +103,7 @@ def dump(
             advice=f"it follows a colon: `nightvault dump {words}:{paths[0]}`; for a directory say --tar",
         )
     _check_stream(cli, output, as_tar=as_tar)
-    _check_output(output, force=force)
+    check_output(output, force=force)
     config = cli.config()
     if output is not None:
         refuse_own(config, os.fsencode(os.path.abspath(output)))
@@ -125,54 +123,11 @@ def dump(
                 **given,
             )
             choice = with_paths(tx, snapshot, choice, some)
-        begun, context, known = _begun(cli, inventory, snapshot, path, choice, terms)
-        _await(cli, begun, context, known, wait=wait)
-        with _opened(output, force=force) as sink:
+        begun, context, known = begun_stream(cli, inventory, snapshot, path, choice, terms)
+        await_stream(cli, begun, context, known, wait=wait)
+        with opened_output(output, force=force) as sink:
             report = stream(begun, context, sink.write)
-    _tell_report(cli, report, output)
-
-
-def _begun(
-    cli: Cli, inventory: Inventory, snapshot: Snapshot, path: bytes, choice: Choice, terms: RetrievalTerms
-) -> tuple[Restore, RestoreContext, Sequence[Retrieval] | None]:
-    """The restore that asks for what the dump needs, begun now or by the same command before.
-
-    Last the retrievals, if they were asked for now.
-    """
-    from backup.app.restores.contexts import restore_context
-    from backup.inventory.records.runs import vault_of_job
-    from backup.restorer.dump.dump import STDOUT
-    from backup.restorer.restore import find_open, plan_restore
-
-    with inventory.reading() as tx:
-        vault = vault_of_job(tx, snapshot.job_number)
-    context = restore_context(context_of(cli, cli.config(), inventory), vault)
-    plan = plan_restore(snapshot, path, context, choice)
-    tell_unmet(cli, plan)
-    begun = find_open(context, plan, STDOUT)
-    if begun is not None:
-        return begun, context, None
-    asked = begin_and_ask(cli, plan, STDOUT, context, terms)
-    return asked.restore, context, asked.known
-
-
-def _await(
-    cli: Cli, begun: Restore, context: RestoreContext, known: Sequence[Retrieval] | None, *, wait: bool
-) -> None:
-    """Ask for what is needed, and return once all of it is readable. `RetrievalNotReadyError`."""
-    from backup.cli.support.waiting import expected_text
-    from backup.errors import RetrievalNotReadyError
-    from backup.restorer.restore import advance, is_ready
-
-    if known is None:
-        known = advance(begun, context, anew=True)
-    known = wait_until_readable(is_ready, known, cli, begun, context, wait=wait)
-    if not is_ready(known):
-        when = expected_text(expected_of(cli, begun, known), cli.clock.now())
-        raise RetrievalNotReadyError(
-            f"nothing was written: restore {begun.id} waits for the vault ({begun.tier}){when}",
-            advice="the same command again, later, writes it; with --wait it stays until then",
-        )
+    tell_dumped(cli, report, output)
 
 
 def _check_stream(cli: Cli, output: str | None, *, as_tar: bool) -> None:
@@ -186,34 +141,6 @@ def _check_stream(cli: Cli, output: str | None, *, as_tar: bool) -> None:
         raise UsageError(
             "a tar is not written to a terminal", advice="say where to write with -o FILE, or pipe it"
         )
-
-
-def _check_output(output: str | None, *, force: bool) -> None:
-    """Refuse a file that exists, or others' pipe, before anything is asked for. `UsageError`."""
-    if output is None and force:
-        raise UsageError("--force goes with -o FILE")
-    if output == "":
-        raise UsageError("-o is empty", advice="name a file, or leave -o out for standard output")
-    if output is None or _is_special(output) or force or not os.path.lexists(output):
-        return
-    if os.path.isdir(output):
-        raise UsageError(f"{output} is a directory", advice="give -o the name of a file in it")
-    raise UsageError(f"{output} is there already", advice="--force replaces it, once the new one is whole")
-
-
-def _is_special(output: str) -> bool:
-    """Whether a device or pipe is there that may be written to. `UsageError` if it is another user's."""
-    from backup.safe_paths import special_at
-
-    try:
-        handle = special_at(output)
-    except OSError as error:
-        raise UsageError(
-            f"{output} is not written to: {error.strerror}", advice="name a place where nobody else writes"
-        ) from error
-    if handle is not None:
-        os.close(handle)
-    return handle is not None
 
 
 def _check_kind(tx: Transaction, snapshot: Snapshot, path: bytes, *, as_tar: bool) -> None:
@@ -232,38 +159,3 @@ def _check_kind(tx: Transaction, snapshot: Snapshot, path: bytes, *, as_tar: boo
     if row is None or row.kind == EntryKind.DIRECTORY:
         raise UsageError(f"{shown} is a directory", advice="say --tar, or name a file in it")
     raise UsageError(f"{shown} is a {EntryKind(row.kind).name.lower()}, which has no content")
-
-
-@contextmanager
-def _opened(output: str | None, *, force: bool) -> Iterator[IO[bytes]]:
-    """Standard output, a device or a pipe, or a file that gets its name once it is complete and on disk."""
-    if output is None:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    from backup.safe_paths import open_special
-
-    try:
-        with Draft(output, special=open_special(output)) as draft:
-            yield draft.file
-            draft.place(replace=force)  # else not in place of a file that came meanwhile
-    except OSError as error:
-        raise TargetError(f"{output} cannot be written: {error.strerror}") from error
-
-
-def _tell_report(cli: Cli, report: RestoreReport, output: str | None) -> None:
-    from backup.cli.render.problems import problem_lines
-    from backup.cli.render.render import counted, size
-    from backup.kinds import Outcome
-
-    for line in problem_lines(report.problems):
-        cli.warn(line)
-    for warning in report.warnings:
-        cli.warn(f"warning: {warning}")
-    if output is not None:
-        shown = {"file": output}
-        text = f"{counted(report.files, 'file')}, {size(report.bytes)}, written to {output}"
-        cli.report(restore_document(report) | shown, text)
-    if report.outcome is not Outcome.DONE:
-        cli.warn("not everything could be dumped: see above")
-        raise click.exceptions.Exit(int(ExitCode.PARTIAL))

@@ -37,6 +37,7 @@ from backup.cli.restoring.restore_choice import (
     tell_unmet,
     with_paths,
 )
+from backup.cli.restoring.restore_database import DatabaseWish, database_options, restore_database
 from backup.cli.restoring.restore_output import show_restored, show_waiting
 from backup.cli.restoring.restore_terms import RetrievalTerms, begin_and_ask
 from backup.cli.restoring.restore_waiting import telling_what_stays, wait_until_readable
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
 EXAMPLES = {
     "restore": (
         "nightvault restore latest:/etc --target /mnt/back --key recovery.key --wait",
-        "nightvault restore latest:/srv '*.conf' --target /mnt/back --dry-run",
+        "nightvault restore --database shop --as shop_before --key recovery.key",
     ),
     "restore resume": ("nightvault restore resume 4f6c2a10", "nightvault restore resume 4f6c2a10 --wait"),
     "restore cancel": ("nightvault restore cancel 4f6c2a10", "nightvault restore cancel 4f6c2a10 --json"),
@@ -67,10 +68,11 @@ EXAMPLES = {
 
 
 @click.command(cls=CommandWithSubcommands)
-@click.argument("words", metavar="SNAPSHOT[:PATH]")
+@click.argument("words", metavar="SNAPSHOT[:PATH]", required=False)
 @click.argument("paths", metavar="[PATH]...", nargs=-1)
 @click.option("--target", metavar="DIR", help="The target directory; created if missing.")
 @click.option("--in-place", is_flag=True, help="Restore to the original place; asks, or needs --yes.")
+@database_options
 @job_option
 @tag_option
 @at_option
@@ -86,6 +88,37 @@ EXAMPLES = {
 def restore(
     cli: Cli,
     /,
+    words: str | None,
+    paths: tuple[str, ...],
+    target: str | None,
+    in_place: bool,
+    job: str | None,
+    tags: Tags,
+    at: datetime | None,
+    **given: Any,
+) -> None:
+    """Restore a snapshot, or PATH in it, below --target; further PATHs choose what of that.
+
+    A PATH may be a glob: `*`, `?`, `[…]`, `**` for any directories; quote it from your shell. With --database
+    NAME a dump goes back into its server; what is there stays, but with --overwrite always.
+
+    If the vault must make archives readable first, run the same command again later, and it continues; so
+    does `restore resume ID`. Exit code 17 says that it waits: run it again later; 3 that some files could not
+    be restored: they are named.
+    """
+    wish = DatabaseWish.taken_from(given)
+    if wish.database is not None:
+        if target is not None or in_place or paths:
+            raise UsageError("--database goes without a PATH, --target and --in-place")
+        restore_database(cli, wish, words or "latest", job, at, given)
+        return
+    if words is None:
+        raise click.MissingParameter(param_hint="SNAPSHOT[:PATH]", param_type="argument")
+    _restore_files(cli, words, paths, target, in_place, job, tags, at, **given)
+
+
+def _restore_files(
+    cli: Cli,
     words: str,
     paths: tuple[str, ...],
     target: str | None,
@@ -93,19 +126,13 @@ def restore(
     job: str | None,
     tags: Tags,
     at: datetime | None,
+    *,
     yes: bool,
     wait: bool,
     dry_run: bool,
     **given: Any,
 ) -> None:
-    """Restore a snapshot, or PATH in it, below --target; further PATHs choose what of that.
-
-    A PATH may be a glob: `*`, `?`, `[…]`, `**` for any directories; quote it from your shell.
-
-    If the vault must make archives readable first, run the same command again later, and it continues; so
-    does `restore resume ID`. Exit code 17 says that it waits: run it again later; 3 that some files could not
-    be restored: they are named.
-    """
+    """Restore files of a snapshot."""
     from backup.app.base.opened import opened
     from backup.app.restores.contexts import refuse_own, restore_context
     from backup.cli.support.quoting import quotes_of, show_plan
