@@ -14,7 +14,6 @@ from backup.app.status.concerns import concerns_of
 from backup.app.status.parts import (
     Level,
     RenewalStatus,
-    RunFacts,
     ScheduledStatus,
     Suspended,
     TaskStatus,
@@ -24,6 +23,7 @@ from backup.app.status.parts import (
 from backup.cli.render.status_output import nagios_lines
 from backup.inventory.content.shrunk import Wait
 from backup.inventory.questions.status import Undeleted
+from backup.inventory.records.runs import Run
 from backup.kinds import Outcome, RunKind, TaskKind, run_of
 from backup.model import JobName, SnapshotId, VaultName
 from tests.support import statuses
@@ -55,10 +55,9 @@ def known(kind: str, name: str, **more: Any) -> TaskStatus:
     return replace(made, **more)
 
 
-def drilled(**more: Any) -> RunFacts:
+def drilled(outcome: Outcome = Outcome.FAILED, **more: Any) -> Run:
     """A drill that found damage."""
-    made = run(RunKind.DRILL, Outcome.FAILED, job=None, drill="weekly", grade="read back")
-    return replace(made, **more)
+    return run(RunKind.DRILL, outcome, **{"job": None, "drill": "weekly", "grade": "read back", **more})
 
 
 def chained(left: timedelta) -> CertificateStatus:
@@ -326,8 +325,10 @@ def test_a_daemon_that_waits_for_its_clock_may_know_all() -> None:
 def test_an_overdue_job_says_if_a_backup_of_it_runs() -> None:
     """A first backup may take days: it is overdue all the same, since it may hang."""
     at_it = run(outcome=Outcome.RUNNING)
-    for running, told in (([], False), ([at_it], True), ([replace(at_it, is_dead=True)], False)):
-        (one,) = concerns_of(status(jobs=[LATE], running=running))
+    cut_off = frozenset({at_it.number})
+    none = frozenset[int]()
+    for running, dead, told in (([], none, False), ([at_it], none, True), ([at_it], cut_off, False)):
+        (one,) = concerns_of(status(jobs=[LATE], running=running, dead=dead))
         assert ("a backup of it runs since" in one.text) is told
 
 
@@ -396,7 +397,8 @@ def test_what_failed_says_why() -> None:
 def test_reading_back_is_told_from_looking_at_the_list(outcome: Outcome, listed: str, read: str) -> None:
     """Neither makes up for the other: each names the command that does."""
     check = run(RunKind.CHECK, outcome, job=None)
-    first, second = concerns_of(status(ended=[check, replace(check, number=8, reads_back=True)]))
+    reading = run(RunKind.CHECK, outcome, job=None, number=8, reads_back=True)
+    first, second = concerns_of(status(ended=[check, reading]))
     assert first.text.startswith(f"check of vault cold {listed}, ")
     assert first.command == "nightvault check --vault cold"
     assert second.text.startswith(f"reading back vault cold {read}, ")

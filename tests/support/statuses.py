@@ -12,11 +12,11 @@ from backup.app.base.certificate_dates import CertificateStatus
 from backup.app.status.parts import (
     JobStatus,
     RestoreStatus,
-    RunFacts,
     ScheduledStatus,
     Status,
     VaultStatus,
 )
+from backup.inventory.records.runs import Run
 from backup.kinds import TASKS, Outcome, RunKind, TaskKind
 from backup.model import JobName, SnapshotId, VaultName
 
@@ -24,12 +24,23 @@ NOW = datetime(2026, 11, 26, 6, 0, tzinfo=UTC)
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
 
-def run(kind: RunKind = RunKind.BACKUP, outcome: Outcome = Outcome.DONE, **more: Any) -> RunFacts:
-    """A run of this night."""
+def run(
+    kind: RunKind = RunKind.BACKUP,
+    outcome: Outcome = Outcome.DONE,
+    *,
+    number: int = 7,
+    job: str | None = "main",
+    found_damage: bool = True,
+    reads_back: bool = False,
+    **told: str,
+) -> Run:
+    """A run of this night, with what its report tells; a check or drill that failed has found damage."""
     began = NOW - 3 * HOUR
-    made = RunFacts(7, kind, JobName("main"), VaultName("cold"), outcome, began, began + HOUR, None)
-    finds = kind in {RunKind.CHECK, RunKind.DRILL} and outcome is Outcome.FAILED
-    return replace(made, **{"found_damage": finds, **more})
+    report: dict[str, Any] = {"vault": "cold", **told}
+    report |= {"findings": []} if found_damage and kind in {RunKind.CHECK, RunKind.DRILL} else {}
+    report |= {"read": {}} if reads_back else {}
+    of = JobName(job) if job else None
+    return Run(number, kind, of, outcome, began, began + HOUR, None, report)
 
 
 def job(**more: Any) -> JobStatus:

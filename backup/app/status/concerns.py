@@ -92,10 +92,8 @@ def overdue(status: Status) -> Iterator[Concern]:
 
 def _at_it(job: JobStatus, status: Status) -> str:
     """That a backup of the job runs now, as the first one may for days."""
-    for run in status.running:
-        if run.kind is RunKind.BACKUP and run.job == job.name and not run.is_dead:
-            return f"; a backup of it runs since {shown(run.started_at)}"
-    return ""
+    run = status.backups.get(job.name)
+    return "" if run is None else f"; a backup of it runs since {shown(run.started_at)}"
 
 
 def late_or_unknown(status: Status) -> list[Concern]:
@@ -116,7 +114,7 @@ def _unknown(status: Status) -> Iterator[Concern]:
 
 def _away(status: Status) -> Iterator[Concern]:
     """Vaults that are not there, or not set up yet, before a run fails by that."""
-    told = {run.vault for run in bad_runs(status) if "vault" in (run.error or "")}
+    told = {status.vault_of(run) for run in bad_runs(status) if "vault" in (run.error or "")}
     for vault in status.vaults:
         if vault.not_set_up:
             yield Concern(Level.WARNING, Topic.VAULT, vault.not_set_up, _SET_UP, about=vault.name)

@@ -18,7 +18,7 @@ from backup.inventory.content.strangers import OpenStranger
 from backup.inventory.questions.proofs import NOTHING_PROVEN, Proof
 from backup.inventory.questions.status import Undeleted
 from backup.inventory.records.runs import Run
-from backup.kinds import Outcome, RunKind, TaskKind
+from backup.kinds import RunKind, TaskKind
 from backup.model import JobName, SnapshotId, VaultName
 
 if TYPE_CHECKING:
@@ -71,50 +71,6 @@ class Concern(Struct, frozen=True):
     kind: RunKind | None = None
 
 
-class RunFacts(Struct, frozen=True):
-    """The facts of a run for a status; `error` is a failed one's message, `is_dead` one that was cut off.
-
-    `reads_back`: a check that read archives back. `found_damage`: a check or drill that found something
-    missing or damaged, and did not only break off. `grade`: of a drill, in words.
-    """
-
-    number: int
-    kind: RunKind
-    job: JobName | None
-    vault: VaultName | None
-    outcome: Outcome
-    started_at: datetime
-    finished_at: datetime | None
-    error: str | None
-    is_dead: bool = False
-    drill: str | None = None
-    reads_back: bool = False
-    found_damage: bool = False
-    grade: str | None = None
-
-    @classmethod
-    def of(cls, run: Run, vaults: Mapping[JobName, VaultName], *, is_dead: bool = False) -> RunFacts:
-        """Return the facts of a run in the inventory; `vaults` by job, for reports that name none."""
-        vault = run.vault
-        if vault is None and run.job is not None and run.kind in {RunKind.BACKUP, RunKind.FORGET}:
-            vault = vaults.get(run.job)
-        return cls(
-            run.number,
-            run.kind,
-            run.job,
-            vault,
-            run.outcome,
-            run.started_at,
-            run.finished_at,
-            run.error,
-            is_dead,
-            run.drill,
-            run.reads_back,
-            run.found_damage,
-            run.grade or None,
-        )
-
-
 class JobStatus(Struct, frozen=True):
     """A configured job. `last_good` is when the newest backup began that made a snapshot which is kept.
 
@@ -128,7 +84,7 @@ class JobStatus(Struct, frozen=True):
     schedule: str | None
     has_policy: bool
     last_good: datetime | None
-    last_run: RunFacts | None
+    last_run: Run | None
     next_at: datetime | None
     overdue_from: datetime | None
     is_overdue: bool
@@ -284,8 +240,8 @@ class Status(Struct, frozen=True):
 
     now: datetime
     jobs: Sequence[JobStatus]
-    running: Sequence[RunFacts]
-    ended: Sequence[RunFacts]
+    running: Sequence[Run]
+    ended: Sequence[Run]
     restores: Sequence[RestoreStatus]
     vaults: Sequence[VaultStatus]
     certificate: CertificateStatus | None
@@ -310,6 +266,20 @@ class Status(Struct, frozen=True):
     undeleted: Sequence[Undeleted] = ()  # what waits too long for whoever deletes in place of this server
     waits: Sequence[Wait] = ()  # jobs of which nothing is deleted before somebody answers
     has_unit: bool = True  # whether systemd has a unit of the daemon
+    dead: frozenset[int] = frozenset()  # numbers of runs that were cut off
+
+    @property
+    def backups(self) -> Mapping[JobName | None, Run]:
+        """The backups that run now, by job; not those whose process died."""
+        return {
+            run.job: run for run in self.running if run.kind is RunKind.BACKUP and run.number not in self.dead
+        }
+
+    def vault_of(self, run: Run) -> VaultName | None:
+        """The vault of a run; that of its job, where the report of a backup or forget names none."""
+        if run.vault is None and run.kind in {RunKind.BACKUP, RunKind.FORGET}:
+            return next((job.vault for job in self.jobs if job.name == run.job), None)
+        return run.vault
 
     @property
     def for_daemon(self) -> Mapping[tuple[str, str], str]:

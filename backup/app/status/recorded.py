@@ -24,7 +24,6 @@ from backup.app.status.parts import (
     Level,
     RenewalStatus,
     RestoreStatus,
-    RunFacts,
     ScheduledStatus,
     Status,
     Suspended,
@@ -43,6 +42,7 @@ from backup.inventory.records import messages, retrievals
 from backup.inventory.records import tasks as task_rows
 from backup.inventory.records.ended_runs import is_dead
 from backup.inventory.records.messages import Delivery
+from backup.inventory.records.runs import Run
 from backup.inventory.records.tasks import Pause, TaskRow
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.holders import Holder, holders
@@ -98,7 +98,7 @@ class _Looks(Struct, frozen=True):
 
     config: Config
     now: datetime
-    facts: Sequence[RunFacts]
+    runs: Sequence[Run]
     known_since: datetime
     proofs: Mapping[tuple[VaultName, JobName | None], Proof]
     held: Sequence[queries.HeldArchives]
@@ -130,13 +130,11 @@ def recorded_status(
     runs = part("runs", lambda: queries.newest_runs(tx), (), bad)
     after = holders(config.state_dir)
     locked = None if before is None or after is None else frozenset(before) | frozenset(after)
-    vaults = {job.name: job.vault for job in config.jobs}
-    facts = [RunFacts.of(run, vaults, is_dead=is_dead(run, locked)) for run in runs]
     held = part("what vaults hold", lambda: queries.held(tx), ())
     looks = _Looks(
         config=config,
         now=now,
-        facts=facts,
+        runs=runs,
         known_since=known_since(tx, config),
         proofs=part("what was proven", lambda: proofs(tx, now), {}),
         held=held,
@@ -149,8 +147,8 @@ def recorded_status(
     found = Status(
         now=now,
         jobs=part("jobs", lambda: _jobs(looks), (), bad),
-        running=[run for run in facts if run.outcome is Outcome.RUNNING],
-        ended=[run for run in facts if run.outcome is not Outcome.RUNNING],
+        running=[run for run in runs if run.outcome is Outcome.RUNNING],
+        ended=[run for run in runs if run.outcome is not Outcome.RUNNING],
         restores=part("restores", lambda: _restores(tx, config), ()),
         vaults=part("vaults", lambda: vaults_of(tx, config, shelf, scheduled, sees=before is not None), ()),
         certificate=certificate,
@@ -168,6 +166,7 @@ def recorded_status(
         strangers=part("who else writes into vaults", lambda: open_strangers(tx), ()),
         losses=part("lost archives", lambda: _losses(tx), {}, bad),
         has_unit=has_daemon_unit(),
+        dead=frozenset(run.number for run in runs if is_dead(run, locked)),
         undeleted=part("what others are to delete", lambda: undeleted_of(tx, config, table, now), ()),
         waits=part("sources that lost much", lambda: _waits(tx, config), ()),
         unknown=parts.unknown,
@@ -278,10 +277,10 @@ def _jobs(looks: _Looks) -> list[JobStatus]:
 
 def _job(job: JobSettings, rows: _JobRows, looks: _Looks) -> JobStatus:
     snapshots, backups, when = rows.snapshots.get(job.name), rows.backups.get(job.name), job.when
-    now, facts = looks.now, looks.facts
+    now = looks.now
     good = snapshots.newest if snapshots else None
     last = backups.newest or backups.latest if backups else None
-    ended = (run for run in facts if run.kind is RunKind.BACKUP and run.job == job.name)
+    ended = (run for run in looks.runs if run.kind is RunKind.BACKUP and run.job == job.name)
     task = backup_task(job, socket.gethostname())
     row = rows.tasks.get(task.key) or TaskRow(*task.key, known_since=looks.known_since)
     first = backups.first if backups else now

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from backup.app.status.parts import UNKNOWN, Concern, Level, RunFacts, Status, Topic
+from backup.app.status.parts import UNKNOWN, Concern, Level, Status, Topic
+from backup.inventory.records.runs import Run
 from backup.kinds import Outcome, RunKind, command_after, run_title
 from backup.model import JobName
 
@@ -18,7 +19,7 @@ def failed_runs(status: Status) -> Iterator[Concern]:
         yield Concern(level, Topic.RUN, _run_text(run), command, run.job, kind=run.kind)
 
 
-def bad_runs(status: Status) -> Iterator[RunFacts]:
+def bad_runs(status: Status) -> Iterator[Run]:
     """Yield the newest runs that failed or were partial, of what the config still has."""
     jobs = {None, *(job.name for job in status.jobs)}
     vaults = {None, *(vault.name for vault in status.vaults if vault.kind != UNKNOWN)}
@@ -28,7 +29,7 @@ def bad_runs(status: Status) -> Iterator[RunFacts]:
             yield run
 
 
-def _is_damage_yet(run: RunFacts, status: Status) -> bool:
+def _is_damage_yet(run: Run, status: Status) -> bool:
     """Whether a drill that has another name now found damage, and none of its grade was good since."""
     later = (drill for drill in status.ended if drill.kind is RunKind.DRILL and drill.number > run.number)
     made_good = any(
@@ -53,11 +54,11 @@ def attempts(status: Status) -> Iterator[Concern]:
             yield Concern(Level.WARNING, Topic.RUN, why, command, job, about=about, kind=of)
 
 
-def _is_bad(run: RunFacts) -> bool:
+def _is_bad(run: Run) -> bool:
     return run.outcome in {Outcome.FAILED, Outcome.PARTIAL}
 
 
-def _run_text(run: RunFacts) -> str:
+def _run_text(run: Run) -> str:
     if run.drill is not None:
         return _told_of_drill(run)
     what = run_title(run.kind, run.job, run.vault, reads_back=run.reads_back)
@@ -71,7 +72,7 @@ def _run_text(run: RunFacts) -> str:
     return f"{what} {how}, {shown(run.started_at)} (run {run.number}){why}"
 
 
-def _told_of_drill(run: RunFacts) -> str:
+def _told_of_drill(run: Run) -> str:
     how = "failed" if run.outcome is Outcome.FAILED else "could not read everything"
     why = f": {run.error}" if run.error else ""
     return f"drill {run.drill} {how}, {shown(run.started_at)} (run {run.number}){why}"

@@ -14,7 +14,6 @@ from backup.app.status.parts import (
     JobStatus,
     Level,
     RestoreStatus,
-    RunFacts,
     ScheduledStatus,
     Status,
     VaultStatus,
@@ -23,6 +22,7 @@ from backup.app.status.verified import proof_text
 from backup.cli.daily.task_lines import task_lines
 from backup.cli.render.render import counted, duration, local_time, printable, shown_path, size, table
 from backup.cli.render.tables import Column
+from backup.inventory.records.runs import Run
 from backup.kinds import RunKind
 from backup.wording import money
 
@@ -138,13 +138,13 @@ def _next_of(scheduled: ScheduledStatus, status: Status) -> str:
     return "due now" if scheduled.next_at <= status.now else _time(scheduled.next_at)
 
 
-def _outcome(run: RunFacts | None) -> str | None:
+def _outcome(run: Run | None) -> str | None:
     return None if run is None else str(run.outcome)
 
 
 def _next(job: JobStatus, status: Status) -> str:
     """Return the next due time of a job as text."""
-    if any(run.job == job.name and run.kind is RunKind.BACKUP and not run.is_dead for run in status.running):
+    if job.name in status.backups:
         return "runs now"
     if job.is_overdue:
         return "overdue"
@@ -159,9 +159,8 @@ def _not_yet(status: Status) -> Iterator[str]:
     """Sentences on what is not wrong, and not looked after either, with the command that begins it."""
     if not status.jobs:
         yield "the config has no job, so nothing is backed up"
-    at_work = {run.job for run in status.running if run.kind is RunKind.BACKUP and not run.is_dead}
     for job in status.jobs:
-        if job.last_good is None and not job.is_overdue and job.name not in at_work:
+        if job.last_good is None and not job.is_overdue and job.name not in status.backups:
             yield f"job {job.name} was never backed up: `nightvault backup {job.name}`"
         if job.schedule is None and not job.has_timer:
             yield f"job {job.name} has no schedule: it is backed up by hand alone"
@@ -176,7 +175,7 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
     for run in status.running:
         if not _is_told(run, status):
             is_left = run.drill is not None and run.drill not in status.drills
-            yield "cut off" if run.is_dead or is_left else "runs now", _running(run, status)
+            yield "cut off" if run.number in status.dead or is_left else "runs now", _running(run, status)
     for restore in status.restores:
         yield "restore", _restore(restore)
     for vault in status.vaults:
@@ -194,11 +193,11 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
         yield "retention", f"no policy, so all snapshots are kept: {', '.join(without)}"
 
 
-def _running(run: RunFacts, status: Status) -> str:
+def _running(run: Run, status: Status) -> str:
     """A run without a recorded end: since when, or that no process works on it any more."""
     of = f" of job {run.job}" if run.job else f" {run.drill}" if run.drill else ""
     since = f"{run.kind}{of} since {_time(run.started_at)}"
-    if run.is_dead:
+    if run.number in status.dead:
         return f"{since}: its process died; the next backup records that"
     if run.drill is not None and run.drill not in status.drills:
         return f"{since}: the config does not have this drill any more, so nothing goes on with it"
@@ -208,7 +207,7 @@ def _running(run: RunFacts, status: Status) -> str:
     return since if took < 0 else f"{since}, for {duration(took)}"
 
 
-def _is_told(run: RunFacts, status: Status) -> bool:
+def _is_told(run: Run, status: Status) -> bool:
     """Whether the daemon tells of this run itself."""
     running = [task for task in status.tasks or () if task.state == "running"]
     return any((task.kind, task.name) == (run.kind, run.job) for task in running)

@@ -15,7 +15,6 @@ from backup.app.status.parts import (
     JobStatus,
     Level,
     RestoreStatus,
-    RunFacts,
     ScheduledStatus,
     Status,
     TaskStatus,
@@ -24,6 +23,7 @@ from backup.app.status.parts import (
 from backup.cli.render.render import counted, path_document, printable
 from backup.inventory.questions.proofs import Proof
 from backup.inventory.records.readings import Grade
+from backup.inventory.records.runs import Run
 
 OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
 """The exit codes of Nagios."""
@@ -40,8 +40,8 @@ def status_document(status: Status) -> dict[str, Any]:
         "well": status.is_well,
         "concerns": [_concern(concern) for concern in status.concerns],
         "daemon_runs": status.daemon_runs,
-        "jobs": [_job(job, status.now) for job in status.jobs],
-        "running": [_run(run) for run in status.running],
+        "jobs": [_job(job, status) for job in status.jobs],
+        "running": [_run(run, status) for run in status.running],
         "tasks": None if status.tasks is None else [_task(task) for task in status.tasks],
         "restores": [_restore(restore) for restore in status.restores],
         "vaults": [_vault(vault) for vault in status.vaults],
@@ -87,15 +87,15 @@ def _concern(concern: Concern) -> dict[str, Any]:
     return document
 
 
-def _job(job: JobStatus, now: datetime) -> dict[str, Any]:
+def _job(job: JobStatus, status: Status) -> dict[str, Any]:
     return {
         "job": job.name,
         "vault": job.vault,
         "schedule": job.schedule,
         "retention": job.has_policy,
         "last_good": job.last_good,
-        "age": None if job.last_good is None else (now - job.last_good).total_seconds(),
-        "last_run": None if job.last_run is None else _run(job.last_run),
+        "age": None if job.last_good is None else (status.now - job.last_good).total_seconds(),
+        "last_run": None if job.last_run is None else _run(job.last_run, status),
         "next_at": job.next_at,
         "overdue_from": job.overdue_from,
         "overdue": job.is_overdue,
@@ -118,14 +118,14 @@ def _task(task: TaskStatus) -> dict[str, Any]:
     return document
 
 
-def _run(run: RunFacts) -> dict[str, Any]:
+def _run(run: Run, status: Status) -> dict[str, Any]:
     return {
         "run": run.number,
         "kind": run.kind,
         "job": run.job,
-        "vault": run.vault,
+        "vault": status.vault_of(run),
         "outcome": run.outcome,
-        "dead": run.is_dead,
+        "dead": run.number in status.dead,
         "started_at": run.started_at,
         "finished_at": run.finished_at,
         "error": run.error,
