@@ -47,7 +47,8 @@ _BEFORE_CHUNKS, _AFTER_CHUNKS = slice(_CHUNKS), slice(_CHUNKS + 1, None)
 
 
 class Chain(Struct, frozen=True):
-    """The stored catalogs that a rebuild of a job needs: the newest full one and the deltas after it.
+    """The stored catalogs that a rebuild of a job from a vault needs: the newest full one, and the deltas
+    after it.
 
     `newest_delta` may be one that the vault has lost, as the next delta must still name it as its parent.
     `is_broken`: a catalog that belongs to `links` is lost or damaged. `is_new`: the job has no catalog and no
@@ -93,10 +94,10 @@ def _link(archive: Archive) -> tuple[int, int, bytes, bytes, str]:
     return label.number, int(label.generation or 0), label.pack_id, header_hash, archive.archive_id or ""
 
 
-def read_chain(tx: Transaction, job: int, inventory: Inventory) -> Chain:
-    """Read a job's present chain from the inventory."""
-    stored = [archive for archive, _ in archives.stored_catalogs(tx, job, inventory.id)]
-    spoiled = [archive for archive, _ in archives.spoiled_catalogs(tx, job, inventory.id)]
+def read_chain(tx: Transaction, job: int, vault: int, inventory: Inventory) -> Chain:
+    """Read a job's present chain in a vault from the inventory."""
+    stored = [archive for archive, _ in archives.stored_catalogs(tx, job, inventory.id, vault=vault)]
+    spoiled = [archive for archive, _ in archives.spoiled_catalogs(tx, job, inventory.id, vault=vault)]
     deltas = [archive for archive in stored if archive.label.generation is Generation.DELTA]
     every_delta = [archive for archive in (*stored, *spoiled) if archive.is_delta]
     newest = max(every_delta, key=lambda archive: archive.label.number, default=None)
@@ -132,7 +133,7 @@ def names_after(tx: Transaction, at: OpenRun, used: Iterable[int]) -> set[int]:
     Lost archives are replaced by those that hold the same chunks.
     """
     own = archives.list_archives(tx, at.context.inventory.id, run=at.run.number)
-    named = archives.named_archives(tx, at.row.number)
+    named = archives.named_archives(tx, at.row.number, vault=at.vault)
     needed = {*(archive.number for archive in own), *used}
     return (needed | replacements(tx, named | needed)) - named
 

@@ -81,7 +81,9 @@ class Delta:
         at, inventory = self._at, self._at.context.inventory
         begun = self._open()
         with inventory.reading() as tx:
-            chain = catalogs.read_chain(tx, at.row.number, inventory)  # a check may have found one lost
+            chain = catalogs.read_chain(
+                tx, at.row.number, at.vault, inventory
+            )  # a check may have found one lost
             names = catalogs.names_after(tx, at, used)
             every = names | self._archives
             position = catalogs.position_after(begun.chain, at.row, begun.number, begun.generation, every)
@@ -110,7 +112,7 @@ class Delta:
             with inventory.writing() as tx:
                 number = runs.allot_catalog(tx, at.row)
             with inventory.reading() as tx:
-                chain = catalogs.read_chain(tx, at.row.number, inventory)
+                chain = catalogs.read_chain(tx, at.row.number, at.vault, inventory)
             generation = chain.next_generation
             writer = catalogs.open_catalog(at, number, generation, chain)
             self._begun = _Begun(writer, chain, number, generation)

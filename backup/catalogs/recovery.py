@@ -101,7 +101,7 @@ def _make_true(tx: Transaction, at: OpenVault, run: Run, job: JobRow, prepared: 
 
         outcome, told = outcome_of_dead_run(outcome, job.name, record.id, marks)
         report |= told
-    due = full_due(read_chain(tx, job.number, at.context.inventory), at.keys)
+    due = full_due(read_chain(tx, job.number, at.vault, at.context.inventory), at.keys)
     if due is not None and due.is_pressing:
         outcome = Outcome.PARTIAL
         text = lacks_full(job.name, due, "the process died before it was stored")

@@ -39,7 +39,7 @@ class CatalogSender:
         number = self._allot()
         features = CatalogFeature.MARKS if amendments.needs_marks(amendment) else NO_FEATURE
         with inventory.reading() as tx:
-            chain = catalogs.read_chain(tx, at.row.number, inventory)
+            chain = catalogs.read_chain(tx, at.row.number, at.vault, inventory)
             names = catalogs.names_after(tx, at, ())
             position = catalogs.position_after(chain, at.row, number, chain.next_generation, names)
             stream = catalogs.amending_records(tx, at, position, chain, amendment)
@@ -50,7 +50,7 @@ class CatalogSender:
         """The reason why a full catalog is due; None if it is not."""
         inventory = self._at.context.inventory
         with inventory.reading() as tx:
-            chain = catalogs.read_chain(tx, self._at.row.number, inventory)
+            chain = catalogs.read_chain(tx, self._at.row.number, self._at.vault, inventory)
         return full_due(chain, self._at.keys, self._at.context.most_deltas)
 
     def full(self) -> Archive:
@@ -58,8 +58,9 @@ class CatalogSender:
         inventory = self._at.context.inventory
         number = self._allot()
         with inventory.reading() as tx:
-            chain = catalogs.read_chain(tx, self._at.row.number, inventory)
-            names = archives.named_archives(tx, self._at.row.number, also_spoiled=True)
+            chain = catalogs.read_chain(tx, self._at.row.number, self._at.vault, inventory)
+            where = self._at.row.number
+            names = archives.named_archives(tx, where, vault=self._at.vault, also_spoiled=True)
             names |= replacements(tx, names)
             position = catalogs.position_after(chain, self._at.row, number, Generation.FULL, names)
             told = catalogs.snapshot_records(tx, self._at.row, names)
@@ -72,7 +73,7 @@ class CatalogSender:
         """Return the recovery line of the job's present state."""
         inventory = self._at.context.inventory
         with inventory.reading() as tx:
-            chain = catalogs.read_chain(tx, self._at.row.number, inventory)
+            chain = catalogs.read_chain(tx, self._at.row.number, self._at.vault, inventory)
         return catalogs.recovery_line(chain, self._at.row, self._at.context.vault.name)
 
     def _allot(self) -> int:

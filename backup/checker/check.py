@@ -301,7 +301,7 @@ class _ListComparison:
             detail = f"pack {label.pack_id.hex()[:8]} of this inventory, which it does not know"
             return CheckFinding("orphan", line.archive_id, detail)
         before = label.inventory_id != self._context.inventory.id
-        newest = compared.newest_catalog(tx, label.job_id)
+        newest = compared.newest_catalog(tx, self._context.vault.name, label.job_id)
         if label.pack_id in strangers.passed_catalogs(tx):
             detail = f"catalog {label.number} from before the rebuild, which is not needed any more"
             if not before:

@@ -115,13 +115,13 @@ class _Comparer:
         for used, built in matched(self._used.jobs, self._built.jobs, "id"):
             if built is None and jobs and used.name not in jobs:
                 continue
-            is_stored = used and queries.has_catalog_before(self._used.tx, used.number, self._shown_until)
+            is_stored = used and queries.has_catalog_before(self._used.tx, used, self._shown_until)
             if self._have(
                 "jobs", used, built, (used or built).name, missing="" if is_stored else findings.NO_CATALOG
             ):
                 numbers = [row.number for row in self._read.values() if row.job == built.id]
                 span = min(numbers, default=0), max(numbers, default=queries.NEVER)
-                has_moved, first = queries.later(self._used.tx, used.number, span[1])
+                has_moved, first = queries.later(self._used.tx, used, span[1])
                 self._jobs.append(_Job(used, built, findings.SINCE if has_moved else "", first, span))
 
     def _compare_catalogs(self) -> None:

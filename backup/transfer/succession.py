@@ -121,7 +121,7 @@ def look(inventory: Inventory, vault: Vault, patience: RetryPolicy) -> Shown:
     """Return what the vault shows now; where lists take hours, what the newest fetched list shows."""
     if vault.traits.lists_at_once:
         with inventory.reading() as tx:
-            begins = identities.chains_begin(tx)
+            begins = identities.chains_begin(tx, vault.name)
         listed = patience.call(lambda: vault.newest_catalogs(inventory.id, begins))
         found = [ShownCatalog(line.label, line.created_at, line) for line in listed if line.label is not None]
         return Shown(found, marks_in(line.description for line in listed), is_complete=True)
@@ -139,7 +139,7 @@ class Ahead(Struct, frozen=True):
     """A catalog labelled as this inventory's that it never wrote, at least as new as its newest."""
 
     shown: ShownCatalog
-    known: KnownCatalog | None  # the job's newest that the inventory knows
+    known: KnownCatalog | None  # the job's newest in that vault that the inventory knows
 
     @property
     def label(self) -> ArchiveLabel:
@@ -173,7 +173,7 @@ def _refuse_older(
     signature; the rest stops the run until a person says that it takes no part (`accept_catalogs`).
     """
     with inventory.reading() as tx:
-        known = identities.newest_known(tx)
+        known = identities.newest_known(tx, vault.name)
         newer = [
             Ahead(catalog, known.get(catalog.label.job_id or b""))
             for catalog in shown.catalogs

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backup.inventory.content import archives, packed
+from backup.inventory.content import archives, identities, packed, pruning
 from backup.inventory.content.archives import ArchiveState, CatalogPosition
+from backup.inventory.questions import compared
 from backup.inventory.records import runs
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
@@ -195,6 +196,45 @@ def test_lists_by_vault_and_run(shelf: Shelf) -> None:
     assert listed() == listed(vault=VaultName("v")) == [one, two]
     assert listed(run=shelf.run) == [one]
     assert listed(vault=VaultName("w")) == []
+
+
+def test_a_job_has_a_chain_in_each_vault(shelf: Shelf) -> None:
+    other = archives.get_or_create_vault(shelf.tx, VaultName("w"))
+    there = archives.get_or_create_domain(shelf.tx, b"w" * 16, other, b"r" * 16, START)
+    data = [shelf.submit(numbers=[]) for _ in range(3)]
+    full, delta, last = Generation.FULL, Generation.DELTA, PackId(b"p" * 16)
+    places = [(shelf.domain, 1, full), (there, 2, full), (shelf.domain, 3, delta)]
+    places += [(there, 4, full), (there, 5, full), (there, 6, delta)]
+    numbers = [
+        shelf.submit(
+            numbers=[],
+            domain=domain,
+            catalog=CatalogPosition(shelf.job, number, generation, last, [data[number % 3]]),
+        )
+        for domain, number, generation in places
+    ]
+    own, job_id = [numbers[0], numbers[2]], b"j" * 16
+    copied = [number for number in numbers if number not in own]
+    for number in numbers[:-1]:
+        shelf.store(number)
+
+    def stored(vault: int | None) -> list[int]:
+        found = archives.stored_catalogs(shelf.tx, shelf.job, shelf.inventory.id, vault=vault)
+        return [archive.number for archive, _ in found]
+
+    assert (stored(None), stored(other)) == (own, copied[:-1])
+    archives.mark_damaged(shelf.tx, numbers[2])
+    spoiled = archives.spoiled_catalogs(shelf.tx, shelf.job, shelf.inventory.id)
+    assert [archive.number for archive, _ in spoiled] == [numbers[2]]
+    assert archives.spoiled_catalogs(shelf.tx, shelf.job, shelf.inventory.id, vault=other) == []
+    assert archives.named_archives(shelf.tx, shelf.job, also_spoiled=True) == {data[1], data[0]}
+    assert archives.named_archives(shelf.tx, shelf.job, vault=other) == {data[2], data[1]}
+    here, away = VaultName("v"), VaultName("w")
+    newest = [identities.newest_known(shelf.tx, vault)[job_id].number for vault in (here, away)]
+    assert newest == [3, 6], "also one that is on its way"
+    assert [identities.chains_begin(shelf.tx, vault) for vault in (here, away)] == [{job_id: 1}, {job_id: 5}]
+    assert compared.newest_catalog(shelf.tx, here, job_id) == 3
+    assert pruning.needed_catalogs(shelf.tx) == {*own, *numbers[3:5]}, "two generations of each chain"
 
 
 def test_catalogs_and_what_they_name(shelf: Shelf) -> None:

@@ -107,7 +107,8 @@ def lines_of(site: Site) -> list[RecoveryLine]:
     with site.inventory.reading() as tx:
         jobs = list(list_jobs(tx, site.vault.name))
         texts = [
-            recovery_line(read_chain(tx, job.number, site.inventory), job, site.vault.name) for job in jobs
+            recovery_line(read_chain(tx, job.number, job.vault, site.inventory), job, site.vault.name)
+            for job in jobs
         ]
     return [RecoveryLine.from_text(text) for text in texts if text]
 

@@ -269,7 +269,7 @@ def _honest(thief: Site, tx: Transaction) -> Iterator[Any]:
     """A full catalog of its own job."""
     row = find_job(tx, thief.job.name)
     assert row is not None
-    chain = read_chain(tx, row.number, thief.inventory)
+    chain = read_chain(tx, row.number, row.vault, thief.inventory)
     names = archives.named_archives(tx, row.number, also_spoiled=True)
     at: Any = SimpleNamespace(keys=thief.keys, context=thief.world, row=row)
     position = position_after(chain, row, 1, Generation.FULL, names)

@@ -288,34 +288,41 @@ def domains_of(tx: Transaction, numbers: Sequence[int]) -> list[Row]:
 
 
 def stored_catalogs(
-    tx: Transaction, job: int, inventory_id: InventoryId
+    tx: Transaction, job: int, inventory_id: InventoryId, *, vault: int | None = None
 ) -> list[tuple[Archive, PackId | None]]:
-    """A job's stored catalogs with their parents' pack ids, by number."""
-    return _catalogs_of(tx, job, inventory_id, SOUND)
+    """A job's stored catalogs in a vault (its own, if None), with their parents' pack ids, by number."""
+    return _catalogs_of(tx, job, vault, inventory_id, SOUND)
 
 
 def spoiled_catalogs(
-    tx: Transaction, job: int, inventory_id: InventoryId
+    tx: Transaction, job: int, inventory_id: InventoryId, *, vault: int | None = None
 ) -> list[tuple[Archive, PackId | None]]:
-    """A job's catalogs that were stored and then found lost or damaged, by number."""
-    return _catalogs_of(tx, job, inventory_id, _SPOILED)
+    """A job's catalogs in a vault (its own, if None) that were stored and then found lost or damaged."""
+    return _catalogs_of(tx, job, vault, inventory_id, _SPOILED)
 
 
 def _catalogs_of(
-    tx: Transaction, job: int, inventory_id: InventoryId, states: Sequence[ArchiveState]
+    tx: Transaction, job: int, vault: int | None, inventory_id: InventoryId, states: Sequence[ArchiveState]
 ) -> list[tuple[Archive, PackId | None]]:
-    sql = f"""{_ARCHIVES} WHERE c.job = ? AND a.state IN ({marks(states)}) AND a.archive_id IS NOT NULL
-              ORDER BY c.number"""
-    return [(_archive(row, inventory_id), row["parent"]) for row in records(tx, sql, (job, *states))]
+    sql = f"""{_ARCHIVES} WHERE c.job = ? AND d.vault = coalesce(?, j.vault)
+              AND a.state IN ({marks(states)}) AND a.archive_id IS NOT NULL ORDER BY c.number"""
+    return [(_archive(row, inventory_id), row["parent"]) for row in records(tx, sql, (job, vault, *states))]
 
 
-def named_archives(tx: Transaction, job: int, *, also_spoiled: bool = False) -> set[int]:
-    """The archives that the job's stored catalogs name; also those stored and then spoiled, if asked."""
+def named_archives(
+    tx: Transaction, job: int, *, vault: int | None = None, also_spoiled: bool = False
+) -> set[int]:
+    """The archives that the job's stored catalogs in a vault (its own, if None) name.
+
+    Also those of catalogs that were stored and then spoiled, if asked.
+    """
     states = (*SOUND, *_SPOILED) if also_spoiled else SOUND
     sql = f"""SELECT DISTINCT n.archive FROM catalog_archives n JOIN catalogs c ON c.archive = n.catalog
-              JOIN archives a ON a.number = c.archive
-              WHERE c.job = ? AND a.state IN ({marks(states)}) AND a.archive_id IS NOT NULL"""
-    return {row[0] for row in raw_rows(tx, sql, (job, *states))}
+              JOIN archives a ON a.number = c.archive JOIN domains d ON d.number = a.domain
+              JOIN jobs j ON j.number = c.job
+              WHERE c.job = ? AND d.vault = coalesce(?, j.vault)
+              AND a.state IN ({marks(states)}) AND a.archive_id IS NOT NULL"""
+    return {row[0] for row in raw_rows(tx, sql, (job, vault, *states))}
 
 
 def catalog_of_run(tx: Transaction, run: int) -> tuple[int, ArchiveState] | None:

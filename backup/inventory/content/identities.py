@@ -27,7 +27,7 @@ _BATCH = 500
 
 
 class KnownCatalog(Struct, frozen=True):
-    """The newest catalog of a job in the inventory, stored or not."""
+    """The newest catalog of a job for a vault in the inventory, stored or not."""
 
     job: JobName
     number: int
@@ -77,24 +77,24 @@ def used_identity(tx: Transaction, vault: VaultName) -> VaultIdentity | None:
     return vault_identity(tx, vault) if was_used(tx, vault) else None
 
 
-def newest_known(tx: Transaction) -> dict[bytes, KnownCatalog]:
-    """Each job's newest catalog, by the job's id."""
-    sql = """SELECT j.id, j.name, c.number, a.submitted_at
-             FROM catalogs c JOIN archives a ON a.number = c.archive JOIN jobs j ON j.number = c.job
-             JOIN (SELECT job, max(number) AS number FROM catalogs GROUP BY job) newest
-               ON newest.job = c.job AND newest.number = c.number"""
+def newest_known(tx: Transaction, vault: VaultName) -> dict[bytes, KnownCatalog]:
+    """The newest catalog that each job has for a vault, by the job's id."""
+    sql = f"""SELECT j.id, j.name, c.number, a.submitted_at
+              FROM {IN_VAULTS} JOIN catalogs c ON c.archive = a.number JOIN jobs j ON j.number = c.job
+              WHERE v.name = ? ORDER BY c.number"""
     return {
         job: KnownCatalog(JobName(name), number, moment(submitted_at))
-        for job, name, number, submitted_at in raw_rows(tx, sql, ())
+        for job, name, number, submitted_at in raw_rows(tx, sql, (vault,))
     }
 
 
-def chains_begin(tx: Transaction) -> dict[bytes, int]:
-    """The number of each job's newest full catalog that is stored, by job id: a rebuild begins there."""
+def chains_begin(tx: Transaction, vault: VaultName) -> dict[bytes, int]:
+    """The number of each job's newest full catalog that a vault has, by job id: a rebuild begins there."""
     is_full = f"c.generation = ? AND a.state IN ({marks(SOUND)})"
-    sql = f"""SELECT j.id, max(CASE WHEN {is_full} THEN c.number END) FROM catalogs c
-              JOIN archives a ON a.number = c.archive JOIN jobs j ON j.number = c.job GROUP BY j.id"""
-    return {row[0]: row[1] or 0 for row in raw_rows(tx, sql, (Generation.FULL, *SOUND))}
+    sql = f"""SELECT j.id, max(CASE WHEN {is_full} THEN c.number END)
+              FROM {IN_VAULTS} JOIN catalogs c ON c.archive = a.number JOIN jobs j ON j.number = c.job
+              WHERE v.name = ? GROUP BY j.id"""
+    return {row[0]: row[1] or 0 for row in raw_rows(tx, sql, (Generation.FULL, *SOUND, vault))}
 
 
 def chain_archives(
@@ -104,7 +104,7 @@ def chain_archives(
 
     A pack's header has its inventory's id at byte 48 (docs/format.md, 2.1).
     """
-    begins = chains_begin(tx)
+    begins = chains_begin(tx, vault)
     sql = f"""SELECT j.id, c.number, a.number, a.archive_id
               FROM {IN_VAULTS} JOIN catalogs c ON c.archive = a.number JOIN jobs j ON j.number = c.job
               WHERE v.name = ? AND a.archive_id IS NOT NULL AND a.state IN ({marks(SOUND)})

@@ -81,9 +81,8 @@ def stored_archives(
     """
     jobs = _sets(tx, _NAMED_BY)
     condemned: dict[int, dict[int, Condemnation]] = {}
-    told = {
-        (job, at): told_at for job, at, told_at in raw_rows(tx, _TOLD, (listing if has_clock else 0,))
-    }  # the first of each
+    rows = raw_rows(tx, _TOLD, (listing if has_clock else 0, vault))
+    told = {(job, at): told_at for job, at, told_at in rows}  # the first of each
     for archive, job, at in raw_rows(tx, _CONDEMNED, ()):
         told_at = told.get((job, at)) or at
         condemned.setdefault(archive, {})[job] = Condemnation(moment(at), moment(max(at, told_at)))
@@ -117,8 +116,10 @@ _TOLD = """
 SELECT t.job, t.at, max(max(a.stored_at, coalesce(l.created_at, 0)))
 FROM (SELECT DISTINCT job, at FROM condemnations) t
 JOIN catalogs c ON c.job = t.job JOIN archives a ON a.number = c.archive
+JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
 LEFT JOIN listed_archives l ON l.listing = ? AND l.archive_id = a.archive_id
-WHERE a.submitted_at >= t.at GROUP BY t.job, t.at, a.submitted_at ORDER BY a.submitted_at DESC"""
+WHERE v.name = ? AND a.submitted_at >= t.at
+GROUP BY t.job, t.at, a.submitted_at ORDER BY a.submitted_at DESC"""
 _NAMED_BY = """SELECT n.archive, c.job FROM catalog_archives n JOIN catalogs c ON c.archive = n.catalog
                UNION SELECT archive, job FROM catalogs"""
 _STORED = f"""
@@ -149,22 +150,22 @@ def _sets(tx: Transaction, sql: str) -> dict[int, frozenset[int]]:
 def needed_catalogs(tx: Transaction) -> set[int]:
     """Archives of catalogs that a rebuild may need: two full generations, and all since the older one.
 
-    Of a job without two stored full catalogs all are needed.
+    Of a job's catalogs in a vault all are needed where no two full ones are stored.
     """
-    sql = f"""SELECT c.job, c.number, c.generation, c.archive, a.state
-              FROM catalogs c JOIN archives a ON a.number = c.archive
-              WHERE a.state IN ({_STATES}) ORDER BY c.job, c.number"""
+    sql = f"""SELECT c.job, d.vault, c.number, c.generation, c.archive, a.state
+              FROM catalogs c JOIN archives a ON a.number = c.archive JOIN domains d ON d.number = a.domain
+              WHERE a.state IN ({_STATES}) ORDER BY c.job, d.vault, c.number"""
     needed: set[int] = set()
-    for _, rows in groupby(raw_rows(tx, sql, ()), key=itemgetter(0)):
+    for _, rows in groupby(raw_rows(tx, sql, ()), key=itemgetter(0, 1)):
         every = list(rows)
         fulls = [
             number
-            for _, number, generation, _, state in every
+            for _, _, number, generation, _, state in every
             if generation == Generation.FULL and state == ArchiveState.STORED
         ]
         kept = len(fulls) >= _FULL_GENERATIONS_KEPT
         since = fulls[-_FULL_GENERATIONS_KEPT] if kept else 0
-        needed.update(archive for _, number, _, archive, _ in every if number >= since)
+        needed.update(archive for _, _, number, _, archive, _ in every if number >= since)
     return needed
 
 

@@ -257,10 +257,11 @@ def count_lines(tx: Transaction, listing: int) -> int:
     return number_of(tx, "SELECT count(*) FROM listed_archives WHERE listing = ?", (listing,))
 
 
-def newest_catalog(tx: Transaction, job_id: bytes | None) -> int:
-    """The number of a job's newest recorded catalog; 0 if there is none."""
-    sql = "SELECT max(c.number) FROM catalogs c JOIN jobs j ON j.number = c.job WHERE j.id = ?"
-    return int(value_of(tx, sql, (job_id,)) or 0)
+def newest_catalog(tx: Transaction, vault: VaultName, job_id: bytes | None) -> int:
+    """The number of the newest recorded catalog that a job has for a vault; 0 if there is none."""
+    sql = f"""SELECT max(c.number) FROM {IN_VAULTS} JOIN catalogs c ON c.archive = a.number
+              JOIN jobs j ON j.number = c.job WHERE v.name = ? AND j.id = ?"""
+    return int(value_of(tx, sql, (vault, job_id)) or 0)
 
 
 def pack_row(tx: Transaction, pack_id: PackId) -> PackRow | None:

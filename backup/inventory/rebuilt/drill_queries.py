@@ -21,8 +21,8 @@ NEVER: Final = 1 << 62
 _CATALOGS = """SELECT a.pack_id, a.archive_id, a.number, a.state, coalesce(a.stored_at, a.submitted_at),
                       j.id, c.number, c.generation, c.parent
                FROM catalogs c JOIN archives a ON a.number = c.archive LEFT JOIN jobs j ON j.number = c.job"""
-_LATER = """FROM catalogs c JOIN archives a ON a.number = c.archive
-            WHERE c.job = ? AND c.number > ? AND c.generation = ?"""
+_LATER = """FROM catalogs c JOIN archives a ON a.number = c.archive JOIN domains d ON d.number = a.domain
+            WHERE c.job = ? AND d.vault = ? AND c.number > ? AND c.generation = ?"""
 
 
 class CatalogRow(Struct, frozen=True):
@@ -51,9 +51,10 @@ class CatalogsRead(Struct, frozen=True):
     size: int = 0
 
 
-def later(tx: Transaction, job: int, newest: int) -> tuple[bool, int]:
-    """Whether the job has deltas after the catalog of number `newest`, and the first snapshot of those."""
-    values = (job, newest, Generation.DELTA)
+def later(tx: Transaction, job: JobRow, newest: int) -> tuple[bool, int]:
+    """Whether a job's vault has deltas after the catalog of number `newest`, and the first snapshot of
+    those."""
+    values = (job.number, job.vault, newest, Generation.DELTA)
     has_moved = row_of(tx, f"SELECT 1 {_LATER} AND a.state <> ?", (*values, ArchiveState.SUBMITTED))
     runs = _LATER.replace("WHERE", "JOIN runs r ON r.number = a.run WHERE")
     first = value_of(tx, f"SELECT min(r.snapshot_number) {runs}", values)
@@ -93,11 +94,12 @@ def named_by(tx: Transaction, pack_id: bytes) -> set[int]:
     return {number for (number,) in raw_rows(tx, sql, (pack_id,))}
 
 
-def has_catalog_before(tx: Transaction, job: int, until: datetime | None) -> bool:
-    """Whether the vault had a catalog of the job before `until`; False where that is None."""
+def has_catalog_before(tx: Transaction, job: JobRow, until: datetime | None) -> bool:
+    """Whether a job's vault had a catalog of it before `until`; False where that is None."""
     sql = """SELECT 1 FROM catalogs c JOIN archives a ON a.number = c.archive
-             WHERE c.job = ? AND a.state <> ? AND a.stored_at < ?"""
-    values = (job, ArchiveState.SUBMITTED, 0 if until is None else micros(until))
+             JOIN domains d ON d.number = a.domain
+             WHERE c.job = ? AND d.vault = ? AND a.state <> ? AND a.stored_at < ?"""
+    values = (job.number, job.vault, ArchiveState.SUBMITTED, 0 if until is None else micros(until))
     return row_of(tx, sql, values) is not None
 
 
