@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from backup.cli.looking.find import part_of_names
+from backup.source.patterns import of_name_or_path
 from tests.support.doubles import ManualClock
 from tests.support.servers import Server
 
@@ -190,3 +196,37 @@ def test_long_lists(history: tuple[Server, list[dict[str, Any]]]) -> None:
     assert "\x1b" not in "".join(lines)
     assert f"did you mean {server.source}/deep?" in server.fails(2, "ls", f"latest:{server.source}/deeep/x")
     assert f"write latest:{server.source}" in server.fails(2, "ls", server.source)
+
+
+LETTERS = st.sampled_from([*"aKksS*?[]%_\\/.-é", "\N{LATIN SMALL LETTER LONG S}", "İ", "**"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(LETTERS, min_size=1, max_size=5), st.lists(LETTERS, min_size=1, max_size=5), st.booleans())
+def test_the_database_lets_no_name_out_that_a_pattern_matches(
+    pattern: list[str], name: list[str], ignores_case: bool
+) -> None:
+    """It looks for a part of the pattern in any case, before the pattern itself is tried."""
+    glob, called = "".join(pattern), "".join(name).replace("/", "")
+    names = part_of_names(glob, ignores_case=ignores_case)
+    itself = glob.rpartition("/")[2]  # each wildcard matches itself
+    for text in {called, itself, itself.swapcase(), itself.replace("*", "xyz").replace("?", "é")} - {""}:
+        if names and of_name_or_path(glob, ignores_case=ignores_case)(b"/a", text.encode()):
+            with closing(sqlite3.connect(":memory:")) as database:
+                sql = "SELECT CAST(? AS TEXT) LIKE ? ESCAPE '\\'"
+                assert database.execute(sql, (text.encode(), names)).fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("*.key", "%.key%"),
+        ("a?long_one*", "%long\\_one%"),
+        ("/etc/**/fstab", "%fstab%"),
+        ("/etc/**", None),
+        ("[ab]c", None),
+        ("*", None),
+    ],
+)
+def test_the_part_of_a_pattern_that_the_database_looks_for(pattern: str, names: str | None) -> None:
+    assert part_of_names(pattern, ignores_case=False) == names

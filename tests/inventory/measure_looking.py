@@ -21,7 +21,6 @@ from backup.inventory.store import driver, schema
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory, create_inventory
 from backup.model import JobName, Owner, SnapshotId, VaultName
-from backup.source.patterns import of_name_or_path
 from tests.support.doubles import START
 from tests.support.restores import peak
 
@@ -109,13 +108,12 @@ def main() -> None:
         with inventory.writing() as tx:
             before, after = fill(tx, count)
         with inventory.reading() as tx:
-            takes = of_name_or_path("*7777*")
             acts: dict[str, Callable[[], Iterable[object]]] = {
                 "versions": lambda: entry_versions.versions_of(
                     tx, before.job_number, b"/srv/data/00001/file-00000100.dat"
                 ),
                 "diff": lambda: changes.differing(tx, before, after),
-                "find": lambda: entry_versions.versions_below(tx, before.job_number, takes=takes),
+                "find": lambda: entry_versions.versions_called(tx, job=before.job_number, names="%7777%"),
             }
             told = {name: measured(act) | {"sorts": sorts(tx, act)} for name, act in acts.items()}
         inventory.close()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +25,17 @@ from backup.model import EntryKind
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from backup.inventory.content.entry_versions import Series, Takes, Version
+    from backup.inventory.content.entry_versions import Series, Version
     from backup.inventory.content.snapshots import Snapshot
     from backup.inventory.store.connections import Transaction
     from backup.model import JobName
 
 EXAMPLES = {"find": ("nightvault find '*.key'", "nightvault find /etc/fstab --snapshot latest")}
 
+_NOT_PLAIN = re.compile(r"[^ -$&-)+->@-Z^-~]")
+"""Wildcards of globs, `%` of LIKE, and what is not ASCII."""
+_NOT_PLAIN_IN_ANY_CASE = re.compile(f"[iksIKS]|{_NOT_PLAIN.pattern}")
+"""Also letters that are the other case of some that are not ASCII, which LIKE does not know."""
 _TITLE = f"{'first':<8}  {'last':<8}  {'snapshots':>9}  {'size':>10}  {'changed':<20}  path"
 
 
@@ -73,7 +78,7 @@ def find(
         chosen = _chosen(tx, named, tags, snapshot or ("latest" if at else None), at, pattern)
         series = series_by_job(tx, tags)
         numbers = [chosen.job_number] if chosen else numbers_of_jobs(tx, series, named)
-        found = _found(tx, numbers, chosen, test)
+        found = _found(tx, numbers, chosen, test, part_of_names(pattern, ignores_case=ignore_case))
         hidden: list[Version] = []
         held = _held(found, series, hidden)
         shown = _one_of_each_path(held, newest=newest) if newest or oldest else held
@@ -103,15 +108,30 @@ def _chosen(
 
 
 def _found(
-    tx: Transaction, numbers: Sequence[int], chosen: Snapshot | None, test: Takes
+    tx: Transaction,
+    numbers: Sequence[int],
+    chosen: Snapshot | None,
+    test: Callable[[bytes, bytes], object],
+    names: str | None,
 ) -> Iterator[tuple[int, Version]]:
-    """The versions in those jobs that pass the test, each with its job's number."""
-    from backup.inventory.content.entry_versions import versions_below
+    """The versions in those jobs that pass the test, each with its job's number; its name fits `names`."""
+    from backup.inventory.content.entry_versions import versions_called
 
     at = chosen.number if chosen else None
     for number in numbers:
-        for version in versions_below(tx, number, at=at, takes=test):
-            yield number, version
+        for found in versions_called(tx, job=number, names=names, at=at):
+            if test(found[1].directory, found[1].name):
+                yield found
+
+
+def part_of_names(pattern: str, *, ignores_case: bool) -> str | None:
+    """A LIKE pattern that all names fit which the glob may match, by its longest run of plain characters."""
+    last = pattern.rstrip("/").rpartition("/")[2]
+    if "**" in last or "[" in pattern:  # more than a name, or not only plain characters
+        return None
+    parts = (_NOT_PLAIN_IN_ANY_CASE if ignores_case else _NOT_PLAIN).split(last)
+    longest = max(parts, key=len)
+    return "%" + longest.replace("_", r"\_") + "%" if longest else None
 
 
 def _one_of_each_path(found: Iterator[tuple[int, Version]], *, newest: bool) -> Iterator[tuple[int, Version]]:

@@ -9,20 +9,26 @@ from __future__ import annotations
 import difflib
 import os
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from backup.errors import UsageError
 from backup.inventory.content.entries import ROOT
 from backup.inventory.content.snapshots import Snapshot, TagSets, list_snapshots
 from backup.inventory.store.connections import Transaction
-from backup.inventory.store.driver import raw_rows, stream
+from backup.inventory.store.driver import raw_rows, row_of, stream
 from backup.model import Extra
 
-Takes = Callable[[bytes, bytes], object]
-
 _MOST_NAMES = 20_000
+
+
+class NamePlace(NamedTuple):
+    """A name in a directory of a job (by number), as the stream of all versions has them in order."""
+
+    job: int
+    directory: bytes
+    name: bytes
 
 
 class Version(NamedTuple):
@@ -52,6 +58,11 @@ IN_SNAPSHOT = "e.added_in <= ? AND (e.removed_in IS NULL OR e.removed_in > ?)"
 BELOW = "(d.path = ? OR (d.path >= ? AND d.path < ?))"
 
 _VERSIONS = f"SELECT {COLUMNS} FROM directories d JOIN entries e ON e.directory = d.number WHERE d.job = ?"
+_PLACES = "FROM directories d CROSS JOIN entries e ON e.directory = d.number WHERE"
+_FITS = "LIKE ? ESCAPE '\\'"
+_IN_ORDER = "ORDER BY d.job, d.path, e.name"
+_AFTER = "(d.job, d.path) >= (?, ?) AND NOT (d.job = ? AND d.path = ? AND e.name <= ?)"
+_UNTIL = "(d.job, d.path) <= (?, ?) AND NOT (d.job = ? AND d.path = ? AND e.name > ?)"
 _IN_DIRECTORY = f"{_VERSIONS} AND d.path = ? AND e.name > ? AND {IN_SNAPSHOT} ORDER BY e.name LIMIT ?"
 _AT = f"{_VERSIONS} AND d.path = ? AND e.name = ? AND {IN_SNAPSHOT}"
 _OF_PATH = f"{_VERSIONS} AND d.path = ? AND e.name = ? ORDER BY e.added_in DESC LIMIT ?"
@@ -107,17 +118,52 @@ def series_by_job(tx: Transaction, tags: TagSets = ()) -> dict[int, Series[Snaps
 
 
 def versions_below(
-    tx: Transaction, job: int, path: bytes = ROOT, *, at: int | None = None, takes: Takes | None = None
+    tx: Transaction, job: int, path: bytes = ROOT, *, at: int | None = None
 ) -> Iterator[Version]:
-    """Every version of every entry below `path`, by directory, name and age; `at`: as of that snapshot.
-
-    `takes` is called with each row's directory and name, and decides whether the row is returned.
-    """
+    """Every version of every entry below `path`, by directory, name and age; `at`: as of that snapshot."""
     sql, values = f"{_VERSIONS} AND {BELOW}", (job, *bounds(path))
     if at is not None:
         sql, values = f"{sql} AND {IN_SNAPSHOT}", (*values, at, at)
-    rows = raw_rows(tx, f"{sql} ORDER BY d.path, e.name, e.added_in", values)
-    return map(Version._make, rows if takes is None else (row for row in rows if takes(row[0], row[2])))
+    return stream(tx, f"{sql} ORDER BY d.path, e.name, e.added_in", values, Version)
+
+
+def versions_called(
+    tx: Transaction,
+    *,
+    job: int | None = None,
+    names: str | None = None,
+    folders: str | None = None,
+    at: int | None = None,
+    after: NamePlace | None = None,
+    until: NamePlace | None = None,
+) -> Iterator[tuple[int, Version]]:
+    """Versions with their jobs' numbers, by job, directory, name and age.
+
+    Only those of that job, and as of that snapshot; with names, in directories whose paths fit LIKE patterns
+    (with a backslash as escape); after a name, and up to one. Names are looked at in the index: no row is
+    read but of those that fit.
+    """
+    given: dict[str, tuple[Any, ...] | None] = {
+        "d.job = ?": None if job is None else (job,),
+        f"CAST(d.path AS TEXT) {_FITS}": None if folders is None else (folders,),
+        f"CAST(e.name AS TEXT) {_FITS}": None if names is None else (names,),
+        IN_SNAPSHOT: None if at is None else (at, at),
+        _AFTER: after and (*after[:2], *after),
+        _UNTIL: until and (*until[:2], *until),
+    }
+    conditions = {condition: values for condition, values in given.items() if values is not None}
+    where = " AND ".join(conditions) or "1"
+    sql = f"SELECT {COLUMNS}, d.job {_PLACES} {where} {_IN_ORDER}, e.added_in"
+    for row in raw_rows(tx, sql, tuple(chain(*conditions.values()))):
+        yield row[-1], Version._make(row[:-1])
+
+
+def place_after(tx: Transaction, after: NamePlace, count: int, *, job: int | None) -> NamePlace | None:
+    """The name of the version that comes so many versions after a name; None if there are no more."""
+    of_job, values = ("", ()) if job is None else (" AND d.job = ?", (job,))
+    sql = f"SELECT d.job, d.path, e.name {_PLACES} {_AFTER}{of_job} {_IN_ORDER} LIMIT 1 OFFSET ?"
+    row = row_of(tx, sql, (*after[:2], *after, *values, count))
+    return None if row is None else NamePlace._make(row)
 
 
 def versions_of(tx: Transaction, job: int, path: bytes, *, limit: int = _EVERYTHING) -> list[Version]:

@@ -10,9 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from backup.inventory.content.entry_versions import Series, Version
+from backup.inventory.content.entry_versions import NamePlace, Series
 from backup.inventory.pages.snapshot_pages import KeptSnapshot, kept_by_job
-from backup.inventory.questions.searching import FoundName, search_names, versions_found
+from backup.inventory.questions.searching import START, FoundName, search_names
 from backup.inventory.records.runs import all_job_names, job_names_by_number
 from backup.inventory.store.connections import Transaction
 from backup.model import JobName, SnapshotId
@@ -76,12 +76,11 @@ def search(tx: Transaction, words: str, *, job: str | None = None, after: str | 
             _pattern(name),
             folders="%" + _escaped(folder) if slash else None,
             job=of.number if of else None,
-            after=start or (0, b""),
+            after=start or START,
             limit=A_PAGE,
         )
     names, kept = job_names_by_number(tx), kept_by_job(tx)
-    rows = zip(versions_found(tx, found), found, strict=True)
-    hits = [_hit(names[of_job], version, kept.get(of_job, Series()), hit) for (of_job, version), hit in rows]
+    hits = [_hit(names[hit.place.job], kept.get(hit.place.job, Series()), hit) for hit in found]
     return SearchPage(
         words=words,
         job=of.name if of else None,
@@ -93,8 +92,9 @@ def search(tx: Transaction, words: str, *, job: str | None = None, after: str | 
     )
 
 
-def _hit(job: JobName, version: Version, kept: Series[KeptSnapshot], found: FoundName) -> Hit | None:
+def _hit(job: JobName, kept: Series[KeptSnapshot], found: FoundName) -> Hit | None:
     """A hit; None if no kept snapshot has its newest version, as after a forget."""
+    version = found.newest
     having = kept.of(version)
     if not having:
         return None
@@ -124,10 +124,10 @@ def _escaped(words: str) -> str:
     return words.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
 
 
-def _after(text: str | None) -> tuple[int, bytes] | None:
-    match cursor_of(text, "nb"):
-        case (int(directory), bytes(name)):
-            return directory, name
+def _after(text: str | None) -> NamePlace | None:
+    match cursor_of(text, "nbb"):
+        case (int(job), bytes(directory), bytes(name)):
+            return NamePlace(job, directory, name)
         case _:
             return None
 

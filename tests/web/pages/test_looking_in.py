@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from backup.config import Config
 from backup.inventory.content.entries import entries_below
 from backup.inventory.content.snapshots import Snapshot, get_snapshot
+from backup.inventory.questions import searching
 from backup.inventory.questions.changes import differing
 from backup.inventory.store.connections import Transaction
 from backup.web.guard.faults import BadParameterError, NotThereError
@@ -125,6 +126,30 @@ def test_search_goes_on_where_it_ended(tx: Transaction) -> None:
         after = page.next_after
         assert after is not None
     assert len(set(found)) == len(found) == 250
+
+
+def test_search_that_looks_at_a_part_finds_all_in_the_end(
+    tx: Transaction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By job, directory and name; each once, whatever a part ends with."""
+
+    def all_of(words: str) -> list[tuple[str, bytes]]:
+        found: list[tuple[str, bytes]] = []
+        after = None
+        while True:
+            page = search.search(tx, words, after=after)
+            found += [(page_hit.job, page_hit.path.raw) for page_hit in page.hits]
+            after = page.next_after
+            if after is None:
+                return found
+
+    whole = all_of("0010")
+    assert len({job for job, _ in all_of("s")}) == 2
+    assert len(whole) > 20
+    for most in (997, 10_000):
+        monkeypatch.setattr(searching, "MOST_LOOKED_AT", most)
+        assert all_of("0010") == whole
+        assert search.search(tx, "zzzz").is_cut
 
 
 def test_versions_newest_first_with_what_differs(tx: Transaction, config: Config, now: datetime) -> None:
