@@ -12,6 +12,8 @@ from itertools import combinations
 
 from msgspec.structs import replace
 
+from backup.retention.forget import plan_chosen
+from backup.retention.history import Candidate
 from tests.model.laws import broken
 from tests.model.plain import Place
 from tests.model.prunes import Prunes
@@ -30,6 +32,7 @@ from tests.model.world import (
     Row,
     Worker,
     World,
+    at,
     name,
     newest,
     put,
@@ -146,12 +149,11 @@ class Nights(Prunes):
                 if row.state == STORED and row.jobs:
                     effects = [Effect(job, retired=(number,)) for job in row.jobs]
                     yield self._amend(found, "retires", *effects)
-        if self._may(world, "prunes") and found.rows and not found.ahead:
+        if self._may(world, "prunes") and found.rows and self.has_the_same_time(found):
             yield from self._begin_prune(found)
         for night in found.nights:
-            if night.forgotten < 0 and self._may(world, "forgets") and night != newest(found, night.job):
-                if (night.job, night.number) not in found.reads:
-                    yield self._amend(found, "forgets", Effect(night.job, forgotten=(night.number,)))
+            if self._may(world, "forgets") and self._may_be_forgotten(found, night):
+                yield self._amend(found, "forgets", Effect(night.job, forgotten=(night.number,)))
             elif night.forgotten >= 0 and self._may(world, "undos") and self._may_come_back(found, night):
                 yield self._undo(found, night)
 
@@ -261,6 +263,15 @@ class Nights(Prunes):
         return Step(
             f"a change begins: {said}", self._spend(replace(world, workers=(*world.workers, worker)), kind)
         )
+
+    def _may_be_forgotten(self, world: World, night: Night) -> bool:
+        """Whether `forget` takes that snapshot, if it is named."""
+        if night.forgotten >= 0:
+            return False
+        kept = [other.number for other in world.nights if other.job == night.job and other.forgotten < 0]
+        read = {number for job, number in world.reads if job == night.job}
+        candidates = [Candidate(number, at(0)) for number in kept]
+        return night.number in plan_chosen(candidates, {night.number}, read_by_restores=read).numbers
 
     def _may_come_back(self, world: World, night: Night) -> bool:
         return not self._packs(world).gone(night.places)

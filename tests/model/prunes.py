@@ -128,7 +128,7 @@ class Prunes(Saying):
         archives = self._archives(world)
         needed = self.needed(world)
         rules = self.rules(world)
-        now = at(world.now)
+        now = at(world.now + world.ahead)
         minimum = self.cast.minimum * PERIOD
         pruned = [self.pruned(archive, minimum) for archive in archives.values()]
         plan = plan_prune(pruned, needed, rules, now=now, fee=lambda *_: None)
@@ -156,7 +156,7 @@ class Prunes(Saying):
 
     def rules(self, world: World) -> PruneRules:
         """The rules of this prune."""
-        listed = at(world.now) - BEFORE if self.cast.lag else at(world.now)
+        listed = at(world.now + world.ahead) - (BEFORE if self.cast.lag else timedelta(0))
         return PruneRules(self.cast.grace, listed)
 
     def _is_missing(self, world: World, archive: StoredArchive) -> bool:
@@ -242,6 +242,10 @@ class Prunes(Saying):
     def as_decided(self, row: Row) -> Row:
         """A deletion is recorded before it is asked for: nothing brings the archive back."""
         return replace(row, state=DELETING, retry=NEVER)
+
+    def has_the_same_time(self, world: World) -> bool:
+        """A prune begins only where our clock and the vault's are the same."""
+        return not world.ahead
 
     def compares_marks(self) -> bool:
         """What a decision depends on is compared in the transaction that records it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from tests.model.chains import Chains
 from tests.model.mutants import MUTANTS, QUIET, Mutant
 from tests.model.nights import Nights
 from tests.model.search import search
@@ -53,12 +54,25 @@ def test_what_nothing_needs_goes(life: str) -> None:
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.guard)
 def test_without_this_guard_something_is_lost(mutant: Mutant) -> None:
-    found = search(mutant.model(mutant.cast))
+    found = search(mutant.model)
     assert mutant.law in found.broken, found.text()
     assert found.story
+
+
+def test_a_rebuild_gives_the_newest_state_after_any_loss_of_a_catalog() -> None:
+    found = search(Chains(12 if STATES <= USUAL else 16, 3))
+    assert not found.broken, found.text()
+    assert found.whole
 
 
 def test_a_life_with_everything() -> None:
     """Two jobs, three chunks, all that may happen at once, as far as the share goes."""
     found = search(Nights(Cast(jumps=1, retires=1)), STATES)
+    assert not found.broken, found.text()
+
+
+@pytest.mark.real
+def test_a_million_worlds() -> None:
+    """The same, further: it asks no other server, but takes minutes."""
+    found = search(Nights(Cast(jumps=1, retires=1)), max(STATES, 1_000_000))
     assert not found.broken, found.text()
