@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -17,7 +17,7 @@ from backup.inventory.records.retrievals import ListedRow, ListingRow
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
 from backup.inventory.store.times import moment
-from backup.model import ArchiveLabel, PackKind
+from backup.model import ArchiveLabel, InventoryId, PackKind
 from backup.protocols import Clock, Vault
 from backup.transfer.recognise import compare_clocks
 from backup.transfer.retry import RetryPolicy
@@ -118,7 +118,10 @@ def _refuse_unknown(
     others = look_for_others(tx, inventory, vault, lines, by)
     if others.heirs:
         raise PruneStoppedError(str(others.heirs[0]), advice=others.heirs[0].advice)
-    own = _unknown_of_lineage(tx, inventory, head, lines, has_clock=has_clock)
+    known = pruning.pack_ids(tx) | strangers.passed_catalogs(tx)
+    oldest = pruning.oldest_listed_catalogs(tx, head.number)
+    ids = inventory.id, inventory.ancestors
+    own = unknown_of_lineage(lines, *ids, known, oldest, has_clock=has_clock)
     stops = [_stop_by_own(own, inventory, vault)] if own else []
     if others.strangers:
         stops.append(
@@ -138,28 +141,30 @@ def _refuse_unknown(
         )
 
 
-def _unknown_of_lineage(
-    tx: Transaction,
-    inventory: Inventory,
-    head: ListingRow,
+def unknown_of_lineage(
     lines: Sequence[ListedRow],
+    inventory_id: InventoryId,
+    ancestors: Collection[InventoryId],
+    known: Collection[bytes],
+    oldest: Mapping[bytes, tuple[int, datetime]],
     *,
     has_clock: bool,
 ) -> list[tuple[ArchiveLabel, datetime]]:
-    """Catalogs of this inventory and its ancestors that are unknown, and not from before a rebuild."""
-    packs, passed = pruning.pack_ids(tx), strangers.passed_catalogs(tx)
-    oldest = pruning.oldest_listed_catalogs(tx, head.number)
+    """Catalogs of an inventory and its ancestors that are unknown, and not from before a rebuild; pure.
+
+    `oldest` has, for each job, number and date of the oldest known catalog that the list shows.
+    """
     marks = [(HeirMark.from_text(line.description), moment(line.created_at)) for line in lines]
-    began = min((at for mark, at in marks if mark and mark.heir == inventory.id), default=None)
+    began = min((at for mark, at in marks if mark and mark.heir == inventory_id), default=None)
     found: list[tuple[ArchiveLabel, datetime]] = []
     for line in lines:
         label, at = parse_description(line.description), moment(line.created_at)
-        if label is None or label.kind is not PackKind.CATALOG or label.pack_id in packs | passed:
+        if label is None or label.kind is not PackKind.CATALOG or label.pack_id in known:
             continue
-        if label.inventory_id in inventory.ancestors:
+        if label.inventory_id in ancestors:
             if has_clock and _is_before(label, at, oldest) and (began is None or at <= began):
                 continue  # from before a rebuild, or this server's first run after it
-        elif label.inventory_id != inventory.id:
+        elif label.inventory_id != inventory_id:
             continue
         found.append((label, at))
     return found
