@@ -75,7 +75,7 @@ class Packs:
         )
 
     def beyond_recall(self, closed: Mapping[S, Iterable[Place]], going: Collection[int] = ()) -> list[S]:
-        """The snapshots that cannot come back (`forgotten_beyond_recall`), of forgotten ones that nobody reads.
+        """The forgotten snapshots, read by nobody, that cannot come back (`forgotten_beyond_recall`).
 
         `closed` are the places that their entries name which are not live any more.
         """
@@ -105,7 +105,7 @@ class CatalogRow(NamedTuple):
 
 
 def needed_catalogs(rows: Collection[CatalogRow]) -> set[int]:
-    """The archives of each job's catalogs since the older of two stored full ones (`pruning.needed_catalogs`)."""
+    """The archives of each job's catalogs since the older of two full ones (`pruning.needed_catalogs`)."""
     found: set[int] = set()
     for job in {row.job for row in rows}:
         own = [row for row in rows if row.job == job and row.state in _THERE]
