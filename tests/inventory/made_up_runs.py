@@ -22,8 +22,8 @@ from backup.inventory.store.times import micros, moment
 from backup.kinds import Outcome, RunKind
 from backup.model import JobName, VaultName
 from backup.retention.unusual import NIGHTS
-from tests.inventory.made_up import Ledger, snapshot
 from tests.support.doubles import START
+from tests.support.made_up_inventories import Ledger, snapshot
 
 NOW, DAY = START, timedelta(days=1)
 KEEP = timedelta(days=90)

@@ -10,8 +10,8 @@ from backup.inventory.records import attempts, runs
 from backup.inventory.store.connections import Transaction
 from backup.kinds import Outcome, RunKind
 from backup.model import JobName
-from tests.inventory.made_up import fresh_ledger
 from tests.support.doubles import START
+from tests.support.made_up_inventories import fresh_ledger
 
 LISTS: dict[str, Any] = {"vault": "v", "compared": {}, "read": None}
 SAMPLES: dict[str, Any] = {"vault": "v", "compared": None, "read": {}}

@@ -20,7 +20,7 @@ from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
 from backup.inventory.store.driver import raw_rows
 from backup.model import EntryKind, Hint, JobName, Owner, VaultName
-from tests.inventory.made_up import Ledger, columns, fresh_ledger, ledger_of
+from tests.support.made_up_inventories import Ledger, columns, fresh_ledger, ledger_of
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from backup.inventory.store import schema
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
 from backup.model import JobName, Owner, SnapshotId, VaultName
-from tests.inventory.made_up import fresh_ledger
 from tests.support.doubles import START
+from tests.support.made_up_inventories import fresh_ledger
 
 PATHS = [b"/a", b"/a/x", b"/a/y", b"/a-b", b"/a-b/x", b"/a/c/\xff", b"/b"]
 Tree = Mapping[bytes, int]  # path to a number that stands for mode and content

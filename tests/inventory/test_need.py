@@ -19,8 +19,8 @@ from backup.inventory.store import schema
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.times import micros
 from backup.model import Owner, PackKind, VaultName
-from tests.inventory.made_up import Ledger, fresh_ledger
 from tests.support.doubles import START
+from tests.support.made_up_inventories import Ledger, fresh_ledger
 
 STATES: list[ArchiveState] = [state for state in ArchiveState if state is not ArchiveState.SUBMITTED]
 RELIABLE = {ArchiveState.STORED}

@@ -22,10 +22,10 @@ from backup.kinds import Outcome, RunKind
 from backup.model import JobName, SnapshotId
 from backup.retention.prune import DEFAULT_KEEP_RUNS
 from backup.retention.unusual import NIGHTS
-from tests.inventory.made_up import Ledger, fresh_ledger, snapshot
 from tests.inventory.made_up_runs import DAY, KEEP, NOW, Row, answers, fill, numbers, plain
 from tests.support import campaigns
 from tests.support.doubles import PowerCut
+from tests.support.made_up_inventories import Ledger, fresh_ledger, snapshot
 from tests.support.sql_statements import listening_to_sql
 
 HISTORIES = campaigns.share("NIGHTVAULT_HISTORIES", 60)

@@ -15,8 +15,8 @@ from backup.inventory.records import runs
 from backup.inventory.records.runs import JobRow
 from backup.inventory.store.database import Inventory
 from backup.model import JobName, VaultName
-from tests.inventory.made_up import snapshot
 from tests.support.doubles import START
+from tests.support.made_up_inventories import snapshot
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from backup.inventory.store.database import Inventory
 from backup.inventory.store.times import micros, moment
 from backup.kinds import Outcome
 from backup.model import JobName, Problem, ProblemKind, VaultName
-from tests.inventory.made_up import snapshot
 from tests.support.doubles import START
+from tests.support.made_up_inventories import snapshot
 
 
 @pytest.fixture

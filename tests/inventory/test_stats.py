@@ -18,7 +18,7 @@ from backup.inventory.store.database import Inventory
 from backup.inventory.store.driver import insert_row
 from backup.inventory.store.times import micros
 from backup.model import MIB, ArchiveLabel, Generation, InventoryId, PackId, PackKind, Tier
-from tests.inventory.made_up import fresh_ledger
+from tests.support.made_up_inventories import fresh_ledger
 
 MONDAY = datetime(2026, 11, 23, 1, 30, tzinfo=UTC)
 DATA, CATALOG = PackKind.DATA, PackKind.CATALOG

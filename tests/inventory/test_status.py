@@ -22,8 +22,8 @@ from backup.inventory.store.driver import insert_row
 from backup.inventory.store.times import micros, moment
 from backup.kinds import Outcome, RunKind
 from backup.model import JobName, PackKind, VaultName
-from tests.inventory.made_up import fresh_ledger, snapshot
 from tests.support.doubles import START
+from tests.support.made_up_inventories import fresh_ledger, snapshot
 
 JOBS = ("job", "other")
 NOW = micros(START)

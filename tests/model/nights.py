@@ -68,8 +68,8 @@ class Nights(Prunes):
             world = model._at_rest(world)
             pruning = next(model._begin_prune(model._recovered(world)), Step("", world))
             world = next(model._pass(model._at_rest(pruning.world))).world
-        places = {place for night in world.nights if night.forgotten < 0 for place in night.places}
-        kept = self._packs(world).needed(places)
+        stay = [night for night in world.nights if night.forgotten < 0 or night == newest(world, night.job)]
+        kept = self._packs(world).needed(place for night in stay for place in night.places)
         stays = [number for number, row in enumerate(world.rows) if row.there and number not in kept]
         return f"archives {stays} are never deleted, and nothing needs them" if stays else ""
 

@@ -22,9 +22,9 @@ from backup.inventory.store.driver import insert_row
 from backup.inventory.store.times import micros
 from backup.model import Generation, JobName, Owner, PackKind, VaultName
 from backup.pruner.needed import needed_archives
-from tests.inventory.made_up import Ledger, fresh_ledger
 from tests.model.plain import CatalogRow, Packs, Place, needed_catalogs
 from tests.support.doubles import START
+from tests.support.made_up_inventories import Ledger, fresh_ledger
 
 AT = micros(START)
 SNAPSHOTS = 4
