@@ -86,18 +86,21 @@ print(kept - before, resident() - before)
     assert left < 8
 
 
-@pytest.mark.parametrize("job", ["main", "nosuch"])
+@pytest.mark.parametrize("fails", [False, True])
 def test_the_daemon_gives_it_back_however_a_task_ends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
     given: list[str] = []
-    monkeypatch.setattr(work, "give_back_freed_memory", lambda: given.append(job))
+    monkeypatch.setattr(work, "give_back_freed_memory", lambda: given.append("all"))
     server = directory_server(tmp_path)
     server.init()
-    run = TaskRun(Task(TaskKind.BACKUP, job, VaultName("cold"), Timing(None)), server.clock.now(), Figures())
-    with nullcontext() if job == "main" else pytest.raises(NightvaultError):
+    if fails:
+        (server.state / "keys").rename(tmp_path / "moved")
+    task = Task(TaskKind.BACKUP, "main", VaultName("cold"), Timing(None))
+    run = TaskRun(task, server.clock.now(), Figures())
+    with pytest.raises(NightvaultError) if fails else nullcontext():
         work.TaskWork(load_config(str(server.config)), server.clock)(run)
-    assert given == [job]
+    assert given == ["all"]
 
 
 def test_another_library_has_no_such_thing(monkeypatch: pytest.MonkeyPatch) -> None:
