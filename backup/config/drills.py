@@ -36,7 +36,7 @@ class DrillSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """One `[[drill]]`: of all jobs of a `vault`, or of some `jobs` in one vault.
 
     `max_cost_per_month`: what it may cost in a calendar month (UTC), None: whatever it costs. `tier`: None
-    for the vault's.
+    for the vault's. `load`: with a recovery key, dumps of databases are loaded.
     """
 
     name: _Name
@@ -46,6 +46,7 @@ class DrillSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     sample: _Sample = "20 files"
     max_cost_per_month: Decimal | None = None
     tier: Tier | None = None
+    load: bool = False
 
     @property
     def when(self) -> Schedule | None:

@@ -59,6 +59,10 @@ class Engine(Protocol):
         """What a database has in it, in words; "" if nothing, or if there is none. `FileUnreadableError`."""
         ...
 
+    def rows(self, name: str, stop: Stop) -> Rows:
+        """The tables of a database with their rows now; `FileUnreadableError`."""
+        ...
+
     def loading(self, name: str, wish: Wish, stop: Stop) -> AbstractContextManager[Loading]:
         """Begin to load a dump into a database, or the `GLOBALS`; `LoadFailedError`."""
         ...

@@ -30,12 +30,14 @@ class LoadFailedError(NightvaultError):
 class Wish(Struct, frozen=True):
     """How a dump is to be loaded: into a new database of this character set, or in place of another.
 
-    `tables`: these alone, into what is there; none: all.
+    `tables`: these alone, into what is there; none: all. `is_bare`: without owners and rights, for a server
+    that has no such roles.
     """
 
     charset: str = ""
     tables: tuple[str, ...] = ()
     replace: bool = False
+    is_bare: bool = False
 
 
 class Loading(Protocol):

@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from backup.databases.engine import GLOBALS, CheckedDump, DumpChoice
+from backup.databases.engine import GLOBALS, CheckedDump, DumpChoice, Rows
 from backup.databases.loading import Loading, OnlyTables, Wish, loaded_by, telling
 from backup.databases.server import Server
 from backup.source.read import FileUnreadableError
@@ -95,6 +95,12 @@ class MariaDB(Struct, frozen=True):
         counts = self.server.ask(self.client(), "\n".join(asked), stop).split()
         count = sum(map(int, counts))
         return f"{count} tables, views or routines" if count else ""
+
+    def rows(self, name: str, stop: Stop) -> Rows:
+        """The rows of each table."""
+        tables = [table for (table,) in _rows(self.server.ask(self.client(name), _TABLES, stop))]
+        counts = self._count(self.client(name), tables, stop)
+        return tuple((table, count, count) for table, count in zip(tables, counts, strict=True))
 
     @contextmanager
     def loading(self, name: str, wish: Wish, stop: Stop) -> Iterator[Loading]:

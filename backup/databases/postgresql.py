@@ -89,6 +89,12 @@ class PostgreSQL(Struct, frozen=True):
         (count,) = _texts(self.server.ask(self.psql(name), _SET + _CONTENT, stop))
         return "" if count == "0" else f"{count} tables, views or functions"
 
+    def rows(self, name: str, stop: Stop) -> Rows:
+        """The rows of each table."""
+        with self.server.conversing(self.psql(name), stop) as session:
+            session.ask(_BEGIN + _END, _ENDED)
+            return self._rows(session)
+
     @contextmanager
     def loading(self, name: str, wish: Wish, stop: Stop) -> Iterator[Loading]:
         """`pg_restore` into a new database, all or nothing; `psql` for the globals, and after errors on."""
@@ -107,8 +113,11 @@ class PostgreSQL(Struct, frozen=True):
                 self._change(name, f"CREATE DATABASE {quoted(name)} TEMPLATE template0{charset};", stop)
         tables = [word for table in wish.tables for word in _table_words(table)]
         clean = ["--clean", "--if-exists"] if wish.tables and wish.replace else []
+        bare = ["--no-owner", "--no-privileges"] if wish.is_bare else []
         all_or_nothing = ("--exit-on-error", "--single-transaction")
-        words = self._words("pg_restore", *all_or_nothing, *clean, *tables, f"--dbname={database_word(name)}")
+        words = self._words(
+            "pg_restore", *all_or_nothing, *bare, *clean, *tables, f"--dbname={database_word(name)}"
+        )
         with loaded_by(self.server, words, stop) as loading:
             yield loading
 

@@ -38,6 +38,13 @@ class Redis(Struct, frozen=True):
         """Nothing is loaded into it, so it is not asked."""
         return ""
 
+    def rows(self, name: str, stop: Stop) -> Rows:  # noqa: ARG002
+        """The keys of each database by number, once all of them are loaded."""
+        found = self._info(stop)
+        if "\nloading:1" in found:
+            raise FileUnreadableError("it still loads its snapshot")
+        return tuple((name, int(keys), int(keys)) for name, keys, _ in _KEYS.findall(found))
+
     def loading(self, name: str, wish: Wish, stop: Stop) -> AbstractContextManager[Loading]:  # noqa: ARG002
         """`UsageError`: a server reads its snapshot when it starts, and only then."""
         raise UsageError(

@@ -48,6 +48,18 @@ class SQLite(Struct, frozen=True):
         length = os.path.getsize(path) if os.path.exists(path) else 0
         return f"{length} bytes" if length else ""
 
+    def rows(self, name: str, stop: Stop) -> Rows:  # noqa: ARG002
+        """The rows of each table of a whole file; `FileUnreadableError`."""
+        path = name or self.server.path
+        try:
+            with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro&immutable=1", uri=True)) as database:
+                found = [text for (text,) in database.execute("PRAGMA integrity_check(5)").fetchall()]
+            if found != ["ok"]:
+                raise FileUnreadableError(f"it is damaged: {'; '.join(found)}")
+            return _looked_at(path)[2]
+        except sqlite3.Error as error:
+            raise FileUnreadableError(str(error)) from error
+
     @contextmanager
     def loading(self, name: str, wish: Wish, stop: Stop) -> Iterator[Loading]:  # noqa: ARG002
         """A file that takes its place once it is whole; `name` is a path, "" for the usual one."""

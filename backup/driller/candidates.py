@@ -17,11 +17,12 @@ from backup.inventory.content import entries, snapshots
 from backup.inventory.content.entries import ROOT
 from backup.inventory.content.packed import chunk_frames, largest_chunk
 from backup.inventory.content.snapshots import Snapshot
-from backup.inventory.questions.proofs import archives_of
+from backup.inventory.questions.proofs import archives_of, load_proofs
 from backup.inventory.records import readings, runs
 from backup.inventory.records.readings import Grade
 from backup.inventory.store.connections import Transaction
 from backup.model import EntryKind, JobName
+from backup.source.streams import TOP
 
 
 def jobs_of(tx: Transaction, context: DrillContext) -> list[JobName]:
@@ -43,6 +44,9 @@ def newest_snapshots(tx: Transaction, context: DrillContext) -> dict[JobName, Sn
 
 def files(tx: Transaction, context: DrillContext, grade: Grade) -> Iterator[FileCandidate]:
     """Yield every file with content in the newest snapshots, with the age of its oldest proof in a grade."""
+    if grade is Grade.LOADED:
+        yield from _dumps(tx, context)
+        return
     proven, chance = _proven_chunks(tx, context, grade), context.chance
     for job, snapshot in newest_snapshots(tx, context).items():
         for directory, row in entries.entries_below(tx, snapshot.job_number, ROOT, snapshot.number):
@@ -51,6 +55,17 @@ def files(tx: Transaction, context: DrillContext, grade: Grade) -> Iterator[File
                 continue
             when = _oldest(proven, unpack_u32(row.chunks))
             yield FileCandidate(when, chance.random(), row.number, row.size, job, path)
+
+
+def _dumps(tx: Transaction, context: DrillContext) -> Iterator[FileCandidate]:
+    """Yield the dumps of databases in the newest snapshots, with when one of each was last loaded."""
+    loaded = {proof.entry: proof.loaded_at for proof in load_proofs(tx)}
+    for job, snapshot in newest_snapshots(tx, context).items():
+        for directory, row in entries.entries_below(tx, snapshot.job_number, TOP, snapshot.number):
+            if row.number in loaded:
+                at, path = loaded[row.number], directory.rstrip(b"/") + b"/" + row.name
+                when = 0 if at is None else int(at.timestamp())
+                yield FileCandidate(when, context.chance.random(), row.number, row.size, job, path)
 
 
 def with_links(tx: Transaction, snapshot: Snapshot, chosen: Collection[bytes]) -> list[bytes]:

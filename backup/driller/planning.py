@@ -113,8 +113,9 @@ def _files(sample: Sample, context: DrillContext, grade: Grade) -> Chosen | None
     for job in dict.fromkeys(candidate.job for candidate in chosen):
         names = [candidate.path for candidate in chosen if candidate.job == job]
         with context.inventory.reading() as tx:
-            all_names = candidates.with_links(tx, snapshots[job], names) if grade is Grade.OPENED else names
-        paths = tuple(sorted(all_names))
+            if grade is not Grade.READ_BACK:
+                names = candidates.with_links(tx, snapshots[job], names)
+        paths = tuple(sorted(names))
         plans[job] = plan_restore(snapshots[job], _ALL, context.restore, Choice(paths=paths))
     with context.inventory.reading() as tx:
         pieces = _together(tx, plans, context) if grade is Grade.READ_BACK else pieces_of_plans(tx, plans)

@@ -18,11 +18,15 @@ from backup.inventory.store.states import StepStage
 from backup.kinds import Outcome
 from backup.model import JobName, VaultName
 from backup.reports import Fact
-from backup.wording import counted, size
+from backup.wording import counted, printable, size
 
-GRADES: Mapping[Grade, str] = {Grade.READ_BACK: "read back", Grade.OPENED: "opened"}
-"""The words of both grades; part of the JSON interface."""
-DEVIATIONS = frozenset({"content", "metadata", "hard-link", "not-restored"})
+GRADES: Mapping[Grade, str] = {
+    Grade.READ_BACK: "read back",
+    Grade.OPENED: "opened",
+    Grade.LOADED: "loaded",
+}
+"""The words of the grades; part of the JSON interface."""
+DEVIATIONS = frozenset({"content", "metadata", "hard-link", "not-restored", "not-loaded"})
 """Kinds of findings on what was restored and is not as it was saved."""
 MOST_NAMED = 3
 """The number of opened files that are named at most."""
@@ -44,6 +48,16 @@ class Opened(Struct, frozen=True):
     names: Sequence[str] = ()
 
 
+class LoadedDump(Struct, frozen=True):
+    """The dump of a database that was loaded into a server of the drill's own, and counted."""
+
+    job: str
+    kind: str
+    database: str
+    tables: int
+    rows: int
+
+
 class DrillReport(Struct, frozen=True):
     """A drill that is done, or that waits for the vault.
 
@@ -60,6 +74,7 @@ class DrillReport(Struct, frozen=True):
     cost: int = 0
     read: ReadBack | None = None
     opened: Opened | None = None
+    loaded: Sequence[LoadedDump] = ()
     findings: Sequence[CheckFinding] = ()
     affected: Affected = field(default_factory=Affected)
     seconds: float = 0.0
@@ -88,6 +103,7 @@ class DrillReport(Struct, frozen=True):
         if self.opened is not None:
             count = counted(self.opened.files, "file")
             yield Fact(f"{count} of {size(self.opened.bytes)} opened, {self.outcome}")
+        yield from (Fact(load_text(dump)) for dump in self.loaded)
         yield from _rows(self.read, self.opened, money_of(self.cost), self.currency)
 
     @property
@@ -138,8 +154,9 @@ class DrillReport(Struct, frozen=True):
     def summary(self) -> dict[str, Any]:
         """The part that is kept with the run: counts, and the first findings."""
         document = self.document()
-        kept = ("drill", "grade", "vault", "cost", "currency", "read", "opened", "advice")
-        summary = {key: document[key] for key in kept if key != "advice" or self.advice}
+        kept = ("drill", "grade", "vault", "cost", "currency", "read", "opened", "loaded", "advice")
+        told = {"advice": bool(self.advice), "loaded": bool(self.loaded)}
+        summary = {key: document[key] for key in kept if told.get(key, True)}
         summary["findings"] = document["findings"][:_MOST_KEPT]
         if self.is_grave:
             summary["error"] = "; ".join(
@@ -157,10 +174,12 @@ class DrillSummary(Struct, frozen=True):
     findings: Sequence[CheckFinding]
     read: ReadBack | None = None
     opened: Opened | None = None
+    loaded: Sequence[LoadedDump] = ()
 
     def facts(self, currency: str = "USD") -> Iterator[Fact]:  # noqa: ARG002
-        """A row for what was read back or opened, and for the cost."""
-        return _rows(self.read, self.opened, self.cost, self.currency)
+        """A row for what was read back or opened, for each database that was loaded, and for the cost."""
+        yield from _rows(self.read, self.opened, self.cost, self.currency)
+        yield from (Fact(load_text(dump), "loaded") for dump in self.loaded)
 
 
 def _rows(read: ReadBack | None, opened: Opened | None, cost: Decimal, currency: str) -> Iterator[Fact]:
@@ -170,6 +189,12 @@ def _rows(read: ReadBack | None, opened: Opened | None, cost: Decimal, currency:
         yield Fact(f"{counted(opened.files, 'file')}, {size(opened.bytes)}", "opened")
     if cost:
         yield Fact(f"{cost:.2f} {currency} at most", "cost")
+
+
+def load_text(dump: LoadedDump) -> str:
+    """Return what was loaded as text."""
+    counts = f"{counted(dump.tables, 'table')}, {counted(dump.rows, 'row')}"
+    return f"loaded {dump.kind} {printable(dump.database)}: {counts}"
 
 
 def names_of(jobs: Sequence[JobName] | None, vault: VaultName) -> str:

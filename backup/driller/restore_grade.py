@@ -23,13 +23,13 @@ from backup.driller import budget, planning, scratch
 from backup.driller.compare import ComparisonResult, compare
 from backup.driller.context import DrillContext
 from backup.driller.money import money_of
-from backup.driller.report import MOST_NAMED, DrillReport, Opened
+from backup.driller.report import MOST_NAMED, DrillReport, LoadedDump, Opened
 from backup.errors import RecoveryKeyError, RetrievalExpiredError, UsageError
 from backup.format.keys import RecoveryKey
 from backup.inventory.content import snapshots
+from backup.inventory.questions.proofs import record_load
 from backup.inventory.records import drills, retrievals, runs
 from backup.inventory.records.drills import Drill
-from backup.inventory.records.readings import Grade
 from backup.inventory.records.restore_state import note_place, read_progress
 from backup.inventory.records.retrievals import Restore, Retrieval
 from backup.inventory.store.connections import Transaction
@@ -66,7 +66,7 @@ class OpeningPlan(msgspec.Struct):
 def find(context: DrillContext) -> Drill | None:
     """Return the open drill of this grade; None if there is none."""
     with context.inventory.reading() as tx:
-        return drills.find_open(tx, context.name, Grade.OPENED)
+        return drills.find_open(tx, context.name, context.with_key)
 
 
 def step(context: DrillContext, keys: Sequence[RecoveryKey] = ()) -> DrillReport:
@@ -76,13 +76,14 @@ def step(context: DrillContext, keys: Sequence[RecoveryKey] = ()) -> DrillReport
     """
     found = find(context) or begin(context, keys)
     if found is None:
-        return DrillReport(StepStage.DONE, context.name, Grade.OPENED, context.vault.name, context.currency)
+        grade, vault = context.with_key, context.vault.name
+        return DrillReport(StepStage.DONE, context.name, grade, vault, context.currency)
     return _Opening(found, context, keys).step()
 
 
 def begin(context: DrillContext, keys: Sequence[RecoveryKey]) -> Drill | None:
     """Record a drill with its cost before anything is requested; None if nothing is stored yet."""
-    chosen = planning.plan(context, Grade.OPENED)
+    chosen = planning.plan(context, context.with_key)
     if chosen is None:
         return None
     if not chosen.pieces:
@@ -94,7 +95,7 @@ def begin(context: DrillContext, keys: Sequence[RecoveryKey]) -> Drill | None:
     packed_plan = msgspec.msgpack.encode(OpeningPlan(parts))
     with context.inventory.writing() as tx:
         now = context.clock.now()
-        run = budget.begin(tx, context, Grade.OPENED, chosen.cost, now, packed_plan)
+        run = budget.begin(tx, context, context.with_key, chosen.cost, now, packed_plan)
         return drills.get_drill(tx, run.number)
 
 
@@ -254,9 +255,11 @@ class _Opening:
         results = [self._compared(number, part) for number, part in enumerate(self._plan.parts)]
         now = self._context.clock.now()
         findings = [finding for compared, _ in results for finding in compared.findings]
+        loaded = self._load(results, findings) if self._context.loads else []
         report = replace(
             self._report(),
             opened=_sum([compared.opened for compared, _ in results]),
+            loaded=loaded,
             findings=tuple(findings),
             seconds=max(0.0, (now - self._began).total_seconds()),
         )
@@ -264,10 +267,32 @@ class _Opening:
             for compared, selection in results:
                 if selection is not None:
                     self._record(tx, selection, compared)
+            for dump in loaded:
+                record_load(tx, JobName(dump.job), dump.kind, dump.database, now)
             runs.finish_run(tx, self._run, report.outcome, report.summary(), now)
             keep = drills.open_runs(tx)
         scratch.sweep(self._context.scratch, keep)
         return report
+
+    def _load(
+        self,
+        results: Sequence[tuple[ComparisonResult, Selection | None]],
+        findings: list[CheckFinding],
+    ) -> list[LoadedDump]:
+        """Load the dumps that are as they were saved; what is wrong is added to the findings."""
+        from backup.driller.loading import load_dumps
+
+        loaded: list[LoadedDump] = []
+        for number, (part, (compared, selection)) in enumerate(zip(self._plan.parts, results, strict=True)):
+            if selection is None:
+                continue
+            with self._context.inventory.reading() as tx:
+                snapshot = snapshots.get_snapshot(tx, SnapshotId(part.snapshot))
+            with scratch.entered(self._context.scratch, self._run, str(number)) as (target, _):
+                some, wrong = load_dumps(self._context, target, snapshot, compared.good)
+            loaded += some
+            findings += wrong
+        return loaded
 
     def _compared(self, number: int, part: SnapshotPart) -> tuple[ComparisonResult, Selection | None]:
         if self._find(part.restore).state is RestoreStage.CANCELLED:
@@ -296,7 +321,7 @@ class _Opening:
         return DrillReport(
             StepStage.DONE,
             context.name,
-            Grade.OPENED,
+            context.with_key,
             context.vault.name,
             context.currency,
             run=self._run,

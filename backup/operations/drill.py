@@ -67,7 +67,7 @@ class Drill(Struct, frozen=True):
         context = self.context.within(retry_limit)
         about = self.about(self.at.config, self.name)
         if is_opening(context):
-            about["grade"] = GRADES[Grade.OPENED]
+            about["grade"] = GRADES[context.with_key]
         recorded = attempt(self.at.inventory, self.at.clock, self.kind, about, makes_good=True)
         with recorded, as_stopped(self.at.stop):
             return step(context, self.keys)
@@ -78,7 +78,7 @@ class Drill(Struct, frozen=True):
 
     def quotes(self) -> list[Quote]:
         """A quote of the next reading for each tier; none if nothing is stored. `MonthSpentError`."""
-        chosen = planning.plan(self.context, Grade.OPENED if self.keys else Grade.READ_BACK)
+        chosen = planning.plan(self.context, self.context.with_key if self.keys else Grade.READ_BACK)
         if chosen is None:
             return []
         vault = self.context.vault
@@ -104,6 +104,10 @@ def step(context: DrillContext, keys: Sequence[RecoveryKey] = ()) -> DrillReport
         with context.inventory.reading() as tx:
             keep = drills.open_runs(tx)
         sweep(context.scratch, keep)
+        if context.loads:
+            from backup.databases import throwaway  # few drills load anything
+
+            throwaway.sweep(context.scratch)
         if keys or begun is not None:
             return opening.step(context, keys)
         return read_back.step(context)
@@ -131,4 +135,11 @@ def drill_context(at: RunContext, name: str) -> DrillContext:
         limit_on=limit_on_reading,
         restore=replace(restore_context(at, vault), vault=check.vault),
         scratch=State(config.state_dir).drills,
+        loads=drill.load,
+        programs={
+            database.kind: database.programs
+            for job in config.jobs
+            for database in job.database
+            if database.programs is not None
+        },
     )

@@ -125,6 +125,11 @@ class RunningCommand:
         self._is_enough = self._is_enough or got > 0
         return got
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the command has ended."""
+        return bool(select.select([self._socket], [], [], 0)[0])
+
     def hear(self) -> None:
         """Take what the command has to say now, and throw its output away: so it can read on."""
         ready = [handle for handle, _ in self._poll.poll(0)]

@@ -30,8 +30,10 @@ needs_redis = pytest.mark.skipif(
 
 def saving(server: Server, *lines: str) -> None:
     """Have the job save databases: the lines of one `[[job.database]]`."""
-    text = server.config.read_text().partition("\n[[job.database]]")[0]
-    server.config.write_text("\n".join([text, "[[job.database]]", *lines, ""]))
+    text, _, drill = server.config.read_text().partition("\n[[drill]]")
+    text = text.partition("\n[[job.database]]")[0]
+    drill = f"[[drill]]{drill}" if drill else ""
+    server.config.write_text("\n".join([text, "[[job.database]]", *lines, drill]))
 
 
 def dumped(server: Server, kind: str, name: str, target: Path, snapshot: str = "latest") -> Path:

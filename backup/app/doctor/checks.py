@@ -43,6 +43,7 @@ LOCAL: Mapping[str, Check] = {
     "last check": history.unchecked,
     "last rebuild drill": history.never_drilled,
     "last drill": history.last_drill,
+    "databases loaded": history.never_loaded,
     "last night": history.unusual,
     "warnings": history.unread_warnings,
     "retention": jobs.no_policy,

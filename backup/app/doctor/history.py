@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import timedelta
 
@@ -14,6 +14,7 @@ from backup.app.status.unusual import unusual_in
 from backup.inventory.records import drills, runs
 from backup.inventory.records.runs import Run
 from backup.kinds import Outcome, RunKind, TaskKind
+from backup.model import VaultName
 from backup.wording import counted, printable
 
 UNREAD = timedelta(days=180)
@@ -104,6 +105,31 @@ def last_drill(context: DoctorContext) -> Iterator[Finding]:
                 yield table.DRILL_NEVER_DONE.finding(drill=drill.name)
             else:
                 yield table.DRILL_LONG_AGO.finding(drill=drill.name, last=last)
+
+
+def never_loaded(context: DoctorContext) -> Iterator[Finding]:
+    """Find jobs with dumps of databases that no drill has loaded, or none for long."""
+    for job in context.status.jobs if context.status else ():
+        if job.vault not in _old_vaults(context):
+            continue
+        never = [proof.database for proof in job.databases if proof.loaded_at is None]
+        since = context.now - UNDRILLED
+        long_ago = [proof.database for proof in job.databases if proof.loaded_at and proof.loaded_at < since]
+        if never:
+            yield table.DATABASE_NEVER_LOADED.finding(job=job.name, databases=_some(never))
+        if long_ago:
+            yield table.DATABASE_LOADED_LONG_AGO.finding(job=job.name, databases=_some(long_ago), last=since)
+
+
+def _old_vaults(context: DoctorContext) -> set[VaultName]:
+    """The vaults that have held something for so long that a drill is to be expected."""
+    vaults, since = context.status.vaults if context.status else (), context.now - NO_DRILL
+    return {vault.name for vault in vaults if vault.stored_since and vault.stored_since < since}
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(map(printable, names[:_SHOWN])) + more
 
 
 def unusual(context: DoctorContext) -> Iterator[Finding]:

@@ -213,6 +213,14 @@ LONG_NOT_REBUILT = _UNDRILLED(
 )
 _DRILL = partial(_warning, "drill", why="whether a restore works shows first when one is needed")
 NO_DRILL = _DRILL("restores are not rehearsed: the config has no [[drill]]", do="nightvault drills")
+DATABASE_NEVER_LOADED = _DRILL(
+    "job {job} has dumps of {databases}, and no drill has ever loaded them",
+    do="a [[drill]] with load = true, and then: nightvault drill run NAME --key FILE",
+)
+DATABASE_LOADED_LONG_AGO = _DRILL(
+    "job {job} has dumps of {databases}, which a drill loaded last before {last:%Y-%m-%d}",
+    do="nightvault drill run NAME --key FILE",
+)
 DRILL_NEVER_DONE = _DRILL("drill {drill} never ended well", do="nightvault drill run {drill}")
 DRILL_LONG_AGO = _DRILL("drill {drill} ended well last on {last:%Y-%m-%d}", do="nightvault drill run {drill}")
 UNUSUAL = _warning(

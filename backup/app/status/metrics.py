@@ -108,7 +108,7 @@ def _of_jobs(jobs: Sequence[JobStatus]) -> Iterator[_Gauge]:
 
 def _of_proofs(jobs: Sequence[JobStatus]) -> Iterator[_Gauge]:
     """Yield how much of each job's archives was verified, and when last, by grade."""
-    there = [(job, grade) for job in jobs if job.proof.bytes for grade in Grade]
+    there = [(job, grade) for job in jobs if job.proof.bytes for grade in GRADES]
 
     def labels(job: JobStatus, grade: Grade) -> dict[str, str]:
         return {**_labels(job), "grade": GRADES[grade]}

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from backup.app.base.certificate_dates import CertificateStatus
 from backup.inventory.content.strangers import OpenStranger
-from backup.inventory.questions.proofs import NOTHING_PROVEN, Proof
+from backup.inventory.questions.proofs import NOTHING_PROVEN, LoadProof, Proof
 from backup.inventory.questions.status import Undeleted
 from backup.inventory.records.runs import Run
 from backup.kinds import RunKind, TaskKind
@@ -92,6 +92,7 @@ class JobStatus(Struct, frozen=True):
     paused_until: datetime | None = None
     has_timer: bool = False
     proof: Proof = NOTHING_PROVEN
+    databases: tuple[LoadProof, ...] = ()  # of which it has dumps
     bound_to: VaultName | None = None
     failed_at: datetime | None = None  # when the daemon's newest attempt failed, if that is the last
 

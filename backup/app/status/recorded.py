@@ -37,7 +37,7 @@ from backup.config import Config, JobSettings
 from backup.errors import InventoryDamagedError, InventoryMovedError, LockedError, NightvaultError
 from backup.inventory.content.strangers import open_strangers
 from backup.inventory.questions import status as queries
-from backup.inventory.questions.proofs import Proof, proofs
+from backup.inventory.questions.proofs import LoadProof, Proof, load_proofs, proofs
 from backup.inventory.records import messages, retrievals
 from backup.inventory.records import tasks as task_rows
 from backup.inventory.records.ended_runs import is_dead
@@ -101,6 +101,7 @@ class _Looks(Struct, frozen=True):
     runs: Sequence[Run]
     known_since: datetime
     proofs: Mapping[tuple[VaultName, JobName | None], Proof]
+    loads: Sequence[LoadProof]
     held: Sequence[queries.HeldArchives]
     good: queries.LastGood | None
     rows: _JobRows | None
@@ -137,6 +138,7 @@ def recorded_status(
         runs=runs,
         known_since=known_since(tx, config),
         proofs=part("what was proven", lambda: proofs(tx, now), {}),
+        loads=part("what was loaded", lambda: load_proofs(tx), ()),
         held=held,
         good=part("what ended well", lambda: queries.last_good(tx, now), None),
         rows=part("dates of jobs", lambda: _rows(tx, now), None, bad),
@@ -304,6 +306,7 @@ def _job(job: JobSettings, rows: _JobRows, looks: _Looks) -> JobStatus:
         paused_until=pause.until if pause is not None and pause.until > now else None,
         has_timer=has_timer(job.name),
         proof=sum((proof for (_, name), proof in looks.proofs.items() if name == job.name), Proof()),
+        databases=tuple(proof for proof in looks.loads if proof.job == job.name),
         bound_to=snapshots.vault if snapshots is not None else None,
         failed_at=failed_at(row, last_run),
     )

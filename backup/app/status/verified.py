@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from backup.inventory.questions.proofs import NOTHING_PROVEN, Proof, proofs
+from backup.inventory.questions.proofs import NOTHING_PROVEN, LoadProof, Proof, proofs
 from backup.inventory.records.readings import Grade
 from backup.inventory.store.connections import Transaction
 from backup.model import JobName
+from backup.wording import printable
 
 _GRADES = {Grade.READ_BACK: "read back", Grade.OPENED: "opened"}
 
@@ -26,6 +27,16 @@ def proof_text(proof: Proof) -> str:
     """Return the verified shares as text: both grades, never mixed."""
     told = ((word, proof.last(grade), proof.share(grade)) for grade, word in _GRADES.items())
     return ", ".join(f"{word} {_share_text(when, share)}" for word, when, share in told)
+
+
+def loads_text(found: Sequence[LoadProof]) -> str:
+    """Return which databases were proven to load, and when, as text."""
+    told = (
+        f"{printable(proof.database)} "
+        + ("never loaded" if proof.loaded_at is None else f"loaded {proof.loaded_at.astimezone():%Y-%m-%d}")
+        for proof in found
+    )
+    return ", ".join(told)
 
 
 def _share_text(when: datetime | None, share: float | None) -> str:

@@ -18,7 +18,7 @@ from backup.app.status.parts import (
     Status,
     VaultStatus,
 )
-from backup.app.status.verified import proof_text
+from backup.app.status.verified import loads_text, proof_text
 from backup.cli.daily.task_lines import task_lines
 from backup.cli.render.render import counted, duration, local_time, printable, shown_path, size, table
 from backup.cli.render.tables import Column
@@ -170,6 +170,13 @@ def _not_yet(status: Status) -> Iterator[str]:
             yield f"vault {vault.name} was never checked: `nightvault check --vault {vault.name}`"
 
 
+def _proven(job: JobStatus) -> Iterator[tuple[str, str]]:
+    if job.proof.bytes:
+        yield "tested", f"{job.name}: {proof_text(job.proof)}"
+    if job.databases:
+        yield "databases", f"{job.name}: {loads_text(job.databases)}"
+
+
 def _lines(status: Status) -> Iterator[tuple[str, str]]:
     yield from task_lines(status)
     for run in status.running:
@@ -181,8 +188,7 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
     for vault in status.vaults:
         yield "vault", _vault(vault, status)
     for job in status.jobs:
-        if job.proof.bytes:
-            yield "tested", f"{job.name}: {proof_text(job.proof)}"
+        yield from _proven(job)
     if status.certificate is not None and status.certificate.not_after is not None:
         yield "certificate", _days_left(status.certificate.not_after, status.now)
     for disk in status.disks:

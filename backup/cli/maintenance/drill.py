@@ -59,6 +59,7 @@ def _lines(report: DrillReport) -> Iterator[str]:
     """Lines on what was read back or opened, at what cost, and the verdict."""
     from backup.cli.render.render import counted, size
     from backup.driller.money import money_of
+    from backup.driller.report import load_text
 
     if report.run is None:
         yield f"drill {report.name}: nothing is stored yet that could be read"
@@ -74,6 +75,7 @@ def _lines(report: DrillReport) -> Iterator[str]:
         yield from (f"  {name}" for name in opened.names)
         if opened.names and opened.files > len(opened.names):
             yield f"  … and {opened.files - len(opened.names):,} more"
+    yield from (f"  {load_text(dump)}" for dump in report.loaded)
     verdict = "all of it is as it was stored" if report.opened is None else "all of it is as it was saved"
     if report.is_grave:
         verdict = "it failed: something is not as it was saved, see below"

@@ -102,6 +102,10 @@ def _job(job: JobStatus, status: Status) -> dict[str, Any]:
         "paused_until": job.paused_until,
         "timer": job.has_timer,
         "proven": proof_document(job.proof),
+        "databases": [
+            {"kind": proof.engine, "name": proof.database, "loaded_at": proof.loaded_at}
+            for proof in job.databases
+        ],
     }
 
 

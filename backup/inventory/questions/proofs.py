@@ -16,7 +16,7 @@ from backup.inventory.content.archives import SOUND
 from backup.inventory.questions.stats import OWNED
 from backup.inventory.records.readings import Grade
 from backup.inventory.store.connections import Transaction
-from backup.inventory.store.driver import raw_rows
+from backup.inventory.store.driver import raw_rows, run_many
 from backup.inventory.store.times import micros, moment
 from backup.model import JobName, VaultName
 
@@ -85,6 +85,36 @@ def proofs(tx: Transaction, now: datetime) -> Mapping[tuple[VaultName, JobName |
         )
         for vault, job, *sums, first, second in rows
     }
+
+
+class LoadProof(Struct, frozen=True):
+    """A database of which a job has a dump, by the entry's number, and when a drill last loaded one of it."""
+
+    job: JobName
+    engine: str
+    database: str
+    entry: int
+    loaded_at: datetime | None
+
+
+def load_proofs(tx: Transaction) -> list[LoadProof]:
+    """The databases of which the newest snapshots have dumps, with when each was proven to load."""
+    sql = """SELECT j.name, s.engine, s.database, s.entry, l.at FROM dumps s
+             CROSS JOIN entries e CROSS JOIN directories d CROSS JOIN jobs j
+             LEFT JOIN loads l ON l.job = j.number AND l.engine = s.engine AND l.database = s.database
+             WHERE s.database <> '' AND e.number = s.entry AND e.removed_in IS NULL
+               AND d.number = e.directory AND j.number = d.job ORDER BY j.name, s.engine, s.database"""
+    return [
+        LoadProof(JobName(job), engine, database, entry, _moment(at))
+        for job, engine, database, entry, at in raw_rows(tx, sql, ())
+    ]
+
+
+def record_load(tx: Transaction, job: JobName, engine: str, database: str, at: datetime) -> None:
+    """Record that a dump of a database was loaded, and was whole."""
+    sql = """INSERT INTO loads (job, engine, database, at) SELECT number, ?, ?, ? FROM jobs WHERE name = ?
+             ON CONFLICT (job, engine, database) DO UPDATE SET at = excluded.at"""
+    run_many(tx, sql, [(engine, database, micros(at), job)])
 
 
 def archives_of(tx: Transaction, vault: VaultName, jobs: Iterable[JobName]) -> set[int]:

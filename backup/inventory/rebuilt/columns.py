@@ -127,6 +127,7 @@ UNKNOWABLE: Final = (
     Unknowable(("vaults.heir_mark",), "a rebuilt inventory leaves a mark of its own"),
     Unknowable(("readings",), "what checks have read back; full catalogs carry a summary of it"),
     Unknowable(("drills", "drill_costs"), "drills, and what they cost, are on this server alone"),
+    Unknowable(("loads",), "which dumps drills have loaded: the next ones load them again"),
     Unknowable(("tasks", "pauses"), "when tasks of the daemon were done last, and pauses"),
     Unknowable(("messages", "deliveries", "conditions"), "messages to people"),
     Unknowable(

@@ -79,7 +79,7 @@ def name_broken_drill(tx: Transaction, run: int, report: Mapping[str, Any]) -> N
     """List a run that broke off among the drills of the name in its report; none if its vault is unknown."""
     vault = value_of(tx, "SELECT number FROM vaults WHERE name = ?", (report["vault"],))
     if vault is not None:
-        grade = Grade.OPENED if report["grade"] == "opened" else Grade.READ_BACK
+        grade = {"opened": Grade.OPENED, "loaded": Grade.LOADED}.get(report["grade"], Grade.READ_BACK)
         insert_row(tx, "drills", run=run, name=report["drill"], grade=grade.value, vault=vault, plan=None)
 
 

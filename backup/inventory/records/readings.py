@@ -35,10 +35,11 @@ READ_COLUMNS: Final = (
 
 
 class Grade(IntEnum):
-    """How a piece of an archive was proven; the numbers stand in catalogs' records, too."""
+    """How a piece of an archive was proven; the first two numbers stand in catalogs' records, too."""
 
     READ_BACK = 1
     OPENED = 2  # with the recovery key, and all that lies in it was as it was saved
+    LOADED = 3  # of a drill alone: opened, and the dumps of databases in it were loaded
 
 
 class Result(msgspec.Struct):

@@ -29,6 +29,17 @@ drill_costs = Table(
     Index("ix_drill_costs_run", "run"),
 )
 
+# When the dump of a database was last loaded by a drill, and was whole.
+loads = Table(
+    "loads",
+    TABLES,
+    refers("job", "jobs.number"),
+    Column("engine", Text, nullable=False),
+    Column("database", Text, nullable=False),
+    Column("at", Long, nullable=False),
+    PrimaryKeyConstraint("job", "engine", "database"),
+)
+
 # The daemon's tasks (`inventory.tasks.TaskRow`): what has to be known of them after a restart.
 tasks = Table(
     "tasks",

@@ -96,7 +96,7 @@ def _line(drill: Drill) -> DrillLine:
     return DrillLine(
         run=drill.run.number,
         name=drill.name,
-        is_opened=drill.grade is Grade.OPENED,
+        is_opened=drill.grade is not Grade.READ_BACK,
         vault=drill.vault,
         outcome=drill.run.outcome,
         started_at=drill.run.started_at,
