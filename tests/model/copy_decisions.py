@@ -1,0 +1,174 @@
+"""What copies of snapshots in a second vault are decided by: states and sets in, sets out; pure.
+
+    if is_copied(needs, packs_copied(archives), is_said=True): ...
+
+A job's vault is the *source*, the vault with the copies is the *destination*. What a snapshot needs is, for
+each of its chunks, the packs in which the chunk lies: any of them will do.
+
+Nothing makes copies yet: whoever builds that moves this module into `backup/retention` as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from datetime import datetime, timedelta
+
+from msgspec import Struct
+
+from backup.inventory.content.archives import THERE, ArchiveState
+
+Pack = int
+"""A pack, by a number that it has in both vaults (the program's: its pack id)."""
+Needs = Sequence[Collection[Pack]]
+"""For each chunk of a snapshot the packs in which it lies."""
+
+REQUESTS_END = timedelta(days=1)
+"""After that time a vault has carried out a deletion that was asked for, or never will."""
+
+_MAY_COUNT_AGAIN = frozenset({ArchiveState.SUBMITTED, ArchiveState.UNCONFIRMED, ArchiveState.CONDEMNED})
+_REMAIN = frozenset(THERE) - {ArchiveState.DELETING}
+
+
+class ArchiveThere(Struct, frozen=True):
+    """An archive at the destination, as the inventory has it; two may hold one pack.
+
+    `since`: when it came into its state. `is_said`: a catalog at the destination names it.
+    """
+
+    number: int
+    pack: Pack
+    state: ArchiveState
+    since: datetime
+    is_said: bool
+
+
+def packs_stored(archives: Iterable[ArchiveThere]) -> set[Pack]:
+    """The packs on which a copy may be built: stored there, and seen by a list; nothing else is good enough."""
+    return {archive.pack for archive in archives if archive.state is ArchiveState.STORED}
+
+
+def packs_copied(archives: Iterable[ArchiveThere]) -> set[Pack]:
+    """The packs that are copied: stored there, and named by a catalog there, so that a rebuild finds them."""
+    return packs_stored(archive for archive in archives if archive.is_said)
+
+
+def is_whole(needs: Needs, stored: Set[Pack]) -> bool:
+    """Whether everything that a snapshot needs is there, so that a catalog there may say that it is copied."""
+    return not chunks_missing(needs, stored)
+
+
+def is_copied(needs: Needs, copied: Set[Pack], *, is_said: bool) -> bool:
+    """Whether a snapshot is copied: a catalog there names it, and (by then or since) all that it needs."""
+    return is_said and not chunks_missing(needs, copied)
+
+
+def chunks_missing(needs: Needs, there: Set[Pack]) -> list[Collection[Pack]]:
+    """Of the chunks that a snapshot needs those that the destination lacks."""
+    return [packs for packs in needs if there.isdisjoint(packs)]
+
+
+def packs_to_send(
+    wanted: Iterable[Needs],
+    archives: Sequence[ArchiveThere],
+    source: Mapping[Pack, ArchiveState],
+    now: datetime,
+) -> set[Pack]:
+    """The packs that a copier is ordered to send now.
+
+    A chunk waits while a pack with it is on its way, or may be taken up again: the next prune there does so.
+    """
+    stored = packs_stored(archives)
+    coming = {archive.pack for archive in archives if archive.state in _MAY_COUNT_AGAIN}
+    ordered: set[Pack] = set()
+    for packs in _all_missing(wanted, stored | coming):
+        sendable = [pack for pack in _kept_for(packs, source) if may_be_sent(pack, archives, now)]
+        if sendable and ordered.isdisjoint(packs):
+            ordered.add(sendable[0])
+    return ordered
+
+
+def may_be_sent(pack: Pack, archives: Iterable[ArchiveThere], now: datetime) -> bool:
+    """Whether a pack may be sent (again): no archive of it is there, and no deletion of one can still come.
+
+    Where an object's name is its pack's, a deletion that comes late deletes what was sent after it.
+    """
+    gone = {ArchiveState.LOST, ArchiveState.DELETED}
+    some = [archive for archive in archives if archive.pack == pack]
+    return all(archive.state in gone for archive in some) and not _may_be_deleted(some, now)
+
+
+def _may_be_deleted(archives: Iterable[ArchiveThere], at: datetime) -> bool:
+    """Whether a deletion that was asked for may be carried out after that time."""
+    return any(
+        archive.state is ArchiveState.DELETING
+        or (archive.state is ArchiveState.DELETED and archive.since + REQUESTS_END > at)
+        for archive in archives
+    )
+
+
+def cannot_be_made(needs: Needs, archives: Iterable[ArchiveThere], source: Mapping[Pack, ArchiveState]) -> bool:
+    """Whether a copy cannot be made any more: a chunk that the destination lacks is not at the source."""
+    there = {archive.pack for archive in archives if archive.state in _REMAIN}
+    return any(not _kept_for(packs, source) for packs in chunks_missing(needs, there))
+
+
+def held_for_copies(
+    wanted: Iterable[tuple[Needs, bool]], copied: Set[Pack], source: Mapping[Pack, ArchiveState]
+) -> set[Pack]:
+    """The packs that the source may not condemn, of the snapshots that are wanted, and whether a catalog of
+    the destination names them.
+
+    Of one that is named what the destination lacks, of one that is not yet all: where the source deletes a
+    pack of a forgotten snapshot it gives up what it knows of it, and nobody could say what was copied.
+    """
+    held: set[Pack] = set()
+    for needs, is_said in wanted:
+        for packs in chunks_missing(needs, copied) if is_said else needs:
+            held.update(_kept_for(packs, source))
+    return held
+
+
+def needed_there(wanted: Iterable[Needs], archives: Sequence[ArchiveThere]) -> set[int]:
+    """The numbers of the archives at the destination that its snapshots need, those on their way included.
+
+    Of two stored archives with one chunk the first keeps it; where none is stored, all that remain do.
+    """
+    needed: set[int] = set()
+    for needs in wanted:
+        for packs in needs:
+            holding = [archive for archive in archives if archive.pack in packs]
+            stored = [archive.number for archive in holding if archive.state is ArchiveState.STORED]
+            if stored:
+                needed.add(stored[0])
+            else:
+                needed.update(archive.number for archive in holding if archive.state in _REMAIN)
+    return needed
+
+
+def may_be_confirmed(archive: ArchiveThere, archives: Iterable[ArchiveThere], listed_at: datetime) -> bool:
+    """Whether a list of that time that shows an archive proves that it stays.
+
+    One that was taken up again may yet go by a deletion that was asked for before; one that an old order
+    brought, by a deletion of its pack that is not over.
+    """
+    if _may_be_deleted((other for other in archives if other.pack == archive.pack), listed_at):
+        return False
+    return not archive.is_said or archive.since + REQUESTS_END <= listed_at
+
+
+def may_change(vault_is_read: Iterable[bool]) -> bool:
+    """Whether anything may be condemned, deleted or said in either vault: after a rebuild, not before the
+    catalogs of both were read and the destination was listed.
+    """
+    return all(vault_is_read)
+
+
+def _all_missing(wanted: Iterable[Needs], there: Set[Pack]) -> Iterator[Collection[Pack]]:
+    for needs in wanted:
+        yield from chunks_missing(needs, there)
+
+
+def _kept_for(packs: Collection[Pack], source: Mapping[Pack, ArchiveState]) -> list[Pack]:
+    """The packs at the source from which a chunk is taken: the first that is stored, else all that remain."""
+    stored = [pack for pack in sorted(packs) if source.get(pack) is ArchiveState.STORED]
+    return stored[:1] or [pack for pack in sorted(packs) if source.get(pack) in _REMAIN]
