@@ -10,7 +10,8 @@ what a rebuilt inventory has not read yet (`read`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Set
+from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -38,6 +39,10 @@ _STATES = {state.value: state for state in ArchiveState}
 IN_VAULT = frozenset(state.value for state in THERE)
 
 
+ABSENT, KEPT, FORGOTTEN, DROPPED = range(4)
+"""Of a snapshot in one of the vaults: its catalogs do not name it, name it, forget it, and for good."""
+
+
 class CopyCast(Struct, frozen=True):
     """What may happen, and how often; `nights` are the chunks of each backup.
 
@@ -62,7 +67,7 @@ class CopyRules(Struct, frozen=True):
 
     stored: Callable[[Iterable[ArchiveThere]], set[int]] = decisions.packs_stored
     copied: Callable[[Iterable[ArchiveThere]], set[int]] = decisions.packs_copied
-    is_whole: Callable[[Needs, Set[int]], bool] = decisions.is_whole
+    is_whole: Callable[[Needs, AbstractSet[int]], bool] = decisions.is_whole
     is_copied: Callable[..., bool] = decisions.is_copied
     packs_to_send: Callable[..., set[int]] = decisions.packs_to_send
     held: Callable[..., set[int]] = decisions.held_for_copies
@@ -72,10 +77,6 @@ class CopyRules(Struct, frozen=True):
     wants: Callable[[Saved], bool] = lambda night: night.there not in {FORGOTTEN, DROPPED}
     adopts: bool = True
     trusts_copier: bool = False
-
-
-ABSENT, KEPT, FORGOTTEN, DROPPED = range(4)
-"""Of a snapshot in one of the vaults: its catalogs do not name it, name it, forget it, and for good."""
 
 
 class Saved(Struct, frozen=True, array_like=True):
@@ -102,8 +103,8 @@ class SourcePack(Struct, frozen=True, array_like=True):
 class CopyRow(Struct, frozen=True, array_like=True):
     """An archive at the destination: what is true of it, then what the inventory says.
 
-    `shown`: it was there when the period began. `dying`: a deletion was accepted, and comes later. `vanished`:
-    the destination lost it by itself. `is_said`: a catalog there names it.
+    `shown`: it was there when the period began. `dying`: a deletion was accepted, and comes later.
+    `vanished`: the destination lost it by itself. `is_said`: a catalog there names it.
     """
 
     pack: int
@@ -149,6 +150,8 @@ class CopyWorld:
     def __init__(self, cast: CopyCast, rules: CopyRules | None = None) -> None:
         self.cast = cast
         self.rules = rules or CopyRules()
+        self._asked: TwoVaults | None = None
+        self._answered: list[ArchiveThere] = []
         self._most = tuple(getattr(cast, kind) for kind in KINDS)
 
     @property
@@ -170,9 +173,9 @@ class CopyWorld:
             is_young = night.there == FORGOTTEN and night.there_age == 0
             if is_young and not self.comes_back_there(world, night):
                 return f"the copy of {name}, forgotten within the grace, is gone"
-            if night.here == KEPT or (night.here == FORGOTTEN and night.here_age == 0):
-                if any(world.packs[pack].state == DELETED for pack in self.only(world, night)):
-                    return f"{name}, kept at the source, is gone there"
+            is_kept = night.here == KEPT or (night.here == FORGOTTEN and night.here_age == 0)
+            if is_kept and any(world.packs[pack].state == DELETED for pack in self.only(world, night)):
+                return f"{name}, kept at the source, is gone there"
         return ""
 
     def only(self, world: TwoVaults, night: Saved) -> Iterator[int]:
@@ -207,11 +210,15 @@ class CopyWorld:
         """The archives at the destination, as the inventory has them."""
         if not world.read[1]:
             return []
-        return [
+        if self._asked is world:
+            return self._answered
+        self._asked = world
+        self._answered = [
             ArchiveThere(number, row.pack, _STATES[row.state], _AT[row.age], row.is_said)
             for number, row in enumerate(world.rows)
             if row.state != UNKNOWN
         ]
+        return self._answered
 
     def source(self, world: TwoVaults) -> dict[int, ArchiveState]:
         """The packs at the source, as the inventory has them."""
@@ -230,11 +237,13 @@ class CopyWorld:
         """The snapshots that the inventory has, as far as it has read the vaults' catalogs."""
         here, there = world.read
         found = []
-        for night in world.nights:
-            if not there:
-                night = replace(night, there=ABSENT)
-            if not here:
-                night = replace(night, here=ABSENT)
+        nights = world.nights
+        if not (here and there):
+            nights = tuple(
+                replace(night, here=night.here if here else ABSENT, there=night.there if there else ABSENT)
+                for night in nights
+            )
+        for night in nights:
             if night.here in {KEPT, FORGOTTEN} or night.there in {KEPT, FORGOTTEN}:
                 found.append(night)
         return found
@@ -274,7 +283,9 @@ class CopyWorld:
     def plan_here(self, world: TwoVaults) -> PrunePlan:
         """What a prune of the source decides."""
         copied = self.rules.copied(self.archives(world))
-        needed = self.needed_here(world) | self.rules.held(self.wanted_and_said(world), copied, self.source(world))
+        needed = self.needed_here(world) | self.rules.held(
+            self.wanted_and_said(world), copied, self.source(world)
+        )
         pruned = [
             _pruned(number, pack.state, pack.age)
             for number, pack in enumerate(world.packs)
@@ -344,7 +355,7 @@ class CopyWorld:
     def may(self, world: TwoVaults, kind: str) -> bool:
         """Whether that may happen once more."""
         which = KINDS.index(kind)
-        return world.spent[which] < self._most[which]
+        return bool(world.spent[which] < self._most[which])
 
     def spend(self, world: TwoVaults, kind: str) -> TwoVaults:
         """It happened once more."""

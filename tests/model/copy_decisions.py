@@ -10,7 +10,8 @@ Nothing makes copies yet: whoever builds that moves this module into `backup/ret
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 
 from msgspec import Struct
@@ -43,7 +44,7 @@ class ArchiveThere(Struct, frozen=True):
 
 
 def packs_stored(archives: Iterable[ArchiveThere]) -> set[Pack]:
-    """The packs on which a copy may be built: stored there, and seen by a list; nothing else is good enough."""
+    """The packs on which a copy may be built: stored there, and seen by a list; nothing else will do."""
     return {archive.pack for archive in archives if archive.state is ArchiveState.STORED}
 
 
@@ -52,17 +53,17 @@ def packs_copied(archives: Iterable[ArchiveThere]) -> set[Pack]:
     return packs_stored(archive for archive in archives if archive.is_said)
 
 
-def is_whole(needs: Needs, stored: Set[Pack]) -> bool:
-    """Whether everything that a snapshot needs is there, so that a catalog there may say that it is copied."""
+def is_whole(needs: Needs, stored: AbstractSet[Pack]) -> bool:
+    """Whether all that a snapshot needs is there, so that a catalog there may say that it is copied."""
     return not chunks_missing(needs, stored)
 
 
-def is_copied(needs: Needs, copied: Set[Pack], *, is_said: bool) -> bool:
+def is_copied(needs: Needs, copied: AbstractSet[Pack], *, is_said: bool) -> bool:
     """Whether a snapshot is copied: a catalog there names it, and (by then or since) all that it needs."""
     return is_said and not chunks_missing(needs, copied)
 
 
-def chunks_missing(needs: Needs, there: Set[Pack]) -> list[Collection[Pack]]:
+def chunks_missing(needs: Needs, there: AbstractSet[Pack]) -> list[Collection[Pack]]:
     """Of the chunks that a snapshot needs those that the destination lacks."""
     return [packs for packs in needs if there.isdisjoint(packs)]
 
@@ -106,14 +107,16 @@ def _may_be_deleted(archives: Iterable[ArchiveThere], at: datetime) -> bool:
     )
 
 
-def cannot_be_made(needs: Needs, archives: Iterable[ArchiveThere], source: Mapping[Pack, ArchiveState]) -> bool:
+def cannot_be_made(
+    needs: Needs, archives: Iterable[ArchiveThere], source: Mapping[Pack, ArchiveState]
+) -> bool:
     """Whether a copy cannot be made any more: a chunk that the destination lacks is not at the source."""
     there = {archive.pack for archive in archives if archive.state in _REMAIN}
     return any(not _kept_for(packs, source) for packs in chunks_missing(needs, there))
 
 
 def held_for_copies(
-    wanted: Iterable[tuple[Needs, bool]], copied: Set[Pack], source: Mapping[Pack, ArchiveState]
+    wanted: Iterable[tuple[Needs, bool]], copied: AbstractSet[Pack], source: Mapping[Pack, ArchiveState]
 ) -> set[Pack]:
     """The packs that the source may not condemn, of the snapshots that are wanted, and whether a catalog of
     the destination names them.
@@ -163,7 +166,7 @@ def may_change(vault_is_read: Iterable[bool]) -> bool:
     return all(vault_is_read)
 
 
-def _all_missing(wanted: Iterable[Needs], there: Set[Pack]) -> Iterator[Collection[Pack]]:
+def _all_missing(wanted: Iterable[Needs], there: AbstractSet[Pack]) -> Iterator[Collection[Pack]]:
     for needs in wanted:
         yield from chunks_missing(needs, there)
 

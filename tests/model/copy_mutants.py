@@ -1,11 +1,12 @@
 """What the search says of copies where a guard is missing, and of designs that are simpler than ours.
 
-    .venv/bin/python -m tests.model.copy_mutants        # each with its shortest story
+.venv/bin/python -m tests.model.copy_mutants        # each with its shortest story
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from msgspec.structs import replace
 
 from backup.inventory.content.archives import ArchiveState
 from tests.model import copy_decisions as decisions
-from tests.model.copies import FORGOTTEN, KEPT, NOW, CopyCast, CopyRules, CopyWorld, Saved
+from tests.model.copies import FORGOTTEN, KEPT, NOW, CopyCast, CopyRules, Saved, TwoVaults
 from tests.model.copy_decisions import ArchiveThere, Needs
 from tests.model.copy_steps import Copies
 from tests.model.search import Found, search
@@ -26,33 +27,33 @@ class CopyMutant(NamedTuple):
     law: str
     rules: CopyRules
     cast: CopyCast
-    model: type[CopyWorld] = Copies
+    model: type[Copies] = Copies
     is_design: bool = False
 
     def found(self) -> Found:
         """What the search finds."""
-        return search(self.model(self.cast, self.rules))  # type: ignore[type-var]
+        return search(self.model(self.cast, self.rules))
 
 
-def _in_states(*states: ArchiveState) -> object:
+def _in_states(*states: ArchiveState) -> Callable[[Iterable[ArchiveThere]], set[int]]:
     def packs(archives: Iterable[ArchiveThere]) -> set[int]:
         return {archive.pack for archive in archives if archive.state in states}
 
     return packs
 
 
-def _whatever_is_said(needs: Needs, copied: Set[int], *, is_said: bool) -> bool:
+def _whatever_is_said(needs: Needs, copied: AbstractSet[int], *, is_said: bool) -> bool:
     return decisions.is_whole(needs, copied)
 
 
 def _held_until_arrived(
-    wanted: Iterable[tuple[Needs, bool]], copied: Set[int], source: Mapping[int, ArchiveState]
+    wanted: Iterable[tuple[Needs, bool]], copied: AbstractSet[int], source: Mapping[int, ArchiveState]
 ) -> set[int]:
     return decisions.held_for_copies([(needs, True) for needs, _ in wanted], copied, source)
 
 
 def _held_until_copied_once(
-    wanted: Iterable[tuple[Needs, bool]], copied: Set[int], source: Mapping[int, ArchiveState]
+    wanted: Iterable[tuple[Needs, bool]], copied: AbstractSet[int], source: Mapping[int, ArchiveState]
 ) -> set[int]:
     return decisions.held_for_copies([some for some in wanted if not some[1]], copied, source)
 
@@ -90,14 +91,14 @@ def _all_stored_needed(wanted: Iterable[Needs], archives: Sequence[ArchiveThere]
 class _NeedsWhatIsSaid(Copies):
     """At the destination only what its catalogs name is needed there."""
 
-    def wanted(self, world):  # type: ignore[no-untyped-def]
+    def wanted(self, world: TwoVaults) -> list[Needs]:
         return [
             self.needs(world, night)
             for night in self.known(world)
             if self.rules.wants(night) and night.there == KEPT
         ]
 
-    def to_send(self, world):  # type: ignore[no-untyped-def]
+    def to_send(self, world: TwoVaults) -> set[int]:
         wanted = [needs for needs, _ in self.wanted_and_said(world)]
         found = self.rules.packs_to_send(wanted, self.archives(world), self.source(world), NOW)
         return {pack for pack in found if (pack, True) not in world.flights}
@@ -214,7 +215,7 @@ MUTANTS = (
     ),
     CopyMutant(
         "the source may condemn a pack as soon as it has arrived",
-        "lacks",
+        "is never made",
         CopyRules(held=_held_until_arrived),
         _cast(forgets=1),
         is_design=True,
@@ -228,7 +229,7 @@ MUTANTS = (
     ),
     CopyMutant(
         "what is forgotten at the source is forgotten at the destination",
-        "an archive goes",
+        "is never made",
         CopyRules(wants=_kept_at_both),
         _cast(nights=_ALONE, forgets=1),
         is_design=True,

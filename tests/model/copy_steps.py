@@ -1,6 +1,6 @@
 """What may happen to two vaults: the host's doings, the copier's, the vaults' own, and accidents.
 
-    found = search(Copies(CopyCast()))
+found = search(Copies(CopyCast()))
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from tests.model.copies import (
     DROPPED,
     FORGOTTEN,
     IN_VAULT,
-    KEPT,
     KINDS,
     LOST,
     OLD,
@@ -28,27 +27,24 @@ from tests.model.copies import (
     CopyCast,
     CopyRow,
     CopyRules,
-    CopyWorld,
     ModelStep,
-    Pending,
-    Saved,
-    SourcePack,
     TwoVaults,
     older,
     put,
 )
+from tests.model.copy_host import CopyHost
 from tests.model.search import Step
 
 _DAYS_OF_A_COPY = 60
 """Steps after which a host that does all it can, and is not disturbed, must have come to an end."""
 
 
-class Copies(CopyWorld):
+class Copies(CopyHost):
     """The model."""
 
     def __init__(self, cast: CopyCast, rules: CopyRules | None = None) -> None:
         super().__init__(cast, rules)
-        self._ended_well: set[TwoVaults] = set()
+        self._ended_well: set[int] = set()
 
     def broken(self, world: TwoVaults) -> str:
         """The laws of a moment, and that all comes to a good end from here."""
@@ -58,230 +54,12 @@ class Copies(CopyWorld):
         """Everything that may happen next."""
         if all(world.read) and not world.pending:
             yield from self.here(world)
-        yield from self._prune_here(world)
-        yield from self._there(world)
+        yield from self.prune_here(world)
+        yield from self.there(world)
         yield from self._copier(world)
         yield from self._vault(world)
         yield from self._accidents(world)
         yield Step("a period passes", self.later(world))
-
-    # At the source; how a backup, forget or prune may be cut there, `nights.py` searches.
-
-    def here(self, world: TwoVaults) -> Iterator[ModelStep]:
-        """A backup, forgetting, taking back at the source."""
-        number = len(world.nights)
-        if number < len(self.cast.nights):
-            yield self._backup(world, self.cast.nights[number])
-        for which, night in enumerate(world.nights):
-            if night.here == KEPT and which < number - 1 and self.may(world, "forgets"):
-                after = self._with_night(world, which, replace(night, here=FORGOTTEN, here_age=0))
-                yield Step(f"snapshot {which} is forgotten at the source", self.spend(after, "forgets"))
-            if night.here == FORGOTTEN and night.here_age == 0 and self.may(world, "undos"):
-                after = self._with_night(world, which, replace(night, here=KEPT, here_age=0))
-                yield Step(f"snapshot {which} is taken back at the source", self.spend(after, "undos"))
-
-    def _backup(self, world: TwoVaults, content: tuple[int, ...]) -> ModelStep:
-        packs = list(world.packs)
-        places: list[tuple[int, int]] = []
-        for chunk in content:
-            pack = next(
-                (number for number, old in enumerate(packs) if old.chunk == chunk and old.state == STORED), -1
-            )
-            if pack < 0:
-                pack = len(packs)
-                packs.append(SourcePack(chunk, STORED, 0))
-            places.append((pack, chunk))
-        night = Saved(tuple(places), KEPT, 0, ABSENT, 0)
-        after = replace(world, packs=tuple(packs), nights=(*world.nights, night))
-        return Step(f"a backup: snapshot {len(world.nights)} needs packs {[pack for pack, _ in places]}", after)
-
-    def _prune_here(self, world: TwoVaults) -> Iterator[ModelStep]:
-        if world.pending or not world.read[0] or not self.rules.may_change(world.read):
-            return
-        plan = self.plan_here(world)
-        if plan.is_empty:
-            return
-        after = self.pruned_here(world)
-        told = ", ".join(
-            f"{word} pack {', '.join(str(archive.number) for archive in some)}"
-            for word, some in (("condemns", plan.condemn), ("keeps again", plan.take_up), ("deletes", plan.delete))
-            if some
-        )
-        yield Step(f"a prune of the source {told}", after, self.goes_too_early(world, plan))
-
-    def pruned_here(self, world: TwoVaults) -> TwoVaults:
-        """The world after a prune of the source."""
-        plan = self.plan_here(world)
-        packs = list(world.packs)
-        for some, state in ((plan.condemn, CONDEMNED), (plan.take_up, STORED), (plan.delete, DELETED)):
-            for archive in some:
-                packs[archive.number] = SourcePack(packs[archive.number].chunk, state, 0)
-        after = replace(world, packs=tuple(packs))
-        nights = tuple(
-            replace(night, here=DROPPED, here_age=0)
-            if night.here == FORGOTTEN and next(self.only(after, night), None) is not None
-            else night
-            for night in world.nights
-        )
-        return replace(after, nights=nights)
-
-    # At the destination: each change is a catalog there, which may be cut.
-
-    def _there(self, world: TwoVaults) -> Iterator[ModelStep]:
-        if world.pending:
-            yield Step("the catalog that was begun is finished", self.made_true(world))
-            return
-        if not all(world.read):
-            yield Step("the catalogs of both vaults are read, the destination is listed", self.all_read(world))
-        if not self.rules.may_change(world.read):
-            return
-        for story, said in self.sayings(world):
-            yield from self._said(world, story, said)
-        yield from self._prune_there(world)
-
-    def sayings(self, world: TwoVaults) -> Iterator[tuple[str, Pending]]:
-        """What the host may say in a catalog of the destination."""
-        known, stored = self.known(world), self.rules.stored(self.archives(world))
-        for number, night in enumerate(world.nights):
-            if night in known and self.rules.wants(night) and not self.is_said_copied(world, night):
-                if self.rules.is_whole(self.needs(world, night), stored):
-                    yield f"snapshot {number} is copied", Pending(False, copied=(number,))
-            if night not in known:
-                continue
-            if night.there in {ABSENT, KEPT} and self.may(world, "forgets_there"):
-                yield f"snapshot {number} is forgotten at the destination", Pending(False, forgotten=(number,))
-            elif night.there == FORGOTTEN and night.there_age < OLD and self.may(world, "undos"):
-                if self.comes_back_there(world, night):
-                    yield f"snapshot {number} is taken back there", Pending(False, back=(number,))
-
-    def _said(self, world: TwoVaults, story: str, said: Pending) -> Iterator[ModelStep]:
-        """The catalog is stored and recorded, or the host dies before or after it is stored."""
-        for field, kind in (("forgotten", "forgets_there"), ("back", "undos")):
-            if getattr(said, field):
-                world = self.spend(world, kind)
-        begun = replace(world, pending=(said,))
-        yield Step(story, self.made_true(begun), self.given_up(begun))
-        if self.may(world, "crashes"):
-            dead = self.spend(begun, "crashes")
-            yield Step(f"{story}: the host dies before its catalog is stored", dead)
-            stored = replace(dead, pending=(replace(said, is_stored=True),))
-            yield Step(f"{story}: its catalog is stored, the host dies before it records that", stored)
-
-    def given_up(self, begun: TwoVaults) -> str:
-        """Whether the destination's catalogs lose a snapshot that nobody gave up."""
-        pairs = zip(begun.nights, self.made_true(begun).nights, strict=True)
-        for number, (before, after) in enumerate(pairs):
-            if before.there == KEPT and after.there == DROPPED:
-                return f"the catalogs of the destination lose snapshot {number}"
-        return ""
-
-    def made_true(self, world: TwoVaults) -> TwoVaults:
-        """What the catalog that was begun says is recorded."""
-        if not world.pending:
-            return world
-        said, nights, rows = world.pending[0], list(world.nights), list(world.rows)
-        for which in said.copied:
-            nights[which] = replace(nights[which], there=KEPT, there_age=0)
-            rows = [replace(row, is_said=row.is_said or row.state == STORED) for row in rows]
-        for which in said.forgotten:
-            was_whole = self.is_said_copied(world, nights[which])
-            nights[which] = replace(nights[which], there=FORGOTTEN, there_age=0 if was_whole else OLD)
-        for which in said.back:
-            nights[which] = replace(nights[which], there=KEPT, there_age=0)
-        for which in said.dropped:
-            nights[which] = replace(nights[which], there=DROPPED, there_age=0)
-        for which in said.condemned:
-            rows[which] = replace(rows[which], state=CONDEMNED, age=0, is_said=True)
-        for which in said.taken_up:
-            rows[which] = replace(rows[which], state=UNCONFIRMED, age=0)
-        if not world.read[1]:  # a full catalog of an inventory that has not read those before it
-            nights = [night if night.here in {KEPT, FORGOTTEN} else replace(night, there=DROPPED) for night in nights]
-        return replace(world, pending=(), nights=tuple(nights), rows=tuple(rows))
-
-    def _prune_there(self, world: TwoVaults) -> Iterator[ModelStep]:
-        if not world.read[1]:
-            return
-        listed = self.listed(world)
-        deciding, due, said = self.decided_there(listed)
-        if deciding == world and said == Pending(False):
-            return
-        told = [f"decides to delete {self._names(listed, due)}"] if due else []
-        told += [f"condemns {self._names(listed, said.condemned)}"] if said.condemned else []
-        told += [f"takes up {self._names(listed, said.taken_up)}"] if said.taken_up else []
-        told += [f"gives up snapshots {list(said.dropped)}"] if said.dropped else []
-        story = f"a check and prune of the destination {', '.join(told) or 'record what the list shows'}"
-        broken = self.takes_what_is_kept(listed, due)
-        if said == Pending(False):
-            yield Step(story, deciding, broken)
-        else:
-            for step in self._said(deciding, story, said):
-                yield Step(step.story, step.world, broken)
-
-    def decided_there(self, listed: TwoVaults) -> tuple[TwoVaults, tuple[int, ...], Pending]:
-        """What a prune of the destination records at once, what it deletes, what its catalog says."""
-        plan = self.plan_there(listed)
-        rows = list(listed.rows)
-        due = tuple(archive.number for archive in plan.delete if rows[archive.number].state != DELETING)
-        for which in due:
-            rows[which] = replace(rows[which], state=DELETING, age=0)
-        after = replace(listed, rows=tuple(rows))
-        dropped = tuple(
-            number
-            for number, night in enumerate(after.nights)
-            if night.there == FORGOTTEN and not self.comes_back_there(after, night) and night.there_age > 0
-        )
-        said = Pending(
-            False,
-            dropped=tuple(which for which in dropped if after.nights[which].there != DROPPED),
-            condemned=tuple(archive.number for archive in plan.condemn),
-            taken_up=tuple(archive.number for archive in plan.take_up),
-        )
-        return after, due, said
-
-    def _names(self, world: TwoVaults, which: tuple[int, ...]) -> str:
-        return f"the copy of pack {', '.join(str(world.rows[number].pack) for number in which)}"
-
-    def all_read(self, world: TwoVaults) -> TwoVaults:
-        """A rebuilt inventory has read both vaults' catalogs, and a list of the destination."""
-        return self.listed(replace(world, read=(True, True)))
-
-    def listed(self, world: TwoVaults) -> TwoVaults:
-        """The inventory after a list of the destination."""
-        rows = []
-        for number, row in enumerate(world.rows):
-            is_shown = row.shown if self.cast.is_late else row.there
-            if row.state == UNKNOWN and is_shown and self.rules.adopts:
-                row = replace(row, state=UNCONFIRMED, age=0)
-            if row.state == UNCONFIRMED and is_shown:
-                if self.is_proven(world, row, number):
-                    row = replace(row, state=STORED, age=0)
-            elif not is_shown and (row.state == STORED or (row.state == UNCONFIRMED and row.age > 0)):
-                row = replace(row, state=LOST, age=0)
-            elif not is_shown and row.state == CONDEMNED and row.age > 0:
-                row = replace(row, state=DELETED, age=0)
-            rows.append(row)
-        after = replace(world, rows=tuple(rows))
-        nights = tuple(
-            replace(night, there_age=OLD)  # what the destination lost was not promised
-            if night.there == FORGOTTEN and not self.comes_back_there(after, night)
-            else night
-            for night in world.nights
-        )
-        return self.tidy(replace(after, nights=nights))
-
-    def tidy(self, world: TwoVaults) -> TwoVaults:
-        """Without what is gone and of no more consequence; while a catalog is begun all keep their numbers."""
-        if world.pending:
-            return world
-        return replace(
-            world,
-            rows=tuple(
-                row
-                for row in world.rows
-                if row.there or row.dying or row.state in {STORED, UNCONFIRMED, CONDEMNED, DELETING}
-                or (row.state == DELETED and row.age == 0)
-            ),
-        )
 
     # The copier.
 
@@ -387,17 +165,16 @@ class Copies(CopyWorld):
     def _rebuilt(self, world: TwoVaults, read: tuple[bool, bool]) -> TwoVaults:
         if world.pending and world.pending[0].is_stored:
             world = self.made_true(world)
-        rows = []
-        for row in world.rows:
-            if not row.is_said:
-                row = replace(row, state=UNKNOWN, age=0)
-            elif row.state in {DELETING, DELETED}:
-                row = replace(row, state=CONDEMNED, age=OLD)
-            elif row.state in {STORED, LOST}:
-                row = replace(row, state=UNCONFIRMED, age=0)
-            rows.append(row)
+        rows = tuple(self._as_catalogs_say(row) for row in world.rows)
         flights = tuple(sorted((pack, False) for pack, _ in world.flights))
-        return self.tidy(replace(world, rows=tuple(rows), flights=flights, pending=(), read=read))
+        return self.tidy(replace(world, rows=rows, flights=flights, pending=(), read=read))
+
+    def _as_catalogs_say(self, row: CopyRow) -> CopyRow:
+        if not row.is_said:
+            return replace(row, state=UNKNOWN, age=0)
+        if row.state in {DELETING, DELETED}:
+            return replace(row, state=CONDEMNED, age=OLD)
+        return row if row.state == CONDEMNED else replace(row, state=UNCONFIRMED, age=0)
 
     def later(self, world: TwoVaults) -> TwoVaults:
         """A period later: deletions that were late are carried out."""
@@ -427,18 +204,15 @@ class Copies(CopyWorld):
         )
         return self.tidy(replace(world, rows=rows, packs=packs, nights=nights))
 
-    def _with_night(self, world: TwoVaults, which: int, night: Saved) -> TwoVaults:
-        return replace(world, nights=put(world.nights, which, night))
-
     # All comes to a good end.
 
     def ends_badly(self, world: TwoVaults) -> str:
         """What is wrong in the end, where from here on nothing is done but what has to be done."""
-        passed = []
+        passed: list[int] = []
         for _ in range(_DAYS_OF_A_COPY):
-            if world in self._ended_well:
+            if hash(world) in self._ended_well:
                 break
-            passed.append(world)
+            passed.append(hash(world))
             after = self.next_of_all(world)
             if after == world:
                 if wrong := self.is_no_good_end(world):
@@ -478,7 +252,9 @@ class Copies(CopyWorld):
         """What of a world in which nothing is left to be done is not as it should be."""
         archives, source = self.archives(world), self.source(world)
         copied = decisions.packs_copied(archives)
-        wanted = [self.needs(world, night) for night in world.nights if night.there not in {FORGOTTEN, DROPPED}]
+        wanted = [
+            self.needs(world, night) for night in world.nights if night.there not in {FORGOTTEN, DROPPED}
+        ]
         for number, night in enumerate(world.nights):
             if night.there in {FORGOTTEN, DROPPED} or self.is_said_copied(world, night):
                 continue
@@ -490,7 +266,9 @@ class Copies(CopyWorld):
         for which, row in enumerate(world.rows):
             if row.there and which not in needed:
                 return f"the copy of pack {row.pack}, which nothing needs, stays at the destination"
-        kept = self.needed_here(world) | decisions.held_for_copies(self.wanted_and_said(world), copied, source)
+        kept = self.needed_here(world) | decisions.held_for_copies(
+            self.wanted_and_said(world), copied, source
+        )
         for which, pack in enumerate(world.packs):
             if pack.state in IN_VAULT and which not in kept:
                 return f"pack {which}, which nothing needs, stays at the source"
