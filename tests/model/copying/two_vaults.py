@@ -1,6 +1,6 @@
 """A job's copies in a second vault as a model: two vaults, a copier, a host that may lose its inventory.
 
-What is decided is decided by `copy_decisions.py` and by the program's own `plan_prune`. A pack holds one
+What is decided is decided by `decisions.py` and by the program's own `plan_prune`. A pack holds one
 chunk. Time passes in periods of four days, one more than the grace; of what happened only the age is kept,
 and of ages no more than two periods, so that no number of periods bounds the search.
 
@@ -13,17 +13,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from backup.inventory.content.archives import THERE, ArchiveState
 from backup.retention.prune import DEFAULT_GRACE, PrunedArchive, PrunePlan, PruneRules, plan_prune
-from tests.model import copy_decisions as decisions
-from tests.model.copy_decisions import ArchiveThere, Needs
+from tests.model.copying import decisions
+from tests.model.copying.decisions import ArchiveThere, Needs
 from tests.model.plain import Packs
 from tests.model.search import Step
+from tests.model.world import put
 
 PERIOD = timedelta(days=4)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -145,7 +145,7 @@ KINDS = ("forgets", "forgets_there", "undos", "faults", "crashes", "rebuilds", "
 
 
 class CopyWorld:
-    """What is true in a world, and what the host makes of it; `copy_steps.py` has what may happen."""
+    """What is true in a world, and what the host makes of it; `copies.py` has what may happen."""
 
     def __init__(self, cast: CopyCast, rules: CopyRules | None = None) -> None:
         self.cast = cast
@@ -377,11 +377,6 @@ def _pruned(number: int, state: str, age: int) -> PrunedArchive:
         at if is_condemned else None,
         at if is_condemned else None,
     )
-
-
-def put(items: tuple[Any, ...], number: int, item: object) -> tuple[Any, ...]:
-    """These items, with another one in that place."""
-    return (*items[:number], item, *items[number + 1 :])
 
 
 def older(age: int) -> int:

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from backup.inventory.content.archives import ArchiveState
-from tests.model import copy_decisions as decisions
-from tests.model.copies import CopyCast
-from tests.model.copy_decisions import ArchiveThere
-from tests.model.copy_mutants import MUTANTS, CopyMutant
-from tests.model.copy_steps import Copies
+from tests.model.copying import decisions
+from tests.model.copying.copies import Copies
+from tests.model.copying.decisions import ArchiveThere
+from tests.model.copying.mutants import MUTANTS, CopyMutant
+from tests.model.copying.two_vaults import CopyCast
 from tests.model.search import search
 from tests.support.campaigns import share
 
@@ -21,13 +21,10 @@ _SAME = ((0,), (0,))
 CASTS = {
     "everything, of two nights with one pack": CopyCast(nights=_SAME),
     "rebuilds and cuts, of two nights that share a pack": CopyCast(forgets_there=0, faults=0),
-    "archives with ids of their own, and lists that are late": CopyCast(
-        nights=_SAME, is_named=False, is_late=True, forgets=0, rebuilds=0, again=1
-    ),
 }
 LARGER = {
     "everything, of two nights that share a pack": CopyCast(),
-    "archives with ids of their own": CopyCast(is_named=False, is_late=True, again=1),
+    "archives with ids of their own": CopyCast(nights=_SAME, is_named=False, is_late=True, again=1),
     "two faults, and taking back": CopyCast(nights=((0,), (0,), (1,)), forgets_there=2, faults=2, undos=1),
 }
 

@@ -1,6 +1,6 @@
 """A bucket with object locks as a model: a host, an intruder with all its rights, who renews, who deletes.
 
-What is decided is decided by `lock_decisions.py`. Locks and ages are counted in periods from now, the ends of
+What is decided is decided by `decisions.py`. Locks and ages are counted in periods from now, the ends of
 steps recur: so all times that can come are searched, not some periods of them. Each catalog tells a whole
 state; a version that was overwritten is the same as one that a delete marker hides.
 """
@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tests.model import lock_decisions as decisions
-from tests.model.lock_decisions import LockRules
+from tests.model.locking import decisions
+from tests.model.locking.decisions import LockRules
 
 PERIOD = timedelta(days=10)
 _BEGIN = datetime(2020, 1, 1, tzinfo=UTC) + 1200 * PERIOD  # a step begins here
@@ -100,7 +100,7 @@ JUNK = 3
 
 
 class LockWorld:
-    """What is true in a vault, and what is said of it; `lock_steps.py` has what may happen."""
+    """What is true in a vault, and what is said of it; `locks.py` has what may happen."""
 
     def __init__(self, cast: LockCast, guards: LockGuards | None = None) -> None:
         self.cast = cast

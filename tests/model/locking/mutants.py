@@ -1,6 +1,6 @@
 """What the search says of object locks where a guard is missing, and of designs that are simpler than ours.
 
-.venv/bin/python -m tests.model.lock_mutants        # each with its shortest story
+.venv/bin/python -m tests.model.locking.mutants        # each with its shortest story
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from tests.model import lock_decisions as decisions
-from tests.model.lock_decisions import LockedState, LockRules
-from tests.model.lock_steps import Locks
-from tests.model.locks import LockCast, LockGuards
+from tests.model.locking import decisions
+from tests.model.locking.decisions import LockedState, LockRules
+from tests.model.locking.locked_vault import LockCast, LockGuards
+from tests.model.locking.locks import Locks
 from tests.model.search import Found, search
 
 _DUE = decisions.locks_due

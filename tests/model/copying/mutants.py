@@ -1,6 +1,6 @@
 """What the search says of copies where a guard is missing, and of designs that are simpler than ours.
 
-.venv/bin/python -m tests.model.copy_mutants        # each with its shortest story
+.venv/bin/python -m tests.model.copying.mutants        # each with its shortest story
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from backup.inventory.content.archives import ArchiveState
-from tests.model import copy_decisions as decisions
-from tests.model.copies import FORGOTTEN, KEPT, NOW, CopyCast, CopyRules, Saved, TwoVaults
-from tests.model.copy_decisions import ArchiveThere, Needs
-from tests.model.copy_steps import Copies
+from tests.model.copying import decisions
+from tests.model.copying.copies import Copies
+from tests.model.copying.decisions import ArchiveThere, Needs
+from tests.model.copying.two_vaults import FORGOTTEN, KEPT, NOW, CopyCast, CopyRules, Saved, TwoVaults
 from tests.model.search import Found, search
 
 

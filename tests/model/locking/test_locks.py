@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.model import lock_decisions as decisions
-from tests.model.lock_decisions import Answer, LockedState, LockRules
-from tests.model.lock_mutants import MUTANTS, LockMutant
-from tests.model.lock_steps import Locks
-from tests.model.locks import LockCast
+from tests.model.locking import decisions
+from tests.model.locking.decisions import Answer, LockedState, LockRules
+from tests.model.locking.locked_vault import LockCast
+from tests.model.locking.locks import Locks
+from tests.model.locking.mutants import MUTANTS, LockMutant
 from tests.model.search import search
 from tests.support.campaigns import share
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from msgspec.structs import replace
 
-from tests.model.copies import (
+from tests.model.copying.two_vaults import (
     ABSENT,
     CONDEMNED,
     DELETED,
@@ -26,9 +26,9 @@ from tests.model.copies import (
     Saved,
     SourcePack,
     TwoVaults,
-    put,
 )
 from tests.model.search import Step
+from tests.model.world import put
 
 _DAYS_OF_A_COPY = 60
 """Steps after which a host that does all it can, and is not disturbed, must have come to an end."""

@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from msgspec.structs import replace
 
-from tests.model import lock_decisions as decisions
-from tests.model.copies import put
-from tests.model.lock_decisions import Answer, LockedState
-from tests.model.locks import (
+from tests.model.locking import decisions
+from tests.model.locking.decisions import Answer, LockedState
+from tests.model.locking.locked_vault import (
     BACK,
     CATALOGS,
     FOR_EVER,
@@ -29,6 +28,7 @@ from tests.model.locks import (
     StateCatalog,
 )
 from tests.model.search import Step
+from tests.model.world import put
 
 
 class Locks(LockWorld):

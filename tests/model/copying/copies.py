@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 from msgspec.structs import replace
 
-from tests.model import copy_decisions as decisions
-from tests.model.copies import (
+from tests.model.copying import decisions
+from tests.model.copying.host import CopyHost
+from tests.model.copying.two_vaults import (
     ABSENT,
     CONDEMNED,
     DELETED,
@@ -30,10 +31,9 @@ from tests.model.copies import (
     ModelStep,
     TwoVaults,
     older,
-    put,
 )
-from tests.model.copy_host import CopyHost
 from tests.model.search import Step
+from tests.model.world import put
 
 _DAYS_OF_A_COPY = 60
 """Steps after which a host that does all it can, and is not disturbed, must have come to an end."""
