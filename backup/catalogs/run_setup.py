@@ -6,7 +6,7 @@ from backup.catalogs.context import BackupContext, Keys, OpenVault, Sending
 from backup.catalogs.packing import Spool
 from backup.errors import ConfigError
 from backup.format.keys import domain_id
-from backup.inventory.content import archives
+from backup.inventory.content import archives, identities
 from backup.inventory.content.strangers import OpenStranger
 from backup.protocols import TakesFiles
 from backup.transfer.succession import Successors, build_on_what_is_shown, require_vault
@@ -41,14 +41,17 @@ def require_ours(
     """Check that this server may write to the vault, before it does; return unanswered strangers.
 
     See `succession.require_vault`. If there are strangers without an answer, the run builds only on archives
-    that the vault's list shows.
+    that the vault's list shows. So do a rebuilt inventory's runs until it has stored something: before it
+    left its mark, the machine before it may have gone on, and deleted.
     """
     patience = context.retry_limit.patience(context.clock, context.progress, attempts=_FIRST_TRIES)
     where = context.inventory, context.vault, context.clock, patience
     note = context.progress.note
     by = successors(keys)
     found = require_vault(*where, by, note=note if is_backup else None, leaves_marks=leaves_marks)
-    if found:
+    with context.inventory.reading() as tx:
+        is_new_heir = bool(context.inventory.ancestors) and leaves_marks and identities.has_stored_nothing(tx)
+    if found or is_new_heir:
         build_on_what_is_shown(context.inventory, context.vault, context.clock, patience, note)
     return found
 

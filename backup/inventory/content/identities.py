@@ -77,6 +77,11 @@ def used_identity(tx: Transaction, vault: VaultName) -> VaultIdentity | None:
     return vault_identity(tx, vault) if was_used(tx, vault) else None
 
 
+def has_stored_nothing(tx: Transaction) -> bool:
+    """Whether no run of this inventory has stored anything: all that it has is from a rebuild."""
+    return row_of(tx, "SELECT 1 FROM archives WHERE run IS NOT NULL LIMIT 1", ()) is None
+
+
 def newest_known(tx: Transaction, vault: VaultName) -> dict[bytes, KnownCatalog]:
     """The newest catalog that each job has for a vault, by the job's id."""
     sql = f"""SELECT j.id, j.name, c.number, a.submitted_at
