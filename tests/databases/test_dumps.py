@@ -164,6 +164,26 @@ def test_commands_are_run_around_each_dump(server: Server, clients: Clients, tmp
     assert noted.read_text().split()[3:] == ["after"]
 
 
+def test_clients_are_run_in_a_container(
+    server: Server, clients: Clients, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the words of `docker exec`, with the name of the variable that has the password, not its value."""
+    docker = tmp_path / "bin" / "docker"
+    docker.parent.mkdir()
+    docker.write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\nshift 6\n[ "$1" = db ] || exit 9\nshift\nexec "$@"\n'
+    )
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", str(docker.parent), prepend=":")
+    saving(server, clients.section('name = "shop"', 'container = "db"', 'run_as = "postgres"'))
+    assert server.backup()["outcome"] == "done"
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert {line.partition(" db ")[0] for line in asked} == {
+        "exec --interactive --user postgres --env PGPASSWORD"
+    }
+    assert dumped(server) == "PGDMP of shop\na row\n"
+
+
 def test_nobody_sees_the_password(server: Server, clients: Clients, tmp_path: Path) -> None:
     """Not on a command line, not in the environment of any process but the clients, not in what is kept."""
     clients.dumps("time.sleep(0.6)")
