@@ -25,6 +25,7 @@ class RunKind(StrEnum):
     COMPACT = "compact"
     REBUILD_DRILL = "rebuild-drill"
     DRILL = "drill"
+    COPY = "copy"
 
 
 class TaskKind(StrEnum):
@@ -145,6 +146,11 @@ KINDS: Final[Mapping[RunKind, Kind]] = {
         reports=("backup.driller.report:DrillSummary",),
         operation="backup.operations.drill:Drill",
         task=TaskTraits("drill {}", "nightvault drill run {}", good=(Outcome.DONE,)),
+    ),
+    RunKind.COPY: Kind(
+        "copy",
+        "what it was to copy lies in one vault alone",
+        reports=("backup.copier.report:CopyReport",),
     ),
 }
 

@@ -208,6 +208,7 @@ ASKS_FOR_RETRIEVALS = {
     "request_retrieval": {
         "transfer/retrievals/ask.py:_request": "for what was recorded, or is in a rebuild's journal",
         "transfer/succession.py:_may_be_by": "for a header, where lists are made at once",
+        "copier/copy.py:_bring": "for what `_send` has held to a limit, of a vault that waits for nothing",
         "app/doctor/rights.py:_retrieve": "for an archive that is nowhere: a right is tried",
         "app/doctor/recovery.py:_readable": "of a vault that waits for nothing",
     },

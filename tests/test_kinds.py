@@ -11,6 +11,7 @@ import pytest
 
 from backup.catalogs.report import BackupReport
 from backup.checker.report import CheckFinding, CheckReport, ComparedList, ReadBack
+from backup.copier.report import CopyReport
 from backup.driller.report import DrillReport, Opened
 from backup.inventory.records.old_runs import OldRuns
 from backup.inventory.records.readings import Grade
@@ -99,6 +100,21 @@ REPORTS: dict[RunKind, list[Report]] = {
     RunKind.COMPACT: [
         CompactReport(COLD, False, 730),
         CompactReport(COLD, False, 730, 2, 4096, 12, 4084, Decimal("1.5"), AT, {"main": "line"}, ["odd"]),
+    ],
+    RunKind.COPY: [
+        CopyReport(JobName("main"), COLD, VaultName("disk")),
+        CopyReport(
+            JobName("main"),
+            COLD,
+            VaultName("disk"),
+            (SnapshotId("0123456789abcdef"),),
+            3,
+            4096,
+            (SnapshotId("fedcba9876543210"),),
+            ("pack 01 is not what was stored there",),
+            ("odd",),
+            "line",
+        ),
     ],
 }
 

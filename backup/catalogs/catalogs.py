@@ -24,7 +24,6 @@ from backup.format import catalog as records
 from backup.format.catalog import Bodies, Record
 from backup.format.frame import FrameCodec
 from backup.format.header import NO_FEATURE, CatalogFeature, CatalogOption
-from backup.format.line import CatalogAddress, RecoveryLine
 from backup.format.pack import NO_HASH, NO_PACK, CatalogFields, parse_header
 from backup.inventory.content import archives, entries, mounts, packed
 from backup.inventory.content.archives import Archive, CatalogPosition
@@ -36,7 +35,7 @@ from backup.inventory.records.runs import JobRow
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
 from backup.inventory.store.times import micros
-from backup.model import ChunkRow, FrameRow, Generation, Pack, PackId, PackKind, VaultName
+from backup.model import ChunkRow, FrameRow, Generation, Pack, PackId, PackKind
 
 _NUMBERS_A_RECORD = 100_000
 _ARCHIVES_AT_ONCE = 500
@@ -104,27 +103,8 @@ def read_chain(tx: Transaction, job: int, vault: int, inventory: Inventory) -> C
     fulls = [archive for archive in stored if archive.label.generation is Generation.FULL]
     since = fulls[-1].label.number if fulls else 0
     links = (*fulls[-1:], *(archive for archive in deltas if archive.label.number > since))
-    is_new = not (stored or spoiled or has_snapshots(tx, job))
+    is_new = not (stored or spoiled or has_snapshots(tx, job, vault))
     return Chain(links, newest, any(archive.label.number > since for archive in spoiled), is_new)
-
-
-def recovery_line(chain: Chain, job: JobRow, vault: VaultName) -> str:
-    """Return the line that finds this state without the inventory; empty before the first catalog."""
-    delta = chain.newest_delta
-    if delta is None or delta.archive_id is None:
-        return ""
-    full = next((link for link in chain.links if link.label.generation is Generation.FULL), None)
-    known = full and full.archive_id
-    return RecoveryLine(
-        vault=vault,
-        job=job.name,
-        inventory_id=parse_header(delta.header).fields.inventory_id,
-        job_id=job.id,
-        number=delta.label.number,
-        header_hash=hashlib.sha256(delta.header).digest(),
-        delta=CatalogAddress(delta.archive_id, delta.size),
-        full=CatalogAddress(known, full.size) if full and known else None,
-    ).to_text()
 
 
 def names_after(tx: Transaction, at: OpenRun, used: Iterable[int]) -> set[int]:
@@ -299,10 +279,12 @@ def state_records(
 
     By these, rebuild drills compare two inventories (`rebuilder/same_records.py`).
     """
+    from backup.inventory.content import copied  # full catalogs are rare
+
     yield from archive_records(tx, inventory, names)
     yield from (records.OwnerRecord(number, *owner) for number, owner in entries.owners_by_number(tx).items())
     yield from (records.DirectoryRecord(number, path) for number, path in entries.all_directories(tx, job))
-    for row in entries.all_entries(tx, job):
+    for row in entries.all_entries(tx, job, without_alone=copied.has_alone(tx, job)):
         yield (records.ENTRY, *row[_BEFORE_CHUNKS], row[_CHUNKS] or b"", *row[_AFTER_CHUNKS])
     yield records.MountsRecord(records.pack_u64(mounts.mount_points(tx, job)))
     from backup.inventory.content.dumps import dump_records  # full catalogs are rare
@@ -357,12 +339,15 @@ def archive_records(
     inventory: Inventory,
     names: Sequence[int],
     contents: Mapping[int, PackContents] | None = None,
+    *,
+    copied_to: int | None = None,
 ) -> Iterator[Record]:
     """Return the records of archives and their content, after those of their domains and vaults.
 
-    `contents` are those that need not be read from the inventory, by the archive's number.
+    `contents` are those that need not be read from the inventory, by the archive's number. `copied_to` is the
+    number of another vault, which has copies of them: they are described as they are there.
     """
-    domains = archives.domains_of(tx, names)
+    domains = archives.domains_of(tx, names, copied_to)
     vaults = {(row["vault"], row["vault_name"], row["vault_identity"]) for row in domains}
     for number, name, identity in vaults:
         yield records.VaultRecord(number, name, identity or "")
@@ -370,7 +355,7 @@ def archive_records(
         joined = row["recipients"]
         ids = [joined[start : start + 16] for start in range(0, len(joined), 16)]
         yield records.DomainRecord(row["number"], row["id"], row["vault"], ids)
-    for archive in _archives(tx, inventory, names):
+    for archive in _archives(tx, inventory, names, copied_to):
         number = archive.number
         yield records.ArchiveRecord(
             number,
@@ -392,9 +377,15 @@ def archive_records(
         yield from records.split_chunks(number, within.numbers, within.chunks)
 
 
-def _archives(tx: Transaction, inventory: Inventory, names: Sequence[int]) -> Iterator[Archive]:
+def _archives(
+    tx: Transaction, inventory: Inventory, names: Sequence[int], copied_to: int | None
+) -> Iterator[Archive]:
     """The archives of these numbers, in their order; with some hundred headers in memory."""
     for start in range(0, len(names), _ARCHIVES_AT_ONCE):
         some = names[start : start + _ARCHIVES_AT_ONCE]
         found = archives.get_archives(tx, some, inventory.id)
+        if copied_to is not None:
+            from backup.inventory.content import copied  # few vaults have copies
+
+            found = copied.as_in_vault(tx, copied_to, found)
         yield from (found[number] for number in some)

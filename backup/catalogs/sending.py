@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,11 +12,14 @@ from backup.catalogs.delta import Delta
 from backup.catalogs.full import Due, full_due
 from backup.format.catalog import Record, SnapshotRecord
 from backup.format.header import NO_FEATURE, CatalogFeature
+from backup.format.line import CatalogAddress, RecoveryLine
+from backup.format.pack import parse_header
 from backup.inventory.content import archives
 from backup.inventory.content.archives import Archive, CatalogPosition
 from backup.inventory.content.lost import replacements
 from backup.inventory.records import amendments, runs
-from backup.model import Generation
+from backup.inventory.records.runs import JobRow
+from backup.model import Generation, VaultName
 
 
 class CatalogSender:
@@ -74,7 +78,7 @@ class CatalogSender:
         inventory = self._at.context.inventory
         with inventory.reading() as tx:
             chain = catalogs.read_chain(tx, self._at.row.number, self._at.vault, inventory)
-        return catalogs.recovery_line(chain, self._at.row, self._at.context.vault.name)
+        return recovery_line(chain, self._at.row, self._at.context.vault.name)
 
     def _allot(self) -> int:
         with self._at.context.inventory.writing() as tx:
@@ -106,3 +110,22 @@ class CatalogSender:
         inventory = self._at.context.inventory
         with inventory.reading() as tx:
             return archives.get_archives(tx, [number], inventory.id)[number]
+
+
+def recovery_line(chain: catalogs.Chain, job: JobRow, vault: VaultName) -> str:
+    """Return the line that finds this state without the inventory; empty before the first catalog."""
+    delta = chain.newest_delta
+    if delta is None or delta.archive_id is None:
+        return ""
+    full = next((link for link in chain.links if link.label.generation is Generation.FULL), None)
+    known = full and full.archive_id
+    return RecoveryLine(
+        vault=vault,
+        job=job.name,
+        inventory_id=parse_header(delta.header).fields.inventory_id,
+        job_id=job.id,
+        number=delta.label.number,
+        header_hash=hashlib.sha256(delta.header).digest(),
+        delta=CatalogAddress(delta.archive_id, delta.size),
+        full=CatalogAddress(known, full.size) if full and known else None,
+    ).to_text()

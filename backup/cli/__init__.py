@@ -70,6 +70,7 @@ SECTIONS = {
         "prune": "Delete from a vault what no kept snapshot needs.",
         "undelete": "Take back archives that a prune has condemned.",
         "compact": "Free archives that are mostly dead.",
+        "copy": "Copy snapshots into another vault, still sealed.",
         "tag": "Give snapshots tags.",
         "pin": "Keep snapshots whatever the policy says.",
         "unpin": "Let the policy decide on snapshots again.",

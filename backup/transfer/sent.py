@@ -8,12 +8,17 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+from msgspec import Struct
 
 from backup.files import spool_errors
 from backup.format.treehash import combine, leaf_hashes
+from backup.inventory.content import archives
 from backup.inventory.content.archives import Archive
-from backup.model import MIB, ByteRange
+from backup.inventory.store.database import Inventory
+from backup.model import MIB, ArchiveId, ByteRange, UploadId
 from backup.protocols import Progress
 from backup.safe_paths import held_folder, open_held, size_held
 
@@ -95,3 +100,40 @@ class Sent:
         while not done.done():
             wait([done], timeout=_LOOK)
             self.tell()
+
+
+class UploadRecords(Protocol):
+    """The records of uploads; archives are named by their numbers."""
+
+    def begun(self, archive: int, upload_id: UploadId) -> None:
+        """Record the vault's id of the upload."""
+        ...
+
+    def stored(self, archive: int, archive_id: ArchiveId, now: datetime, version: str) -> None:
+        """Record that the vault has all of it."""
+        ...
+
+    def lost(self, archive: int, now: datetime) -> None:
+        """Record that it never arrived and never will."""
+        ...
+
+
+class ArchiveRecords(Struct, frozen=True):
+    """Uploads of new archives."""
+
+    inventory: Inventory
+
+    def begun(self, archive: int, upload_id: UploadId) -> None:
+        """Record the vault's id of the upload."""
+        with self.inventory.writing() as tx:
+            archives.upload_begun(tx, archive, upload_id)
+
+    def stored(self, archive: int, archive_id: ArchiveId, now: datetime, version: str) -> None:
+        """Record the archive as stored."""
+        with self.inventory.writing() as tx:
+            archives.mark_stored(tx, archive, archive_id, now, version)
+
+    def lost(self, archive: int, now: datetime) -> None:  # noqa: ARG002
+        """Record the archive as lost: nothing is built upon it."""
+        with self.inventory.writing() as tx:
+            archives.mark_lost(tx, archive)

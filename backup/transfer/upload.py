@@ -46,7 +46,7 @@ from backup.model import (
 from backup.protocols import Clock, NamesVersions, Progress, TakesFiles, Vault, phase
 from backup.transfer.concurrency import Concurrency, Gate
 from backup.transfer.retry import RetryPolicy
-from backup.transfer.sent import Sent, extents, leaves_of, mapped, remove
+from backup.transfer.sent import ArchiveRecords, Sent, UploadRecords, extents, leaves_of, mapped, remove
 
 PARTS_AT_ONCE = 3  # at first
 _ANEW = 2  # how often an upload that the vault gave up is begun again before that ends the run
@@ -94,11 +94,13 @@ class Uploader:
         progress: Progress,
         spool: str,
         part_size: int,
+        records: UploadRecords | None = None,
         packs_at_once: int = 2,
         parts_at_once: int = PARTS_AT_ONCE,
         most_at_once: int | None = None,
     ) -> None:
         self._inventory = inventory
+        self._records = records or ArchiveRecords(inventory)
         self._vault = vault
         self._clock = clock
         self._progress = progress
@@ -202,12 +204,7 @@ class Uploader:
                 self._lose(upload.archive.number, upload.spool_file, known, why)
                 continue
             self._collect(leave=self._most - 1)
-            outgoing = Outgoing(
-                upload.archive,
-                upload.part_size,
-                upload.spool_file,
-                _parts_of(upload.archive.size, upload.part_size, leaves),
-            )
+            outgoing = outgoing_of(upload, leaves)
             done = self._take_up(outgoing, known[0]) if known else self._begin(outgoing)
             self._sending.append(_Sending(outgoing, done, others=known[1:], is_left=True))
             self._progress.advance(files=1, done=upload.archive.size, packed=upload.archive.size)
@@ -251,15 +248,13 @@ class Uploader:
 
     def _note_begun(self, pack: Outgoing, upload_id: UploadId) -> None:
         """Once it is an archive, no list of uploads shows it any more: a repeated Complete finds it."""
-        with self._inventory.writing() as tx:
-            archives.upload_begun(tx, pack.archive.number, upload_id)
+        self._records.begun(pack.archive.number, upload_id)
 
     def _stored(self, pack: Outgoing, archive_id: ArchiveId) -> None:
         """Record that a pack is in the vault."""
         number, size = pack.archive.number, pack.archive.size
         version = self._vault.take_version(archive_id) if isinstance(self._vault, NamesVersions) else ""
-        with self._inventory.writing() as tx:
-            archives.mark_stored(tx, number, archive_id, self._clock.now(), version)
+        self._records.stored(number, archive_id, self._clock.now(), version)
         remove(os.path.join(self._spool, pack.spool_file))
         self._newly_stored.append(number)
         self.stored_archives += 1
@@ -272,7 +267,7 @@ class Uploader:
         """Uploads of ours that the vault has begun: the answer to a `begin` may have been lost."""
         found: dict[PackId, list[UploadId]] = {}
         for upload in self._patience.call(self._vault.list_uploads):
-            if upload.label and upload.label.inventory_id == self._inventory.id:
+            if upload.label and upload.label.inventory_id in {self._inventory.id, *self._inventory.ancestors}:
                 found.setdefault(upload.label.pack_id, []).append(upload.upload_id)
         return found
 
@@ -280,8 +275,7 @@ class Uploader:
         """Give a pack up that cannot be sent any more; say so, if nothing else does."""
         for upload_id in known:
             self._patience.call(partial(self._vault.abort_upload, upload_id))
-        with self._inventory.writing() as tx:
-            archives.mark_lost(tx, number)
+        self._records.lost(number, self._clock.now())
         remove(os.path.join(self._spool, spool_file))
         if why:
             self._progress.note(f"{why}; its files are read again")
@@ -359,6 +353,12 @@ class Uploader:
 
     def _present(self, pack: Outgoing, upload_id: UploadId) -> Sequence[StoredPart]:
         return self._patience.call(lambda: self._vault.list_parts(upload_id, pack.part_size))
+
+
+def outgoing_of(upload: PendingUpload, leaves: Sequence[bytes]) -> Outgoing:
+    """A pack whose spool file was hashed again, for `send`."""
+    parts = _parts_of(upload.archive.size, upload.part_size, leaves)
+    return Outgoing(upload.archive, upload.part_size, upload.spool_file, parts)
 
 
 def _tree_of(extent: ByteRange, leaves: Sequence[bytes]) -> TreeHash:

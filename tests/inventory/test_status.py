@@ -29,7 +29,8 @@ JOBS = ("job", "other")
 NOW = micros(START)
 HOUR = 3_600_000_000
 OF_VAULTS = {RunKind.COMPACT, RunKind.PRUNE, RunKind.CHECK, RunKind.DRILL, RunKind.REBUILD_DRILL}
-ASKED = OF_VAULTS | {RunKind.FORGET}
+MAY_BE_OVER = OF_VAULTS | {RunKind.COPY}
+ASKED = MAY_BE_OVER | {RunKind.FORGET}
 SORTS = ("read", "compared", "laws")
 
 
@@ -101,7 +102,7 @@ def test_newest_runs_and_dates(two_jobs: tuple[Inventory, list[int]], rows: list
         elif row.outcome is Outcome.INTERRUPTED:  # it says nothing, and hides nothing
             if row.kind is RunKind.BACKUP:
                 newest[("interrupted", row.who)] = number
-        elif row.kind not in {RunKind.RESTORE, RunKind.MARK} and not (row.over and row.kind in OF_VAULTS):
+        elif row.kind not in {RunKind.RESTORE, RunKind.MARK} and not (row.over and row.kind in MAY_BE_OVER):
             sort = row.sort if row.kind in {RunKind.CHECK, RunKind.DRILL} else ""
             newest[(row.kind, row.who, sort)] = number
     assert [run.number for run in found] == sorted(newest.values(), reverse=True)

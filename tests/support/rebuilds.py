@@ -10,8 +10,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from backup.catalogs.catalogs import read_chain, recovery_line
+from backup.catalogs.catalogs import read_chain
 from backup.catalogs.context import Keys
+from backup.catalogs.sending import recovery_line
 from backup.format.keys import Recipient, RecoveryKey
 from backup.format.line import RecoveryLine
 from backup.inventory.records.runs import list_jobs

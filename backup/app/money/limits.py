@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 
 from msgspec.structs import replace
@@ -11,7 +11,8 @@ from backup.app.money.prices import Quote, kind_of, known_table, money_unknown, 
 from backup.config import Config, VaultSettings
 from backup.cost import Load
 from backup.cost.limit import CostLimit, TierCost
-from backup.model import PackKind, Tier
+from backup.inventory.content.archives import Archive
+from backup.model import ArchiveId, ByteRange, PackKind, Tier
 from backup.rebuilder.fetching.wants import LimitOnWants, Want
 from backup.transfer.whole import PIECE
 
@@ -57,6 +58,23 @@ def _total(found: Sequence[Quote]) -> Decimal | None:
     """The sum of the quotes; None if one is not known."""
     bills = [quote.bill for quote in found]
     return None if None in bills else sum((bill.total for bill in bills if bill), Decimal(0))
+
+
+def limit_on_archives(
+    config: Config, settings: VaultSettings, amount: Decimal | None, what: str
+) -> Callable[[Sequence[Archive]], CostLimit]:
+    """Return what gives the limit `amount` on reading whole data packs; `what` asks for them: the command."""
+
+    def limit_on_packs(found: Sequence[Archive]) -> CostLimit:
+        wants = [
+            Want(ArchiveId(pack.archive_id or ""), pack.size, ByteRange(0, pack.size), PackKind.DATA)
+            for pack in found
+        ]
+        return limit_on(
+            config, settings, [*_quotes(config, settings, PackKind.DATA, wants)], amount, f"this {what}"
+        )
+
+    return limit_on_packs
 
 
 def limit_on_catalogs(config: Config, settings: VaultSettings, what: str) -> LimitOnWants:

@@ -66,6 +66,18 @@ def show_result(cli: Cli, result: Result) -> None:
         raise click.exceptions.Exit(int(result.exit_code))
 
 
+def show_results(cli: Cli, results: Sequence[Result]) -> None:
+    """Show the results of a command in one or several places; the worst exit code ends it."""
+    if len(results) == 1:
+        show_result(cli, results[0])
+        return
+    for result in results:
+        _show_to_people(cli, result)
+    cli.show([result.document for result in results])
+    if (worst := worst_of(result.exit_code for result in results)) is not ExitCode.DONE:
+        raise click.exceptions.Exit(int(worst))
+
+
 def in_vaults(
     cli: Cli,
     vaults: Sequence[VaultSettings],

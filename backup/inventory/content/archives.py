@@ -271,13 +271,18 @@ def states(tx: Transaction) -> dict[int, ArchiveState]:
     return {number: ArchiveState(state) for number, state in rows}
 
 
-def domains_of(tx: Transaction, numbers: Sequence[int]) -> list[Row]:
-    """The dedup domains of archives: number, id, vault, recipients, vault_name, vault_identity."""
+def domains_of(tx: Transaction, numbers: Sequence[int], copied_to: int | None = None) -> list[Row]:
+    """The dedup domains of archives: number, id, vault, recipients, vault_name, vault_identity.
+
+    Of those that are copied to another vault the domains there.
+    """
     needed: set[int] = set()
     for start in range(0, len(numbers), _BATCH):
         some = tuple(numbers[start : start + _BATCH])
-        sql = f"SELECT DISTINCT domain FROM archives WHERE number IN ({marks(some)})"
-        needed.update(row[0] for row in raw_rows(tx, sql, some))
+        sql = f"""SELECT DISTINCT coalesce(k.domain, a.domain) FROM archives a
+                  LEFT JOIN copies k ON k.archive = a.number AND k.vault = ?
+                  WHERE a.number IN ({marks(some)})"""
+        needed.update(row[0] for row in raw_rows(tx, sql, (copied_to, *some)))
     sql = f"""SELECT d.*, v.name AS vault_name, v.identity AS vault_identity
               FROM domains d JOIN vaults v ON v.number = d.vault
               WHERE d.number IN ({marks(needed)}) ORDER BY d.number"""

@@ -120,13 +120,17 @@ _OFTEN_ALIKE = ("owner", "extra", "is_mount")  # in ten thousand entries; all or
 _SHARED = EntryRow._fields[:-2]  # without added_in and removed_in
 _COLUMNS = ", ".join(_SHARED)
 _ENTRY = ", ".join(f"e.{column}" for column in _SHARED)
-_VERSION = (
+VERSION = (
     f"SELECT {_ENTRY}, e.added_in, e.removed_in FROM entries e JOIN directories d ON d.number = e.directory"
 )
 
 _OF_JOB = "WHERE +d.job = ?"
 """A job's rows by numbers of directories: those of all jobs are walked (`+`), so that none need be sorted."""
 
+_NOT_ALONE = """AND (e.removed_in IS NULL OR EXISTS (
+    SELECT 1 FROM snapshots s WHERE s.job = d.job AND s.number >= e.added_in AND s.number < e.removed_in
+    AND NOT EXISTS (SELECT 1 FROM copied_snapshots k
+                    WHERE k.job = s.job AND k.number = s.number AND k.is_alone)))"""
 _TYPES = {
     EntryKind.FILE: stat.S_IFREG,
     EntryKind.DIRECTORY: stat.S_IFDIR,
@@ -331,9 +335,13 @@ def all_directories(tx: Transaction, job: int) -> Iterator[tuple[int, bytes]]:
     yield from raw_rows(tx, f"SELECT number, path FROM directories d {_OF_JOB} ORDER BY number", (job,))
 
 
-def all_entries(tx: Transaction, job: int) -> Iterator[tuple[Any, ...]]:
-    """Every version of every entry of a job, by directory, name and age: the fields of `EntryRow`."""
-    sql = f"{_VERSION} {_OF_JOB} ORDER BY d.number, e.name, e.added_in"
+def all_entries(tx: Transaction, job: int, *, without_alone: bool = False) -> Iterator[tuple[Any, ...]]:
+    """Every version of every entry of a job, by directory, name and age: the fields of `EntryRow`.
+
+    `without_alone`: but for those of which only copies in other vaults are left.
+    """
+    which = _NOT_ALONE if without_alone else ""
+    sql = f"{VERSION} {_OF_JOB} {which} ORDER BY d.number, e.name, e.added_in"
     return raw_rows(tx, sql, (job,))
 
 
@@ -349,7 +357,7 @@ def content_rows(tx: Transaction) -> Iterator[ContentRow]:
 def entry_at(tx: Transaction, job: int, path: bytes, snapshot_number: int) -> EntryRow | None:
     """The entry with that absolute path in a snapshot."""
     parent, _, name = path.rstrip(b"/").rpartition(b"/")
-    sql = f"""{_VERSION}
+    sql = f"""{VERSION}
               WHERE d.job = ? AND d.path = ? AND e.name = ? AND e.added_in <= ?
                 AND (e.removed_in IS NULL OR e.removed_in > ?)"""
     values = (job, parent or ROOT, name, snapshot_number, snapshot_number)

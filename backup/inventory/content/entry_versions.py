@@ -14,7 +14,7 @@ from itertools import chain, islice
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from backup.errors import UsageError
-from backup.inventory.content.entries import ROOT
+from backup.inventory.content.entries import ROOT, VERSION
 from backup.inventory.content.snapshots import Snapshot, TagSets, list_snapshots
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.driver import raw_rows, row_of, stream
@@ -248,3 +248,21 @@ def _parts(path: bytes) -> tuple[bytes, bytes]:
     """The directory of an absolute path, and its name in it."""
     parent, _, name = path.rstrip(b"/").rpartition(b"/")
     return parent or ROOT, name
+
+
+# What copies in other vaults say.
+
+
+def entries_since(tx: Transaction, job: int, number: int) -> Iterator[tuple[Any, ...]]:
+    """Every version of an entry of a job that began after a snapshot: the fields of `EntryRow`."""
+    sql = f"{VERSION} WHERE d.job = ? AND e.added_in > ? ORDER BY d.number, e.name, e.added_in"
+    return raw_rows(tx, sql, (job, number))
+
+
+def ended_since(tx: Transaction, job: int, number: int, until: int) -> Iterator[tuple[int, int]]:
+    """Versions of entries that a snapshot had and that ended after it, by end: number and end."""
+    sql = """SELECT e.number, e.removed_in
+             FROM entries e JOIN directories d ON d.number = e.directory
+             WHERE d.job = ? AND e.added_in <= ? AND e.removed_in > ? AND e.removed_in <= ?
+             ORDER BY e.removed_in, e.number"""
+    return raw_rows(tx, sql, (job, number, number, until))

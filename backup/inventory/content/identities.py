@@ -177,4 +177,7 @@ def set_state_of_contents(tx: Transaction, vault: VaultName, state: ArchiveState
     there = (*doubted, ArchiveState.CONDEMNED)
     sql = f"""UPDATE archives SET state = ? WHERE state IN ({marks(there)})
               AND domain IN (SELECT number FROM domains WHERE vault = ?)"""
+    from backup.inventory.content import copied  # few vaults are ever replaced
+
+    copied.lose_copies(tx, number)
     return changed(tx, sql, (state, *there, number))

@@ -120,6 +120,33 @@ def archive_uses(tx: Transaction, needed: bytearray, vault: VaultName | None = N
         yield ArchiveUse(number, VaultName(name), ArchiveState(state), size, moment(stored), held or 0, used)
 
 
+def archives_with(tx: Transaction, chunks: bytearray) -> list[tuple[int, ArchiveState]]:
+    """The archives with one of these chunks, by number; `chunks` has a byte for each chunk number."""
+    sql = """SELECT a.number, a.state, min(c.number), max(c.number), count(*)
+             FROM chunks c JOIN archives a ON a.number = c.archive GROUP BY a.number ORDER BY a.number"""
+    found: list[tuple[int, ArchiveState]] = []
+    for number, state, first, last, held in list(raw_rows(tx, sql, ())):
+        if last - first + 1 == held:  # its chunks' numbers follow each other: nearly always
+            is_used = bool(chunks.count(1, first, last + 1))
+        else:
+            is_used = any(chunks[chunk] for (chunk,) in _chunks(tx, number))
+        if is_used:
+            found.append((number, ArchiveState(state)))
+    return found
+
+
+def holders_of(tx: Transaction, archive: int) -> dict[int, set[int]]:
+    """Of each chunk of an archive the archives of its domain that hold it, itself among them."""
+    found: dict[int, set[int]] = {}
+    sql = """SELECT c.number, o.archive FROM chunks c JOIN archives a ON a.number = c.archive
+             JOIN chunk_prefixes p ON p.prefix = c.prefix JOIN chunks o ON o.number = p.chunk
+             JOIN archives b ON b.number = o.archive
+             WHERE c.archive = ? AND o.id = c.id AND b.domain = a.domain"""
+    for number, other in raw_rows(tx, sql, (archive,)):
+        found.setdefault(number, {archive}).add(other)
+    return found
+
+
 def gone_with_deletions(tx: Transaction, chunks: bytearray) -> bool:
     """Whether one of these chunks is only in an archive that was deleted or is about to be."""
     sql = f"SELECT number FROM archives WHERE state IN ('{ArchiveState.DELETING}', '{ArchiveState.DELETED}')"

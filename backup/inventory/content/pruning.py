@@ -263,13 +263,14 @@ def record_refused(
 
 
 def drop_contents(tx: Transaction, vault: VaultName) -> int:
-    """Delete the chunk rows of deleted archives that no entry needs; returns how many.
+    """Delete the chunk rows of deleted archives without copies that no entry needs; returns how many.
 
     Chunks that entries need stay, without a location: they are found by id in another archive.
     """
     sql = """SELECT a.number FROM archives a JOIN domains d ON d.number = a.domain
              JOIN vaults v ON v.number = d.vault WHERE v.name = ? AND a.state = ?
-               AND (length(a.header) > 0)"""
+               AND (length(a.header) > 0)
+               AND NOT EXISTS (SELECT 1 FROM copies k WHERE k.archive = a.number)"""
     gone = [row[0] for row in raw_rows(tx, sql, (vault, ArchiveState.DELETED))]
     if not gone:
         return 0
@@ -364,7 +365,9 @@ def forgotten_beyond_recall(tx: Transaction, *, going: Collection[int] = ()) -> 
 def _forgotten(tx: Transaction) -> dict[int, list[int]]:
     found: dict[int, list[int]] = {}
     sql = """SELECT job, number FROM snapshots WHERE forgotten_at IS NOT NULL
-             AND id NOT IN (SELECT snapshot FROM restores WHERE state = ?) ORDER BY job, number"""
+             AND id NOT IN (SELECT snapshot FROM restores WHERE state = ?)
+             AND NOT EXISTS (SELECT 1 FROM copied_snapshots k WHERE k.job = snapshots.job
+                             AND k.number = snapshots.number AND k.is_alone) ORDER BY job, number"""
     for job, number in raw_rows(tx, sql, (RestoreStage.OPEN.value,)):
         found.setdefault(job, []).append(number)
     return found

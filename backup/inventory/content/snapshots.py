@@ -25,6 +25,8 @@ SNAPSHOTS: Final = (
     "SELECT s.*, j.name AS job_name, j.usual_from FROM snapshots s JOIN jobs j ON j.number = s.job"
 )
 """The start of a query for snapshots, whose rows `row_to_snapshot` takes."""
+_NOT_ALONE: Final = """NOT EXISTS (SELECT 1 FROM copied_snapshots k
+                                   WHERE k.job = s.job AND k.number = s.number AND k.is_alone)"""
 _ALL: Final = -1
 """The limit that is none."""
 COMPARED: Final = 7
@@ -187,6 +189,7 @@ def list_snapshots(
     *,
     job: JobName | None = None,
     also_forgotten: bool = False,
+    also_alone: bool = False,
     tags: TagSets = (),
     before: int | None = None,
     limit: int = _ALL,
@@ -194,11 +197,12 @@ def list_snapshots(
     """All kept snapshots, oldest first: within a job by number, whatever the clock showed, jobs by time.
 
     A snapshot made while the clock was ahead comes before the next of its job, whatever its time says. Of one
-    job they may be no more than the newest `limit` of those numbered below `before`.
+    job no more than the newest `limit` below `before`. `also_alone`: forgotten ones with copies alone, too.
     """
     given = {"j.name = ?": job, "s.number < ?": before}
     where = ["1" if also_forgotten else "s.forgotten_at IS NULL"]
     where += [condition for condition, value in given.items() if value is not None]
+    where += [] if also_alone or not also_forgotten else [_NOT_ALONE]
     values = (*(value for value in given.values() if value is not None), limit)
     sql = f"{SNAPSHOTS} WHERE {' AND '.join(where)} ORDER BY s.job, s.number DESC LIMIT ?"
     rows = records(tx, sql, values)
@@ -252,9 +256,11 @@ def problems_of_runs(tx: Transaction, wanted: Collection[int]) -> dict[int, tupl
     return {run: unpack_problems(packed) for run, packed in rows if run in numbers}
 
 
-def has_snapshots(tx: Transaction, job: int) -> bool:
-    """Whether a job (by number) has snapshots, forgotten ones among them."""
-    return row_of(tx, "SELECT 1 FROM snapshots WHERE job = ? LIMIT 1", (job,)) is not None
+def has_snapshots(tx: Transaction, job: int, vault: int) -> bool:
+    """Whether a job has snapshots in a vault (both by number), forgotten ones among them."""
+    sql = """SELECT 1 FROM snapshots s JOIN jobs j ON j.number = s.job WHERE s.job = ? AND j.vault = ?
+             UNION SELECT 1 FROM copied_snapshots WHERE job = ? AND vault = ? LIMIT 1"""
+    return row_of(tx, sql, (job, vault, job, vault)) is not None
 
 
 def find_snapshot(

@@ -247,9 +247,11 @@ def unknown_lines(tx: Transaction, listing: int) -> list[ListedRow]:
     sql = """SELECT archive_id, description, size, tree_hash, created_at FROM listed_archives
              WHERE listing = ? AND archive_id NOT IN (
                  SELECT a.archive_id FROM archives a JOIN domains d ON d.number = a.domain
-                 WHERE d.vault = (SELECT vault FROM listings WHERE number = ?) AND a.archive_id IS NOT NULL)
+                 WHERE d.vault = (SELECT vault FROM listings WHERE number = ?) AND a.archive_id IS NOT NULL
+                 UNION SELECT k.archive_id FROM copies k
+                 WHERE k.vault = (SELECT vault FROM listings WHERE number = ?) AND k.archive_id IS NOT NULL)
              ORDER BY created_at, archive_id"""
-    return list(stream(tx, sql, (listing, listing), ListedRow))
+    return list(stream(tx, sql, (listing,) * 3, ListedRow))
 
 
 def count_lines(tx: Transaction, listing: int) -> int:

@@ -118,6 +118,10 @@ UNKNOWABLE: Final = (
         ("archives.submitted_at", "archives.taken_up_at", "domains.created_at"), "times that no catalog has"
     ),
     Unknowable(("disks",), "which disk was mounted where: the next backup notes it"),
+    Unknowable(
+        ("copies", "copied_snapshots"),
+        "what lies in other vaults: the catalogs there say it, and their lists",
+    ),
     Unknowable(("deletions",), "requests of prunes; the vault's list shows what is gone"),
     Unknowable(("restores", "retrievals"), "an open restore is begun anew"),
     Unknowable(("listings", "listed_archives"), "lists that were kept: a new one is asked for"),

@@ -30,7 +30,10 @@ _DROP: Final = (
     f"DELETE FROM retrievals WHERE restore IN ({_OLD_RESTORES})",
     f"DELETE FROM restores WHERE number IN ({_OLD_RESTORES})",
     """DELETE FROM snapshots WHERE job = ? AND number = ?
-       AND NOT EXISTS (SELECT 1 FROM restores r WHERE r.snapshot = snapshots.id)""",
+       AND NOT EXISTS (SELECT 1 FROM restores r WHERE r.snapshot = snapshots.id)
+       AND NOT EXISTS (SELECT 1 FROM copied_snapshots k
+                       WHERE k.job = snapshots.job AND k.number = snapshots.number)""",
+    "UPDATE copied_snapshots SET is_alone = 1 WHERE job = ? AND number = ?",
 )
 _DROP_ENTRIES: Final = """DELETE FROM entries WHERE removed_in IS NOT NULL
    AND directory IN (SELECT number FROM directories WHERE job = ?)
@@ -142,7 +145,7 @@ def _taken_back(tx: Transaction, job: int, record: records.TakenBackRecord) -> N
 def _dropped(tx: Transaction, job: int, record: records.DroppedRecord) -> None:
     """Take snapshots away, with their restores that are over, and the closed entries that only they had.
 
-    One that an open restore reads stays until the next prune.
+    One that an open restore reads stays until the next prune; one that is copied stays for its copies.
     """
     rows = [(job, number) for number in record.snapshots if number < _TOO_LARGE]
     for sql in _DROP:

@@ -6,8 +6,9 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
-from backup.inventory.records.runs import COMMITTING, Run, finish_run, running_restores
+from backup.inventory.records.runs import COMMITTING, RUNS, Run, finish_run, run_of, running_restores
 from backup.inventory.store.connections import Transaction
+from backup.inventory.store.driver import records
 from backup.inventory.store.holders import RESTORE, held_locks
 from backup.kinds import Outcome, RunKind
 
@@ -51,3 +52,9 @@ def is_dead(run: Run, held: Collection[str] | None) -> bool:
     if run.kind in COMMITTING:
         return "backup" not in held
     return run.kind is RunKind.RESTORE and not any(name.startswith(RESTORE) for name in held)
+
+
+def open_copies(tx: Transaction) -> list[tuple[Run, bytes | None]]:
+    """Copies without a recorded end, each with what it prepared: the snapshots that its catalog names."""
+    sql = f"{RUNS} WHERE r.kind = ? AND r.outcome = ? ORDER BY r.number"
+    return [(run_of(row), row["prepared"]) for row in records(tx, sql, (RunKind.COPY, Outcome.RUNNING))]

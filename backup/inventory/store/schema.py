@@ -1,7 +1,6 @@
-"""The tables of the inventory.
+"""The tables of the inventory; times are whole microseconds since 1970, UTC.
 
-Times are whole microseconds since 1970, UTC. Numbers of entries, chunks, snapshots and catalogs are taken
-from counters that are committed before use, so that none is ever given out twice.
+Numbers of entries, chunks, snapshots and catalogs come from counters that are committed before use.
 """
 
 from __future__ import annotations
@@ -19,13 +18,14 @@ from sqlalchemy import (
     text,
 )
 
+import backup.inventory.store.copy_tables
 import backup.inventory.store.drill_tables
 import backup.inventory.store.message_tables
 import backup.inventory.store.stranger_tables  # noqa: F401  their tables are of the schema, too
 from backup.inventory.store.columns import TABLES, Long, entry_columns, hint_columns, number, refers
 
 METADATA = TABLES
-"""All tables: those below, those of drills, of messages, and of who else writes into a vault."""
+"""All tables: those below, of copies, drills, messages, and of who else writes into a vault."""
 
 about = Table(
     "about",

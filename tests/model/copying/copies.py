@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from msgspec.structs import replace
 
-from tests.model.copying import decisions
+from backup.retention import copies as decisions
 from tests.model.copying.host import CopyHost
 from tests.model.copying.two_vaults import (
     ABSENT,

@@ -13,9 +13,9 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from backup.inventory.content.archives import ArchiveState
-from tests.model.copying import decisions
+from backup.retention import copies as decisions
+from backup.retention.copies import ArchiveThere, Needs
 from tests.model.copying.copies import Copies
-from tests.model.copying.decisions import ArchiveThere, Needs
 from tests.model.copying.two_vaults import FORGOTTEN, KEPT, NOW, CopyCast, CopyRules, Saved, TwoVaults
 from tests.model.search import Found, search
 

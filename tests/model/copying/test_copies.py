@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from backup.inventory.content.archives import ArchiveState
-from tests.model.copying import decisions
+from backup.retention import copies as decisions
+from backup.retention.copies import ArchiveThere
 from tests.model.copying.copies import Copies
-from tests.model.copying.decisions import ArchiveThere
 from tests.model.copying.mutants import MUTANTS, CopyMutant
 from tests.model.copying.two_vaults import CopyCast
 from tests.model.search import search

@@ -18,9 +18,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from backup.inventory.content.archives import THERE, ArchiveState
+from backup.retention import copies as decisions
+from backup.retention.copies import ArchiveThere, Needs
 from backup.retention.prune import DEFAULT_GRACE, PrunedArchive, PrunePlan, PruneRules, plan_prune
-from tests.model.copying import decisions
-from tests.model.copying.decisions import ArchiveThere, Needs
 from tests.model.plain import Packs
 from tests.model.search import Step
 from tests.model.world import put

@@ -4,8 +4,6 @@
 
 A job's vault is the *source*, the vault with the copies is the *destination*. What a snapshot needs is, for
 each of its chunks, the packs in which the chunk lies: any of them will do.
-
-Nothing makes copies yet: whoever builds that moves this module into `backup/retention` as it is.
 """
 
 from __future__ import annotations

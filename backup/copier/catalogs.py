@@ -1,0 +1,163 @@
+"""A job's catalogs in a vault with copies: what it has of the job, as of the newest snapshot that is copied.
+
+The first is full, and a delta in one, as a job's first always is. Then each copy stores a delta with its new
+snapshots; where one of them is older than what the vault has, a full one after it holds that.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from msgspec import Struct
+
+from backup.catalogs import catalogs
+from backup.catalogs.sending import CatalogSender
+from backup.format import catalog as records
+from backup.format.catalog import Record
+from backup.format.header import NO_FEATURE, CatalogFeature
+from backup.inventory.content import archives, entries, entry_versions, mounts
+from backup.inventory.content.archives import Archive
+from backup.inventory.content.dumps import dump_records
+from backup.inventory.content.entries import EntryRow
+from backup.inventory.content.snapshots import list_snapshots
+from backup.inventory.records import amendments
+from backup.inventory.store.connections import Transaction
+from backup.model import Generation
+
+_CHUNKS = EntryRow._fields.index("chunks")
+_ADDED, _REMOVED = EntryRow._fields.index("added_in"), EntryRow._fields.index("removed_in")
+_NUMBERS_A_RECORD = 100_000
+
+
+class CopiedState(Struct, frozen=True):
+    """The snapshots of a job that a vault has, or gets, by number, rising; those up to `before` it has."""
+
+    numbers: tuple[int, ...]
+    before: int = 0
+
+    @property
+    def newest(self) -> int:
+        """The newest of them."""
+        return self.numbers[-1]
+
+    def entries(self, rows: Iterable[Sequence[Any]]) -> Iterator[tuple[Any, ...]]:
+        """The versions that one of them holds, as records; what ended after the newest is live."""
+        for row in rows:
+            added, removed = row[_ADDED], row[_REMOVED]
+            if removed is not None and removed > self.newest:
+                removed = None
+            first = bisect_left(self.numbers, added)
+            if first < len(self.numbers) and (removed is None or self.numbers[first] < removed):
+                chunks = row[_CHUNKS] or b""
+                yield (records.ENTRY, *row[:_CHUNKS], chunks, *row[_CHUNKS + 1 : _ADDED], added, removed)
+
+
+class CopySender(CatalogSender):
+    """Writes the catalogs of one job in a vault with copies."""
+
+    def first(self, state: CopiedState, names: set[int]) -> Archive:
+        """Store the job's first catalog there, which names these archives."""
+        return self._full(state, names)
+
+    def delta_of_copy(self, state: CopiedState, names: set[int]) -> Archive:
+        """Store a delta with the snapshots after `state.before`; `names` are the archives that they need."""
+        at, inventory = self._at, self._at.context.inventory
+        number = self._allot()
+        with inventory.reading() as tx:
+            chain = catalogs.read_chain(tx, at.row.number, at.vault, inventory)
+            names = names - archives.named_archives(tx, at.row.number, vault=at.vault)
+            position = catalogs.position_after(chain, at.row, number, Generation.DELTA, names)
+            told = self._snapshots(tx, [number for number in state.numbers if number > state.before])
+            stream = self._delta_records(tx, position.number, chain, sorted(names), state, told)
+            written = self._write(stream, position, chain, _features(told))
+        return self._send(written)
+
+    def full_of_copy(self, state: CopiedState) -> Archive:
+        """Store a full catalog of what the vault has of the job."""
+        with self._at.context.inventory.reading() as tx:
+            where = self._at.row.number
+            names = archives.named_archives(tx, where, vault=self._at.vault, also_spoiled=True)
+        return self._full(state, names)
+
+    def _full(self, state: CopiedState, names: set[int]) -> Archive:
+        at, inventory = self._at, self._at.context.inventory
+        number = self._allot()
+        with inventory.reading() as tx:
+            chain = catalogs.read_chain(tx, at.row.number, at.vault, inventory)
+            position = catalogs.position_after(chain, at.row, number, Generation.FULL, names)
+            told = self._snapshots(tx, state.numbers)
+            stream = self._full_records(tx, position.number, chain, sorted(names), state, told)
+            written = self._write(stream, position, chain, _features(told))
+        return self._send(written)
+
+    def _snapshots(self, tx: Transaction, numbers: Sequence[int]) -> list[Record]:
+        """These snapshots with their tags and pins; what is forgotten at the source is not forgotten here."""
+        every = list_snapshots(tx, job=self._at.row.name, also_forgotten=True, also_alone=True)
+        some = [snapshot for snapshot in every if snapshot.number in numbers]
+        found: list[Record] = list(map(amendments.record_of, some))
+        return found + [marks for snapshot in some if (marks := amendments.marks_of(snapshot)) is not None]
+
+    def _full_records(
+        self,
+        tx: Transaction,
+        number: int,
+        chain: catalogs.Chain,
+        names: Sequence[int],
+        state: CopiedState,
+        told: Sequence[Record],
+    ) -> Iterator[Record | tuple[Any, ...]]:
+        at, job = self._at, self._at.row.number
+        yield from catalogs.start_records(at, number, Generation.FULL, chain)
+        yield from catalogs.archive_records(tx, at.context.inventory, names, copied_to=at.vault)
+        owners = entries.owners_by_number(tx)
+        yield from (records.OwnerRecord(number, *owner) for number, owner in owners.items())
+        yield from (
+            records.DirectoryRecord(number, path) for number, path in entries.all_directories(tx, job)
+        )
+        yield from state.entries(entries.all_entries(tx, job))
+        yield records.MountsRecord(records.pack_u64(mounts.mount_points(tx, job)))
+        yield from dump_records(tx, job)
+        yield from told
+        yield chain.record()
+
+    def _delta_records(
+        self,
+        tx: Transaction,
+        number: int,
+        chain: catalogs.Chain,
+        names: Sequence[int],
+        state: CopiedState,
+        told: Sequence[Record],
+    ) -> Iterator[Record | tuple[Any, ...]]:
+        at, job = self._at, self._at.row.number
+        yield from catalogs.start_records(at, number, Generation.DELTA, chain)
+        yield from catalogs.archive_records(tx, at.context.inventory, names, copied_to=at.vault)
+        if state.newest > state.before:
+            owners = entries.owners_by_number(tx)
+            yield from (records.OwnerRecord(number, *owner) for number, owner in owners.items())
+            yield from (
+                records.DirectoryRecord(number, path) for number, path in entries.all_directories(tx, job)
+            )
+            yield from state.entries(entry_versions.entries_since(tx, job, state.before))
+            yield from self._ends(tx, state)
+            yield records.MountsRecord(records.pack_u64(mounts.mount_points(tx, job)))
+            yield from dump_records(tx, job)
+        yield from told
+        yield chain.record()
+
+    def _ends(self, tx: Transaction, state: CopiedState) -> Iterator[Record]:
+        """The ends of versions that the vault has, by the snapshot in which each is gone."""
+        rows = entry_versions.ended_since(tx, self._at.row.number, state.before, state.newest)
+        for removed_in, ended in groupby(rows, key=itemgetter(1)):
+            numbers = [number for number, _ in ended]
+            for start in range(0, len(numbers), _NUMBERS_A_RECORD):
+                some = records.pack_u64(numbers[start : start + _NUMBERS_A_RECORD])
+                yield records.ClosedRecord(some, removed_in)
+
+
+def _features(told: Sequence[Record]) -> CatalogFeature:
+    return CatalogFeature.MARKS if amendments.needs_marks(told) else NO_FEATURE

@@ -1,0 +1,71 @@
+"""Inputs of a copy, and the choice of snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from msgspec import Struct
+
+from backup.catalogs.amend import KeepLine
+from backup.catalogs.context import BackupContext, Keys, Sending
+from backup.cost.limit import CostLimit
+from backup.inventory.content import copied
+from backup.inventory.content.archives import Archive
+from backup.inventory.content.snapshots import Snapshot
+from backup.inventory.store.database import Inventory
+from backup.model import ArchiveId, SnapshotId, UploadId
+from backup.protocols import Vault
+
+
+class CopyContext(BackupContext, frozen=True, kw_only=True):
+    """Inputs of a copy into `vault` of what lies in `source`; packs on their way are in `folder`.
+
+    `limit_on` gives the limit on reading archives from the source.
+    """
+
+    source: Vault
+    keys: Keys
+    sending: Sending
+    folder: str
+    limit_on: Callable[[Sequence[Archive]], CostLimit]
+    keep_line: KeepLine | None = None
+
+
+class CopyChoice(Struct, frozen=True):
+    """The snapshots to copy: that one, those since then, those with one of the tags; else all."""
+
+    snapshot: SnapshotId | None = None
+    since: datetime | None = None
+    tags: tuple[str, ...] = ()
+
+    def takes(self, snapshot: Snapshot) -> bool:
+        """Whether a snapshot is to be copied."""
+        return (
+            snapshot.forgotten_at is None
+            and self.snapshot in {None, snapshot.id}
+            and (self.since is None or snapshot.started_at >= self.since)
+            and (not self.tags or not set(self.tags).isdisjoint(snapshot.tags))
+        )
+
+
+class CopyRecords(Struct, frozen=True):
+    """Uploads of copies into a vault, by its number."""
+
+    inventory: Inventory
+    vault: int
+
+    def begun(self, archive: int, upload_id: UploadId) -> None:
+        """Record the vault's id of the upload."""
+        with self.inventory.writing() as tx:
+            copied.copy_begun(tx, archive, self.vault, upload_id)
+
+    def stored(self, archive: int, archive_id: ArchiveId, now: datetime, version: str) -> None:
+        """Record the copy as stored."""
+        with self.inventory.writing() as tx:
+            copied.copy_stored(tx, archive, self.vault, archive_id, now, version)
+
+    def lost(self, archive: int, now: datetime) -> None:
+        """Record the copy as lost: it is made again."""
+        with self.inventory.writing() as tx:
+            copied.copy_lost(tx, archive, self.vault, now)

@@ -1,0 +1,320 @@
+"""Copies snapshots of a vault into another one: packs first, then what its catalogs say of them.
+
+    report = copy(context, JobName("main"), CopyChoice())
+
+Packs are brought down one after the other, compared with their recorded hashes, recorded as on their way, and
+sent. It runs beside backups, for days if need be: only its catalogs take the lock of backups. Nothing counts
+as copied before a catalog of the destination is stored that says so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import asdict, replace
+
+from backup.catalogs import catalogs
+from backup.catalogs.context import OpenRun, OpenVault
+from backup.catalogs.recovery import recover
+from backup.catalogs.run_setup import open_vault, require_ours
+from backup.copier.catalogs import CopiedState, CopySender
+from backup.copier.context import CopyChoice, CopyContext, CopyRecords
+from backup.copier.needs import archives_there, needs_of
+from backup.copier.report import CopyReport
+from backup.errors import InterruptedRunError, NightvaultError, UsageError, as_stopped, failure_report
+from backup.format.keys import domain_id_of
+from backup.format.treehash import part_size_for
+from backup.inventory.content import archives, copied
+from backup.inventory.content.archives import Archive, ArchiveState, PendingUpload
+from backup.inventory.content.snapshots import Snapshot, list_snapshots
+from backup.inventory.records import runs
+from backup.inventory.records.ended_runs import open_copies
+from backup.inventory.records.runs import JobRow, Run
+from backup.inventory.store.connections import Transaction
+from backup.kinds import Outcome, RunKind
+from backup.model import ArchiveId, ByteRange, JobName, Tier
+from backup.protocols import phase
+from backup.retention.copies import is_whole, packs_stored, packs_to_send
+from backup.transfer.retrievals.once import new_token
+from backup.transfer.sent import leaves_of, remove
+from backup.transfer.upload import Uploader, outgoing_of
+from backup.transfer.whole import WholeArchive, fetch_to_files
+
+_ID = 16
+
+
+class CopyPlan(Struct, frozen=True):
+    """The snapshots that are to be copied, those that the destination has (numbers), the archives to send."""
+
+    row: JobRow
+    new: tuple[Snapshot, ...]
+    held: tuple[int, ...]
+    send: tuple[Archive, ...]
+
+    @property
+    def bytes(self) -> int:
+        """The bytes of the archives."""
+        return sum(archive.size for archive in self.send)
+
+
+def copy(context: CopyContext, job: JobName, choice: CopyChoice, *, only_plan: bool = False) -> CopyReport:
+    """Copy snapshots of a job that the destination lacks. `LockedError` if another copy runs; `UsageError`.
+
+    A pack that is not at the source, or not what was recorded, is a problem: snapshots that need it are not
+    copied, all others are.
+    """
+    if context.source.traits.waits:
+        raise UsageError(f"vault {context.source.name} makes archives readable hours later: not copied from")
+    _require_known(context)
+    inventory = context.inventory
+    with inventory.writing() as tx:
+        vault, row = archives.get_or_create_vault(tx, context.vault.name), runs.find_job(tx, job)
+        home = None if row is None else runs.vault_of_job(tx, row.number)
+    if row is None or home != context.source.name:
+        raise UsageError(f"job {job} was never backed up into vault {context.source.name}")
+    if only_plan:
+        return _report(context, _plan(context, row, choice, vault))
+    with inventory.locked("copy"):
+        with _destination(context) as at:
+            _finish_dead(at)
+        with inventory.writing() as tx:
+            run = runs.open_amendment(tx, RunKind.COPY, row, context.clock.now(), b"")
+        with _recorded_end(context, run):
+            return _copy(context, row, choice, vault, run)
+
+
+@contextmanager
+def _recorded_end(context: CopyContext, run: Run) -> Iterator[None]:
+    """A context manager that records an end by an error, unless a catalog may still arrive."""
+    try:
+        with as_stopped(context.stop):
+            yield
+    except (NightvaultError, KeyboardInterrupt) as error:
+        inventory, now = context.inventory, context.clock.now()
+        with suppress(NightvaultError), inventory.writing() as tx:  # the first error is the one to report
+            if archives.catalog_of_run(tx, run.number) is None:
+                told = failure_report(error) if isinstance(error, NightvaultError) else {"error": str(error)}
+                told = {"vault": context.vault.name, **told}
+                runs.finish_run(tx, run.number, runs.outcome_of(error), told, now)
+        raise
+
+
+def _copy(context: CopyContext, row: JobRow, choice: CopyChoice, vault: int, run: Run) -> CopyReport:
+    """The run under its lock: from its record to its report."""
+    inventory = context.inventory
+    with _uploader(context, vault) as uploader:
+        with inventory.reading() as tx:
+            pending = copied.pending_copies(tx, vault, inventory.id)
+        _sweep(context.folder, {upload.spool_file for upload in pending})
+        uploader.resume([_as_sealed(upload) for upload in pending])
+        plan = _plan(context, row, choice, vault)
+        problems = _send(context, plan, vault, uploader)
+        sent = uploader.stored_archives, uploader.stored_bytes
+    report = replace(_report(context, plan), archives=sent[0], bytes=sent[1], problems=tuple(problems))
+    with inventory.reading() as tx:
+        whole = _whole(tx, plan, vault)
+    lacking = tuple(snapshot.id for snapshot in plan.new if snapshot.number not in whole)
+    said = tuple(snapshot.id for snapshot in plan.new if snapshot.number in whole)
+    report = replace(report, snapshots=said, not_copied=lacking)
+    if whole:
+        with _destination(context) as at:
+            line = _say(at, plan, whole, run)
+        warnings = () if context.keep_line is None else tuple(context.keep_line(line))
+        report = replace(report, recovery_line=line, warnings=warnings)
+    with inventory.writing() as tx:
+        runs.finish_run(tx, run.number, report.outcome, report.document(), context.clock.now())
+    return report
+
+
+def _require_known(context: CopyContext) -> None:
+    """`UsageError` if the inventory before this one copied into the vault: what is there is not known."""
+    inventory, vault = context.inventory, context.vault
+    with inventory.reading() as tx:
+        is_known = not inventory.ancestors or copied.has_copies(tx, vault.name)
+    if is_known or not context.patience.call(vault.state).exists:
+        return
+    if any(context.patience.call(partial(vault.identities, before)) for before in inventory.ancestors):
+        raise UsageError(
+            f"vault {vault.name} may hold copies that this inventory, which was rebuilt, does not know",
+            advice="copy into a vault of another name",
+        )
+
+
+def _report(context: CopyContext, plan: CopyPlan) -> CopyReport:
+    return CopyReport(
+        plan.row.name,
+        context.vault.name,
+        context.source.name,
+        tuple(snapshot.id for snapshot in plan.new),
+        len(plan.send),
+        plan.bytes,
+    )
+
+
+def _plan(context: CopyContext, row: JobRow, choice: CopyChoice, vault: int) -> CopyPlan:
+    inventory = context.inventory
+    with inventory.reading() as tx:
+        held = tuple(copied.copied_snapshots(tx, vault, row.number))
+        every = list_snapshots(tx, job=row.name)
+        new = tuple(found for found in every if choice.takes(found) and found.number not in held)
+        needs = needs_of(tx, {row.number: [snapshot.number for snapshot in new]})
+        there, source = archives_there(tx, vault), archives.states(tx)
+        numbers = packs_to_send([needs], there, source, context.clock.now())
+        found = archives.get_archives(tx, sorted(numbers), inventory.id)
+    return CopyPlan(row, new, held, tuple(found.values()))
+
+
+# Packs.
+
+
+def _uploader(context: CopyContext, vault: int) -> Uploader:
+    return Uploader(
+        inventory=context.inventory,
+        vault=context.vault,
+        clock=context.clock,
+        progress=context.progress,
+        spool=context.folder,
+        part_size=context.sending.part_size,
+        records=CopyRecords(context.inventory, vault),
+        parts_at_once=context.sending.most_parts_at_once,
+    )
+
+
+def _send(context: CopyContext, plan: CopyPlan, vault: int, uploader: Uploader) -> list[str]:
+    """Bring the packs down and send them; returns what could not be copied, in sentences."""
+    problems: list[str] = []
+    context.limit_on(plan.send).hold(Tier.STANDARD)
+    with context.inventory.reading() as tx:
+        sealed_for = copied.recipients_of(tx, [archive.number for archive in plan.send])
+    with phase(context.progress, f"Copying to vault {context.vault.name}", plan.bytes, counts="archive"):
+        for archive in plan.send:
+            if context.stop():
+                raise InterruptedRunError("the copy was asked to stop: the next one goes on with it")
+            file = f"{archive.label.pack_id.hex()}.pack"
+            leaves = _bring(context, archive, os.path.join(context.folder, file), problems)
+            if leaves is not None:
+                upload = _record(context, archive, vault, sealed_for[archive.number], file)
+                uploader.send(outgoing_of(_as_sealed(upload), leaves))
+            context.progress.advance(files=1, done=archive.size)
+        uploader.drain()
+    return problems
+
+
+def _bring(context: CopyContext, archive: Archive, path: str, problems: list[str]) -> list[bytes] | None:
+    """Bring a pack down; its leaves. None, and a problem more, if it is not what was recorded."""
+    source, pack = context.source, f"pack {archive.label.pack_id.hex()} in vault {context.source.name}"
+    archive_id, token = ArchiveId(archive.archive_id or ""), new_token()
+    try:
+        asked = context.patience.call(
+            lambda: source.request_retrieval(archive_id, None, Tier.STANDARD, token)
+        )
+    except NightvaultError as error:
+        if error.retryable:
+            raise
+        problems.append(f"{pack} cannot be read, and is not copied: {error}")
+        return None
+    whole = WholeArchive(asked, archive.size, ByteRange(0, archive.size), path)
+    ((_, failure),) = fetch_to_files(source, context.clock, [whole], tell=context.progress.note)
+    if failure is not None:
+        problems.append(f"{pack} cannot be read, and is not copied: {failure}")
+        return None
+    leaves = leaves_of(path, archive)
+    if leaves is None:
+        remove(path)
+        problems.append(f"{pack} is not what was stored there, and is not copied: run a check of that vault")
+    return leaves
+
+
+def _record(
+    context: CopyContext, archive: Archive, vault: int, recipients: bytes, file: str
+) -> PendingUpload:
+    """Record a copy before its first byte is sent."""
+    ids = [recipients[start : start + _ID] for start in range(0, len(recipients), _ID)]
+    identity = domain_id_of(context.vault.name, ids, context.keys.secret)
+    part_size, now = part_size_for(archive.size, context.sending.part_size), context.clock.now()
+    with context.inventory.writing() as tx:
+        domain = archives.get_or_create_domain(tx, identity, vault, recipients, now)
+        copied.submit_copy(tx, archive.number, vault, domain, spool_file=file, part_size=part_size, now=now)
+    return PendingUpload(archive, None, part_size, file)
+
+
+def _as_sealed(upload: PendingUpload) -> PendingUpload:
+    """The same under the inventory id that its header has: an ancestor may have made the pack."""
+    archive = upload.archive
+    label = replace(archive.label, inventory_id=archive.header[48:64])
+    return replace(upload, archive=replace(archive, label=label))
+
+
+def _sweep(folder: str, kept: Iterable[str]) -> None:
+    """Delete what a dead copy left in the folder, but for the files that are still to be sent."""
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    for name in set(os.listdir(folder)) - set(kept):
+        remove(os.path.join(folder, name))
+
+
+# What the catalogs there say.
+
+
+@contextmanager
+def _destination(context: CopyContext) -> Iterator[OpenVault]:
+    """The destination under the lock of backups; what a dead process left there is finished first."""
+    with context.inventory.locked("backup"):
+        at = open_vault(context.keys, context, context.sending)
+        require_ours(context.keys, context)
+        with at.uploader:
+            recover(at)
+            yield at
+
+
+def _finish_dead(at: OpenVault) -> None:
+    """End the runs of dead copies: one whose catalog is stored has copied what it prepared."""
+    inventory, now = at.context.inventory, at.context.clock.now()
+    with inventory.writing() as tx:
+        for run, prepared in open_copies(tx):
+            catalog = archives.catalog_of_run(tx, run.number)
+            row = None if run.job is None else runs.find_job(tx, run.job)
+            if row is not None and prepared and catalog is not None and catalog[1] is ArchiveState.STORED:
+                vault, numbers = msgspec.msgpack.decode(prepared, type=tuple[int, list[int]])
+                copied.record_copied(tx, vault, row.number, numbers)
+            why = {"error": "the process died before it had an end"}
+            runs.finish_run(tx, run.number, Outcome.INTERRUPTED, why, now)
+
+
+def _whole(tx: Transaction, plan: CopyPlan, vault: int) -> Mapping[int, set[int]]:
+    """The new snapshots of which the destination has everything, with the archives there that they need."""
+    stored = packs_stored(archives_there(tx, vault))
+    found: dict[int, set[int]] = {}
+    known = {kept.number for kept in list_snapshots(tx, job=plan.row.name, also_forgotten=True)}
+    for snapshot in plan.new:
+        if snapshot.number not in known:
+            continue  # it was pruned meanwhile
+        needs = needs_of(tx, {plan.row.number: [snapshot.number]})
+        if is_whole(needs, stored):
+            found[snapshot.number] = {next(pack for pack in among if pack in stored) for among in needs}
+    return found
+
+
+def _say(at: OpenVault, plan: CopyPlan, whole: Mapping[int, set[int]], run: Run) -> str:
+    """Store the catalog, or two, that say that these snapshots are copied; returns the recovery line."""
+    inventory, row = at.context.inventory, plan.row
+    state = CopiedState(tuple(sorted({*plan.held, *whole})), max(plan.held, default=0))
+    names = set[int]().union(*whole.values())
+    with inventory.writing() as tx:
+        runs.prepare(tx, run.number, msgspec.msgpack.encode((at.vault, sorted(whole))))
+    sender = CopySender(OpenRun(**asdict(at), row=row, run=run))
+    with inventory.reading() as tx:
+        is_new = catalogs.read_chain(tx, row.number, at.vault, inventory).is_new
+    if is_new:
+        sender.first(state, names)
+    else:
+        sender.delta_of_copy(state, names)
+    with inventory.writing() as tx:
+        copied.record_copied(tx, at.vault, row.number, whole)
+    if not is_new and (min(whole) < state.before or sender.full_due() is not None):
+        sender.full_of_copy(state)
+    return sender.line()

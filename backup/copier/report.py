@@ -1,0 +1,68 @@
+"""The report of a copy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from msgspec import Struct
+
+from backup.kinds import Outcome
+from backup.model import JobName, SnapshotId, VaultName
+from backup.reports import Fact, warned
+from backup.wording import counted, size
+
+
+class CopyReport(Struct, frozen=True):
+    """What a copy has brought, or would bring: snapshots of a job, packs and their bytes.
+
+    `not_copied` are snapshots that lack a pack; `problems` say why.
+    """
+
+    job: JobName
+    vault: VaultName
+    source: VaultName
+    snapshots: tuple[SnapshotId, ...] = ()
+    archives: int = 0
+    bytes: int = 0
+    not_copied: tuple[SnapshotId, ...] = ()
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    recovery_line: str = ""
+    waits_for: str = ""
+
+    @property
+    def subject(self) -> str:
+        """The run in words."""
+        return f"copy of job {self.job} to vault {self.vault}"
+
+    @property
+    def outcome(self) -> Outcome:
+        """Partial, if something could not be copied."""
+        return Outcome.PARTIAL if self.problems or self.not_copied else Outcome.DONE
+
+    def facts(self, currency: str = "USD") -> Iterator[Fact]:  # noqa: ARG002
+        """What went wrong, then counts."""
+        yield from warned((*self.problems, *self.warnings))
+        yield Fact(
+            f"{counted(len(self.snapshots), 'snapshot')} copied from vault {self.source}: "
+            f"{counted(self.archives, 'archive')}, {size(self.bytes)}"
+        )
+        yield Fact(self.source, "from vault")
+        yield Fact(str(len(self.snapshots)), "snapshots copied")
+        yield Fact(f"{self.archives:,}, {size(self.bytes)}", "archives sent")
+
+    def document(self) -> dict[str, Any]:
+        """The report as JSON; its keys are part of the interface."""
+        return {
+            "job": self.job,
+            "vault": self.vault,
+            "source": self.source,
+            "snapshots": list(self.snapshots),
+            "archives": self.archives,
+            "bytes": self.bytes,
+            "not_copied": list(self.not_copied),
+            "problems": list(self.problems),
+            "warnings": list(self.warnings),
+            "recovery_line": self.recovery_line,
+        }

@@ -1,0 +1,75 @@
+"""Copies by a config: a job's snapshots into another of its vaults."""
+
+from __future__ import annotations
+
+import os
+from decimal import Decimal
+from functools import partial
+from typing import ClassVar, Self
+
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from backup.app.backups.contexts import backup_context, read_keys, sending_to
+from backup.app.backups.recovery_lines import keep_line_of
+from backup.app.base.clock import naming_emulator
+from backup.app.base.run_context import RunContext, attempt
+from backup.app.base.state import State
+from backup.app.base.vaults import Purpose, make_vault
+from backup.app.money.limits import limit_on_archives
+from backup.copier.context import CopyChoice, CopyContext
+from backup.copier.copy import copy
+from backup.copier.report import CopyReport
+from backup.errors import as_stopped
+from backup.kinds import RunKind
+from backup.model import JobName, VaultName
+from backup.transfer.retry import RetryLimit
+
+
+class Copy(Struct, frozen=True):
+    """A copy of one job's snapshots out of `source`; `max_cost` is the limit of what reading them costs."""
+
+    kind: ClassVar[RunKind] = RunKind.COPY
+    at: RunContext
+    context: CopyContext
+    name: JobName
+    choice: CopyChoice
+
+    @classmethod
+    def between(
+        cls,
+        at: RunContext,
+        job: JobName,
+        source: VaultName,
+        to: VaultName,
+        choice: CopyChoice,
+        *,
+        max_cost: Decimal | None = None,
+    ) -> Self:
+        """The copy of that job's chosen snapshots from one vault to another."""
+        config, settings = at.config, at.config.vault(source)
+        context = CopyContext(
+            **asdict(backup_context(at, to)),
+            source=make_vault(config, source, Purpose.RESTORE, at.clock, stop=at.stop),
+            keys=read_keys(config, at.inventory),
+            sending=sending_to(config, to),
+            folder=os.path.join(State(config.state_dir).spool, "copies"),
+            limit_on=limit_on_archives(config, settings, max_cost, "copy"),
+            keep_line=partial(keep_line_of, config),
+        )
+        return cls(at, context, job, choice)
+
+    def plan(self, retry_limit: RetryLimit | None = None) -> CopyReport:
+        """The report of what would be copied now."""
+        return self._copy(retry_limit, only_plan=True)
+
+    def step(self, retry_limit: RetryLimit | None = None) -> CopyReport:
+        """Copy what the destination lacks; an attempt that fails is recorded."""
+        at, told = self.at, {"vault": self.context.vault.name}
+        with attempt(at.inventory, at.clock, self.kind, told, self.name), as_stopped(at.stop):
+            return self._copy(retry_limit)
+
+    def _copy(self, retry_limit: RetryLimit | None, *, only_plan: bool = False) -> CopyReport:
+        context = self.context.within(retry_limit)
+        with naming_emulator(self.at.config.vault(context.vault.name)):
+            return copy(context, self.name, self.choice, only_plan=only_plan)

@@ -1,0 +1,303 @@
+"""Snapshots are copied into another vault, and come back from there alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import asdict, replace
+
+from backup.copier.context import CopyChoice, CopyContext
+from backup.copier.copy import copy
+from backup.copier.report import CopyReport
+from backup.errors import LockedError, OtherVaultError, UsageError
+from backup.format.records import ForgottenRecord
+from backup.inventory.content import archives, copied, identities
+from backup.inventory.content.archives import ArchiveState
+from backup.inventory.records import runs
+from backup.inventory.store.times import micros
+from backup.kinds import Outcome
+from backup.model import MIB, VaultName
+from backup.protocols import Vault
+from backup.vault.directory import DirectoryVault
+from tests.support.backups import Site
+from tests.support.doubles import NO_LIMIT, FaultyVault, ManualClock, PowerCut, cut_at
+from tests.support.emulated import RunningEmulator
+from tests.support.rebuilds import Bare
+from tests.support.rigs import s3_client, s3_vault
+from tests.support.transaction_cuts import cut_transaction
+from tests.support.trees import Seen, snapshot_of
+
+
+@pytest.fixture
+def second(tmp_path: Path, clock: ManualClock) -> DirectoryVault:
+    """Another vault, empty."""
+    vault = DirectoryVault(VaultName("second"), str(tmp_path / "second"), clock)
+    vault.create()
+    return vault
+
+
+def context_of(site: Site, to: Vault) -> CopyContext:
+    return CopyContext(
+        **asdict(replace(site.world, vault=to)),
+        source=site.vault,
+        keys=site.keys,
+        sending=site.job.sending,
+        folder=str(site.folder / "copies"),
+        limit_on=lambda _: NO_LIMIT,
+    )
+
+
+def copies(site: Site, to: Vault, choice: CopyChoice | None = None) -> CopyReport:
+    return copy(context_of(site, to), site.job.name, choice or CopyChoice())
+
+
+def nights(site: Site, source: Path, count: int, first: int = 0) -> list[dict[bytes, Seen]]:
+    """So many backups, each of other files; what each saw."""
+    seen = []
+    for night in range(first, first + count):
+        (source / f"new-{night}").write_bytes(os.urandom(1_500_000))
+        (source / "changed").write_bytes(os.urandom(70_000) + bytes([night]))
+        if night:
+            (source / f"new-{night - 1}").unlink(missing_ok=True)
+        site.backup()
+        seen.append(dict(snapshot_of(source)))
+    return seen
+
+
+def brought_back(site: Site, to: Vault, tmp_path: Path, name: str) -> list[dict[bytes, Seen]]:
+    """What a rebuild from that vault alone gives of each snapshot, oldest first."""
+    machine = Bare(tmp_path / name, to, site)
+    machine.rebuild()
+    there = machine.site()
+    found: list[dict[bytes, Seen]] = []
+    for snapshot in there.snapshots():
+        target = tmp_path / f"{name}-{snapshot.number}"
+        there.restore(snapshot.id, target)
+        found.append(dict(snapshot_of(target)))
+        shutil.rmtree(target)
+    there.close()
+    return found
+
+
+def test_all_comes_back_from_the_copy_alone(
+    site: Site, source: Path, second: DirectoryVault, tmp_path: Path
+) -> None:
+    seen = nights(site, source, 3)
+    report = copies(site, second)
+    assert (report.outcome, len(report.snapshots), report.problems) == (Outcome.DONE, 3, ())
+    assert report.archives
+    assert report.bytes
+    again = copies(site, second)
+    assert (again.archives, again.snapshots) == (0, ()), "nothing copied is sent again"
+    seen += nights(site, source, 2, first=3)
+    later = copies(site, second)
+    assert len(later.snapshots) == 2
+    assert later.archives < report.archives + 2
+    shutil.rmtree(tmp_path / "vault", ignore_errors=True)
+    assert brought_back(site, second, tmp_path, "bare") == seen
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("side", ["source", "destination"])
+def test_a_cut_at_every_call_of_a_vault(
+    site: Site, source: Path, tmp_path: Path, clock: ManualClock, side: str, after: bool
+) -> None:
+    seen = nights(site, source, 2)
+    for call in range(200):
+        to = DirectoryVault(VaultName(f"second-{call}"), str(tmp_path / f"second-{call}"), clock)
+        to.create()
+        faulty = FaultyVault(to if side == "destination" else site.vault, cut_at(call, after=after))
+        context = context_of(site, to)
+        changed = {"vault": faulty} if side == "destination" else {"source": faulty}
+        try:
+            copy(replace(context, **changed), site.job.name, CopyChoice())
+        except PowerCut:
+            is_cut = True
+        else:
+            is_cut = False
+        site = site.reopen()
+        there = FaultyVault(to)
+        report = copies(site, there)
+        assert report.outcome is Outcome.DONE, report
+        assert copies(site, to).snapshots == ()
+        assert brought_back(site, to, tmp_path, f"bare-{call}") == seen
+        shutil.rmtree(tmp_path / f"second-{call}")
+        if not is_cut:
+            assert call > 3
+            return
+    pytest.fail("it never came to an end")
+
+
+def test_a_cut_at_every_transaction(site: Site, source: Path, tmp_path: Path, clock: ManualClock) -> None:
+    seen = nights(site, source, 2)
+    for number in range(200):
+        to = DirectoryVault(VaultName(f"second-{number}"), str(tmp_path / f"second-{number}"), clock)
+        to.create()
+        try:
+            with cut_transaction(site, number):
+                copies(site, to)
+        except PowerCut:
+            is_cut = True
+        else:
+            is_cut = False
+        site = site.reopen()
+        assert copies(site, to).outcome is Outcome.DONE
+        assert brought_back(site, to, tmp_path, f"bare-{number}") == seen
+        shutil.rmtree(tmp_path / f"second-{number}")
+        if not is_cut:
+            assert number > 8
+            return
+    pytest.fail("it never came to an end")
+
+
+@pytest.mark.parametrize("harm", ["flipped", "short", "swapped", "gone"])
+def test_what_is_not_as_it_was_stored_is_no_copy(
+    site: Site, source: Path, second: DirectoryVault, tmp_path: Path, harm: str
+) -> None:
+    seen = nights(site, source, 2)
+    with site.inventory.reading() as tx:
+        every = archives.list_archives(tx, site.inventory.id, vault=site.vault.name)
+    data = [archive for archive in every if not archive.label.generation]
+    files = {path.name: path for path in (tmp_path / "vault").rglob("*") if path.is_file()}
+    place = {archive.number: files[str(archive.archive_id).rsplit("/", 1)[-1]] for archive in data}
+    victim = place[data[-1].number]
+    good = victim.read_bytes()
+    victim.chmod(0o600)
+    if harm == "flipped":
+        victim.write_bytes(good[:5000] + bytes([good[5000] ^ 1]) + good[5001:])
+    elif harm == "short":
+        victim.write_bytes(good[:-1])
+    elif harm == "swapped":
+        victim.write_bytes(place[data[0].number].read_bytes())
+    else:
+        victim.unlink()
+    report = copies(site, second)
+    assert report.outcome is Outcome.PARTIAL
+    assert len(report.problems) == 1
+    with site.inventory.reading() as tx:
+        number = archives.get_or_create_vault(tx, second.name)
+        assert data[-1].number not in {copy.archive for copy in copied.list_copies(tx, number)}
+    assert report.snapshots == (site.snapshots()[0].id,)
+    assert report.not_copied == (site.snapshots()[1].id,)
+    assert brought_back(site, second, tmp_path, "partly") == seen[:1]
+    victim.write_bytes(good)
+    assert copies(site, second).outcome is Outcome.DONE
+    assert brought_back(site, second, tmp_path, "whole") == seen
+
+
+def test_two_copies_at_once_are_refused_and_a_backup_runs_beside(
+    site: Site, source: Path, second: DirectoryVault, tmp_path: Path
+) -> None:
+    seen = nights(site, source, 1)
+    found: list[object] = []
+
+    def meanwhile() -> None:
+        with pytest.raises(LockedError):
+            copies(site, second)
+        found.append(site.backup().outcome)
+
+    class Beside(FaultyVault):
+        def _meet(self, method: str, call: Callable[[], Any]) -> Any:
+            if method == "begin_upload" and not found:
+                meanwhile()
+            return super()._meet(method, call)
+
+    context = replace(context_of(site, second), vault=Beside(second))
+    assert copy(context, site.job.name, CopyChoice()).outcome is Outcome.DONE
+    assert found == [Outcome.DONE]
+    copies(site, second)
+    assert brought_back(site, second, tmp_path, "bare") == [*seen, seen[0]]
+
+
+@pytest.mark.parametrize("deltas", [None, 1], ids=["delta", "full"])
+def test_what_the_source_has_given_up_stays_in_the_copy(
+    site: Site, source: Path, second: DirectoryVault, tmp_path: Path, clock: ManualClock, deltas: int | None
+) -> None:
+    site = replace(site, most_deltas=deltas)
+    seen = nights(site, source, 3)
+    copies(site, second)
+    site.amend(ForgottenRecord([1, 2], micros(clock.now())))
+    for _ in range(3):
+        site.prune(grace=timedelta(0))
+        clock.advance(timedelta(days=2))
+    assert [kept.number for kept in site.snapshots(also_forgotten=True)] == [3]
+    seen += nights(site, source, 1, first=3)
+    copies(site, second)
+    with site.inventory.reading() as tx:
+        number = archives.get_or_create_vault(tx, second.name)
+        row = runs.find_job(tx, site.job.name)
+        assert row is not None
+        assert copied.copied_snapshots(tx, number, row.number) == [1, 2, 3, 4]
+    assert brought_back(site, second, tmp_path, "copy") == seen
+    assert brought_back(site, site.vault, tmp_path, "source") == seen[2:]
+    with pytest.raises(UsageError):
+        replace(site, vault=second).prune()
+
+
+def test_a_vault_that_took_the_place_of_one_with_copies_gets_all_again(
+    site: Site, source: Path, second: DirectoryVault, tmp_path: Path
+) -> None:
+    seen = nights(site, source, 2)
+    first = copies(site, second)
+    shutil.rmtree(tmp_path / "second")
+    second.create()
+    with pytest.raises(OtherVaultError):
+        copies(site, second)
+    with site.inventory.writing() as tx:
+        identities.set_state_of_contents(tx, second.name, ArchiveState.LOST)
+    token = "0" * 32
+    second.add_identity(site.inventory.id, token)
+    with site.inventory.writing() as tx:
+        identities.set_vault_identity(tx, second.name, second.identities(site.inventory.id)[0])
+    assert copies(site, second).archives == first.archives
+    assert brought_back(site, second, tmp_path, "again") == seen
+
+
+def test_chosen_snapshots_alone_and_older_ones_later(
+    site: Site, source: Path, second: DirectoryVault, tmp_path: Path
+) -> None:
+    seen = nights(site, source, 4)
+    third = site.snapshots()[2].id
+    assert copies(site, second, CopyChoice(snapshot=third)).snapshots == (third,)
+    assert brought_back(site, second, tmp_path, "third") == [seen[2]]
+    first = site.snapshots()[0].id
+    copies(site, second, CopyChoice(snapshot=first))
+    assert brought_back(site, second, tmp_path, "first") == [seen[0], seen[2]]
+    copies(site, second)
+    assert brought_back(site, second, tmp_path, "all") == seen
+
+
+def test_into_a_cold_bucket_cut_at_its_calls(
+    site: Site, source: Path, emulator: RunningEmulator, tmp_path: Path, clock: ManualClock
+) -> None:
+    client = s3_client(emulator.s3_url)
+    site = replace(
+        site,
+        job=replace(site.job, part_size=8 * MIB),
+        wait=lambda: emulator.advance(13 * 3600),
+    )
+    seen = nights(site, source, 2)
+    for call in range(0, 200, 3):
+        bucket = s3_vault(client, f"copies-{call}", name=f"bucket-{call}", clock=clock)
+        bucket.create()
+        cut = FaultyVault(bucket, cut_at(call, after=bool(call % 2)))
+        try:
+            copies(site, cut)
+        except PowerCut:
+            is_cut = True
+        else:
+            is_cut = False
+        site = site.reopen()
+        again = FaultyVault(bucket)
+        assert copies(site, again).outcome is Outcome.DONE
+        twice = {place for place, count in (cut.sent + again.sent).items() if count > 1}
+        assert not twice, "a part that the vault had was sent again"
+        if not is_cut:
+            break
+    assert brought_back(site, bucket, tmp_path, "bare") == seen
