@@ -42,7 +42,7 @@ EXAMPLES = {
 @click.option("--snapshot", metavar="SNAPSHOT", help="Copy only this snapshot: its id, or the begin of it.")
 @click.option("--since", metavar="TIME", help="Copy only snapshots since that time.")
 @click.option(
-    "--tag", "tags", metavar="TAG", multiple=True, help="Copy only snapshots with this tag, or another."
+    "--tag", "tags", metavar="NAME", multiple=True, help="Copy only snapshots with this tag, or another."
 )
 @click.option(
     "--max-cost", "max_cost", metavar="MONEY", help="Copy nothing if reading it costs more than that."
