@@ -1,6 +1,6 @@
 """What copies of snapshots in a second vault are decided by: states and sets in, sets out; pure.
 
-    if is_copied(needs, packs_copied(archives), is_said=True): ...
+    packs = packs_to_send(wanted, archives, source, now)
 
 A job's vault is the *source*, the vault with the copies is the *destination*. What a snapshot needs is, for
 each of its chunks, the packs in which the chunk lies: any of them will do.
@@ -25,7 +25,7 @@ REQUESTS_END = timedelta(days=1)
 """After that time a vault has carried out a deletion that was asked for, or never will."""
 
 _MAY_COUNT_AGAIN = frozenset({ArchiveState.SUBMITTED, ArchiveState.UNCONFIRMED, ArchiveState.CONDEMNED})
-_REMAIN = frozenset(THERE) - {ArchiveState.DELETING}
+REMAIN = frozenset(THERE) - {ArchiveState.DELETING}
 
 
 class ArchiveThere(Struct, frozen=True):
@@ -46,19 +46,9 @@ def packs_stored(archives: Iterable[ArchiveThere]) -> set[Pack]:
     return {archive.pack for archive in archives if archive.state is ArchiveState.STORED}
 
 
-def packs_copied(archives: Iterable[ArchiveThere]) -> set[Pack]:
-    """The packs that are copied: stored there, and named by a catalog there, so that a rebuild finds them."""
-    return packs_stored(archive for archive in archives if archive.is_said)
-
-
 def is_whole(needs: Needs, stored: AbstractSet[Pack]) -> bool:
     """Whether all that a snapshot needs is there, so that a catalog there may say that it is copied."""
     return not chunks_missing(needs, stored)
-
-
-def is_copied(needs: Needs, copied: AbstractSet[Pack], *, is_said: bool) -> bool:
-    """Whether a snapshot is copied: a catalog there names it, and (by then or since) all that it needs."""
-    return is_said and not chunks_missing(needs, copied)
 
 
 def chunks_missing(needs: Needs, there: AbstractSet[Pack]) -> list[Collection[Pack]]:
@@ -80,7 +70,7 @@ def packs_to_send(
     coming = {archive.pack for archive in archives if archive.state in _MAY_COUNT_AGAIN}
     ordered: set[Pack] = set()
     for packs in _all_missing(wanted, stored | coming):
-        sendable = [pack for pack in _kept_for(packs, source) if may_be_sent(pack, archives, now)]
+        sendable = [pack for pack in kept_for(packs, source) if may_be_sent(pack, archives, now)]
         if sendable and ordered.isdisjoint(packs):
             ordered.add(sendable[0])
     return ordered
@@ -93,10 +83,10 @@ def may_be_sent(pack: Pack, archives: Iterable[ArchiveThere], now: datetime) -> 
     """
     gone = {ArchiveState.LOST, ArchiveState.DELETED}
     some = [archive for archive in archives if archive.pack == pack]
-    return all(archive.state in gone for archive in some) and not _may_be_deleted(some, now)
+    return all(archive.state in gone for archive in some) and not may_be_deleted(some, now)
 
 
-def _may_be_deleted(archives: Iterable[ArchiveThere], at: datetime) -> bool:
+def may_be_deleted(archives: Iterable[ArchiveThere], at: datetime) -> bool:
     """Whether a deletion that was asked for may be carried out after that time."""
     return any(
         archive.state is ArchiveState.DELETING
@@ -105,71 +95,12 @@ def _may_be_deleted(archives: Iterable[ArchiveThere], at: datetime) -> bool:
     )
 
 
-def cannot_be_made(
-    needs: Needs, archives: Iterable[ArchiveThere], source: Mapping[Pack, ArchiveState]
-) -> bool:
-    """Whether a copy cannot be made any more: a chunk that the destination lacks is not at the source."""
-    there = {archive.pack for archive in archives if archive.state in _REMAIN}
-    return any(not _kept_for(packs, source) for packs in chunks_missing(needs, there))
-
-
-def held_for_copies(
-    wanted: Iterable[tuple[Needs, bool]], copied: AbstractSet[Pack], source: Mapping[Pack, ArchiveState]
-) -> set[Pack]:
-    """The packs that the source may not condemn, of the snapshots that are wanted, and whether a catalog of
-    the destination names them.
-
-    Of one that is named what the destination lacks, of one that is not yet all: where the source deletes a
-    pack of a forgotten snapshot it gives up what it knows of it, and nobody could say what was copied.
-    """
-    held: set[Pack] = set()
-    for needs, is_said in wanted:
-        for packs in chunks_missing(needs, copied) if is_said else needs:
-            held.update(_kept_for(packs, source))
-    return held
-
-
-def needed_there(wanted: Iterable[Needs], archives: Sequence[ArchiveThere]) -> set[int]:
-    """The numbers of the archives at the destination that its snapshots need, those on their way included.
-
-    Of two stored archives with one chunk the first keeps it; where none is stored, all that remain do.
-    """
-    needed: set[int] = set()
-    for needs in wanted:
-        for packs in needs:
-            holding = [archive for archive in archives if archive.pack in packs]
-            stored = [archive.number for archive in holding if archive.state is ArchiveState.STORED]
-            if stored:
-                needed.add(stored[0])
-            else:
-                needed.update(archive.number for archive in holding if archive.state in _REMAIN)
-    return needed
-
-
-def may_be_confirmed(archive: ArchiveThere, archives: Iterable[ArchiveThere], listed_at: datetime) -> bool:
-    """Whether a list of that time that shows an archive proves that it stays.
-
-    One that was taken up again may yet go by a deletion that was asked for before; one that an old order
-    brought, by a deletion of its pack that is not over.
-    """
-    if _may_be_deleted((other for other in archives if other.pack == archive.pack), listed_at):
-        return False
-    return not archive.is_said or archive.since + REQUESTS_END <= listed_at
-
-
-def may_change(vault_is_read: Iterable[bool]) -> bool:
-    """Whether anything may be condemned, deleted or said in either vault: after a rebuild, not before the
-    catalogs of both were read and the destination was listed.
-    """
-    return all(vault_is_read)
-
-
 def _all_missing(wanted: Iterable[Needs], there: AbstractSet[Pack]) -> Iterator[Collection[Pack]]:
     for needs in wanted:
         yield from chunks_missing(needs, there)
 
 
-def _kept_for(packs: Collection[Pack], source: Mapping[Pack, ArchiveState]) -> list[Pack]:
+def kept_for(packs: Collection[Pack], source: Mapping[Pack, ArchiveState]) -> list[Pack]:
     """The packs at the source from which a chunk is taken: the first that is stored, else all that remain."""
     stored = [pack for pack in sorted(packs) if source.get(pack) is ArchiveState.STORED]
-    return stored[:1] or [pack for pack in sorted(packs) if source.get(pack) in _REMAIN]
+    return stored[:1] or [pack for pack in sorted(packs) if source.get(pack) in REMAIN]

@@ -9,6 +9,7 @@ import pytest
 from backup.inventory.content.archives import ArchiveState
 from backup.retention import copies as decisions
 from backup.retention.copies import ArchiveThere
+from tests.model.copying import decisions as later
 from tests.model.copying.copies import Copies
 from tests.model.copying.mutants import MUTANTS, CopyMutant
 from tests.model.copying.two_vaults import CopyCast
@@ -58,8 +59,8 @@ def _archive(pack: int, state: ArchiveState, *, days: int = 9) -> ArchiveThere:
 
 @pytest.mark.parametrize("state", ArchiveState)
 def test_a_copy_counts_on_stored_archives_alone(state: ArchiveState) -> None:
-    copied = decisions.packs_copied([_archive(1, state)])
-    assert decisions.is_copied([[1]], copied, is_said=True) is (state is ArchiveState.STORED)
+    copied = later.packs_copied([_archive(1, state)])
+    assert later.is_copied([[1]], copied, is_said=True) is (state is ArchiveState.STORED)
 
 
 @pytest.mark.parametrize("state", ArchiveState)
@@ -70,12 +71,12 @@ def test_a_pack_is_sent_again_only_where_nothing_of_it_is_left(state: ArchiveSta
 
 def test_what_is_neither_here_nor_there_cannot_be_copied() -> None:
     source = {1: ArchiveState.STORED, 2: ArchiveState.DELETED, 3: ArchiveState.RETIRED}
-    assert not decisions.cannot_be_made([[1], [2, 3]], [], source)
-    assert decisions.cannot_be_made([[1], [2]], [], source)
-    assert not decisions.cannot_be_made([[1], [2]], [_archive(2, ArchiveState.CONDEMNED)], source)
+    assert not later.cannot_be_made([[1], [2, 3]], [], source)
+    assert later.cannot_be_made([[1], [2]], [], source)
+    assert not later.cannot_be_made([[1], [2]], [_archive(2, ArchiveState.CONDEMNED)], source)
 
 
 def test_of_several_packs_with_a_chunk_the_source_keeps_the_first_that_is_stored() -> None:
     source = {1: ArchiveState.RETIRED, 2: ArchiveState.STORED, 3: ArchiveState.STORED}
-    assert decisions.held_for_copies([([[1, 2, 3]], False)], {3}, source) == {2}
-    assert decisions.held_for_copies([([[1, 2, 3]], True)], {3}, source) == set()
+    assert later.held_for_copies([([[1, 2, 3]], False)], {3}, source) == {2}
+    assert later.held_for_copies([([[1, 2, 3]], True)], {3}, source) == set()

@@ -1,7 +1,7 @@
 """A job's copies in a second vault as a model: two vaults, a copier, a host that may lose its inventory.
 
-What is decided is decided by `retention/copies.py` and by the program's own `plan_prune`. A pack holds one
-chunk. Time passes in periods of four days, one more than the grace; of what happened only the age is kept,
+What is decided is decided by `retention/copies.py`, `decisions.py` and the program's own `plan_prune`. A pack
+holds one chunk. Time passes in periods of four days, one more than the grace; of what happened only the age is kept,
 and of ages no more than two periods, so that no number of periods bounds the search.
 
 The chains of catalogs and the inventory say the same, but for `pending` (a catalog that was begun) and for
@@ -21,6 +21,7 @@ from backup.inventory.content.archives import THERE, ArchiveState
 from backup.retention import copies as decisions
 from backup.retention.copies import ArchiveThere, Needs
 from backup.retention.prune import DEFAULT_GRACE, PrunedArchive, PrunePlan, PruneRules, plan_prune
+from tests.model.copying import decisions as later
 from tests.model.plain import Packs
 from tests.model.search import Step
 from tests.model.world import put
@@ -66,14 +67,14 @@ class CopyRules(Struct, frozen=True):
     """The decisions; a mutant replaces one of them."""
 
     stored: Callable[[Iterable[ArchiveThere]], set[int]] = decisions.packs_stored
-    copied: Callable[[Iterable[ArchiveThere]], set[int]] = decisions.packs_copied
+    copied: Callable[[Iterable[ArchiveThere]], set[int]] = later.packs_copied
     is_whole: Callable[[Needs, AbstractSet[int]], bool] = decisions.is_whole
-    is_copied: Callable[..., bool] = decisions.is_copied
+    is_copied: Callable[..., bool] = later.is_copied
     packs_to_send: Callable[..., set[int]] = decisions.packs_to_send
-    held: Callable[..., set[int]] = decisions.held_for_copies
-    needed_there: Callable[..., set[int]] = decisions.needed_there
-    may_be_confirmed: Callable[..., bool] = decisions.may_be_confirmed
-    may_change: Callable[[Iterable[bool]], bool] = decisions.may_change
+    held: Callable[..., set[int]] = later.held_for_copies
+    needed_there: Callable[..., set[int]] = later.needed_there
+    may_be_confirmed: Callable[..., bool] = later.may_be_confirmed
+    may_change: Callable[[Iterable[bool]], bool] = later.may_change
     wants: Callable[[Saved], bool] = lambda night: night.there not in {FORGOTTEN, DROPPED}
     adopts: bool = True
     trusts_copier: bool = False
