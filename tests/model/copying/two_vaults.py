@@ -1,8 +1,8 @@
 """A job's copies in a second vault as a model: two vaults, a copier, a host that may lose its inventory.
 
 What is decided is decided by `retention/copies.py`, `decisions.py` and the program's own `plan_prune`. A pack
-holds one chunk. Time passes in periods of four days, one more than the grace; of what happened only the age is kept,
-and of ages no more than two periods, so that no number of periods bounds the search.
+holds one chunk. Time passes in periods of four days, one more than the grace; of what happened only the age
+is kept, and of ages no more than two periods, so that no number of periods bounds the search.
 
 The chains of catalogs and the inventory say the same, but for `pending` (a catalog that was begun) and for
 what a rebuilt inventory has not read yet (`read`).
