@@ -49,8 +49,8 @@ class CopyReport(Struct, frozen=True):
             f"{counted(self.archives, 'archive')}, {size(self.bytes)}"
         )
         yield Fact(self.source, "from vault")
-        yield Fact(str(len(self.snapshots)), "snapshots copied")
-        yield Fact(f"{self.archives:,}, {size(self.bytes)}", "archives sent")
+        yield Fact(f"{len(self.snapshots):,} copied", "snapshots")
+        yield Fact(f"{self.archives:,} sent, {size(self.bytes)}", "archives")
 
     def document(self) -> dict[str, Any]:
         """The report as JSON; its keys are part of the interface."""

@@ -32,7 +32,9 @@ def test_a_plan_then_a_copy_then_nothing(server: Server) -> None:
     assert {**done, "recovery_line": ""} == plan
     assert done["recovery_line"]
     assert server.json(*words)["archives"] == 0
-    assert "nothing" in server.done(*words).stdout or "0" in server.done(*words).stdout
+    text = server.done(*words).stdout.splitlines()
+    assert ["snapshots", "0", "copied"] in [line.split() for line in text]
+    assert ["archives", "0", "sent,", "0", "B"] in [line.split() for line in text]
     (run, *_) = server.json("runs")
     assert (run["kind"], run["job"], run["outcome"]) == ("copy", "main", "done")
 
@@ -47,3 +49,5 @@ def test_wrong_words_are_refused(server: Server) -> None:
     assert "into itself" in server.run("copy", "--from", "second", "--to", "second").stderr
     told = server.run("copy", "--from", "second", "--to", "cold", "--job", "main").stderr
     assert "never backed up into vault second" in told
+    told = server.run("copy", "--from", "second", "--to", "cold").stderr
+    assert "vault second has no job's own backups" in told

@@ -99,6 +99,7 @@ def _chosen(
     """The jobs that are copied, each with the choice of its snapshots."""
     from backup.app.base.opened import opened
     from backup.copier.context import CopyChoice
+    from backup.errors import UsageError
     from backup.inventory.content.snapshots import find_snapshot
     from backup.inventory.records.runs import list_jobs
     from backup.model import JobName
@@ -107,8 +108,13 @@ def _chosen(
         if snapshot is not None:
             found = find_snapshot(tx, snapshot, job=None if job is None else JobName(job))
             return [(found.job, CopyChoice(found.id, since, tags))]
-        names = [row.name for row in list_jobs(tx, vault)]
-    return [(name, CopyChoice(None, since, tags)) for name in ([JobName(job)] if job else names)]
+        names = [JobName(job)] if job else [row.name for row in list_jobs(tx, vault)]
+    if not names:
+        raise UsageError(
+            f"vault {vault} has no job's own backups: there is nothing to copy from it",
+            advice="name the vault of the job's backups in --from",
+        )
+    return [(name, CopyChoice(None, since, tags)) for name in names]
 
 
 def _copy(
