@@ -1,4 +1,4 @@
-"""What a job runs: its hooks, its `[[job.command]]` and its `[[job.database]]`."""
+"""The commands of a job: its hooks, its `[[job.command]]` and its `[[job.database]]`."""
 
 from __future__ import annotations
 

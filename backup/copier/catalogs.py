@@ -113,11 +113,7 @@ class CopySender(CatalogSender):
         at, job = self._at, self._at.row.number
         yield from catalogs.start_records(at, number, Generation.FULL, chain)
         yield from catalogs.archive_records(tx, at.context.inventory, names, copied_to=at.vault)
-        owners = entries.owners_by_number(tx)
-        yield from (records.OwnerRecord(number, *owner) for number, owner in owners.items())
-        yield from (
-            records.DirectoryRecord(number, path) for number, path in entries.all_directories(tx, job)
-        )
+        yield from _owners_and_directories(tx, job)
         yield from state.entries(entries.all_entries(tx, job))
         yield records.MountsRecord(records.pack_u64(mounts.mount_points(tx, job)))
         yield from dump_records(tx, job)
@@ -137,11 +133,7 @@ class CopySender(CatalogSender):
         yield from catalogs.start_records(at, number, Generation.DELTA, chain)
         yield from catalogs.archive_records(tx, at.context.inventory, names, copied_to=at.vault)
         if state.newest > state.before:
-            owners = entries.owners_by_number(tx)
-            yield from (records.OwnerRecord(number, *owner) for number, owner in owners.items())
-            yield from (
-                records.DirectoryRecord(number, path) for number, path in entries.all_directories(tx, job)
-            )
+            yield from _owners_and_directories(tx, job)
             yield from state.entries(entry_versions.entries_since(tx, job, state.before))
             yield from self._ends(tx, state)
             yield records.MountsRecord(records.pack_u64(mounts.mount_points(tx, job)))
@@ -161,3 +153,11 @@ class CopySender(CatalogSender):
 
 def _features(told: Sequence[Record]) -> CatalogFeature:
     return CatalogFeature.MARKS if amendments.needs_marks(told) else NO_FEATURE
+
+
+def _owners_and_directories(tx: Transaction, job: int) -> Iterator[Record]:
+    """All owners, and all directories of a job: what entries name by number."""
+    for number, owner in entries.owners_by_number(tx).items():
+        yield records.OwnerRecord(number, *owner)
+    for number, path in entries.all_directories(tx, job):
+        yield records.DirectoryRecord(number, path)

@@ -1,4 +1,4 @@
-"""What snapshots need, as the decisions on copies take it: for each chunk the archives that hold it."""
+"""The needs of snapshots, as decisions on copies take them: for each chunk the archives that hold it."""
 
 from __future__ import annotations
 

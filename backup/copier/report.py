@@ -14,7 +14,7 @@ from backup.wording import counted, size
 
 
 class CopyReport(Struct, frozen=True):
-    """What a copy has brought, or would bring: snapshots of a job, packs and their bytes.
+    """The result of a copy, or of its plan: snapshots of a job, packs and their bytes.
 
     `not_copied` are snapshots that lack a pack; `problems` say why.
     """
@@ -42,7 +42,7 @@ class CopyReport(Struct, frozen=True):
         return Outcome.PARTIAL if self.problems or self.not_copied else Outcome.DONE
 
     def facts(self, currency: str = "USD") -> Iterator[Fact]:  # noqa: ARG002
-        """What went wrong, then counts."""
+        """Problems and warnings, then counts."""
         yield from warned((*self.problems, *self.warnings))
         yield Fact(
             f"{counted(len(self.snapshots), 'snapshot')} copied from vault {self.source}: "

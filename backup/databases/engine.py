@@ -1,4 +1,4 @@
-"""What each engine of databases can do, and what is wanted of one."""
+"""The protocol of engines of databases, and the choice of what a dump has."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Rows = tuple[tuple[str, int, int], ...]
 
 
 class DumpChoice(Struct, frozen=True, kw_only=True):
-    """What is wanted of a database's dump; patterns of tables as `log_*` or `schema.log_*`."""
+    """The choice of what a database's dump has; patterns of tables as `log_*` or `schema.log_*`."""
 
     options: tuple[str, ...] = ()
     exclude_tables: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class Engine(Protocol):
         ...
 
     def holds(self, name: str, stop: Stop) -> str:
-        """What a database has in it, in words; "" if nothing, or if there is none. `FileUnreadableError`."""
+        """The content of a database in words; "" if nothing, or if there is none. `FileUnreadableError`."""
         ...
 
     def rows(self, name: str, stop: Stop) -> Rows:

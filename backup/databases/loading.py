@@ -28,7 +28,7 @@ class LoadFailedError(NightvaultError):
 
 
 class Wish(Struct, frozen=True):
-    """How a dump is to be loaded: into a new database of this character set, or in place of another.
+    """The way in which a dump is loaded: into a new database of this character set, or in place of another.
 
     `tables`: these alone, into what is there; none: all. `is_bare`: without owners and rights, for a server
     that has no such roles.

@@ -86,7 +86,7 @@ class MariaDB(Struct, frozen=True):
             yield CheckedDump(dump, noted, ends=ends)
 
     def holds(self, name: str, stop: Stop) -> str:
-        """How many tables, views and routines a database has."""
+        """Count a database's tables, views and routines."""
         text = name.encode("utf-8", "surrogateescape").hex()
         asked = [
             f"SELECT COUNT(*) FROM information_schema.{table} WHERE HEX({column}) = '{text.upper()}';"

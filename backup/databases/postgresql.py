@@ -83,7 +83,7 @@ class PostgreSQL(Struct, frozen=True):
                 yield CheckedDump(dump, noted, begins=b"PGDMP")
 
     def holds(self, name: str, stop: Stop) -> str:
-        """How many tables, views and functions a database has."""
+        """Count a database's tables, views and functions."""
         if not self._exists(name, stop):
             return ""
         (count,) = _texts(self.server.ask(self.psql(name), _SET + _CONTENT, stop))

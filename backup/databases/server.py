@@ -89,7 +89,7 @@ class Server(Struct, frozen=True, kw_only=True):
             raise FileUnreadableError(secret.hidden_in(str(error)) if secret else str(error)) from None
 
     def ask(self, words: Sequence[str], typed: str, stop: Stop) -> bytes:
-        """What a client prints that is given `typed` as its input."""
+        """Return what a client prints that is given `typed` as its input."""
         stdin = in_memory(os.fsencode(typed))
         answer = memoryview(bytearray(_MOST))
         try:

@@ -39,7 +39,7 @@ class SQLite(Struct, frozen=True):
         return []
 
     def shown(self, name: str) -> tuple[str, ...]:  # noqa: ARG002
-        """What `sqlite3` would be told; the copy is made without it."""
+        """The words that `sqlite3` would be told; the copy is made without it."""
         return ("sqlite3", "-readonly", self.server.path, ".backup SPOOL")
 
     def holds(self, name: str, stop: Stop) -> str:  # noqa: ARG002

@@ -129,7 +129,7 @@ def _loaded(server: Server, process: RunningCommand, dump: int, charset: str, st
 
 
 def _answered(process: RunningCommand, ask: Callable[[], _Answer]) -> _Answer:
-    """What a server answers that was just started; its own last words if it does not."""
+    """Return the answer of a server that was just started; its own last words if it does not."""
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:

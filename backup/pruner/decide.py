@@ -99,7 +99,7 @@ class Decider:
 
 
 def as_pruned(archive: StoredArchive, minimum: timedelta, held: Collection[int] = ()) -> PrunedArchive:
-    """What a plan decides by; `minimum` is the minimum duration, `held` are jobs that wait for an answer.
+    """An archive as a plan decides by it; `minimum` duration, `held`: the jobs that wait for an answer.
 
     What the vault bills goes by its own clock, as far as its list is known.
     """
@@ -123,7 +123,7 @@ def as_pruned(archive: StoredArchive, minimum: timedelta, held: Collection[int] 
 
 
 class Said(Struct, frozen=True):
-    """What one job's catalog is to say: packs that are condemned, and those that are taken up again."""
+    """The content of one job's next catalog: packs that are condemned, and those that are taken up again."""
 
     condemned: list[bytes] = field(default_factory=list)
     taken_up: list[bytes] = field(default_factory=list)
@@ -132,7 +132,7 @@ class Said(Struct, frozen=True):
 def changes(
     plan: PrunePlan, archives: Mapping[int, StoredArchive], jobs: Collection[int], now: datetime
 ) -> Mapping[int, Said]:
-    """What each job's catalog is to say after a plan; of what no job's catalogs named, the first job's.
+    """The content of each job's next catalog after a plan; of what no job's catalogs named, the first job's.
 
     A condemnation that a job has not said yet, or said by a clock that was ahead, is said again.
     """

@@ -1,4 +1,4 @@
-"""What copies of snapshots in a second vault are decided by: states and sets in, sets out; pure.
+"""Decisions on copies of snapshots in a second vault: states and sets in, sets out; pure.
 
     packs = packs_to_send(wanted, archives, source, now)
 

@@ -240,7 +240,7 @@ def _not_one(tx: Transaction, snapshot: Snapshot, name: str, kinds: Sequence[str
 
 
 def _place(config: Config, dump: _SavedDump, wish: DatabaseWish) -> _Place:
-    """Where the dump goes: the server of `--on`, or that which the job dumps. `UsageError`."""
+    """The target of the dump: the server of `--on`, or that which the job dumps. `UsageError`."""
     from backup.app.backups.databases import server_of
     from backup.databases.dumps import engine_of
 

@@ -1,4 +1,4 @@
-"""What is known of entries that are dumps of databases; catalogs carry it as records of kind 132."""
+"""Notes on entries that are dumps of databases; catalogs carry it as records of kind 132."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def dump_records(tx: Transaction, job: int) -> list[DumpRecord]:
 
 
 def dump_of(tx: Transaction, entry: int) -> DumpRecord | None:
-    """What is known of an entry that is a dump; None if nothing is."""
+    """The note on an entry that is a dump; None if there is none."""
     rows = raw_rows(tx, f"SELECT {_COLUMNS} FROM dumps s WHERE s.entry = ?", (entry,))
     return next(map(_record, rows), None)
 
