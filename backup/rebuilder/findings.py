@@ -28,6 +28,7 @@ HELD = "dropped, but an open restore still reads it"
 HELD_TWICE = "the vault holds it twice, since the answer to its first upload was lost: either is whole"
 EARLIER = "a catalog from before the newest full one: not needed any more"
 LATER = "a catalog that is newer than the rebuilt state"
+TOLD_APART = "one job's catalogs retired it, and another's took it up again: it is restored from either way"
 NOT_STORED = "its upload has not ended"
 NO_CATALOG = "no catalog of it was stored yet when the vault made its list, or a line named it"
 NOT_ASKED = "the vault was not asked for its identity, or the inventory does not know it yet"
@@ -100,14 +101,18 @@ class Findings:
 
 
 _SOUND: Final = frozenset({ArchiveState.STORED, ArchiveState.UNCONFIRMED})
+_RELIED_ON: Final = _SOUND | {ArchiveState.RETIRED}
 _SPOILED: Final = frozenset({ArchiveState.LOST, ArchiveState.DAMAGED})
 _GOING: Final = frozenset({ArchiveState.DELETING, ArchiveState.DELETED})
 _CONDEMNED: Final = frozenset({ArchiveState.CONDEMNED, ArchiveState.DELETING})
 _MARKED: Final = _SOUND | _GOING | {ArchiveState.RETIRED, ArchiveState.CONDEMNED}
 
 
-def why_state(used: str, rebuilt: str, *, has_moved: bool) -> str:
-    """Why the states of an archive differ; "" if they should not. `has_moved`: there are newer catalogs."""
+def why_state(used: str, rebuilt: str, *, has_moved: bool, is_of_several: Callable[[], bool]) -> str:
+    """Why the states of an archive differ; "" if they should not.
+
+    `has_moved`: there are newer catalogs; `is_of_several`: whether those of several jobs name it.
+    """
     if used in _SOUND and rebuilt in _SOUND:
         return CONFIRMED
     if used in _GOING and rebuilt in {ArchiveState.CONDEMNED, ArchiveState.DELETED}:
@@ -116,7 +121,10 @@ def why_state(used: str, rebuilt: str, *, has_moved: bool) -> str:
         return DELETED
     if used in _SPOILED and rebuilt in _SOUND | {ArchiveState.RETIRED}:
         return CHECKED
-    return SINCE if has_moved and used in _MARKED and rebuilt in _MARKED else ""
+    if has_moved and used in _MARKED and rebuilt in _MARKED:
+        return SINCE
+    is_told_apart = {used, rebuilt} <= _RELIED_ON and is_of_several()
+    return TOLD_APART if is_told_apart else ""
 
 
 def why_unread(row: CatalogRow, oldest: int, newest: int, until: int) -> str:

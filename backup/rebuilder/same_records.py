@@ -245,7 +245,9 @@ class _Comparer:
     def _compare_archive(self, used: Any, built: Any) -> None:
         built = replace(built, domain=self._domains.get(built.domain, _NOWHERE))
         has_moved = any(job.moved for job in self._jobs)
-        why = {"state": findings.why_state(used.state, built.state, has_moved=has_moved)}
+        is_of_several = partial(queries.is_of_several_jobs, self._used.tx, used.number)
+        state = findings.why_state(used.state, built.state, has_moved=has_moved, is_of_several=is_of_several)
+        why = {"state": state}
         shown = _archive_shown(used)
         if used.kind == PackKind.DATA:
             is_gone = ArchiveState.DELETED in (used.state, built.state)

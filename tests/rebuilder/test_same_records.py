@@ -28,7 +28,7 @@ from backup.inventory.store.schema import METADATA
 from backup.inventory.store.times import micros
 from backup.kinds import RunKind
 from backup.rebuilder import same_records
-from backup.rebuilder.findings import EXTRA, MISSING, SINCE, UNNAMED, Comparison
+from backup.rebuilder.findings import EXTRA, MISSING, SINCE, TOLD_APART, UNNAMED, Comparison
 from backup.rebuilder.sides import merged
 from tests.support.backups import Site
 from tests.support.catalogs import catalogs as stored_catalogs
@@ -104,6 +104,33 @@ def test_all_that_catalogs_carry_is_the_same(lived: Site, tmp_path: Path) -> Non
     assert [difference.why for difference in found.explained] in ([], [UNNAMED])
     assert set(found.rows) == set(COMPARED)
     assert all(found.rows.values()), f"nothing was compared: {found.rows}"
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_an_archive_that_one_job_retired_and_another_took_up(
+    site: Site, tmp_path: Path, is_shared: bool
+) -> None:
+    """Each job's last word counts in a rebuild, the last of all here: an archive of one job alone differs."""
+    sharing = [site, site.with_job(name="sharing")]
+    if is_shared:
+        sharing[1].backup()
+    with site.inventory.reading() as tx:
+        pack = tx.connection.execute("SELECT min(pack_id) FROM archives WHERE kind = 1").fetchone()[0]
+    for server in sharing[: 1 + is_shared]:
+        server.amend(records.RetiredRecord([pack]), kind=RunKind.COMPACT)
+    site.amend(records.CondemnedRecord([pack], micros(site.clock.now())), kind=RunKind.PRUNE)
+    site.amend(records.TakenUpRecord([pack]), kind=RunKind.PRUNE)
+    file = rebuilt(site, tmp_path, with_mount=False)
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("UPDATE archives SET state = 'retired' WHERE pack_id = ?", (pack,))
+    found = compared(site, file)
+    told = [
+        (difference.kind, difference.why) for difference in found.explained if difference.table == "archives"
+    ]
+    if is_shared:
+        assert (found.are_same, told) == (True, [("state", TOLD_APART)])
+    else:
+        assert not found.are_same
 
 
 def test_every_column_has_one_line() -> None:

@@ -67,6 +67,13 @@ def catalogs_read(tx: Transaction) -> CatalogsRead:
     return CatalogsRead(*row_of(tx, sql, ()))
 
 
+def is_of_several_jobs(tx: Transaction, archive: int) -> bool:
+    """Whether catalogs of several jobs name that archive."""
+    sql = """SELECT count(DISTINCT c.job) FROM catalog_archives n JOIN catalogs c ON c.archive = n.catalog
+             WHERE n.archive = ?"""
+    return int(value_of(tx, sql, (archive,))) > 1
+
+
 def all_catalogs(tx: Transaction) -> Iterator[CatalogRow]:
     """All catalogs of all jobs."""
     for pack, archive_id, archive, state, *rest in raw_rows(tx, _CATALOGS, ()):
