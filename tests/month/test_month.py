@@ -11,6 +11,7 @@ from tests.month.world import months
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("heeding_hangups")
 @pytest.mark.parametrize("name", STORIES)
 def test_month(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with months(monkeypatch) as month:
