@@ -37,6 +37,7 @@ class TaskKind(StrEnum):
     PRUNE = "prune"
     CHECK = "check"
     DRILL = "drill"
+    COPY = "copy"
     RESTORES = "restores"
     RENEWAL = "renewal"
 
@@ -51,10 +52,16 @@ class Outcome(StrEnum):
     INTERRUPTED = "interrupted"
 
 
+def parts_of_name(name: str) -> list[str]:
+    """The parts of a task's name: a job, vault or drill; of a copy the job, and the vault it goes into."""
+    return name.split("@")
+
+
 class TaskTraits(Struct, frozen=True):
     """How a task is named and done by hand, and what it takes.
 
-    `text` names it, and `command` runs it by hand, with its name as {}. An attempt was good if its outcome is
+    `text` names it, and `command` runs it by hand, with the parts of its name as {}: a copy's, "main@cold",
+    has a job and a vault. An attempt was good if its outcome is
     one of `good`. `of_job`, `of_vault`: what its name is; that of a vault has its schedule in the vault's
     setting of the kind's name.
     """
@@ -65,6 +72,14 @@ class TaskTraits(Struct, frozen=True):
     of_vault: bool = False
     good: tuple[Outcome, ...] = (Outcome.DONE, Outcome.PARTIAL)
     stores_catalogs: bool = False
+
+    def text_of(self, name: str) -> str:
+        """The task of that name in words."""
+        return self.text.format(*parts_of_name(name))
+
+    def command_of(self, name: str) -> str:
+        """The command that does it by hand."""
+        return self.command.format(*parts_of_name(name))
 
 
 class Kind(Struct, frozen=True):
@@ -151,8 +166,16 @@ KINDS: Final[Mapping[RunKind, Kind]] = {
         "copy",
         "what it was to copy lies in one vault alone",
         reports=("backup.copier.report:CopyReport",),
+        operation="backup.operations.copy:Copy",
+        task=TaskTraits(
+            "copy of job {} to vault {}",
+            "nightvault copy --job {} --to {}",
+            of_job=True,
+            good=(Outcome.DONE,),
+        ),
     ),
 }
+
 
 TASKS: Final[Mapping[TaskKind, TaskTraits]] = {
     TaskKind(kind): line.task for kind, line in KINDS.items() if line.task is not None
@@ -173,6 +196,8 @@ def run_title(kind: RunKind, job: str | None, vault: str | None, *, reads_back: 
     if reads_back:
         return f"reading back vault {vault}"
     noun = KINDS[kind].noun
+    if kind is RunKind.COPY and job and vault:
+        return f"{noun} of job {job} to vault {vault}"
     return f"{noun} of job {job}" if job else f"{noun} of vault {vault}" if vault else noun
 
 
@@ -184,6 +209,13 @@ def command_after(kind: RunKind, job: str | None, vault: str | None, *, reads_ba
     if kind is RunKind.CHECK:
         return "nightvault check --inventory"
     return f"nightvault runs --job {job}" if job else "nightvault runs"
+
+
+def name_of_task(kind: RunKind, job: str | None, vault: str | None, drill: str | None = None) -> str | None:
+    """The name of the task that does what such a run did: a job, drill or vault; of a copy job and vault."""
+    if kind is RunKind.COPY:
+        return f"{job}@{vault}"
+    return job or drill or vault
 
 
 def load(name: str) -> Any:

@@ -62,7 +62,7 @@ def open_vault(keys: Keys, context: BackupContext, sending: Sending, *, accept: 
     `ConfigError` if the recipients have changed, and the user does not `accept` them.
     """
     spool = open_spool(keys, sending, context)
-    number, domain = _require_domain(keys, context, accept=accept)
+    number, domain = require_domain(keys, context, accept=accept)
     most = sending.most_parts_at_once
     uploader = Uploader(
         inventory=context.inventory,
@@ -85,8 +85,8 @@ def open_vault(keys: Keys, context: BackupContext, sending: Sending, *, accept: 
     )
 
 
-def _require_domain(keys: Keys, context: BackupContext, *, accept: bool) -> tuple[int, int]:
-    """The numbers of vault and dedup domain. The user must accept a changed set of recipients."""
+def require_domain(keys: Keys, context: BackupContext, *, accept: bool) -> tuple[int, int]:
+    """Return the numbers of vault and dedup domain. The user must accept a changed set of recipients."""
     ids = b"".join(sorted(recipient.id for recipient in keys.recipients))
     identity = domain_id(context.vault.name, keys.recipients, keys.secret)
     with context.inventory.writing() as tx:

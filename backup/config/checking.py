@@ -206,6 +206,7 @@ def _check_job(job: JobSettings, vaults: Sequence[str]) -> Iterator[Mistake]:
     yield from _check_lengths(job)
     yield from _check_patterns(job, "")
     yield from _check_retention(job)
+    yield from _check_copies(job, vaults)
     for number, source in enumerate(job.source, 1):
         if source.path in job.paths[: len(job.sources) + number - 1]:
             yield f"source[{number}].path", f"{source.path} is a source of this job already"
@@ -255,6 +256,23 @@ def _check_retention(job: JobSettings) -> Iterator[Mistake]:
         yield "forget", str(error)
     if job.retention is None:
         yield "forget", "needs a policy: [job.retention]"
+
+
+def _check_copies(job: JobSettings, vaults: Sequence[str]) -> Iterator[Mistake]:
+    """Refuse copies into no other vault, or into one twice, and mistakes in when and what."""
+    for number, copy in enumerate(job.copy, 1):
+        key = f"copy[{number}]"
+        yield from ((f"{key}.{name}", why) for name, why in _check_vault_of(copy.vault, vaults))
+        if copy.vault == job.vault:
+            yield f"{key}.vault", "is the job's own vault: a copy goes into another one"
+        if copy.vault in {other.vault for other in job.copy[: number - 1]}:
+            yield f"{key}.vault", f"another copy of this job goes into {copy.vault}"
+        if isinstance(copy.retention, RetentionSettings):
+            yield from check_rules(f"{key}.retention", copy.retention)
+        try:
+            parse_schedule(copy.schedule or "weekly", "UTC")
+        except ConfigError as error:
+            yield f"{key}.schedule", str(error)
 
 
 def _check_streams(job: JobSettings) -> Iterator[Mistake]:

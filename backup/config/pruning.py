@@ -28,6 +28,13 @@ def parse_grace(value: object) -> int:
     )
 
 
+def parse_delay(value: object) -> int:
+    """Return the seconds of "12h", "3d" or "1w". `ValueError`, with the message for the user."""
+    return _seconds(
+        value, _HOUR, _LONGEST_GRACE, 'must be a text such as "2d", from "1h" to "365d" (h, d or w)'
+    )
+
+
 def parse_horizon(value: object) -> int:
     """Return the seconds of "180d" or "2y", at least a month. `ValueError`, with the message for the user."""
     return _seconds(value, 30 * _DAY, _LONGEST_HORIZON, 'must be a text such as "2y", from "30d" to "20y"')

@@ -17,12 +17,13 @@ from backup.config.checking import Mistake, check, check_tables
 from backup.config.limits import limit_windows, parse_rate
 from backup.config.monitoring import MonitoringSettings
 from backup.config.notifying import NotifySettings
-from backup.config.pruning import parse_age, parse_grace, parse_horizon, parse_keep_runs
+from backup.config.pruning import parse_age, parse_delay, parse_grace, parse_horizon, parse_keep_runs
 from backup.config.retention import COUNTS, SPANS, RetentionSettings, check_count, check_rules, check_span
 from backup.config.settings import (
     LISTS,
     SECTIONS,
     Config,
+    CopySettings,
     EncryptionSettings,
     InventorySettings,
     JobSettings,
@@ -32,7 +33,7 @@ from backup.config.settings import (
     SourceSettings,
     StateSettings,
 )
-from backup.config.shapes import NAME, NAME_SENTENCE, suggestion, written_as
+from backup.config.shapes import NAME, NAME_SENTENCE, check_sources, suggestion, written_as
 from backup.config.values import parse_delays, parse_duration, parse_jitter, parse_money, parse_size
 from backup.credentials.identity_paths import CREDENTIAL
 from backup.errors import ConfigError
@@ -65,6 +66,7 @@ PATHS = frozenset(
     }
 )
 _PATH_LISTS = frozenset({"exclude_file", "iexclude_file"})
+_HasPolicy = typing.TypeVar("_HasPolicy", JobSettings, CopySettings)
 _TYPE_WORDS = {"int": "a whole number", "str": "a text", "bool": "true or false", "array": "a list"}
 
 
@@ -236,15 +238,22 @@ def _with_policies(
     mistakes: list[Mistake],
 ) -> tuple[JobSettings | None, ...]:
     """The jobs, and in place of a policy's name the policy. None stands for a job with mistakes."""
+
+    def named(key: str, of: _HasPolicy) -> _HasPolicy:
+        if not isinstance(of.retention, str):
+            return of
+        policy = policies.get(of.retention)
+        if of.retention not in policies:
+            sentence = f"there is no [retention.{of.retention}]{suggestion(of.retention, policies)}"
+            mistakes.append((f"{key}.retention", sentence))
+        return of if policy is None else msgspec.structs.replace(of, retention=policy)
+
     found: list[JobSettings | None] = []
     for number, job in enumerate(jobs, 1):
-        if job is not None and isinstance(job.retention, str):
-            policy = policies.get(job.retention)
-            if job.retention not in policies:
-                sentence = f"there is no [retention.{job.retention}]{suggestion(job.retention, policies)}"
-                mistakes.append((f"job[{number}].retention", sentence))
-            elif policy is not None:  # else its own mistakes are told
-                job = msgspec.structs.replace(job, retention=policy)  # noqa: PLW2901
+        key = f"job[{number}]"
+        if job is not None:
+            copies = tuple(named(f"{key}.copy[{n}]", copy) for n, copy in enumerate(job.copy, 1))
+            job = msgspec.structs.replace(named(key, job), copy=copies)  # noqa: PLW2901
         found.append(job)
     return tuple(found)
 
@@ -320,7 +329,7 @@ def _hooks(value: object) -> object:
 
 def _prepare(kind: type[Struct], name: str, value: object, base: str) -> object:
     if kind is JobSettings:
-        _check_sources(name, value)
+        check_sources(name, value)
     if name in _PARSERS:
         return _PARSERS[name](value)
     if name in PATHS and kind is not SourceSettings and isinstance(value, str) and value:
@@ -349,30 +358,12 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "idle_end": parse_duration,
     "absolute_end": parse_duration,
     "jitter": parse_jitter,
+    "delay": parse_delay,
     "retry": parse_delays,
     "prune_grace": parse_grace,
     "compact_horizon": parse_horizon,
     "keep_runs": parse_keep_runs,
 }
-
-
-def _check_sources(name: str, value: object) -> None:
-    """Refuse values that belong to the other one of `sources` and `[[job.source]]`. `ValueError`."""
-    if name == "source" and _is_text(value):
-        raise ValueError(f"is a table of its own, [[job.source]]; did you mean sources = {_as_list(value)}?")
-    if name == "sources" and isinstance(value, str):
-        raise ValueError(f"must be a list, not a text; did you mean {_as_list(value)}?")
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) or (
-        isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
-    )
-
-
-def _as_list(value: object) -> str:
-    """One or several texts as a list in TOML."""
-    return msgspec.json.encode([value] if isinstance(value, str) else value).decode()
 
 
 def _absolute(path: str, base: str) -> str:

@@ -161,6 +161,24 @@ class SourceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     one_file_system: bool | None = None
 
 
+class CopySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One `[[job.copy]]`: another vault that gets copies of the job's snapshots, and what it keeps.
+
+    `delay` (seconds): only older snapshots are copied. `retention` as a job's: the name of a
+    `[retention.NAME]` only while the file is being read.
+    """
+
+    vault: VaultName
+    schedule: str | None = None
+    retention: RetentionSettings | str | None = None
+    delay: int = 0
+
+    @property
+    def policy(self) -> Policy | None:
+        """The policy that says which snapshots are copied and kept there; None: all of them."""
+        return self.retention.policy if isinstance(self.retention, RetentionSettings) else None
+
+
 class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One `[[job]]`; `sources` are absolute, `schedule`, `timezone` and `forget` as written.
 
@@ -196,6 +214,7 @@ class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ionice: _IoNice | None = None
     retention: RetentionSettings | str | None = None
     forget: str | None = None
+    copy: tuple[CopySettings, ...] = ()
     notify: tuple[Annotated[str, _Name], ...] | None = None
     alarm_on_unusual: bool = False
     may_shrink: bool = False
@@ -290,6 +309,19 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def job(self, name: str) -> JobSettings:
         """Return the job of that name; `UsageError` if there is none."""
         return _named(self.jobs, name, "job", self.path)
+
+    def copy_to(self, job: str, vault: str) -> CopySettings:
+        """Return the copy of a job to that vault; `UsageError` if the config has none."""
+        every = self.job(job).copy
+        found = next((copy for copy in every if copy.vault == vault), None)
+        if found is None:
+            there = f"there is one to {', '.join(copy.vault for copy in every)}" if every else "there is none"
+            by_hand = f"nightvault copy --from {self.job(job).vault} --to {vault} --job {job}"
+            raise UsageError(
+                f"job {job} has no [[job.copy]] to vault {vault} in {self.path}: {there}",
+                advice=f"a copy by hand: `{by_hand}`",
+            )
+        return found
 
     def drill(self, name: str) -> DrillSettings:
         """Return the drill of that name; `UsageError` if there is none."""

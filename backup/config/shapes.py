@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Annotated
 
+import msgspec
 from msgspec import Meta
 
 NAME = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
@@ -37,3 +38,22 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def check_sources(name: str, value: object) -> None:
+    """Refuse values that belong to the other one of `sources` and `[[job.source]]`. `ValueError`."""
+    if name == "source" and _is_text(value):
+        raise ValueError(f"is a table of its own, [[job.source]]; did you mean sources = {_as_list(value)}?")
+    if name == "sources" and isinstance(value, str):
+        raise ValueError(f"must be a list, not a text; did you mean {_as_list(value)}?")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) or (
+        isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
+    )
+
+
+def _as_list(value: object) -> str:
+    """One or several texts as a list in TOML."""
+    return msgspec.json.encode([value] if isinstance(value, str) else value).decode()

@@ -16,6 +16,7 @@ from backup.inventory.content.snapshots import Snapshot
 from backup.inventory.store.database import Inventory
 from backup.model import ArchiveId, SnapshotId, UploadId
 from backup.protocols import Vault
+from backup.retention.copies import CopyRule
 
 
 class CopyContext(BackupContext, frozen=True, kw_only=True):
@@ -33,14 +34,22 @@ class CopyContext(BackupContext, frozen=True, kw_only=True):
 
 
 class CopyChoice(Struct, frozen=True):
-    """The snapshots to copy: that one, those since then, those with one of the tags; else all."""
+    """The snapshots to copy: that one, those since then, with one of the tags, due by a rule; else all."""
 
     snapshot: SnapshotId | None = None
     since: datetime | None = None
     tags: tuple[str, ...] = ()
+    rule: CopyRule | None = None
+
+    def of(self, source: Sequence[Snapshot], there: Sequence[Snapshot], now: datetime) -> list[Snapshot]:
+        """Those at the source that are to be copied now; `there` has what the destination keeps."""
+        due = None if self.rule is None else self.rule.due(source, there, now)
+        held = {snapshot.number for snapshot in there}
+        some = [snapshot for snapshot in source if self.takes(snapshot) and snapshot.number not in held]
+        return [snapshot for snapshot in some if due is None or snapshot.number in due]
 
     def takes(self, snapshot: Snapshot) -> bool:
-        """Whether a snapshot is to be copied."""
+        """Whether a snapshot is one of those that were named."""
         return (
             snapshot.forgotten_at is None
             and self.snapshot in {None, snapshot.id}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 import msgspec
@@ -21,15 +21,22 @@ from msgspec.structs import asdict, replace
 from backup.catalogs import catalogs
 from backup.catalogs.context import OpenRun, OpenVault
 from backup.catalogs.recovery import recover
-from backup.catalogs.run_setup import open_vault, require_ours
+from backup.catalogs.run_setup import open_vault, require_domain, require_ours
 from backup.copier.catalogs import CopiedState, CopySender
 from backup.copier.context import CopyChoice, CopyContext, CopyRecords
 from backup.copier.needs import archives_there, needs_of
 from backup.copier.report import CopyReport
-from backup.errors import InterruptedRunError, NightvaultError, UsageError, as_stopped, failure_report
+from backup.errors import (
+    InterruptedRunError,
+    LockedError,
+    NightvaultError,
+    UsageError,
+    as_stopped,
+    failure_report,
+)
 from backup.format.keys import domain_id_of
 from backup.format.treehash import part_size_for
-from backup.inventory.content import archives, copied
+from backup.inventory.content import archives, copied, identities
 from backup.inventory.content.archives import Archive, ArchiveState, PendingUpload
 from backup.inventory.content.snapshots import Snapshot, list_snapshots
 from backup.inventory.records import runs
@@ -46,6 +53,7 @@ from backup.transfer.upload import Uploader, outgoing_of
 from backup.transfer.whole import WholeArchive, fetch_to_files
 
 _ID = 16
+_LOOK = 5.0  # seconds between two looks whether a backup still runs
 
 
 class CopyPlan(Struct, frozen=True):
@@ -80,12 +88,25 @@ def copy(context: CopyContext, job: JobName, choice: CopyChoice, *, only_plan: b
     if only_plan:
         return _report(context, _plan(context, row, choice, vault))
     with inventory.locked("copy"):
-        with _destination(context) as at:
-            _finish_dead(at)
+        _begin(context)
         with inventory.writing() as tx:
             run = runs.open_amendment(tx, RunKind.COPY, row, context.clock.now(), b"")
         with _recorded_end(context, run):
             return _copy(context, row, choice, vault, run)
+
+
+def _begin(context: CopyContext) -> None:
+    """Check that the destination is ours; a backup may run, unless something is to be written there first."""
+    inventory, name = context.inventory, context.vault.name
+    with inventory.reading() as tx:
+        is_known = identities.was_used(tx, name) and not inventory.ancestors
+        has_dead = bool(open_copies(tx))
+    if is_known and not has_dead:
+        require_domain(context.keys, context, accept=False)
+        require_ours(context.keys, context)
+        return
+    with _destination(context) as at:
+        _finish_dead(at)
 
 
 @contextmanager
@@ -122,7 +143,7 @@ def _copy(context: CopyContext, row: JobRow, choice: CopyChoice, vault: int, run
     said = tuple(snapshot.id for snapshot in plan.new if snapshot.number in whole)
     report = replace(report, snapshots=said, not_copied=lacking)
     if whole:
-        with _destination(context) as at:
+        with _destination(context, waits=True) as at:
             line = _say(at, plan, whole, run)
         warnings = () if context.keep_line is None else tuple(context.keep_line(line))
         report = replace(report, recovery_line=line, warnings=warnings)
@@ -160,8 +181,9 @@ def _plan(context: CopyContext, row: JobRow, choice: CopyChoice, vault: int) -> 
     inventory = context.inventory
     with inventory.reading() as tx:
         held = tuple(copied.copied_snapshots(tx, vault, row.number))
-        every = list_snapshots(tx, job=row.name)
-        new = tuple(found for found in every if choice.takes(found) and found.number not in held)
+        known = list_snapshots(tx, job=row.name, also_forgotten=True, also_alone=bool(held))
+        kept = [snapshot for snapshot in known if snapshot.number in held]
+        new = tuple(choice.of(list_snapshots(tx, job=row.name), kept, context.clock.now()))
         needs = needs_of(tx, {row.number: [snapshot.number for snapshot in new]})
         there, source = archives_there(tx, vault), archives.states(tx)
         numbers = packs_to_send([needs], there, source, context.clock.now())
@@ -261,9 +283,29 @@ def _sweep(folder: str, kept: Iterable[str]) -> None:
 
 
 @contextmanager
-def _destination(context: CopyContext) -> Iterator[OpenVault]:
+def _locked(context: CopyContext, *, waits: bool) -> Iterator[None]:
+    """The lock of backups; `waits`: a backup that runs is waited for."""
+    is_told = False
+    while True:
+        with ExitStack() as held:
+            try:
+                held.enter_context(context.inventory.locked("backup"))
+            except LockedError as error:
+                if not waits or context.stop():
+                    raise
+                if not is_told:
+                    context.progress.note(f"all packs are there; the catalog waits: {error}")
+                    is_told = True
+            else:
+                yield
+                return
+        context.clock.sleep(_LOOK)
+
+
+@contextmanager
+def _destination(context: CopyContext, *, waits: bool = False) -> Iterator[OpenVault]:
     """The destination under the lock of backups; what a dead process left there is finished first."""
-    with context.inventory.locked("backup"):
+    with _locked(context, waits=waits):
         at = open_vault(context.keys, context, context.sending)
         require_ours(context.keys, context)
         with at.uploader:

@@ -47,7 +47,8 @@ class TaskWork:
         if run.task.key not in {task.key for task in tasks_of(config)}:  # it was read again meanwhile
             _log.info("%s: nothing is done, as the config does not have it any more", run.task)
             return Done()
-        priority = Priority() if run.task.of_job is None else Priority.of(config.job(name))
+        job = run.task.of_job
+        priority = Priority() if job is None else Priority.of(config.job(job))
         try:
             report = in_thread(
                 priority,

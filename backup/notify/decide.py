@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from backup.inventory.records.messages import Condition
 from backup.inventory.records.runs import Run
 from backup.inventory.store.states import MessageKind
-from backup.kinds import Outcome, RunKind
+from backup.kinds import Outcome, RunKind, name_of_task
 from backup.schedule import instant
 
 SILENT = frozenset({RunKind.RESTORE, RunKind.MARK})
@@ -52,7 +52,7 @@ def subject_of(run: Run) -> str:
     sort = next((f"-{key}" for key in sorts if run.report.get(key) is not None), "")
     if run.kind is RunKind.DRILL:
         sort = f"-{run.grade}".replace(" ", "-").rstrip("-")
-    return f"{run.kind}{sort}/{run.job or run.drill or run.vault or ''}"
+    return f"{run.kind}{sort}/{name_of_task(run.kind, run.job, run.vault, run.drill) or ''}"
 
 
 def overdue_subject(job: str) -> str:

@@ -17,6 +17,8 @@ from backup.app.base.run_context import RunContext, attempt
 from backup.app.base.state import State
 from backup.app.base.vaults import Purpose, make_vault
 from backup.app.money.limits import limit_on_archives
+from backup.app.retention.forgetting import rule_of
+from backup.config import Config
 from backup.copier.context import CopyChoice, CopyContext
 from backup.copier.copy import copy
 from backup.copier.report import CopyReport
@@ -27,13 +29,43 @@ from backup.transfer.retry import RetryLimit
 
 
 class Copy(Struct, frozen=True):
-    """A copy of one job's snapshots out of `source`; `max_cost` is the limit of what reading them costs."""
+    """A copy of one job's snapshots out of `source`; `max_cost` is the limit of what reading them costs.
+
+    Its name, "main@cold", has the job and the vault that gets the copies.
+    """
 
     kind: ClassVar[RunKind] = RunKind.COPY
+    of_job: ClassVar[bool] = True
+    records_itself: ClassVar[bool] = True
     at: RunContext
     context: CopyContext
-    name: JobName
+    job: JobName
     choice: CopyChoice
+
+    @classmethod
+    def of(cls, at: RunContext, name: str) -> Self:
+        """The copy of that name, by the config."""
+        job, vault = name.split("@")
+        return cls.by_config(at, JobName(job), VaultName(vault))
+
+    @classmethod
+    def by_config(
+        cls, at: RunContext, job: JobName, to: VaultName, *, max_cost: Decimal | None = None
+    ) -> Self:
+        """The copy of a job to a vault as its `[[job.copy]]` has it."""
+        settings = at.config.job(job)
+        choice = CopyChoice(rule=rule_of(settings, at.config.copy_to(job, to)))
+        return cls.between(at, job, settings.vault, to, choice, max_cost=max_cost)
+
+    @staticmethod
+    def about(_config: Config, name: str) -> dict[str, object]:
+        """The vault that gets the copies."""
+        return {"vault": name.partition("@")[2]}
+
+    @property
+    def name(self) -> str:
+        """Its job and its vault."""
+        return f"{self.job}@{self.context.vault.name}"
 
     @classmethod
     def between(
@@ -66,10 +98,10 @@ class Copy(Struct, frozen=True):
     def step(self, retry_limit: RetryLimit | None = None) -> CopyReport:
         """Copy what the destination lacks; an attempt that fails is recorded."""
         at, told = self.at, {"vault": self.context.vault.name}
-        with attempt(at.inventory, at.clock, self.kind, told, self.name), as_stopped(at.stop):
+        with attempt(at.inventory, at.clock, self.kind, told, self.job), as_stopped(at.stop):
             return self._copy(retry_limit)
 
     def _copy(self, retry_limit: RetryLimit | None, *, only_plan: bool = False) -> CopyReport:
         context = self.context.within(retry_limit)
         with naming_emulator(self.at.config.vault(context.vault.name)):
-            return copy(context, self.name, self.choice, only_plan=only_plan)
+            return copy(context, self.job, self.choice, only_plan=only_plan)

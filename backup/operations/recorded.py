@@ -13,6 +13,7 @@ from backup.app.status.metrics_file import metrics_after
 from backup.config import Config
 from backup.errors import as_stopped
 from backup.inventory.records import runs
+from backup.kinds import parts_of_name
 from backup.model import JobName
 from backup.protocols import Clock, Progress
 from backup.transfer.retry import RetryLimit
@@ -78,5 +79,5 @@ def context(
 
 
 def _attempt(make: type[Operation[Report]], name: str, at: RunContext) -> AbstractContextManager[None]:
-    job = JobName(name) if make.of_job else None
+    job = JobName(parts_of_name(name)[0]) if make.of_job else None
     return attempt(at.inventory, at.clock, make.kind, dict(make.about(at.config, name)), job)

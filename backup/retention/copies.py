@@ -11,10 +11,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.inventory.content.archives import THERE, ArchiveState
+from backup.inventory.content.snapshots import Snapshot
+from backup.retention.history import Candidate
+from backup.retention.policy import Policy, decide
 
 Pack = int
 """A pack, by a number that it has in both vaults (the program's: its pack id)."""
@@ -39,6 +44,30 @@ class ArchiveThere(Struct, frozen=True):
     state: ArchiveState
     since: datetime
     is_said: bool
+
+
+class CopyRule(Struct, frozen=True):
+    """The snapshots of a job that another vault keeps: by a policy (None: all), in the job's time zone.
+
+    Those younger than `delay` are not copied yet, so that a bad night can be forgotten first.
+    """
+
+    policy: Policy | None
+    zone: ZoneInfo
+    delay: timedelta = timedelta()
+
+    def due(self, source: Iterable[Snapshot], there: Iterable[Snapshot], now: datetime) -> set[int]:
+        """The numbers of those at the source that are to be copied now; `there` has what is kept there."""
+        old = {snapshot.number: snapshot for snapshot in source if snapshot.started_at <= now - self.delay}
+        held = {snapshot.number: snapshot for snapshot in there}
+        candidates = [Candidate.of_snapshot(snapshot, now) for snapshot in (old | held).values()]
+        decided = decide(self.policy, candidates, now=now, zone=self.zone)
+        kept = {decision.number for decision in decided if decision.is_kept}
+        return (kept & old.keys()) - held.keys()
+
+    def wanted(self, source: Iterable[Snapshot], there: Iterable[Snapshot], now: datetime) -> set[int]:
+        """The numbers of those at the source that are to be copied now or later, as far as is known now."""
+        return replace(self, delay=timedelta()).due(source, there, now)
 
 
 def packs_stored(archives: Iterable[ArchiveThere]) -> set[Pack]:

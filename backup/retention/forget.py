@@ -5,14 +5,14 @@
 
 Whatever a policy or a user says, these stay: a snapshot that an open restore reads, one that is pinned, and
 the job's last whole snapshot (the newest one if none is whole); all of them while the job waits for an answer
-to a source that lost nearly everything; and, of a policy, all of them while the job leaves out all of a
-source. If a policy would forget such a snapshot, it is kept with that reason; if a user named it, it is
-refused.
+to a source that lost nearly everything; and, of a policy, those of which a copy is still to be made, and all
+of them while the job leaves out all of a source. If a policy would forget such a snapshot, it is kept with
+that reason; if a user named it, it is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -23,10 +23,12 @@ WAITS = "nothing is forgotten before somebody has looked at what a source lost"
 LEFT_OUT = "the job leaves out all of a source, and only older snapshots still have its files"
 READ = "an open restore reads it"
 PINNED = "it is pinned"
+UNCOPIED = "vault {} is still to get a copy of it"
 LAST_WHOLE = "the last whole snapshot: always kept"
 LAST = "the last snapshot: always kept"
 NAMED = "named to be forgotten"
 NOT_NAMED = "not named"
+_NOBODY: Mapping[int, str] = {}
 
 
 class RefusedSnapshot(Struct, frozen=True):
@@ -54,18 +56,22 @@ def plan_forget(
     decisions: Sequence[Decision],
     *,
     read_by_restores: Collection[int] = (),
+    wanted: Mapping[int, str] = _NOBODY,
     waits: bool = False,
     leaves_out: bool = False,
 ) -> ForgetPlan:
     """The plan by a policy's decisions on these snapshots, none of which is forgotten yet.
 
-    No snapshot is forgotten if the job `waits` for an answer, or excludes all of a source (`leaves_out`).
+    `wanted`: those of which another vault is still to get a copy, with that vault. No snapshot is forgotten
+    if the job `waits` for an answer, or excludes all of a source (`leaves_out`).
     """
     held = WAITS if waits else LEFT_OUT if leaves_out else ""
     every = {candidate.number: candidate for candidate in candidates}
     kept = {decision.number: decision.reasons for decision in decisions if decision.is_kept}
     for number in every.keys() - kept.keys():
         protected = held or _protected(every[number], read_by_restores)
+        if not protected and number in wanted:
+            protected = UNCOPIED.format(wanted[number])
         if protected:
             kept[number] = (protected,)
     last = _last(every.values(), kept)

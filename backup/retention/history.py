@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
+from typing import TYPE_CHECKING, Self
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
 from backup.retention.periods import Key, Period
 from backup.retention.spans import Span
+
+if TYPE_CHECKING:
+    from backup.inventory.content.snapshots import Snapshot
 
 
 class Candidate(Struct, frozen=True):
@@ -25,6 +29,14 @@ class Candidate(Struct, frozen=True):
     is_whole: bool = True
     tags: frozenset[str] = frozenset()
     is_pinned: bool = False
+
+    @classmethod
+    def of_snapshot(cls, snapshot: Snapshot, now: datetime) -> Self:
+        """A snapshot as a policy takes it; an expired pin is left out."""
+        is_pinned = snapshot.pin is not None and snapshot.pin.holds_at(now)
+        return cls(
+            snapshot.number, snapshot.started_at, snapshot.is_whole, frozenset(snapshot.tags), is_pinned
+        )
 
 
 class Dated(Struct, frozen=True):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.doubles import ManualClock
 from tests.support.servers import Server, directory_server
 
 
@@ -51,3 +52,54 @@ def test_wrong_words_are_refused(server: Server) -> None:
     assert "never backed up into vault second" in told
     told = server.run("copy", "--from", "second", "--to", "cold").stderr
     assert "vault second has no job's own backups" in told
+
+
+def with_copy(server: Server, keys: str) -> None:
+    """Give the job a copy into the other vault."""
+    text = server.config.read_text()
+    vaults = text.index('[[vault]]\nname = "second"')
+    server.config.write_text(f'{text[:vaults]}[[job.copy]]\nvault = "second"\n{keys}\n{text[vaults:]}')
+
+
+def test_by_the_config_alone(server: Server) -> None:
+    told = server.run("copy").stderr
+    assert "the config has no [[job.copy]]" in told
+    with_copy(server, "[job.copy.retention]\nkeep_last = 1")
+    _, newest = server.json("snapshots")
+    assert server.json("copy", "--dry-run")["snapshots"] == [newest["id"]]
+    assert server.json("copy", "--job", "main", "--to", "second")["snapshots"] == [newest["id"]]
+    assert server.json("copy")["snapshots"] == []
+    (job,) = server.json("config", "check")["jobs"]
+    assert job["copies"] == [{"vault": "second", "schedule": None, "keeps": "the last snapshot", "delay": 0}]
+    assert "copies to second by hand (the last snapshot)" in server.done("config", "check").stdout
+    shown = server.json("config", "show", "--set")["settings"]
+    assert "second" in str(shown)
+    assert "no [[job.copy]] to vault cold" in server.run("copy", "--job", "main", "--to", "cold").stderr
+    assert "--from and --to" in server.run("copy", "--tag", "a").stderr
+    assert "--from needs --to" in server.run("copy", "--from", "cold").stderr
+
+
+def test_what_is_younger_than_the_delay_waits_and_stays(server: Server) -> None:
+    """The job's own policy would keep one night; its copies are made two days later."""
+    with_copy(server, 'delay = "2d"')
+    assert server.json("copy")["snapshots"] == []
+    every = {kept["id"] for kept in server.json("snapshots")}
+    forgot = server.json("forget", "main", "--keep-last", "1")
+    assert "vault second is still to get a copy of it" in str(forgot)
+    assert {kept["id"] for kept in server.json("snapshots")} == every
+    clock = server.clock
+    assert isinstance(clock, ManualClock)
+    clock.sleep(2 * 24 * 3600)
+    assert set(server.json("copy")["snapshots"]) == every
+    server.done("forget", "main", "--keep-last", "1")
+    assert len(server.json("snapshots")) == 1
+
+
+def test_a_bad_night_is_forgotten_by_name_and_never_copied(server: Server) -> None:
+    with_copy(server, 'delay = "2d"')
+    bad, good = server.json("snapshots")
+    server.done("forget", bad["id"])
+    clock = server.clock
+    assert isinstance(clock, ManualClock)
+    clock.sleep(2 * 24 * 3600)
+    assert server.json("copy")["snapshots"] == [good["id"]]

@@ -55,6 +55,30 @@ from tests.config.config_texts import (
             DIRECTORY + JOB + "".join(f'[[job.command]]\nname = "{n}"\nrun = ["x"]\n' for n in ("a/b", "a")),
             "job[1].command[2].name: a/b is in its place already",
         ),
+        (DIRECTORY + JOB + '[[job.copy]]\nvault = "dikc"', "job[1].copy[1].vault: there is no vault dikc"),
+        (DIRECTORY + JOB + '[[job.copy]]\nvault = "disk"', "job[1].copy[1].vault: is the job's own vault"),
+        (DIRECTORY + JOB + "[[job.copy]]\n", "job[1].copy[1].vault: is missing"),
+        (DIRECTORY + JOB + '[job.copy]\nvault = "x"', "job[1].copy: must be written as [[job.copy]]"),
+        (
+            GLACIER + DIRECTORY + JOB + '[[job.copy]]\nvault = "cold"\n' * 2,
+            "job[1].copy[2].vault: another copy of this job goes into cold",
+        ),
+        (
+            GLACIER + DIRECTORY + JOB + '[[job.copy]]\nvault = "cold"\nschedule = "often"',
+            "job[1].copy[1].schedule: ",
+        ),
+        (
+            GLACIER + DIRECTORY + JOB + '[[job.copy]]\nvault = "cold"\ndelay = "2 days"',
+            'job[1].copy[1].delay: must be a text such as "2d", from "1h" to "365d"',
+        ),
+        (
+            GLACIER + DIRECTORY + JOB + '[[job.copy]]\nvault = "cold"\nretention = "some"',
+            "job[1].copy[1].retention: there is no [retention.some]",
+        ),
+        (
+            GLACIER + DIRECTORY + JOB + '[[job.copy]]\nvault = "cold"\n[job.copy.retention]\nkeep_last = 0',
+            "job[1].copy[1].retention: would keep nothing",
+        ),
         ("[state]\ndir = 3", "state.dir: must be a text, not a whole number"),
         ('[state]\ndir = ""', "state.dir: must not be empty"),
         ('[inventory]\nurl = "sqlite:///relative.db"', "inventory.url: must be sqlite:////PATH"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from datetime import timedelta
+from contextlib import ExitStack
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,19 @@ def second(tmp_path: Path, clock: ManualClock) -> DirectoryVault:
     vault = DirectoryVault(VaultName("second"), str(tmp_path / "second"), clock)
     vault.create()
     return vault
+
+
+class Sleeping(ManualClock):
+    """A clock of which each sleep is told."""
+
+    def __init__(self, start: datetime, sleeps: Callable[[float], None]) -> None:
+        super().__init__(start)
+        self._sleeps = sleeps
+
+    def sleep(self, seconds: float) -> None:
+        """Tell of it, and move on."""
+        super().sleep(seconds)
+        self._sleeps(seconds)
 
 
 def context_of(site: Site, to: Vault) -> CopyContext:
@@ -213,6 +227,29 @@ def test_two_copies_at_once_are_refused_and_a_backup_runs_beside(
     assert found == [Outcome.DONE]
     copies(site, second)
     assert brought_back(site, second, tmp_path, "bare") == [*seen, seen[0]]
+
+
+def test_a_copy_begins_and_sends_while_a_backup_runs_and_its_catalog_waits(
+    site: Site, source: Path, second: DirectoryVault, tmp_path: Path, clock: ManualClock
+) -> None:
+    seen = nights(site, source, 1)
+    copies(site, second)
+    seen += nights(site, source, 1, first=1)
+    sent = FaultyVault(second)
+    with ExitStack() as backup:
+        backup.enter_context(site.reopen().inventory.locked("backup"))
+        looks: list[int] = []
+
+        def sleep(_seconds: float) -> None:
+            looks.append(sum(sent.sent.values()))
+            if len(looks) == 3:
+                backup.close()
+
+        waits = replace(context_of(site, sent), clock=Sleeping(clock.now(), sleep))
+        assert copy(waits, site.job.name, CopyChoice()).outcome is Outcome.DONE
+    assert looks[0] > 0
+    assert len(looks) == 3
+    assert brought_back(site, second, tmp_path, "bare") == seen
 
 
 @pytest.mark.parametrize("deltas", [None, 1], ids=["delta", "full"])

@@ -33,6 +33,7 @@ TITLES = {
     TaskKind.PRUNE: "prune of vault cold failed",
     TaskKind.CHECK: "check of vault cold failed",
     TaskKind.DRILL: "drill weekly (read back) failed",
+    TaskKind.COPY: "copy of job main to vault cold failed",
 }
 STATES = {
     TaskKind.BACKUP: "backup/main",
@@ -41,8 +42,14 @@ STATES = {
     TaskKind.PRUNE: "prune/cold",
     TaskKind.CHECK: "check-compared/cold",
     TaskKind.DRILL: "drill-read-back/weekly",
+    TaskKind.COPY: "copy/main@cold",
 }
-NAMES = {TaskKind.BACKUP: "main", TaskKind.FORGET: "main", TaskKind.DRILL: "weekly"}
+NAMES = {
+    TaskKind.BACKUP: "main",
+    TaskKind.FORGET: "main",
+    TaskKind.DRILL: "weekly",
+    TaskKind.COPY: "main@cold",
+}
 
 
 @pytest.fixture

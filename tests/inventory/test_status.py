@@ -59,6 +59,8 @@ ROWS = st.builds(
 def values_of(row: Row, number: int, jobs: list[int]) -> dict[str, object]:
     of_vault = row.kind in OF_VAULTS
     report: dict[str, object] = {"vault": f"v{row.who}"} if of_vault else {}
+    if row.kind is RunKind.COPY:
+        report = {"vault": "v"}
     if row.kind is RunKind.DRILL:
         report = {"vault": "v", "drill": f"d{row.who}", "grade": row.sort}
     if row.kind is RunKind.CHECK:
@@ -114,6 +116,7 @@ def test_newest_runs_and_dates(two_jobs: tuple[Inventory, list[int]], rows: list
                 NOW + row.hours * HOUR for row in ended if row.hours <= 0 and (row.sort == "read") == reads
             ]
         name = f"d{who}" if kind is RunKind.DRILL else f"v{who}" if kind in OF_VAULTS else JOBS[who]
+        name += "@v" if kind is RunKind.COPY else ""
         found_good = good.of(kind, name, [outcome], reads_back=reads if kind is RunKind.CHECK else None)
         assert found_good == (moment(max(past)) if past else None)
     for who, name in enumerate(JOBS):

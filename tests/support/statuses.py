@@ -77,11 +77,12 @@ def vault(**more: Any) -> VaultStatus:
 
 def scheduled(kind: TaskKind = TaskKind.DRILL, name: str = "weekly", **more: Any) -> ScheduledStatus:
     """Something else that has a schedule, and was good two days ago."""
+    name = "main@second" if kind is TaskKind.COPY else name
     made = ScheduledStatus(
         kind=kind,
         name=name,
-        text=TASKS[kind].text.format(name),
-        command=TASKS[kind].command.format(name),
+        text=TASKS[kind].text_of(name),
+        command=TASKS[kind].command_of(name),
         vault=VaultName("cold"),
         schedule="weekly",
         last_good=NOW - 2 * DAY,

@@ -10,7 +10,7 @@ A plan is made again under the lock, so that it is based on the present state.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -22,9 +22,10 @@ from backup.app.base.clock import naming_emulator
 from backup.app.base.run_context import RunContext
 from backup.catalogs.amend import Amended, Amender
 from backup.config import Config, JobSettings
-from backup.errors import ClockError, UsageError
+from backup.config.settings import CopySettings
+from backup.errors import ClockError, ConfigError, UsageError
 from backup.format.records import ForgottenRecord
-from backup.inventory.content import snapshots
+from backup.inventory.content import copied, snapshots
 from backup.inventory.content.shrunk import Wait, waits
 from backup.inventory.content.snapshots import Snapshot
 from backup.inventory.records import retrievals, runs
@@ -33,6 +34,7 @@ from backup.inventory.store.connections import Transaction
 from backup.inventory.store.times import micros
 from backup.kinds import RunKind
 from backup.model import JobName, SnapshotId, VaultName
+from backup.retention.copies import CopyRule
 from backup.retention.forget import LEFT_OUT, ForgetPlan, plan_chosen, plan_forget
 from backup.retention.history import Candidate
 from backup.retention.policy import Policy, decide, unknown_tags
@@ -90,14 +92,16 @@ def plan_by_policy(
         )
     row, every = _known(tx, job)
     zone = _zone(settings)
-    candidates = [candidate_of(snapshot, now) for snapshot in every]
+    candidates = [Candidate.of_snapshot(snapshot, now) for snapshot in every]
     decisions = decide(policy, candidates, now=now, zone=zone)
     wait = _wait(tx, job, settings)
+    wanted = {} if settings is None else _wanted(tx, row, settings, every, now)
     emptied = instead is None and settings is not None and bool(wholly_left_out(tx, settings))
     plan = plan_forget(
         candidates,
         decisions,
         read_by_restores=_read(tx, every),
+        wanted=wanted,
         waits=wait is not None,
         leaves_out=emptied,
     )
@@ -114,7 +118,7 @@ def plan_by_name(
 ) -> JobPlan:
     """Return the plan for a job whose snapshots were named by these ids."""
     row, every = _known(tx, job)
-    candidates = [candidate_of(snapshot, now) for snapshot in every]
+    candidates = [Candidate.of_snapshot(snapshot, now) for snapshot in every]
     numbers = {snapshot.number for snapshot in every if snapshot.id in chosen}
     settings = _settings(config, job)
     wait = _wait(tx, job, settings)
@@ -178,13 +182,6 @@ def report_of(plan: JobPlan) -> dict[str, Any]:
     }
 
 
-def candidate_of(snapshot: Snapshot, now: datetime) -> Candidate:
-    """Return a snapshot in the form that a policy takes; an expired pin is left out."""
-    is_pinned = snapshot.pin is not None and snapshot.pin.holds_at(now)
-    tags = frozenset(snapshot.tags)
-    return Candidate(snapshot.number, snapshot.started_at, snapshot.is_whole, tags, is_pinned)
-
-
 def _job_plan(
     tx: Transaction,
     row: JobRow,
@@ -214,6 +211,28 @@ def _read(tx: Transaction, every: Sequence[Snapshot]) -> set[int]:
     """The numbers of the snapshots that open restores read."""
     read = retrievals.read_by_restores(tx)
     return {snapshot.number for snapshot in every if snapshot.id in read}
+
+
+def rule_of(job: JobSettings, copy: CopySettings) -> CopyRule:
+    """Return the rule by which a job's snapshots are copied, and kept there."""
+    return CopyRule(copy.policy, _zone(job), timedelta(seconds=copy.delay))
+
+
+def _wanted(
+    tx: Transaction, row: JobRow, job: JobSettings, every: Sequence[Snapshot], now: datetime
+) -> dict[int, VaultName]:
+    """The snapshots of which copies are still to be made, with a vault that lacks one."""
+    wanted: dict[int, VaultName] = {}
+    for copy in job.copy:
+        held = copied.snapshots_in(tx, copy.vault, row.number)
+        known = snapshots.list_snapshots(tx, job=row.name, also_forgotten=True, also_alone=True)
+        there = [snapshot for snapshot in known if snapshot.number in held]
+        try:
+            due = rule_of(job, copy).wanted(every, there, now)
+        except ConfigError:  # none has a tag that is kept: the copy itself says so
+            due = {snapshot.number for snapshot in every} - held
+        wanted |= dict.fromkeys(due, copy.vault)
+    return wanted
 
 
 def _wait(tx: Transaction, job: JobName, settings: JobSettings | None) -> Wait | None:

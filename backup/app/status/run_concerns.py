@@ -7,7 +7,7 @@ from datetime import datetime
 
 from backup.app.status.parts import UNKNOWN, Concern, Level, Status, Topic
 from backup.inventory.records.runs import Run
-from backup.kinds import Outcome, RunKind, command_after, run_title
+from backup.kinds import Outcome, RunKind, command_after, name_of_task, run_title
 from backup.model import JobName
 
 
@@ -40,7 +40,11 @@ def _is_damage_yet(run: Run, status: Status) -> bool:
 
 def attempts(status: Status) -> Iterator[Concern]:
     """Yield concerns about failures of the daemon that no run records: unexpected errors, unknown jobs."""
-    told = {(str(run.kind), run.job or run.drill or run.vault) for run in status.ended if _is_bad(run)}
+    told = {
+        (str(run.kind), name_of_task(run.kind, run.job, run.vault, run.drill))
+        for run in status.ended
+        if _is_bad(run)
+    }
     tried = [
         *((str(RunKind.BACKUP), job.name, f"backup of job {job.name}", job.failed_at) for job in status.jobs),
         *((task.kind, task.name, task.text, task.failed_at) for task in status.scheduled),

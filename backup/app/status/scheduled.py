@@ -65,7 +65,7 @@ def _scheduled(tx: Transaction, config: Config, task: Task, known: ScheduleFacts
         kind=task.kind,
         name=task.name,
         text=str(task),
-        command=TASKS[task.kind].command.format(task.name) + _older(halves),
+        command=TASKS[task.kind].command_of(task.name) + _older(halves),
         vault=task.vault,
         schedule=task.timing.schedule.text if task.timing.schedule else "",
         last_good=good,
@@ -102,7 +102,8 @@ def _overdue_from(
     stored = known.stored_since.get((is_job, task.of_job or task.vault or ""))
     if stored is None or when is None or task.vault is None:
         return None
-    settings = config.vault(task.vault)
+    read = config.job(task.of_job).vault if task.kind is TaskKind.COPY and task.of_job else task.vault
+    settings = config.vault(read)
     tier = config.drill(task.name).tier if task.kind is TaskKind.DRILL else None
     slack = task.timing.jitter + longest_wait(settings, tier or settings.tier)
     if good is None:

@@ -15,6 +15,7 @@ from backup.config import Config
 from backup.inventory.questions.status import created_at
 from backup.inventory.records import drills, runs
 from backup.inventory.records import tasks as rows
+from backup.inventory.records.ended_runs import last_copy
 from backup.inventory.records.tasks import Pause, TaskRow
 from backup.inventory.store.connections import Transaction
 from backup.kinds import TaskKind, run_of
@@ -108,6 +109,8 @@ def _last(tx: Transaction, task: Task) -> runs.Run | None:
         return runs.last_policy_run(tx, JobName(task.name))
     if task.kind is TaskKind.DRILL:
         return drills.newest_of(tx, task.name)
+    if task.kind is TaskKind.COPY:
+        return last_copy(tx, JobName(task.of_job or ""), task.vault or VaultName(""))
     if task.of_job is not None:
         return runs.newest_of_kind(tx, JobName(task.name), kind)
     return runs.last_of_vault(tx, kind, VaultName(task.name))

@@ -1,8 +1,8 @@
-"""The daemon's tasks by a config: backups, forgets, compactions, prunes, checks, drills, restores, renewals.
+"""The daemon's tasks by a config: backups, forgets, compactions, prunes, checks, drills, copies, restores, …
 
 One of a lane runs at a time; each vault is a lane. Those that store catalogs exclude each other, whatever the
-vault: there is one lock of backups. Open restores go on beside them, and the certificate is renewed, in lanes
-of their own.
+vault: there is one lock of backups. Copies are made beside them, open restores go on, and the certificate is
+renewed, in lanes of their own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from msgspec import Struct
 from backup.app.tasks.times import Timing
 from backup.config import Config, ForgetWhen, JobSettings
 from backup.config.settings import DEFAULT_RETRY
-from backup.kinds import TASKS, TaskKind, run_of
+from backup.kinds import TASKS, TaskKind, parts_of_name, run_of
 from backup.model import VaultName
 from backup.schedule import parse_schedule
 
@@ -45,7 +45,8 @@ class Task(Struct, frozen=True):
     @property
     def lane(self) -> str:
         """The name of its lane, in which one task runs at a time."""
-        return f" {self.kind}" if self.vault is None else self.vault
+        is_beside = self.vault is None or self.kind is TaskKind.COPY  # for days, beside what is done there
+        return f" {self.kind}" if is_beside else str(self.vault)
 
     @property
     def order(self) -> tuple[int, int]:
@@ -65,17 +66,17 @@ class Task(Struct, frozen=True):
     @property
     def of_job(self) -> str | None:
         """The name of its job; None for tasks of a vault."""
-        return self.name if TASKS[self.kind].of_job else None
+        return parts_of_name(self.name)[0] if TASKS[self.kind].of_job else None
 
     @property
     def names(self) -> dict[str, str]:
         """The fields that log lines about it carry."""
-        job = {} if self.of_job is None else {"job": self.name}
+        job = {} if self.of_job is None else {"job": self.of_job}
         return job if self.vault is None else {**job, "vault": self.vault}
 
     def __str__(self) -> str:
         """As logs and messages name it."""
-        return TASKS[self.kind].text.format(self.name)
+        return TASKS[self.kind].text_of(self.name)
 
 
 def scheduled_tasks(config: Config) -> list[Task]:
@@ -125,6 +126,10 @@ def _tasks(config: Config, host: str) -> Iterator[Task]:
         yield backup_task(job, host, number)
         if not isinstance(job.forget_when, ForgetWhen):
             yield Task(TaskKind.FORGET, job.name, job.vault, Timing(job.forget_when, retry=retry), number)
+        for copy in job.copy:
+            when = None if copy.schedule is None else parse_schedule(copy.schedule, job.zone)
+            name = f"{job.name}@{copy.vault}"
+            yield Task(TaskKind.COPY, name, copy.vault, Timing(when, retry=retry), number)
     for number, vault in enumerate(config.vaults):
         for kind, traits in TASKS.items():
             if traits.of_vault and (when := vault.when(kind)) is not None:

@@ -63,6 +63,15 @@ def check(cli: Cli) -> None:
                 "schedule": job.schedule,
                 "keeps": str(job.policy) if job.policy else None,
                 "forget": _forget_words(job),
+                "copies": [
+                    {
+                        "vault": copy.vault,
+                        "schedule": copy.schedule,
+                        "keeps": str(copy.policy) if copy.policy else None,
+                        "delay": copy.delay,
+                    }
+                    for copy in job.copy
+                ],
             }
             for job in read.jobs
         ],
@@ -164,7 +173,11 @@ def _location(vault: VaultSettings) -> str:
 def _job_line(job: JobSettings) -> str:
     when = f"{job.schedule} ({job.when.timezone})" if job.when else "by hand"
     keeps = f"keeps {job.policy}, forgets {_forget_words(job)}" if job.policy else "keeps all snapshots"
-    return f"job {job.name}: {', '.join(job.paths)} to {job.vault}, {when}, {keeps}"
+    copies = "".join(
+        f", copies to {copy.vault} {copy.schedule or 'by hand'} ({copy.policy or 'all snapshots'})"
+        for copy in job.copy
+    )
+    return f"job {job.name}: {', '.join(job.paths)} to {job.vault}, {when}, {keeps}{copies}"
 
 
 def _forget_words(job: JobSettings) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -27,18 +27,25 @@ if TYPE_CHECKING:
 
 EXAMPLES = {
     "copy": (
-        "nightvault copy --from disk --to cold --dry-run",
-        "nightvault copy --from disk --to cold --job main --since 30d",
+        "nightvault copy --job main --dry-run",
+        "nightvault copy --from disk --to cold --since 30d",
     )
 }
 
 
+class _PlannedCopy(NamedTuple):
+    """A copy to make: the job, its vault, the vault that gets it; by the config if there is no choice."""
+
+    job: JobName
+    source: VaultName
+    target: VaultName
+    choice: CopyChoice | None
+
+
 @click.command()
-@click.option(
-    "--from", "source", metavar="VAULT", required=True, help="The vault that holds the job's backups."
-)
-@click.option("--to", "target", metavar="VAULT", required=True, help="The vault that gets the copies.")
-@click.option("--job", "job", metavar="JOB", help="Copy only this job; else all jobs of the first vault.")
+@click.option("--from", "source", metavar="VAULT", help="The vault that holds the job's backups.")
+@click.option("--to", "target", metavar="VAULT", help="The vault that gets the copies.")
+@click.option("--job", "job", metavar="JOB", help="Copy only this job; else all jobs.")
 @click.option("--snapshot", metavar="SNAPSHOT", help="Copy only this snapshot: its id, or the begin of it.")
 @click.option("--since", metavar="TIME", help="Copy only snapshots since that time.")
 @click.option(
@@ -51,8 +58,8 @@ EXAMPLES = {
 @pass_cli
 def copy(
     cli: Cli,
-    source: str,
-    target: str,
+    source: str | None,
+    target: str | None,
     job: str | None,
     snapshot: str | None,
     since: str | None,
@@ -61,6 +68,9 @@ def copy(
     dry_run: bool,
 ) -> None:
     """Copy snapshots into another vault, as they are: the same packs, still sealed.
+
+    Without --from it makes the copies that the config has (`[[job.copy]]`), as the daemon does: those
+    snapshots that the other vault is to keep. With --from and --to it copies what you choose, else all.
 
     Only what the other vault lacks is read and sent, each pack compared with what was recorded when it was
     stored. A copy that was cut goes on with the next. It runs beside backups. The other vault gets catalogs
@@ -71,31 +81,61 @@ def copy(
     """
     from backup.app.money.prices import currency_of
     from backup.errors import UsageError
-    from backup.model import VaultName
 
     config = cli.config()
-    vaults = VaultName(config.vault(source).name), VaultName(config.vault(target).name)
-    if vaults[0] == vaults[1]:
-        raise UsageError("a vault is not copied into itself")
     moment = None if since is None else parse_moment(since, cli.clock.now(), cli.warn)
     limit = None if max_cost is None else parse_amount("--max-cost", max_cost)
+    if source is None and (snapshot or moment or tags):
+        raise UsageError("to choose snapshots, name the vaults, too: --from and --to")
+    if source is None:
+        wanted = _by_config(config, job, target)
+    elif target is None:
+        raise UsageError("--from needs --to: the vault that gets the copies")
+    else:
+        wanted = _chosen(config, source, target, job, snapshot, moment, tags)
     results: list[Result] = []
-    for name, choice in _chosen(config, vaults[0], job, snapshot, moment, tags):
-        report = _copy(cli, config, name, vaults, choice, limit, is_plan=dry_run)
+    for each in wanted:
+        report = _copy(cli, config, each, limit, is_plan=dry_run)
         nothing = "nothing is missing there"
         text = report_lines(report, currency_of(config), is_plan=dry_run, nothing=nothing)
         results.append(result_of(cli, report, "\n".join(text), report.problems))
     show_results(cli, results)
 
 
+def _by_config(config: Config, job: str | None, target: str | None) -> list[_PlannedCopy]:
+    """The copies that the config has: all, or those of a job, or those into a vault."""
+    from backup.errors import UsageError
+
+    jobs = config.jobs if job is None else (config.job(job),)
+    if target is not None:
+        config.vault(target)
+    if job is not None and target is not None:
+        config.copy_to(job, target)
+    found = [
+        _PlannedCopy(of.name, of.vault, copy.vault, None)
+        for of in jobs
+        for copy in of.copy
+        if target in {None, copy.vault}
+    ]
+    if not found:
+        which = "the config has" if job is None else f"job {job} has"
+        where = "" if target is None else f" to vault {target}"
+        raise UsageError(
+            f"{which} no [[job.copy]]{where}",
+            advice="a copy by hand: `nightvault copy --from VAULT --to VAULT`",
+        )
+    return found
+
+
 def _chosen(
     config: Config,
-    vault: VaultName,
+    source: str,
+    target: str,
     job: str | None,
     snapshot: str | None,
     since: datetime | None,
     tags: tuple[str, ...],
-) -> list[tuple[JobName, CopyChoice]]:
+) -> list[_PlannedCopy]:
     """The jobs that are copied, each with the choice of its snapshots."""
     from backup.app.base.opened import opened
     from backup.copier.context import CopyChoice
@@ -104,35 +144,34 @@ def _chosen(
     from backup.inventory.records.runs import list_jobs
     from backup.model import JobName
 
+    vault, to = config.vault(source).name, config.vault(target).name
+    if vault == to:
+        raise UsageError("a vault is not copied into itself")
     with closing(opened(config)) as inventory, inventory.reading() as tx:
         if snapshot is not None:
             found = find_snapshot(tx, snapshot, job=None if job is None else JobName(job))
-            return [(found.job, CopyChoice(found.id, since, tags))]
+            return [_PlannedCopy(found.job, vault, to, CopyChoice(found.id, since, tags))]
         names = [JobName(job)] if job else [row.name for row in list_jobs(tx, vault)]
     if not names:
         raise UsageError(
             f"vault {vault} has no job's own backups: there is nothing to copy from it",
             advice="name the vault of the job's backups in --from",
         )
-    return [(name, CopyChoice(None, since, tags)) for name in names]
+    return [_PlannedCopy(name, vault, to, CopyChoice(None, since, tags)) for name in names]
 
 
 def _copy(
-    cli: Cli,
-    config: Config,
-    job: JobName,
-    vaults: tuple[VaultName, VaultName],
-    choice: CopyChoice,
-    limit: Decimal | None,
-    *,
-    is_plan: bool,
+    cli: Cli, config: Config, each: _PlannedCopy, limit: Decimal | None, *, is_plan: bool
 ) -> CopyReport:
     from backup.cli.support.telling import telling
     from backup.operations.copy import Copy
 
     def begin(at: RunContext) -> Callable[[RetryLimit | None], CopyReport]:
-        operation = Copy.between(at, job, *vaults, choice, max_cost=limit)
+        if each.choice is None:
+            operation = Copy.by_config(at, each.job, each.target, max_cost=limit)
+        else:
+            operation = Copy.between(at, each.job, each.source, each.target, each.choice, max_cost=limit)
         return operation.plan if is_plan else operation.step
 
-    told = None if is_plan else telling(cli, config, Copy.kind, job=job)
+    told = None if is_plan else telling(cli, config, Copy.kind, job=each.job)
     return operate(cli, config, begin, told=told)

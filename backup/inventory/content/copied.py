@@ -129,6 +129,13 @@ def copied_snapshots(tx: Transaction, vault: int, job: int) -> list[int]:
     return [number for (number,) in raw_rows(tx, sql, (vault, job))]
 
 
+def snapshots_in(tx: Transaction, vault: VaultName, job: int) -> set[int]:
+    """The numbers of a job's snapshots that its catalogs in a vault of that name say."""
+    sql = """SELECT k.number FROM copied_snapshots k JOIN vaults v ON v.number = k.vault
+             WHERE v.name = ? AND k.job = ?"""
+    return {number for (number,) in raw_rows(tx, sql, (vault, job))}
+
+
 def record_copied(tx: Transaction, vault: int, job: int, numbers: Iterable[int]) -> None:
     """Record snapshots that a stored catalog of another vault names; repeated it changes nothing."""
     before = set(copied_snapshots(tx, vault, job))

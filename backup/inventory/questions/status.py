@@ -77,7 +77,9 @@ WHERE since <= ?"""
 
 # A forget by name, and one that was undone, is not what a schedule does.
 _GOOD = """
-SELECT r.kind, coalesce(json_extract(r.report, '$.drill'), j.name, json_extract(r.report, '$.vault')) AS of,
+SELECT r.kind, CASE r.kind WHEN 'copy' THEN j.name || '@' || json_extract(r.report, '$.vault')
+                           ELSE coalesce(json_extract(r.report, '$.drill'), j.name,
+                                         json_extract(r.report, '$.vault')) END AS of,
        r.kind = 'check' AND json_type(r.report, '$.read') = 'object' AS reads, r.outcome, max(r.started_at)
 FROM runs r LEFT JOIN jobs j ON j.number = r.job
 WHERE r.kind NOT IN ('backup', 'restore', 'mark')

@@ -8,9 +8,10 @@ from typing import Final
 
 from backup.inventory.records.runs import COMMITTING, RUNS, Run, finish_run, run_of, running_restores
 from backup.inventory.store.connections import Transaction
-from backup.inventory.store.driver import records
+from backup.inventory.store.driver import record_of, records
 from backup.inventory.store.holders import RESTORE, held_locks
 from backup.kinds import Outcome, RunKind
+from backup.model import JobName, VaultName
 
 # Of what is of a vault those of each vault, of drills those of each name and grade; of checks each sort by
 # itself, so that none hides another's end. One that was stopped hides none either: it says nothing.
@@ -52,6 +53,14 @@ def is_dead(run: Run, held: Collection[str] | None) -> bool:
     if run.kind in COMMITTING:
         return "backup" not in held
     return run.kind is RunKind.RESTORE and not any(name.startswith(RESTORE) for name in held)
+
+
+def last_copy(tx: Transaction, job: JobName, vault: VaultName) -> Run | None:
+    """The newest copy of a job into a vault that ended, with any outcome."""
+    sql = f"""{RUNS} WHERE r.kind = ? AND j.name = ? AND json_extract(r.report, '$.vault') = ?
+              ORDER BY r.number DESC LIMIT 1"""
+    row = record_of(tx, sql, (RunKind.COPY, job, vault))
+    return run_of(row) if row else None
 
 
 def open_copies(tx: Transaction) -> list[tuple[Run, bytes | None]]:

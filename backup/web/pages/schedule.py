@@ -153,7 +153,7 @@ def _dues(
 ) -> list[Due]:
     """Of one day; a task that is due often stands there once. The very first is delayed already."""
     timing = task.timing
-    pause = pauses.get(JobName(task.name)) if task.of_job is not None else None
+    pause = pauses.get(JobName(task.of_job)) if task.of_job is not None else None
 
     def due(at: datetime, count: int) -> Due:
         rests = pause is not None and at < pause.until
