@@ -19,7 +19,7 @@ from msgspec.structs import asdict
 from backup.catalogs.context import BackupContext, Keys, OpenRun, OpenVault, Sending
 from backup.catalogs.full import lacks_full
 from backup.catalogs.recovery import recover
-from backup.catalogs.run_setup import open_vault, require_ours
+from backup.catalogs.run_setup import open_vault, require_ours, require_still_ours
 from backup.catalogs.sending import CatalogSender
 from backup.errors import NightvaultError
 from backup.format.catalog import Record
@@ -75,6 +75,7 @@ class Amender:
         self._at = at
         self._context = at.context
         self._keep_line = keep_line
+        self._looked = at.context.clock.now()
 
     def amend(
         self, kind: RunKind, job: JobRow, amendment: Sequence[Record], report: Mapping[str, Any]
@@ -84,6 +85,7 @@ class Amender:
         Any error leaves everything as it was, or, where the catalog may have arrived, to the next run.
         """
         context = self._context
+        self._looked = require_still_ours(self._at, self._looked)
         with context.inventory.writing() as tx:
             run = runs.open_amendment(tx, kind, job, context.clock.now(), amendments.encode(amendment))
         sender = CatalogSender(OpenRun(**asdict(self._at), row=job, run=run))
@@ -92,6 +94,7 @@ class Amender:
         except BaseException as error:
             self._fail(run, error)
             raise
+        self._looked = require_still_ours(self._at, self._looked)
         due = sender.full_due()
         with context.inventory.writing() as tx:
             amendments.apply(tx, job.number, amendment, now=context.clock.now())

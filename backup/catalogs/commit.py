@@ -12,6 +12,7 @@ from backup.catalogs.delta import Delta
 from backup.catalogs.full import without_full
 from backup.catalogs.key_changes import older_data, unenrolled
 from backup.catalogs.report import BackupReport, Count, Tally, is_lost
+from backup.catalogs.run_setup import require_still_ours
 from backup.catalogs.sending import CatalogSender
 from backup.errors import NightvaultError
 from backup.format.catalog import Record, SnapshotRecord
@@ -50,7 +51,9 @@ class Committer:
         snapshot, *marks = self._prepare(tally, lost)
         with self._at.context.inventory.reading() as tx:
             changes = entries.count_staged(tx, self._at.run.number)
+        looked = require_still_ours(self._at, self._at.run.started_at)
         catalog = self._sender.delta_of_backup(self._delta, snapshot, used, marks)
+        require_still_ours(self._at, looked)
         report = self._report(snapshot, tally, changes, catalog)
         if lost and not self._at.job.may_shrink:
             from backup.catalogs.shrinking import with_lost

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 from backup.catalogs.context import BackupContext, Keys, OpenVault, Sending
 from backup.catalogs.packing import Spool
-from backup.errors import ConfigError
+from backup.errors import ConfigError, NightvaultError, VaultError
 from backup.format.keys import domain_id
-from backup.inventory.content import archives, identities
+from backup.inventory.content import archives, identities, lost
+from backup.inventory.content.archives import ArchiveState
 from backup.inventory.content.strangers import OpenStranger
 from backup.protocols import TakesFiles
-from backup.transfer.succession import Successors, build_on_what_is_shown, require_vault
+from backup.transfer.retry import RetryPolicy
+from backup.transfer.succession import Successors, require_vault
 from backup.transfer.upload import PARTS_AT_ONCE, Uploader
+from backup.wording import counted
 
 _FIRST_TRIES = 4  # about three seconds; later in a run, more attempts are made
+_LOOK_AGAIN = timedelta(hours=12)  # far less than a grace period, and more than most nights
 
 
 def open_spool(keys: Keys, sending: Sending, context: BackupContext) -> Spool:
@@ -41,19 +47,82 @@ def require_ours(
     """Check that this server may write to the vault, before it does; return unanswered strangers.
 
     See `succession.require_vault`. If there are strangers without an answer, the run builds only on archives
-    that the vault's list shows. So do a rebuilt inventory's runs until it has stored something: before it
-    left its mark, the machine before it may have gone on, and deleted.
+    that the vault's list shows. So do a rebuilt inventory's runs at first: before its mark was seen, the
+    machine before it may have gone on, and deleted.
     """
     patience = context.retry_limit.patience(context.clock, context.progress, attempts=_FIRST_TRIES)
-    where = context.inventory, context.vault, context.clock, patience
-    note = context.progress.note
+    is_new_heir = leaves_marks and _is_new_heir(context)
+    where, note = (context.inventory, context.vault, context.clock, patience), context.progress.note
     by = successors(keys)
     found = require_vault(*where, by, note=note if is_backup else None, leaves_marks=leaves_marks)
-    with context.inventory.reading() as tx:
-        is_new_heir = bool(context.inventory.ancestors) and leaves_marks and identities.has_stored_nothing(tx)
     if found or is_new_heir:
-        build_on_what_is_shown(context.inventory, context.vault, context.clock, patience, note)
+        _build_on_what_is_shown(context, patience)
     return found
+
+
+def _is_new_heir(context: BackupContext) -> bool:
+    """Whether a rebuilt inventory has stored nothing yet, or a late list may not show what went since."""
+    if not context.inventory.ancestors:
+        return False
+    with context.inventory.reading() as tx:
+        began = identities.began_to_store(tx)
+    if began is None or context.vault.traits.lists_at_once:
+        return began is None
+    from backup.inventory.questions.compared import settled_before  # after a rebuild alone
+    from backup.transfer.retrievals.listing import newest_kept_head
+
+    with context.inventory.reading() as tx:
+        head = newest_kept_head(tx, context.vault)
+    return head is None or settled_before(head.made_at, at_once=False) < began
+
+
+def _build_on_what_is_shown(context: BackupContext, patience: RetryPolicy) -> int:
+    """Mark archives as lost that the vault's list should show and does not; returns their number.
+
+    For a run while somebody else may delete: it stores missing data again. Where lists take hours it goes by
+    the newest that was fetched, and asks for a newer one.
+    """
+    from backup.inventory.questions import compared  # hardly ever needed, as what follows
+    from backup.transfer.retrievals.listing import newest_kept_head, see_to_listing
+
+    inventory, vault, clock, note = context.inventory, context.vault, context.clock, context.progress.note
+    at_once = vault.traits.lists_at_once
+    with inventory.reading() as tx:
+        stored = compared.stored_numbers(tx, vault.name) if at_once else None
+    try:
+        see_to_listing(inventory, vault, clock, patience, note)
+    except NightvaultError as error:  # a role that may not list must not keep a backup from running
+        note(f"the vault gives no list: {error}")
+    with inventory.writing() as tx:
+        head = newest_kept_head(tx, vault)
+        if head is None:
+            return 0
+        covered = compared.must_show(tx, head, vault.name, clock.now(), at_once=at_once, stored=stored)
+        missing, _ = compared.absent_archives(tx, head.number, vault.name, covered)
+        lost.mark(tx, [archive.number for archive in missing], ArchiveState.LOST)
+    return len(missing)
+
+
+def require_still_ours(at: OpenVault, since: datetime) -> datetime:
+    """Look at the vault again if that was long ago, `since`; returns when it was looked at last.
+
+    Who slept, or ran for days, may have an heir by now that deletes what this run builds on. Called before
+    and after a catalog is sent. What `require_vault` raises, and `VaultError` if anything is gone.
+    """
+    context = at.context
+    now = context.clock.now()
+    if abs(now - since) < _LOOK_AGAIN:
+        return since
+    patience, by = context.patience, successors(at.keys)
+    require_vault(context.inventory, context.vault, context.clock, patience, by, note=context.progress.note)
+    gone = _build_on_what_is_shown(context, patience)
+    if gone:
+        raise VaultError(
+            f"vault {context.vault.name} does not show {counted(gone, 'archive')} any more that it held when "
+            "this run began: nothing that builds on them is said to be saved",
+            advice="run it again: what is gone is stored again, and nothing else",
+        )
+    return context.clock.now()
 
 
 def open_vault(keys: Keys, context: BackupContext, sending: Sending, *, accept: bool = False) -> OpenVault:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 
 from msgspec import Struct
@@ -15,12 +15,14 @@ from backup.inventory.content import pruning
 from backup.inventory.content.archives import ArchiveState
 from backup.inventory.content.pruning import StoredArchive
 from backup.model import ArchiveId, Refusal
-from backup.protocols import Progress, Vault
+from backup.protocols import Clock, Progress, Vault
 from backup.pruner.context import PruneContext
+from backup.pruner.listed import PruneStoppedError
 from backup.transfer.retry import RetryPolicy
 
 _ASK_AGAIN = timedelta(days=7)  # a refusal that gives no date
 _AT_LEAST = timedelta(hours=1)
+_ASLEEP = timedelta(hours=1)
 
 _Answer = Mapping[ArchiveId, Refusal]
 
@@ -53,13 +55,39 @@ class Deleting(Struct, frozen=True):
     before_request: Callable[[], None] = lambda: None
 
 
-def delete_decided(archives: Sequence[StoredArchive], vault: Vault, context: PruneContext) -> Deleted:
-    """Delete archives whose deletion is recorded. An error leaves the rest for the next time.
+def delete_decided(
+    archives: Sequence[StoredArchive], vault: Vault, context: PruneContext, since: datetime
+) -> Deleted:
+    """Delete archives whose deletion is recorded, decided `since`. An error leaves the rest for next time.
 
-    A refused deletion is tried again on the day that the vault names, or in a week.
+    A refused deletion is tried again on the day that the vault names, or in a week. Who sleeps meanwhile asks
+    for nothing more: by now somebody else may go on with this server's jobs, and need it.
     """
-    work = Deleting(vault, context.patience, context.progress, context.threads, context.stop)
+    awake = _Awake(context.clock, since)
+    work = Deleting(
+        vault, context.patience, context.progress, context.threads, context.stop, before_request=awake.require
+    )
     return delete_all(archives, work, lambda some: _record(some, context))
+
+
+class _Awake:
+    """Notices that no request was sent for long: this machine slept, or its clock was set."""
+
+    def __init__(self, clock: Clock, since: datetime) -> None:
+        self._clock = clock
+        self._last = since
+
+    def require(self) -> None:
+        """`PruneStoppedError` if the last request was sent long ago."""
+        now, last = self._clock.now(), self._last
+        if abs(now - last) > _ASLEEP:
+            hours = abs(now - last).total_seconds() / 3600
+            raise PruneStoppedError(
+                f"{hours:.1f} hours passed while archives were deleted: this machine slept, or its clock was "
+                "set",
+                advice="run it again: it looks at the vault first, and then deletes what is left",
+            )
+        self._last = now
 
 
 def delete_all(archives: Sequence[StoredArchive], work: Deleting, record: Record) -> Deleted:

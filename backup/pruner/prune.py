@@ -96,6 +96,7 @@ class _Prune:
 
     def _find(self, *, is_plan: bool) -> tuple[DecisionAndRows | None, str]:
         """The decision; None and what it waits for without a list. A plan records nothing."""
+        self._since = self._clock.now()
         self._has_clock = require_same_time(self._vault, self._clock, self._context.patience)
         waits_for, head = self._listing()
         if head is None:
@@ -175,7 +176,7 @@ class _Prune:
         total = sum(archive.size for archive in due)
         title = f"Deleting from {self._vault.name}"
         with phase(self._context.progress, title, total, counts="archive"):
-            self._deleted = delete_decided(due, vault, self._context)
+            self._deleted = delete_decided(due, vault, self._context, self._since)
 
     # Condemn, and say which snapshots are gone for good.
 

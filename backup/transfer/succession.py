@@ -8,6 +8,7 @@ builds upon nothing that the vault's list does not show.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
 from backup.lineage import Stranger, heirs_by_marks, marks_in
 from backup.lineage import strangers as strangers_among
-from backup.model import ArchiveLabel, ByteRange, ListedArchive, Tier, VaultName
+from backup.model import ArchiveLabel, ByteRange, InventoryId, ListedArchive, Tier, VaultName
 from backup.protocols import Clock, Vault
 from backup.transfer.recognise import recognise
 from backup.transfer.retry import RetryPolicy
@@ -77,13 +78,17 @@ def require_vault(
     """Raise, before anything is written, if the vault is away, denied, missing, another one or newer than we.
 
     One whose identity is not known yet gets one, if it shows what the inventory has in it; a rebuilt
-    inventory leaves its mark. One or two lists, or one DescribeVault. A backup marks catalogs as lost that
-    are not there, and stores them again. Returns the strangers without an answer. `VaultMissingError`,
-    `OtherVaultError`, `OlderInventoryError`, `HeirError`.
+    inventory leaves its mark, unless a machine before it went on. One or two lists, or one DescribeVault. A
+    backup marks catalogs as lost that are not there, and stores them again. Returns the strangers without an
+    answer. `VaultMissingError`, `OtherVaultError`, `OlderInventoryError`, `HeirError`.
     """
     recognise(inventory, vault, patience)
-    shown = look(inventory, vault, patience)
+    with inventory.reading() as tx:
+        before = inventory.ancestors if leaves_marks and identities.began_to_store(tx) is None else ()
+    shown = look(inventory, vault, patience, before)
     _refuse_older(inventory, vault, patience, shown, by, note)
+    if before:
+        _refuse_overtaken(inventory, vault, clock, patience, shown, by)
     hints = _refuse_heirs(inventory, vault, shown, by)
     with inventory.writing() as tx:
         jobs = strangers.job_ids(tx, vault.name)
@@ -117,14 +122,24 @@ class Shown(Struct, frozen=True):
     is_complete: bool
 
 
-def look(inventory: Inventory, vault: Vault, patience: RetryPolicy) -> Shown:
-    """Return what the vault shows now; where lists take hours, what the newest fetched list shows."""
+def look(
+    inventory: Inventory, vault: Vault, patience: RetryPolicy, before: Sequence[InventoryId] = ()
+) -> Shown:
+    """Return what the vault shows now; where lists take hours, what the newest fetched list shows.
+
+    With the catalogs of the inventories `before` this one, too.
+    """
     if vault.traits.lists_at_once:
         with inventory.reading() as tx:
             begins = identities.chains_begin(tx, vault.name)
         listed = patience.call(lambda: vault.newest_catalogs(inventory.id, begins))
-        found = [ShownCatalog(line.label, line.created_at, line) for line in listed if line.label is not None]
-        return Shown(found, marks_in(line.description for line in listed), is_complete=True)
+        marks = marks_in(line.description for line in listed)
+        every = {line.archive_id: line for line in listed}
+        for ancestor in before:
+            more = patience.call(partial(vault.newest_catalogs, ancestor, begins))
+            every |= {line.archive_id: line for line in more}
+        found = [ShownCatalog(line.label, line.created_at, line) for line in every.values() if line.label]
+        return Shown(found, marks, is_complete=True)
     with inventory.reading() as tx:
         lines = strangers.shown_catalogs(tx, vault.name, inventory.id, strangers.job_ids(tx, vault.name))
     labels = [(parse_description(description), at) for description, at in lines]
@@ -195,6 +210,40 @@ def _refuse_older(
                 f"vault {vault.name} holds something that is called catalog {ahead.label.number} of this "
                 f"server (pack {pack.hex()}) and does not bear its signature: it takes no part"
             )
+
+
+def _refuse_overtaken(
+    inventory: Inventory, vault: Vault, clock: Clock, patience: RetryPolicy, shown: Shown, by: Successors
+) -> None:
+    """`OlderInventoryError` if a machine before this one stored catalogs that its rebuild did not know.
+
+    What these condemn may be deleted at any moment, though the list still shows it. Asked until the rebuilt
+    inventory has stored something: from then on its mark stops the other one.
+    """
+    from backup.transfer.retrievals.listing import see_to_listing  # once in the life of an inventory
+
+    with inventory.reading() as tx:
+        known, begins = identities.newest_known(tx, vault.name), identities.next_catalogs(tx, vault.name)
+        newer = [
+            Ahead(catalog, known.get(catalog.label.job_id or b""))
+            for catalog in shown.catalogs
+            if catalog.label.inventory_id in inventory.ancestors
+            and catalog.label.number >= begins.get(catalog.label.job_id or b"", catalog.label.number + 1)
+        ]
+        passed = strangers.passed_catalogs(tx)
+    for ahead in sorted(newer, key=lambda ahead: ahead.label.number, reverse=True):
+        pack, archive = ahead.label.pack_id, ahead.shown.archive
+        if pack in passed or not (archive is None or _may_be_by(by, vault, archive, patience)):
+            continue
+        with suppress(NightvaultError):  # an answer goes by a list that is kept
+            see_to_listing(inventory, vault, clock, patience, lambda _: None)
+        raise OlderInventoryError(
+            f"the machine before this one went on: since the rebuild vault {vault.name} holds {ahead.text()} "
+            f"(inventory {ahead.label.inventory_id.hex()[:8]})",
+            advice="stop that machine; then `nightvault rebuild --set-aside --key FILE` makes the inventory "
+            "anew with what it stored, and deletes nothing. If nothing of that is wanted: "
+            f"`nightvault prune --vault {vault.name} --accept {pack.hex()}`",
+        )
 
 
 def _may_be_by(by: Successors, vault: Vault, archive: ListedArchive, patience: RetryPolicy) -> bool:
@@ -327,31 +376,3 @@ def _leave_marks(inventory: Inventory, vault: Vault, patience: RetryPolicy, by: 
         patience.call(partial(vault.add_mark, mark.to_text()))
     with inventory.writing() as tx:
         strangers.set_heir_mark(tx, vault.name, first)
-
-
-def build_on_what_is_shown(
-    inventory: Inventory, vault: Vault, clock: Clock, patience: RetryPolicy, note: Callable[[str], None]
-) -> int:
-    """Mark archives as lost that the vault's list should show and does not; returns their number.
-
-    For a run while a keeper may delete: it stores missing data again. Where lists take hours it goes by the
-    newest that was fetched, and asks for a newer one.
-    """
-    from backup.inventory.questions import compared  # hardly ever needed, as what follows
-    from backup.transfer.retrievals.listing import newest_kept_head, see_to_listing
-
-    with inventory.reading() as tx:
-        stored = compared.stored_numbers(tx, vault.name) if vault.traits.lists_at_once else None
-    try:
-        see_to_listing(inventory, vault, clock, patience, note)
-    except NightvaultError as error:  # a role that may not list must not keep a backup from running
-        note(f"the vault gives no list: {error}")
-    with inventory.writing() as tx:
-        head = newest_kept_head(tx, vault)
-        if head is None:
-            return 0
-        at_once = vault.traits.lists_at_once
-        covered = compared.must_show(tx, head, vault.name, clock.now(), at_once=at_once, stored=stored)
-        missing, _ = compared.absent_archives(tx, head.number, vault.name, covered)
-        lost.mark(tx, [archive.number for archive in missing], ArchiveState.LOST)
-    return len(missing)

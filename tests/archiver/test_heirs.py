@@ -16,7 +16,6 @@ from backup.format.keys import RecoveryKey
 from backup.format.records import ForgottenRecord
 from backup.inventory.content.strangers import open_strangers
 from backup.inventory.store.times import micros
-from backup.kinds import Outcome
 from backup.model import ByteRange, Generation, InventoryId, PackId, PackKind, Tier
 from backup.pruner.listed import PruneStoppedError
 from backup.rebuilder.context import Wish
@@ -320,26 +319,3 @@ def test_a_mark_that_is_gone_is_left_again(shared: SharedVault) -> None:
     check(heir)
     shared.night(heir, "after the check")
     assert shared.marks() == marks
-
-
-def test_what_went_between_a_rebuild_and_the_first_night_is_stored_again(shared: SharedVault) -> None:
-    """It went on between the rebuild and that night, forgot, and pruned: no mark could stop it yet."""
-    first = shared.first(2)
-    heir = shared.heir(first, "heir")
-    files = {path: path.read_bytes() for path in source_of(first).iterdir()}
-    for path in files:
-        path.unlink()
-    before = shared.data_of(first.inventory.id)
-    shared.night(first, "of the old machine")
-    numbers = [snapshot.number for snapshot in first.snapshots()][:-1]
-    shared.pass_time(AGE)
-    first.amend(ForgottenRecord(numbers, micros(shared.clock.now())))
-    for _ in range(3):
-        shared.prune(first, deletes=True)
-        shared.pass_time(5 * DAY)
-    assert not before & shared.data_of(first.inventory.id)
-    for path, content in files.items():
-        path.write_bytes(content)
-    lists(shared, heir)
-    assert heir.backup().outcome is Outcome.DONE
-    shared.assert_whole(heir, shared.folder / "out")

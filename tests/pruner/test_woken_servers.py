@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 from msgspec.structs import replace
 
-from backup.format.records import ForgottenRecord
+from backup.format.records import ForgottenRecord, TakenBackRecord
 from backup.inventory.store.times import micros
 from backup.pruner.listed import PruneStoppedError
 from backup.transfer.answers import accept_catalogs
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
 from tests.support.checks import query
-from tests.support.doubles import Blindfolded, ManualClock
+from tests.support.doubles import Blindfolded, ManualClock, Silent
 from tests.support.keepers import Keeper
 from tests.support.shared_vaults import AGE, DAY, SharedVault, source_of
 from tests.support.trees import Seen, assert_same_tree, snapshot_of
@@ -145,6 +145,47 @@ def test_a_woken_server_stops_the_keeper(shared: SharedVault) -> None:
         stopped = keeper.only().stopped
         assert "older machine of this server" in stopped or "not part of the state" in stopped
     assert before <= shared.data_of(first.inventory.id)
+
+
+class _Sleeps(Silent):
+    """A progress during which, as the deletion begins, others go on."""
+
+    def __init__(self, others: Callable[[], object]) -> None:
+        super().__init__()
+        self._others = others
+
+    def start(self, title: str, total: int | None = None, *, counts: str = "file") -> None:
+        if title.startswith("Deleting"):
+            self._others()
+
+
+def test_a_prune_that_slept_before_it_deletes_asks_for_nothing(shared: SharedVault) -> None:
+    """It has decided; its server is rebuilt elsewhere meanwhile, and takes the snapshots back."""
+    first = shared.first(NIGHTS)
+    shared.pass_time(AGE)
+    tree = snapshot_of(source_of(first))
+    _take_away(first)
+    numbers = [snapshot.number for snapshot in first.snapshots()]
+    shared.night(first, "without them")
+    first.amend(ForgottenRecord(numbers, micros(shared.clock.now())))
+    assert shared.prune(first).condemned.archives
+    shared.pass_time(4 * DAY)
+    made: list[Site] = []
+
+    def others() -> None:
+        heir = shared.heir(first, "heir")
+        heir.amend(TakenBackRecord(numbers))
+        assert shared.prune(heir).taken_up.archives
+        made.append(heir)
+        shared.pass_time()
+
+    before = shared.archives()
+    with pytest.raises(PruneStoppedError, match="slept"):
+        shared.prune(replace(first, progress=_Sleeps(others)), deletes=True)
+    assert before.keys() <= shared.archives().keys()
+    (heir,) = made
+    heir.restore(heir.snapshots()[NIGHTS - 1].id, shared.folder / "out")
+    assert_same_tree(tree, shared.folder / "out")
 
 
 # L5.

@@ -77,9 +77,10 @@ def used_identity(tx: Transaction, vault: VaultName) -> VaultIdentity | None:
     return vault_identity(tx, vault) if was_used(tx, vault) else None
 
 
-def has_stored_nothing(tx: Transaction) -> bool:
-    """Whether no run of this inventory has stored anything: all that it has is from a rebuild."""
-    return row_of(tx, "SELECT 1 FROM archives WHERE run IS NOT NULL LIMIT 1", ()) is None
+def began_to_store(tx: Transaction) -> datetime | None:
+    """When a run of this inventory first stored anything; None if all that it has is from a rebuild."""
+    found = value_of(tx, "SELECT min(submitted_at) FROM archives WHERE run IS NOT NULL", ())
+    return None if found is None else moment(found)
 
 
 def newest_known(tx: Transaction, vault: VaultName) -> dict[bytes, KnownCatalog]:
@@ -91,6 +92,12 @@ def newest_known(tx: Transaction, vault: VaultName) -> dict[bytes, KnownCatalog]
         job: KnownCatalog(JobName(name), number, moment(submitted_at))
         for job, name, number, submitted_at in raw_rows(tx, sql, (vault,))
     }
+
+
+def next_catalogs(tx: Transaction, vault: VaultName) -> dict[bytes, int]:
+    """The number of each job's next catalog, by the job's id: above all that anybody has told of."""
+    sql = """SELECT j.id, j.next_catalog FROM jobs j JOIN vaults v ON v.number = j.vault WHERE v.name = ?"""
+    return dict(raw_rows(tx, sql, (vault,)))
 
 
 def chains_begin(tx: Transaction, vault: VaultName) -> dict[bytes, int]:
