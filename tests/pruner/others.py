@@ -307,9 +307,10 @@ class Others(World):
 
     def _answer_keeper(self) -> None:
         report = self.keeper().keep(only_plan=True)
-        others = {label.pack_id.hex() for label in self.elsewhere.labels.values()}
+        labels, held = self.elsewhere.labels, self.elsewhere.held
+        others = {labels[name].pack_id.hex() for name in held.keys() & labels.keys()}
         packs = [pack for inventory in report.inventories for pack in _PACK.findall(inventory.advice or "")]
-        packs = [pack for pack in packs if pack in others]  # this server does take part
+        packs = [pack for pack in packs if pack in others]  # this server does take part; the next list has it
         if packs:
             self.keeper(packs).keep(only_plan=True)
             self.keeper_answers |= {bytes.fromhex(pack) for pack in packs}
