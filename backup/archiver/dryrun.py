@@ -12,7 +12,7 @@ from msgspec import Struct, field
 
 from backup.archiver.compare import differing, is_to_read
 from backup.archiver.links import Links
-from backup.archiver.unmounted import Roots, is_missed, is_unmounted, lost_mounts, roots_now
+from backup.archiver.unmounted import Roots, is_missed, is_unmounted, lost_mounts, roots_now, with_volumes
 from backup.catalogs.context import BackupJob
 from backup.catalogs.report import Tally
 from backup.inventory.content import entries
@@ -56,13 +56,16 @@ def changes(
     """
     with inventory.reading() as tx:
         known = runs.find_job(tx, job.name)
-        roots = roots_now(job, list_snapshots(tx, job=job.name))
+        before = list_snapshots(tx, job=job.name)
+        job = with_volumes(job, before)
+        roots = roots_now(job, before)
         look = _StateBefore(tx, job, known, entries.owners_by_number(tx), tally, roots)
         yield from _streams(tx, job, known)
         for directory in scan(
             () if job.only_streams else job.sources,
             filters=job.filters,
             overrides=job.overrides,
+            places=job.places,
             report=tally.problems.append,
             left_out=left_out,
         ):

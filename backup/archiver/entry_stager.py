@@ -89,7 +89,8 @@ class EntryStager(Struct, frozen=True):
         path = directory.prefix + scanned.name
         link = self.links.number(scanned.stat)
         try:
-            entry, trouble = read_entry(directory.path, directory.handle, scanned, link=link)
+            at, place = directory.path, directory.places.get(scanned.name, b"")
+            entry, trouble = read_entry(at, directory.handle, scanned, link=link, place=place)
         except OSError as error:
             vanished = error.errno in {errno.ENOENT, errno.EINVAL}  # EINVAL: no symlink any more
             self._lost(path, error.strerror or str(error), has_vanished=vanished)

@@ -55,12 +55,14 @@ def scan_sources(
     `files` is their number in the newest snapshot, None without one. `report` is called with each unreadable
     entry, `warn` with a sentence if a second process was not available.
     """
-    sources, filters, overrides = job.sources, job.filters, job.overrides
-    if job.memory.workers > 1 and (are_many(sources, MANY_FILES) if files is None else files >= MANY_FILES):
+    sources, filters, overrides, places = job.sources, job.filters, job.overrides, job.places
+    held = [places.get(source, source) for source in sources]
+    if job.memory.workers > 1 and (are_many(held, MANY_FILES) if files is None else files >= MANY_FILES):
         from backup.source.scanner import scan_beside
 
-        return scan_beside(sources, filters=filters, overrides=overrides, report=report, warn=warn)
-    return scan(sources, filters=filters, overrides=overrides, report=report)
+        found = partial(scan_beside, sources, filters=filters, overrides=overrides, places=places)
+        return found(report=report, warn=warn)
+    return scan(sources, filters=filters, overrides=overrides, report=report, places=places)
 
 
 class Trees:

@@ -50,13 +50,15 @@ def inode_of(found: os.stat_result) -> int:
     return found.st_ino if found.st_ino <= _MOST else found.st_ino - 2**64
 
 
-def read_entry(directory: bytes, handle: int, scanned: ScannedEntry, *, link: int = 0) -> tuple[Entry, str]:
+def read_entry(
+    directory: bytes, handle: int, scanned: ScannedEntry, *, link: int = 0, place: bytes = b""
+) -> tuple[Entry, str]:
     """An entry that is no file, with everything that the system must be asked for, and what was unreadable.
 
     It is read from the very inode that the scan saw, by a handle. OSError if that is impossible: `ENOENT` if
-    something else took its place. `link` is its hard-link number.
+    something else took its place. `link` is its hard-link number; `place` is where it lies, if not there.
     """
-    opened, attributes = _open_scanned(handle, scanned)
+    opened, attributes = _open_scanned(handle, place or scanned.name, scanned)
     try:
         found = os.fstat(opened)
         if not _is_same(found, scanned.stat):
@@ -70,16 +72,16 @@ def read_entry(directory: bytes, handle: int, scanned: ScannedEntry, *, link: in
     return described(directory, scanned.name, found, extra=extra), attributes.trouble
 
 
-def _open_scanned(handle: int, scanned: ScannedEntry) -> tuple[int, Attributes]:
+def _open_scanned(handle: int, name: bytes, scanned: ScannedEntry) -> tuple[int, Attributes]:
     """A handle of the entry, and its attributes; only a directory is really opened, if permitted."""
     if stat.S_ISDIR(scanned.stat.st_mode):
         try:
-            opened = os.open(scanned.name, _LIST, dir_fd=handle)
+            opened = os.open(name, _LIST, dir_fd=handle)
         except PermissionError:
             pass  # the scan tells that it cannot be listed
         else:
             return opened, read_attributes(opened)
-    opened = os.open(scanned.name, _NOTHING, dir_fd=handle)
+    opened = os.open(name, _NOTHING, dir_fd=handle)
     return opened, read_attributes(opened, opens_nothing=True)
 
 

@@ -7,15 +7,24 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Final
+
+from msgspec import Struct, field
 
 from backup.files import mount_of
 from backup.source.filters import Filters
 from backup.wording import printable
 
+_EXACT: Final = ("st_mtime_ns", "st_ctime_ns", "st_blocks", "st_rdev")  # of a status, beside its first ten
+VOLUMES: Final = b"/.volumes/"
+"""Below it are volumes of containers, each by its name, wherever the engine has it."""
+VOLUME_GONE: Final = (
+    "there is no such volume, its driver mounts it only for containers, or nothing names it now: what it "
+    "held is kept; if it is gone for good, exclude it"
+)
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEPTH: Final = 64  # handles that are open at once; what lies deeper is not counted
 _ESCAPED: Final = re.compile(rb"\\([0-7]{3})")
@@ -26,6 +35,46 @@ def roots_of(
 ) -> dict[bytes, Filters]:
     """The real paths of sources, each with its filters."""
     return {resolved(source): overrides.get(source, filters) for source in sources}
+
+
+class SourceNode(Struct):
+    """A directory in the tree of sources: within one, with its filters, or only leading to its `children`."""
+
+    filters: Filters | None = None
+    children: dict[bytes, SourceNode] = field(default_factory=dict)
+    place: bytes = b""  # the directory that is read under this name, which the disk does not have
+
+    @property
+    def is_source(self) -> bool:
+        return self.filters is not None
+
+    def below(self) -> SourceNode:
+        """The node of a subdirectory that leads to no other source."""
+        return SourceNode(self.filters) if self.children or self.place else self
+
+    def places_of(self, names: Iterable[bytes]) -> Mapping[bytes, bytes]:
+        """The directories that are read under some of these names."""
+        if not self.children:
+            return {}
+        return {name: node.place for name in names if (node := self.children.get(name)) and node.place}
+
+    def status(self, name: bytes, handle: int) -> os.stat_result:
+        """The status of an entry of the open directory; of one that lies elsewhere as if it was no mount."""
+        if (node := self.children.get(name)) is None or not node.place:
+            return os.stat(name, dir_fd=handle, follow_symlinks=False)
+        found, device = os.stat(node.place, follow_symlinks=False), os.fstat(handle).st_dev
+        return os.stat_result((*found[:2], device, *found[3:]), {key: getattr(found, key) for key in _EXACT})
+
+
+def planted(roots: Mapping[bytes, Filters], places: Mapping[bytes, bytes]) -> SourceNode:
+    """The tree of sources from `/` on; `places`: where those are whose paths are names only."""
+    top = SourceNode()
+    for path, filters in roots.items():
+        node, place = top, places.get(path, b"")
+        for part in filter(None, path.split(b"/")):
+            node = node.children.setdefault(part, SourceNode(place=place and b"/"))
+        node.filters, node.place = filters, place
+    return top
 
 
 def resolved(source: bytes) -> bytes:

@@ -16,19 +16,25 @@ from array import array
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import repeat
-from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from backup.model import Problem, ProblemKind
+from backup.safe_paths import open_plain
 from backup.source.filters import Filters, LeftOut, Reason
-from backup.source.roots import roots_of
-from backup.source.scanned import LARGEST_FILE, TOO_LARGE, ScannedDirectory, ScannedEntry
+from backup.source.roots import VOLUME_GONE, VOLUMES, SourceNode, planted, roots_of
+from backup.source.scanned import (
+    LARGEST_FILE,
+    TOO_LARGE,
+    ScannedDirectory,
+    ScannedEntry,
+    are_plain,
+    statuses_of,
+)
 
 MOST_OPEN = 64  # handles on the way down; those further up are opened again on the way back
 NAMES_A_PIECE: Final = 4096  # names that are looked at before they are yielded
-_mode, _size = attrgetter("st_mode"), attrgetter("st_size")
 _entry = partial(tuple.__new__, ScannedEntry)  # without a call of Python's for each
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -36,22 +42,7 @@ Report = Callable[[Problem], None]
 LeaveOut = Callable[[LeftOut], None]
 
 
-class _Node(Struct):
-    """A directory in the tree of sources: within one, with its filters, or only leading to its `children`."""
-
-    filters: Filters | None = None
-    children: dict[bytes, _Node] = field(default_factory=dict)
-
-    @property
-    def is_source(self) -> bool:
-        return self.filters is not None
-
-    def below(self) -> _Node:
-        """The node of a subdirectory that leads to no other source."""
-        return _Node(self.filters) if self.children else self
-
-
-_NOTHING = _Node()
+_NOTHING = SourceNode()
 
 
 def scan(
@@ -60,39 +51,32 @@ def scan(
     filters: Filters,
     report: Report,
     overrides: Mapping[bytes, Filters] | None = None,
+    places: Mapping[bytes, bytes] | None = None,
     left_out: LeaveOut | None = None,
     most_open: int = MOST_OPEN,
 ) -> Generator[ScannedDirectory, None, None]:
     """Yield the directories of all sources and those on the way to them, once each, in the order of paths.
 
     `overrides` are the filters of single sources; of sources that lie in each other, the nearest decides.
+    `places`: where sources are whose paths are names only, below a directory that the disk does not have.
     `left_out` is called for each excluded entry. At most `most_open` handles are open on the way down.
     """
     roots = roots_of(sources, filters, overrides or {})
-    yield from walk(roots, report=report, left_out=left_out, most_open=most_open)
+    yield from walk(roots, places or {}, report=report, left_out=left_out, most_open=most_open)
 
 
 def walk(
     roots: Mapping[bytes, Filters],
+    places: Mapping[bytes, bytes],
     *,
     report: Report,
     left_out: LeaveOut | None = None,
     most_open: int = MOST_OPEN,
 ) -> Generator[ScannedDirectory, None, None]:
     """Same as `scan`, for sources whose paths are real: what became a symlink meanwhile is not followed."""
-    top = _Node()
-    for path, filters in roots.items():
-        _plant(top, path, filters)
+    top = planted(roots, places)
     handle = os.open(b"/", _DIRECTORY)
     yield from _Walk(report, left_out, most_open).directory(b"/", handle, top)
-
-
-def _plant(root: _Node, path: bytes, filters: Filters) -> None:
-    node = root
-    for part in path.split(b"/"):
-        if part:
-            node = node.children.setdefault(part, _Node())
-    node.filters = filters
 
 
 class _PendingDirectory(NamedTuple):
@@ -101,7 +85,7 @@ class _PendingDirectory(NamedTuple):
     name: bytes
     device: int
     inode: int
-    node: _Node
+    node: SourceNode
 
 
 class _Below:
@@ -110,9 +94,9 @@ class _Below:
     def __init__(self) -> None:
         self._names: list[bytes] = []
         self._identities = array("Q"), array("Q")
-        self._nodes: list[_Node] = []
+        self._nodes: list[SourceNode] = []
 
-    def append(self, name: bytes, found: os.stat_result, node: _Node) -> None:
+    def append(self, name: bytes, found: os.stat_result, node: SourceNode) -> None:
         """Add a directory, after those that are here."""
         self._names.append(name)
         for values, value in zip(self._identities, _identity(found), strict=True):
@@ -130,6 +114,7 @@ class _OpenDirectory(Struct):
     handle: int | None
     identity: tuple[int, int]
     below: Iterator[_PendingDirectory]
+    up: bytes  # by this name one below it leads back to it
 
     @property
     def prefix(self) -> bytes:
@@ -146,21 +131,22 @@ class _Walk:
         self._left_out = left_out
         self._stack: list[_OpenDirectory] = []
 
-    def directory(self, path: bytes, handle: int, node: _Node) -> Iterator[ScannedDirectory]:
+    def directory(self, path: bytes, handle: int, node: SourceNode) -> Iterator[ScannedDirectory]:
         """Yield an open directory and all below it; closes every handle, also when the reader stops early."""
-        found: tuple[bytes, int, _Node] | None = (path, handle, node)
+        found: tuple[bytes, int, SourceNode] | None = (path, handle, node)
         try:
             while found is not None:
                 path, handle, node = found
-                yield from self._list(self._push(path, handle), handle, node)
+                yield from self._list(self._push(path, handle, node), handle, node)
                 found = self._next()
         finally:
             for level in self._stack:
                 if level.handle is not None:
                     os.close(level.handle)
 
-    def _push(self, path: bytes, handle: int) -> _OpenDirectory:
-        level = _OpenDirectory(path, handle, _identity(os.fstat(handle)), iter(()))
+    def _push(self, path: bytes, handle: int, node: SourceNode) -> _OpenDirectory:
+        up = node.place if node.place and not node.is_source else b".."
+        level = _OpenDirectory(path, handle, _identity(os.fstat(handle)), iter(()), up)
         self._stack.append(level)
         if len(self._stack) > self._most_open:
             far = self._stack[-1 - self._most_open]
@@ -169,7 +155,7 @@ class _Walk:
                 far.handle = None
         return level
 
-    def _next(self) -> tuple[bytes, int, _Node] | None:
+    def _next(self) -> tuple[bytes, int, SourceNode] | None:
         """Open the next directory in order, closing those that are done."""
         while self._stack:
             level = self._stack[-1]
@@ -199,7 +185,7 @@ class _Walk:
 
     def _reopen(self, above: _OpenDirectory, below: int) -> int | None:
         try:
-            handle = os.open(b"..", _DIRECTORY, dir_fd=below)
+            handle = os.open(above.up, _DIRECTORY, dir_fd=below)
         except OSError:
             return None
         if _identity(os.fstat(handle)) == above.identity:
@@ -212,21 +198,24 @@ class _Walk:
             self._moved(level.prefix + step.name)
 
     def _open(self, parent: int, path: bytes, step: _PendingDirectory) -> int | None:
+        place, identity = step.node.place, (step.device, step.inode)
         try:
-            handle = os.open(step.name, _DIRECTORY, dir_fd=parent)
+            handle = (
+                open_plain(os.fsdecode(place)) if place else os.open(step.name, _DIRECTORY, dir_fd=parent)
+            )
         except (FileNotFoundError, NotADirectoryError):
             self._moved(path)
             return None
         except OSError as error:
             self._unreadable(path, error)
             return None
-        if _identity(os.fstat(handle)) == (step.device, step.inode):
+        if _identity(os.fstat(handle))[bool(place) :] == identity[bool(place) :]:
             return handle
         os.close(handle)
         self._moved(path)
         return None
 
-    def _list(self, level: _OpenDirectory, handle: int, node: _Node) -> Iterator[ScannedDirectory]:
+    def _list(self, level: _OpenDirectory, handle: int, node: SourceNode) -> Iterator[ScannedDirectory]:
         """Yield a directory in pieces, and note its subdirectories."""
         path = level.path
         try:
@@ -243,8 +232,9 @@ class _Walk:
         takes_files = node.filters is not None and not node.filters.looks and not node.children
         for piece, until in _in_pieces(names):
             unread = set(missing)
-            found = _statuses(piece, handle)
-            if takes_files and found is not None and _are_plain(found):  # most
+            places = node.places_of(piece)
+            found = None if places else statuses_of(piece, handle)
+            if takes_files and found is not None and are_plain(found):  # most
                 entries = list(map(_entry, zip(piece, found, repeat(False))))
             else:
                 entries = list(self._one_by_one(level.prefix, handle, piece, found, node, unread))
@@ -252,7 +242,7 @@ class _Walk:
                     if stat.S_ISDIR(entry.stat.st_mode):
                         wanted = self._node_below(level.prefix + entry.name, node, entry, device)
                         below.append(entry.name, entry.stat, wanted)
-            yield ScannedDirectory(path, handle, device, entries, frozenset(unread), after, until)
+            yield ScannedDirectory(path, handle, device, entries, frozenset(unread), after, until, places)
             after = until
         level.below = iter(below)
 
@@ -262,13 +252,13 @@ class _Walk:
         handle: int,
         names: Sequence[bytes],
         found: Sequence[os.stat_result] | None,
-        node: _Node,
+        node: SourceNode,
         unread: set[bytes],
     ) -> Iterator[ScannedEntry]:
         """The entries of these names; with `found` None their statuses are asked for here."""
         for name, known in zip(names, found or repeat(None, len(names)), strict=True):
             try:
-                status = known or os.stat(name, dir_fd=handle, follow_symlinks=False)
+                status = known or node.status(name, handle)
             except OSError as error:
                 self._unseen(prefix, name, node, unread, error)
                 continue
@@ -280,19 +270,23 @@ class _Walk:
                 continue
             yield entry
 
-    def _names(self, path: bytes, handle: int, node: _Node) -> tuple[list[bytes], _Node]:
+    def _names(self, path: bytes, handle: int, node: SourceNode) -> tuple[list[bytes], SourceNode]:
         """The names to scan in a directory, and its node; in a tagged one only the tag and other sources."""
         if node.filters is None:
             return sorted(node.children), node
         names = _listed(handle)
+        if places := node.places_of(node.children):
+            names = sorted({*names, *places})
         tag = node.filters.tag_in(handle, names)
         if tag is None:
             return names, node
         self._leave_out(LeftOut(path, Reason.TAG, f"it holds {os.fsdecode(tag.name)} ({tag.origin})"))
-        wanted = _Node(None, {tag.name: _Node(node.filters), **node.children})
+        wanted = SourceNode(None, {tag.name: SourceNode(node.filters), **node.children})
         return sorted(wanted.children), wanted
 
-    def _unseen(self, prefix: bytes, name: bytes, node: _Node, unread: set[bytes], error: OSError) -> None:
+    def _unseen(
+        self, prefix: bytes, name: bytes, node: SourceNode, unread: set[bytes], error: OSError
+    ) -> None:
         """Record a name whose status could not be read; a vanished file is no error, a missing source is."""
         if not isinstance(error, FileNotFoundError):
             unread.add(name)
@@ -302,11 +296,11 @@ class _Walk:
             self._missing(prefix + name)
 
     def _considered(
-        self, prefix: bytes, name: bytes, node: _Node, found: os.stat_result
+        self, prefix: bytes, name: bytes, node: SourceNode, found: os.stat_result
     ) -> ScannedEntry | None:
         """The entry, unless it is left out."""
         child = node.children.get(name)
-        only_leads_on = child is not None and node.filters is None
+        only_leads_on = child is not None and (node.filters is None or bool(child.place))
         if node.filters is not None and (child is None or child.filters is None):
             left_out = node.filters.leaving_out(prefix, name, found)
             if left_out is not None:
@@ -322,7 +316,7 @@ class _Walk:
         leads_on = only_leads_on and not is_source and stat.S_ISDIR(found.st_mode)
         return ScannedEntry(name, found, leads_on)
 
-    def _node_below(self, path: bytes, node: _Node, entry: ScannedEntry, device: int) -> _Node:
+    def _node_below(self, path: bytes, node: SourceNode, entry: ScannedEntry, device: int) -> SourceNode:
         """The node of a subdirectory: empty on another file system, if the job keeps to one."""
         child = node.children.get(entry.name, _NOTHING)
         if node.filters is None or child.filters is not None or entry.leads_on:
@@ -331,14 +325,15 @@ class _Walk:
             detail = "another file system is mounted on it (one_file_system); saved as an empty directory"
             self._leave_out(LeftOut(path, Reason.FILE_SYSTEM, detail))
             return child
-        return _Node(node.filters, child.children) if child.children else node.below()
+        return SourceNode(node.filters, child.children) if child.children else node.below()
 
     def _leave_out(self, what: LeftOut) -> None:
         if self._left_out is not None:
             self._left_out(what)
 
     def _missing(self, path: bytes) -> None:
-        self._report(Problem(path, ProblemKind.UNREADABLE, "it is not there, and a source needs it"))
+        detail = VOLUME_GONE if path.startswith(VOLUMES) else "it is not there, and a source needs it"
+        self._report(Problem(path, ProblemKind.UNREADABLE, detail))
 
     def _moved(self, path: bytes) -> None:
         detail = "during the backup it was removed, or something else took its place"
@@ -360,20 +355,6 @@ def _listed(handle: int) -> list[bytes]:
         names[start : start + NAMES_A_PIECE] = os.fsencode(piece).split(b"/")
     names.sort()
     return names
-
-
-def _statuses(names: Sequence[bytes], handle: int) -> list[os.stat_result] | None:
-    """The statuses of names in a directory; None if not all can be had."""
-    look = os.stat
-    try:
-        return [look(name, dir_fd=handle, follow_symlinks=False) for name in names]
-    except OSError:
-        return None
-
-
-def _are_plain(found: Sequence[os.stat_result]) -> bool:
-    """Whether all are regular files of a size that can be saved."""
-    return all(map(stat.S_ISREG, map(_mode, found))) and max(map(_size, found), default=0) <= LARGEST_FILE
 
 
 def _in_pieces(names: list[bytes]) -> Iterator[tuple[list[bytes], bytes | None]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from operator import add, attrgetter, itemgetter
 from typing import Any, Final, NamedTuple, Self, overload
@@ -21,7 +21,7 @@ Look = tuple[Any, ...]
 """A file with one name: that, mode, size, mtime and ctime in ns, inode; of anything else the name alone."""
 
 _look = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
-_links, _mode = attrgetter("st_nlink"), attrgetter("st_mode")
+_links, _mode, _size = attrgetter("st_nlink"), attrgetter("st_mode"), attrgetter("st_size")
 _name, _stat = itemgetter(0), itemgetter(1)  # of an entry
 _KIND: Final = 0o170000
 LARGEST_FILE: Final = 2**60
@@ -146,7 +146,8 @@ class ColumnEntries(Sequence[ScannedEntry]):
 class ScannedDirectory(Struct, frozen=True):
     """A directory that was listed, or a piece of it; `handle` is open until the next one is requested.
 
-    It covers all names after `after` up to `until` (None: from the first, to the last).
+    It covers all names after `after` up to `until` (None: from the first, to the last). `places`: the
+    directories that are read under some of its names.
     """
 
     path: bytes
@@ -156,6 +157,7 @@ class ScannedDirectory(Struct, frozen=True):
     unread: frozenset[bytes]
     after: bytes | None = None
     until: bytes | None = None
+    places: Mapping[bytes, bytes] = {}
 
     @property
     def prefix(self) -> bytes:
@@ -175,6 +177,20 @@ class ScannedDirectory(Struct, frozen=True):
             return StatusColumns.of(map(_name, self.entries), list(map(_stat, self.entries)))
         except OverflowError:
             return None
+
+
+def statuses_of(names: Sequence[bytes], handle: int) -> list[os.stat_result] | None:
+    """The statuses of names in a directory; None if not all can be had."""
+    look = os.stat
+    try:
+        return [look(name, dir_fd=handle, follow_symlinks=False) for name in names]
+    except OSError:
+        return None
+
+
+def are_plain(found: Sequence[os.stat_result]) -> bool:
+    """Whether all are regular files of a size that can be saved."""
+    return all(map(stat.S_ISREG, map(_mode, found))) and max(map(_size, found), default=0) <= LARGEST_FILE
 
 
 def _looks_of(columns: StatusColumns) -> list[Look]:

@@ -45,6 +45,7 @@ class _ScannedDirectory(Struct, frozen=True, array_like=True):
     unread: frozenset[bytes]
     after: bytes | None
     until: bytes | None
+    places: dict[bytes, bytes]
 
 
 class _Said(Struct, frozen=True, array_like=True):
@@ -68,9 +69,9 @@ class ScannerProcess(Worker):
     module = "backup.source.scanner"
     most_handles = 1
 
-    def __init__(self, roots: Mapping[bytes, Filters]) -> None:
-        """`roots` are what `walk` takes."""
-        super().__init__(_dumped(roots))
+    def __init__(self, roots: Mapping[bytes, Filters], places: Mapping[bytes, bytes]) -> None:
+        """`roots` and `places` are what `walk` takes."""
+        super().__init__(_dumped((roots, places)))
 
     def directories(self, report: Report) -> Iterator[ScannedDirectory]:
         """The directories, as `scan` yields them. `WorkerGoneError`."""
@@ -93,9 +94,10 @@ def scan_beside(
     overrides: Mapping[bytes, Filters],
     report: Report,
     warn: Warn,
+    places: Mapping[bytes, bytes] | None = None,
 ) -> Generator[ScannedDirectory, None, None]:
     """Same as `scan`, by a second process; `warn` gets a sentence if that cannot be started or dies."""
-    roots = roots_of(sources, filters, overrides)
+    roots, places = roots_of(sources, filters, overrides), places or {}
     last: ScannedDirectory | None = None
     told: set[Problem] = set()
 
@@ -104,7 +106,7 @@ def scan_beside(
             told.add(problem)
             report(problem)
 
-    pool = Pool(lambda: ScannerProcess(roots), 1, warn, _ALONE)
+    pool = Pool(lambda: ScannerProcess(roots, places), 1, warn, _ALONE)
     if (scanner := pool.start_one()) is not None:
         try:
             for last in scanner.directories(tell):
@@ -114,7 +116,7 @@ def scan_beside(
             pool.give_up(scanner, error)
         finally:
             pool.close()
-    yield from _left(walk(roots, report=tell), last)
+    yield from _left(walk(roots, places, report=tell), last)
 
 
 def _left(
@@ -165,7 +167,7 @@ def _decoded(body: bytearray, handles: Sequence[int]) -> tuple[Sequence[Problem]
     if entries is None:
         entries = ColumnEntries(StatusColumns.from_bytes(found.names, found.numbers), found.leading)
     (handle,) = handles
-    covered = (found.unread, found.after, found.until)
+    covered = (found.unread, found.after, found.until, found.places)
     return problems, ScannedDirectory(found.path, handle, found.device, entries, *covered)
 
 
@@ -174,7 +176,7 @@ def _encoded(problems: Sequence[Problem], directory: ScannedDirectory) -> bytes:
     entries = directory.entries if columns is None else None
     names, numbers = ([], b"") if columns is None else (columns.names, columns.numbers())
     leading = frozenset(at for at, (_, _, leads_on) in enumerate(directory.entries) if leads_on)
-    beside = (leading, directory.unread, directory.after, directory.until)
+    beside = (leading, directory.unread, directory.after, directory.until, dict(directory.places))
     found = _ScannedDirectory(directory.path, directory.device, names, numbers, *beside)
     return _ENCODER.encode(_Said(found, _dumped((problems, entries)) if problems or entries else b""))
 
@@ -186,7 +188,8 @@ def serve(connection: socket.socket, _memory: memoryview) -> None:
     """Scan what is asked for, and send what is found."""
     greeting, _ = receive(connection)
     problems: list[Problem] = []
-    for directory in walk(pickle.loads(greeting), report=problems.append):  # noqa: S301  of who started us
+    roots, places = pickle.loads(greeting)  # noqa: S301  of who started us
+    for directory in walk(roots, places, report=problems.append):
         send(connection, _encoded(problems, directory), [directory.handle])
         problems.clear()
     send(connection, _ENCODER.encode(_Said(None, _dumped((problems, None)) if problems else b"")))

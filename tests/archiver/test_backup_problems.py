@@ -89,13 +89,13 @@ class TestWhatGoesWrong:
             (source / name).symlink_to("somewhere")
 
         def reading(
-            directory: bytes, handle: int, scanned: ScannedEntry, *, link: int = 0
+            directory: bytes, handle: int, scanned: ScannedEntry, *, link: int = 0, place: bytes = b""
         ) -> tuple[Entry, str]:
             if scanned.name in {b"gone", b"replaced"}:
                 (source / os.fsdecode(scanned.name)).unlink()
             if scanned.name == b"replaced":
                 (source / "replaced").touch()
-            return read_entry(directory, handle, scanned, link=link)
+            return read_entry(directory, handle, scanned, link=link, place=place)
 
         monkeypatch.setattr("backup.archiver.entry_stager.read_entry", reading)
         report = site.backup()

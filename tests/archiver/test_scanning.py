@@ -70,6 +70,7 @@ def test_the_same_is_found_whoever_scans(
         sources=[os.fsencode(source)],
         filters=Filters(),
         overrides={},
+        places={},
         memory=SimpleNamespace(workers=workers),
     )
     problems: list[Problem] = []

@@ -224,7 +224,7 @@ def test_it_dies_amid_a_directory_of_many_names(tmp_path: Path, monkeypatch: pyt
 def test_a_process_that_is_killed_is_told(tree: Path) -> None:
     for number in range(2 * NAMES_A_PIECE):  # more than a socket holds
         (tree / f"{number:06}").touch()
-    process = ScannerProcess({os.fsencode(tree): Filters()})
+    process = ScannerProcess({os.fsencode(tree): Filters()}, {})
     with closing(process):
         found = process.directories(lambda _: None)
         next(found)

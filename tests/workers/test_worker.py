@@ -38,7 +38,7 @@ def nothing_is_left() -> Iterator[None]:
 )
 def test_it_is_gone_with_its_last_words(monkeypatch: pytest.MonkeyPatch, message: bytes) -> None:
     monkeypatch.setattr(worker, "start", start_instead(CODE.replace("MESSAGE", repr(message))))
-    process = ScannerProcess({})
+    process = ScannerProcess({}, {})
     with pytest.raises(WorkerGoneError, match="it ended with exit code 1: that was all"):
         list(process.directories(lambda _: None))
     process.close()
@@ -51,4 +51,4 @@ def test_one_that_cannot_be_started_leaves_nothing(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(worker, "start", refuse)
     with pytest.raises(BlockingIOError):
-        ScannerProcess({})
+        ScannerProcess({}, {})
