@@ -8,10 +8,10 @@ Nothing is committed before the delta catalog is stored; then the commit can be 
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from contextlib import closing
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from backup.archiver.contents import Contents
 from backup.archiver.pipeline import Pipeline
@@ -27,6 +27,7 @@ from backup.archiver.run_record import (
 from backup.archiver.staged_changes import StagedChanges
 from backup.archiver.streams import Streams
 from backup.archiver.trees import Trees
+from backup.archiver.unmounted import with_volumes
 from backup.archiver.writer_thread import WriterThread
 from backup.catalogs.commit import Committer
 from backup.catalogs.context import BackupContext, BackupJob, Keys, OpenBackup, require_a_source
@@ -35,6 +36,7 @@ from backup.catalogs.hooks import HookRun
 from backup.catalogs.recovery import recover
 from backup.catalogs.report import BackupReport, Tally
 from backup.catalogs.run_setup import confirm_unlisted, open_vault, require_ours
+from backup.inventory.content.snapshots import list_snapshots
 from backup.protocols import phase
 
 
@@ -72,8 +74,17 @@ def _backup(
             confirm_unlisted(context)
             began = context.stamps()
             hooks.before()
-            require_a_source(job)
-            return with_strangers(_Backup(at, began).run(), others, context)
+            at = replace(at, job=_with_volumes(job, context))
+            require_a_source(at.job)
+            backup = _Backup(at, began)
+            report = with_failures(backup.run(), backup.not_well, context)
+            return with_strangers(report, others, context)
+
+
+def _with_volumes(job: BackupJob, context: BackupContext) -> BackupJob:
+    with context.inventory.reading() as tx:
+        before = list_snapshots(tx, job=job.name)
+    return with_volumes(job, before)
 
 
 class _Backup:
@@ -81,6 +92,7 @@ class _Backup:
 
     def __init__(self, at: OpenBackup, began: int) -> None:
         self._at = at
+        self.not_well: Sequence[str] = ()  # containers that should run again
         self._tally = Tally()
         self._progress = RunProgress(at, self._tally)
         self._writer = WriterThread()
@@ -125,7 +137,14 @@ class _Backup:
         """Read streams first, then trees: a dump names no file that the scan after it misses."""
         self._streams.read(contents)
         if not self._at.job.only_streams:
-            self._trees.read(contents)
+            with self._containers_at_rest() as self.not_well:
+                self._trees.read(contents)
         contents.flush()
         if not self._at.job.only_streams:
             self._streams.carry()
+
+    def _containers_at_rest(self) -> AbstractContextManager[Sequence[str]]:
+        job, context = self._at.job, self._at.context
+        if job.containers is None:
+            return nullcontext(())
+        return job.containers.at_rest(context.inventory, context.clock, context.stop)

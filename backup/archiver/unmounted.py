@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.archiver.compare import is_left_out, leads_to_source
 from backup.catalogs.context import BackupJob
@@ -16,10 +17,11 @@ from backup.inventory.content.entries import LiveEntry
 from backup.inventory.content.snapshots import Snapshot
 from backup.inventory.store.connections import Transaction
 from backup.model import EntryKind, Problem, ProblemKind
-from backup.source.roots import is_at_or_below, resolved
+from backup.source.roots import VOLUMES, is_at_or_below, resolved
 from backup.source.scanned import ScannedDirectory, ScannedEntry
 from backup.wording import printable
 
+_A_DIRECTORY: Final = os.stat_result((stat.S_IFDIR, *[0] * 9))
 UNMOUNTED: Final = (
     "the file system that was mounted on it is not: what it held is kept, and what lies there now is not "
     "saved; mount it, or, if it is gone for good, run once with --disk-gone and this path"
@@ -62,6 +64,22 @@ class Roots(Struct, frozen=True):
             return True
         around = [root for root in self.paths if is_at_or_below(path, root)]
         return max(around, key=len, default=None) in self.kept
+
+
+def with_volumes(job: BackupJob, snapshots: Sequence[Snapshot]) -> BackupJob:
+    """The job with the volumes of its containers as sources; those that are gone are kept as they were."""
+    if job.containers is None:
+        return job
+    known = [path for path in snapshots[-1].sources if path.startswith(VOLUMES)] if snapshots else []
+    places = {**{path: path for path in known}, **job.containers.volumes()}
+    steps = {path: path.rpartition(b"/") for path in sorted(places)}
+    found = [
+        path
+        for path, (above, _, name) in steps.items()
+        if job.filters.leaving_out(above or b"/", name, _A_DIRECTORY) is None
+    ]
+    names_only = {path: places[path] for path in found if path.startswith(VOLUMES)}
+    return replace(job, sources=tuple(dict.fromkeys((*job.sources, *found))), places=names_only)
 
 
 def roots_now(job: BackupJob, snapshots: Sequence[Snapshot]) -> Roots:

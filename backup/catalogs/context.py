@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 from msgspec import Struct, field
 
@@ -13,12 +15,14 @@ from backup.errors import NoSourceError
 from backup.format.enrolment import EnrolmentKey
 from backup.format.keys import ChunkSecret, Recipient, Signer
 from backup.inventory.records.runs import JobRow, Run
+from backup.inventory.store.database import Inventory
 from backup.memory import BackupMemory, backup_memory
 from backup.model import JobName
+from backup.protocols import Clock
 from backup.source.filters import Filters
 from backup.source.freshness import stamp_clock
 from backup.source.roots import any_is_there
-from backup.source.streams import Stream, StreamList
+from backup.source.streams import Stop, Stream, StreamList
 from backup.transfer.upload import Uploader
 from backup.transfer.vault_run import VaultRun
 
@@ -35,12 +39,30 @@ class Sending(Struct, frozen=True):
     level: int | None = None
 
 
+class Containers(Protocol):
+    """Containers whose volumes a job reads."""
+
+    def volumes(self) -> Mapping[bytes, bytes]:
+        """The places that are read, by their paths in the snapshot; `NightvaultError`."""
+        ...
+
+    def at_rest(
+        self, inventory: Inventory, clock: Clock, stop: Stop
+    ) -> AbstractContextManager[Sequence[str]]:
+        """While the volumes are read, containers are stopped; a list of what went wrong after that.
+
+        `NightvaultError` if that is impossible.
+        """
+        ...
+
+
 class BackupJob(Struct, frozen=True):
     """A job's sources and options; sizes in bytes.
 
     `overrides` are the filters of single sources; `reread`: files that seem unchanged are read, too;
     `only_streams`: a run that leaves the sources as they were; `memory`: the limit for its buffers;
-    `most_parts_at_once`: the number of parts sent at once if `parts_are_fixed`, else its upper limit.
+    `most_parts_at_once`: the number of parts sent at once if `parts_are_fixed`, else its upper limit. Once
+    its run has begun `sources` are volumes of its `containers`, too, and `places` says where these are.
     """
 
     name: JobName
@@ -54,6 +76,8 @@ class BackupJob(Struct, frozen=True):
     disks_gone: frozenset[bytes] = frozenset()  # mount points of file systems that are gone for good
     streams: tuple[Stream, ...] = ()
     databases: tuple[StreamList, ...] = ()
+    containers: Containers | None = None
+    places: Mapping[bytes, bytes] = field(default_factory=dict)
     only_streams: bool = False
     hooks: Hooks = field(default_factory=Hooks)
     memory: BackupMemory = field(default_factory=backup_memory)
@@ -133,7 +157,7 @@ class OpenBackup(OpenRun, frozen=True, kw_only=True):
 
 def require_a_source(job: BackupJob) -> None:
     """`NoSourceError` if no source exists; call it after the hook `before`, which may mount them."""
-    others = job.streams or job.databases
+    others = job.streams or job.databases or job.places
     if job.sources and not others and not any_is_there(job.sources):
         raise NoSourceError(
             f"not one of the sources of job {job.name} is there: {os.fsdecode(b', '.join(job.sources))}",

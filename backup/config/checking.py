@@ -199,7 +199,7 @@ def _check_sizes(vault: VaultSettings) -> Iterator[Mistake]:
 
 def _check_job(job: JobSettings, vaults: Sequence[str]) -> Iterator[Mistake]:
     yield from _check_vault_of(job.vault, vaults)
-    if not (job.paths or job.command or job.database or job.devices):
+    if not (job.paths or job.command or job.database or job.containers or job.devices):
         yield "sources", "must name something to back up"
     yield from _check_streams(job)
     yield from check_databases(job.database)

@@ -1,4 +1,4 @@
-"""The commands of a job: its hooks, its `[[job.command]]` and its `[[job.database]]`."""
+"""What a job runs and asks: its hooks, its commands, its databases, its containers."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ _Engine = Annotated[
     shape("postgresql|mariadb|mysql|sqlite|redis", "must be postgresql, mariadb, mysql, sqlite or redis"),
 ]
 _Program = Annotated[str, shape("/[^\x00]*", "must be an absolute path")]
+_Socket = Annotated[str, shape(r"unix:///[^\x00]*", "must look like unix:///run/docker.sock")]
 _Port = Annotated[int, Meta(ge=1, le=65535)]
 _Timeout = Annotated[int, Meta(ge=1, le=604_800)]
 
@@ -105,6 +106,18 @@ class DatabaseSettings(ServerSettings, frozen=True, kw_only=True, forbid_unknown
     def is_all(self) -> bool:
         """Whether the databases are listed when a run begins."""
         return self.name == "all" and self.kind not in {"sqlite", "redis"}
+
+
+class ContainersSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[job.containers]`: the API of Docker or Podman; `volumes`: also those of these names or patterns.
+
+    `timeout`: the seconds that a command of a label may take. `healthy_within`: seconds, too.
+    """
+
+    socket: _Socket
+    volumes: tuple[Text, ...] = ()
+    timeout: Annotated[int, Meta(ge=1, le=86400)] = 3600
+    healthy_within: Annotated[int, Meta(ge=1, le=86400)] = 120
 
 
 _OF_SERVERS = frozenset({"host", "port", "user", "password_file", "container"})

@@ -355,6 +355,7 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "max_cost_per_month": parse_money,
     "check_age": parse_age,
     "timeout": parse_duration,
+    "healthy_within": parse_duration,
     "idle_end": parse_duration,
     "absolute_end": parse_duration,
     "jitter": parse_jitter,

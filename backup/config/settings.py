@@ -10,7 +10,13 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from backup.config.commands import CommandSettings, ConnectionSettings, DatabaseSettings, HooksSettings
+from backup.config.commands import (
+    CommandSettings,
+    ConnectionSettings,
+    ContainersSettings,
+    DatabaseSettings,
+    HooksSettings,
+)
 from backup.config.drills import DrillSettings
 from backup.config.machine_identity import IdentitySettings, RolesAnywhereSettings
 from backup.config.monitoring import MonitoringSettings
@@ -193,6 +199,7 @@ class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     source: tuple[SourceSettings, ...] = ()
     command: tuple[CommandSettings, ...] = ()
     database: tuple[DatabaseSettings, ...] = ()
+    containers: ContainersSettings | None = None
     devices: tuple[_Source, ...] = ()
     exclude: tuple[Text, ...] = ()
     exclude_file: tuple[Text, ...] = ()

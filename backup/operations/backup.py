@@ -216,7 +216,8 @@ class BackupProgress:
         """Begin a phase; if its total is not known, the sources are counted."""
         self._inner.start(title, total, counts=counts)
         self._inner.expect(total, sends=True)
-        if total is None and self._counting is None and not self._job.only_streams:
+        counts_all = not (self._job.only_streams or self._job.containers)
+        if total is None and self._counting is None and counts_all:
             self._counting = threading.Thread(target=self._count, name="expected-bytes", daemon=True)
             self._counting.start()
 

@@ -12,7 +12,7 @@ from backup.app.base.filters import filters_of, overrides_of, own_directories, o
 from backup.app.base.run_context import RunContext
 from backup.app.base.state import State, parse_recipients
 from backup.app.base.vaults import Purpose
-from backup.catalogs.context import BackupContext, BackupJob, Keys, Sending
+from backup.catalogs.context import BackupContext, BackupJob, Containers, Keys, Sending
 from backup.catalogs.hooks import Command as HookCommand
 from backup.catalogs.hooks import Hook, Hooks, passed_on
 from backup.config import CommandSettings, Config, JobSettings, most_parts_at_once, part_size_within
@@ -79,6 +79,11 @@ def backup_job(config: Config, job: JobSettings, saved: Collection[str] = ()) ->
         from backup.app.backups.databases import databases_of  # few jobs have any
 
         databases = databases_of(config, job)
+    containers: Containers | None = None
+    if job.containers is not None:
+        from backup.app.backups.containers import containers_of
+
+        containers = containers_of(job.name, job.containers)
     own, left = own_directories(config, job, saved), own_patterns(config, job)
     return BackupJob(
         name=job.name,
@@ -95,6 +100,7 @@ def backup_job(config: Config, job: JobSettings, saved: Collection[str] = ()) ->
         may_shrink=job.may_shrink,
         streams=(*map(_command, job.command), *(Device(os.fsencode(path)) for path in job.devices)),
         databases=databases,
+        containers=containers,
     )
 
 
@@ -105,7 +111,9 @@ def _command(settings: CommandSettings) -> Command:
 
 def only_stdin(job: BackupJob, name: str) -> BackupJob:
     """Return a job that reads no source, and saves standard input as a file of that name."""
-    return replace(job, streams=(StandardInput(os.fsencode(name)),), databases=(), only_streams=True)
+    return replace(
+        job, streams=(StandardInput(os.fsencode(name)),), databases=(), containers=None, only_streams=True
+    )
 
 
 def _hooks(config: Config, job: JobSettings) -> Hooks:

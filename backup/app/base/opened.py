@@ -11,16 +11,24 @@ from contextlib import suppress
 
 from backup.config import Config
 from backup.errors import StateDeniedError
-from backup.inventory.store.database import Inventory, open_inventory
+from backup.inventory.store.database import Inventory, has_stopped_containers, open_inventory
 from backup.owners import Hazard, foreign_link, hazard_of, user_named
 
 _OF_AN_INSTALLATION = ("inventory.sqlite", os.path.join("keys", "signer"))
 
 
 def opened(config: Config) -> Inventory:
-    """Open the config's inventory. `NoInventoryError` (10) if there is none; see `require_own`, too."""
+    """Open the config's inventory. `NoInventoryError` (10) if there is none; see `require_own`, too.
+
+    Containers that a run was killed before it could start them again are started.
+    """
     require_own(config.state_dir)
-    return open_inventory(config.inventory_url, lock_directory=config.state_dir)
+    inventory = open_inventory(config.inventory_url, lock_directory=config.state_dir)
+    if has_stopped_containers(inventory):
+        from backup.containers.resting import start_left  # after a run was killed
+
+        start_left(inventory)
+    return inventory
 
 
 def require_own(directory: str, *, writes: bool = False) -> None:

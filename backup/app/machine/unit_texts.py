@@ -24,7 +24,8 @@ _MARK: Final = (
 )
 _DIGEST: Final = re.compile(r"# `systemctl edit`, which makes a file beside it\. sha256:([0-9a-f]{64})\n")
 _OF_USERS: Final = """
-Type ExecStart Restart RestartSec RestartPreventExitStatus RestartForceExitStatus SuccessExitStatus
+Type ExecStart ExecStopPost Restart RestartSec RestartPreventExitStatus RestartForceExitStatus
+SuccessExitStatus
 KillSignal WatchdogSec
 TimeoutStartSec TimeoutStopSec Nice IOSchedulingClass UMask NoNewPrivileges RestrictAddressFamilies
 RestrictNamespaces RestrictRealtime LockPersonality MemoryDenyWriteExecute SystemCallArchitectures
@@ -88,9 +89,9 @@ def _line(line: str, places: Places) -> Iterator[str]:
     is_setting = bool(equals) and re.fullmatch(r"[A-Za-z]+", key) is not None
     if places.is_user and (line.startswith("#") or (is_setting and key not in _OF_USERS.split())):
         return
-    if key == "ExecStart":
-        yield f"ExecStart={value.replace(PROGRAM, ' '.join(_words(places)), 1)}"
-        yield from _credentials(places)
+    if key in {"ExecStart", "ExecStopPost"}:
+        yield f"{key}={value.replace(PROGRAM, ' '.join(_words(places)), 1)}"
+        yield from _credentials(places) if key == "ExecStart" else ()
     elif key == "ProtectSystem":
         yield line
         yield from (f"ReadWritePaths=-{quoted(path)}" for path in places.writable)

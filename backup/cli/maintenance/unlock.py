@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import click
 
 from backup.cli.support.context import Cli, pass_cli
+from backup.errors import NightvaultError
 
 EXAMPLES = {"unlock": ("nightvault unlock  # who holds the locks", "nightvault unlock --force")}
 
@@ -23,6 +24,9 @@ def unlock(cli: Cli, force: bool) -> None:
     With --force the lock of backups is taken from a process that is suspended or hangs, and cannot be ended:
     if it continues, it can record nothing more. The next backup finishes what it had sent. The lock
     `inventory` is held by a process while it writes to the database, only for moments; it is never taken.
+
+    Containers that a backup was killed before it could start them again are started, as by any command; the
+    units run this one when they end.
     """
     from backup.app.base.opened import opened
     from backup.cli.render.render import printable, table
@@ -32,6 +36,8 @@ def unlock(cli: Cli, force: bool) -> None:
     from backup.inventory.store.locks import BACKUP, is_held
 
     config = cli.config()
+    with suppress(NightvaultError):
+        opened(config).close()  # what a run that was killed has left stopped is started
     found = holders(config.state_dir)
     if found is not None and (writing := database_holders(sqlite_path(config.inventory_url) or "")):
         found = {**found, "inventory": writing}

@@ -122,6 +122,9 @@ UNKNOWABLE: Final = (
         ("copies", "copied_snapshots"),
         "what lies in other vaults: the catalogs there say it, and their lists",
     ),
+    Unknowable(
+        ("stopped_containers",), "containers of this server that a run has stopped: look whether all run"
+    ),
     Unknowable(("deletions",), "requests of prunes; the vault's list shows what is gone"),
     Unknowable(("restores", "retrievals"), "an open restore is begun anew"),
     Unknowable(("listings", "listed_archives"), "lists that were kept: a new one is asked for"),

@@ -32,7 +32,7 @@ from backup.inventory.store.read_only import Access, access_to, read_only_creato
 from backup.inventory.store.times import micros
 from backup.model import InventoryId
 
-HEAD = "0021"
+HEAD = "0022"
 
 _URL = re.compile(r"(?P<driver>[\w+]+)://[^/?]*(?:/(?P<path>[^?]*))?(?P<options>\?.*)?", re.DOTALL)
 
@@ -245,6 +245,12 @@ def open_inventory(url: str, *, lock_directory: str) -> Inventory:
     before = tuple(InventoryId(joined[start : start + 16]) for start in range(0, len(joined), 16))
     own = InventoryId(inventory_id)
     return Inventory(connections, own, signer_public, lock_directory, before, opening, file)
+
+
+def has_stopped_containers(inventory: Inventory) -> bool:
+    """Whether a run has stopped containers and did not start them again; it may be at work."""
+    with inventory.reading() as tx:
+        return row_of(tx, "SELECT 1 FROM stopped_containers", ()) is not None
 
 
 def _about(tx: Transaction) -> tuple[bytes, bytes, bytes] | None:

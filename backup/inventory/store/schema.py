@@ -20,12 +20,13 @@ from sqlalchemy import (
 
 import backup.inventory.store.copy_tables
 import backup.inventory.store.drill_tables
+import backup.inventory.store.machine_tables
 import backup.inventory.store.message_tables
 import backup.inventory.store.stranger_tables  # noqa: F401  their tables are of the schema, too
 from backup.inventory.store.columns import TABLES, Long, entry_columns, hint_columns, number, refers
 
 METADATA = TABLES
-"""All tables: those below, of copies, drills, messages, and of who else writes into a vault."""
+"""All tables: those below, of copies, drills, this machine, messages, and of who else writes into a vault."""
 
 about = Table(
     "about",
@@ -387,14 +388,4 @@ listed_archives = Table(
     Column("created_at", Long, nullable=False),
     Column("version", Text),  # as of `archives`; null: the vault has none
     PrimaryKeyConstraint("listing", "archive_id"),
-)
-
-# The file system that was mounted at a place when a job last ran: another one in its place is told.
-disks = Table(
-    "disks",
-    METADATA,
-    refers("job", "jobs.number"),
-    Column("path", LargeBinary, nullable=False),
-    Column("identity", Text, nullable=False),
-    PrimaryKeyConstraint("job", "path"),
 )

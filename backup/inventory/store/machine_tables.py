@@ -1,0 +1,33 @@
+"""The tables of this machine: what was mounted where, and containers that a run has to start again."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, Integer, LargeBinary, PrimaryKeyConstraint, Table, Text
+
+from backup.inventory.store.columns import TABLES, Long, number, refers
+
+# The file system that was mounted at a place when a job last ran: another one in its place is told.
+disks = Table(
+    "disks",
+    TABLES,
+    refers("job", "jobs.number"),
+    Column("path", LargeBinary, nullable=False),
+    Column("identity", Text, nullable=False),
+    PrimaryKeyConstraint("job", "path"),
+)
+
+# A row is made before the container is stopped, and removed once it runs again. `started_at`: when it last
+# began to run; `finished_at` is null until it was seen stopped. Both are times of the engine.
+stopped_containers = Table(
+    "stopped_containers",
+    TABLES,
+    number(),
+    Column("socket", Text, nullable=False),
+    Column("container", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("job", Text, nullable=False),
+    Column("since", Long, nullable=False),
+    Column("grace", Integer, nullable=False),
+    Column("started_at", Long, nullable=False),
+    Column("finished_at", Long),
+)

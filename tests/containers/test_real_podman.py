@@ -1,0 +1,135 @@
+"""Podman for real: volumes by name, containers that stand still and run again, after kill -9 anywhere."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backup.app.base.clock import SystemClock
+from tests.containers.podman import Podman, needs_podman, podman_service
+from tests.containers.reading import OURS, filled, names, reading, rows
+from tests.containers.test_resting import CUTS, STOP, killed, service
+from tests.support.servers import Server, directory_server
+
+pytestmark = [pytest.mark.real, pytest.mark.slow, needs_podman]
+
+
+@pytest.fixture(scope="module")
+def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
+    with podman_service(tmp_path_factory.mktemp("podman")) as running:
+        yield running
+
+
+@pytest.fixture
+def server(tmp_path: Path, podman: Podman) -> Iterator[Server]:
+    made = directory_server(tmp_path / "server", clock=SystemClock())
+    made.init()
+    reading(made, podman.address)
+    yield made
+    podman.done("rm", "--all", "--force", "--time", "0")
+    podman.done("volume", "prune", "--force")
+
+
+def test_volumes_by_name_commands_order_and_back_into_the_volume(server: Server, podman: Podman) -> None:
+    place = filled(podman.volume("shop"), rows="one")
+    filled(podman.volume("wiki", **OURS), page="two")
+    dump = {"docker-volume-backup.archive-pre": "sh -c 'cat /data/rows >/data/dump'"}
+    podman.run("db", "shop:/data", labels=OURS | service("db") | dump)
+    podman.run("web", labels=service("web", "db:service_started:false"))
+    podman.run("other")
+    before = {name: podman.started_at(name) for name in ("db", "web", "other")}
+    report = server.backup()
+    assert (report["outcome"], report["problems"], report["warnings"]) == ("done", [], [])
+    files = [
+        "/.volumes/shop",
+        "/.volumes/shop/dump",
+        "/.volumes/shop/rows",
+        "/.volumes/wiki",
+        "/.volumes/wiki/page",
+    ]
+    assert sorted(names(server)) == files
+    after = {name: podman.started_at(name) for name in before}
+    assert after["other"] == before["other"]
+    assert before["web"] < after["db"] < after["web"]
+    assert (podman.running(), rows(server)) == ({"db", "web", "other"}, [])
+
+    filled(place, rows="broken")
+    words = (
+        "restore",
+        "latest",
+        "--target",
+        "volume:shop",
+        "--key",
+        server.key_file,
+        "--overwrite",
+        "always",
+    )
+    assert "is used by what runs: db" in server.fails(2, *words)
+    podman.done("stop", "db")
+    server.done(*words)
+    assert (place / "rows").read_text() == "one"
+    assert server.run("doctor", "--offline").exit_code in {0, 1}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_killed_anywhere_it_runs_again(server: Server, podman: Podman, cut: str) -> None:
+    podman.volume("shop")
+    podman.run("db", "shop:/data", labels=STOP)
+    killed(server, cut)
+    assert (podman.running() == set()) == (cut in CUTS[3:8])
+    server.done("unlock")
+    assert (podman.running(), rows(server)) == ({"db"}, [])
+    assert server.backup()["outcome"] == "done"
+    assert podman.running() == {"db"}
+
+
+def test_nothing_is_started_that_somebody_stopped_or_removed(server: Server, podman: Podman) -> None:
+    for name in ("db", "gone"):
+        podman.run(name, labels=STOP)
+    killed(server, "trees read before")
+    assert podman.running() == set()
+    podman.done("start", "db")
+    podman.done("stop", "db")
+    podman.done("rm", "gone")
+    server.done("runs")
+    assert (podman.running(), rows(server)) == (set(), [])
+
+
+def test_one_counts_as_started_when_it_is_healthy(server: Server, podman: Podman) -> None:
+    """Without systemd nobody runs Podman's health checks: the test does."""
+    podman.volume("shop")
+    check = ("--health-cmd", "test -e /data/ready", "--health-interval", "disable")
+    podman.run("db", "shop:/data", labels=STOP, more=check)
+    reading(server, podman.address, "healthy_within = 2")
+    report = server.json("backup", "main", exit_code=3)[0]
+    assert report["warnings"] == ["container db runs again, and is not healthy within 2 s: starting"]
+    ended = threading.Event()
+
+    def check_for_ever() -> None:
+        words = [*podman.words, "healthcheck", "run", "db"]
+        while not ended.wait(0.2):
+            subprocess.run(words, env=podman.environment, capture_output=True, check=False)
+
+    checking = threading.Thread(target=check_for_ever)
+    checking.start()
+    try:
+        podman.done("exec", "db", "touch", "/data/ready")
+        reading(server, podman.address, "healthy_within = 60")
+        report = server.backup()
+    finally:
+        ended.set()
+        checking.join()
+    assert (report["outcome"], report["warnings"]) == ("done", [])
+
+
+def test_a_socket_that_is_not_there(server: Server, podman: Podman) -> None:
+    os.rename(podman.socket, podman.socket.with_name("away"))
+    try:
+        assert "does not answer" in server.fails(1, "backup", "main")
+    finally:
+        os.rename(podman.socket.with_name("away"), podman.socket)
