@@ -49,6 +49,7 @@ LOCAL: Mapping[str, Check] = {
     "retention": jobs.no_policy,
     "left out": jobs.precious_left_out,
     "databases": jobs.without_dump,
+    "containers": jobs.unread_volumes,
     "full restore": recovery.expected,
     "places": jobs.places_apart,
     "one disk": jobs.one_disk,

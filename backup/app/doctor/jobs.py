@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Iterator
+from operator import attrgetter
 
 from backup.app.backups.source_warnings import (
     linked_sources,
@@ -137,6 +138,25 @@ def without_dump(context: DoctorContext) -> Iterator[Finding]:
             continue  # somebody has thought of it
         for kind, tool, path in _databases(job, context.silent):
             yield table.DATABASE_LIVE.finding(job=job.name, kind=kind, path=path, tool=tool)
+
+
+def unread_volumes(context: DoctorContext) -> Iterator[Finding]:
+    """Find volumes of running containers that no job reads, and dumps that labels ask for in vain."""
+    jobs = [job for job in context.config.jobs if job.containers is not None]
+    if not jobs:
+        return
+    from backup.app.backups.containers import containers_by_engine  # few configs have any
+    from backup.containers.labels import is_data, not_understood
+
+    dumped = {database.container for job in context.config.jobs for database in job.database}
+    for engine, read in containers_by_engine(context.config):
+        for container in filter(attrgetter("is_running"), engine.containers()):
+            for mount in filter(is_data, container.mounts):
+                if not read(mount):
+                    what = f"volume {mount.name}" if mount.is_volume else f"directory {mount.place}"
+                    yield table.VOLUME_UNREAD.finding(container=container.name, what=what)
+            for label in () if container.name in dumped else not_understood(container):
+                yield table.LABEL_UNKNOWN.finding(container=container.name, label=label)
 
 
 def _databases(job: JobSettings, silent: Collection[str]) -> Iterator[tuple[str, str, str]]:

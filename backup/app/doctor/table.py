@@ -179,6 +179,18 @@ DATABASE_LIVE = _warning(
     why="a copy of files that change while they are read may not start again",
     do="add a [[job.command]] with {tool}, or hooks that stop it or make a snapshot",
 )
+VOLUME_UNREAD = _warning(
+    "container",
+    "container {container} runs, and no job reads its {what}",
+    why="what it writes there is in no backup",
+    do="name it in `volumes` of [job.containers], or by a label: nightvault.volumes=true",
+)
+LABEL_UNKNOWN = _warning(
+    "container",
+    "container {container} has the label {label}, which asks for a dump that no job makes",
+    why="files of a database that are copied while they change may not start again",
+    do='write a [[job.database]] with container = "{container}"',
+)
 
 # What was done, and when: `history.py`.
 NEVER_RUN = _warning(

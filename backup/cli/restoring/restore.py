@@ -28,6 +28,7 @@ from backup.cli.options.snapshot_arguments import (
     tag_option,
 )
 from backup.cli.restoring.restore_choice import (
+    VOLUME,
     NamedPath,
     choice_options,
     chosen_paths,
@@ -35,6 +36,7 @@ from backup.cli.restoring.restore_choice import (
     confirm_way,
     made_choice,
     tell_unmet,
+    volume_as_target,
     with_paths,
 )
 from backup.cli.restoring.restore_database import DatabaseWish, database_options, restore_database
@@ -70,7 +72,7 @@ EXAMPLES = {
 @click.command(cls=CommandWithSubcommands)
 @click.argument("words", metavar="SNAPSHOT[:PATH]", required=False)
 @click.argument("paths", metavar="[PATH]...", nargs=-1)
-@click.option("--target", metavar="DIR", help="The target directory; created if missing.")
+@click.option("--target", metavar="DIR", help="The target directory, created if missing; or volume:NAME.")
 @click.option("--in-place", is_flag=True, help="Restore to the original place; asks, or needs --yes.")
 @database_options
 @job_option
@@ -100,7 +102,8 @@ def restore(
     """Restore a snapshot, or PATH in it, below --target; further PATHs choose what of that.
 
     A PATH may be a glob: `*`, `?`, `[…]`, `**` for any directories; quote it from your shell. With --database
-    NAME a dump goes back into its server; what is there stays, but with --overwrite always.
+    NAME a dump goes back into its server; what is there stays, but with --overwrite always. The target
+    volume:NAME is a volume of the containers of a job; without a PATH what it held comes back.
 
     If the vault must make archives readable first, run the same command again later, and it continues; so
     does `restore resume ID`. Exit code 17 says that it waits: run it again later; 3 that some files could not
@@ -143,6 +146,8 @@ def _restore_files(
 
     terms = RetrievalTerms.taken_from(given)
     name, path = split_snapshot_and_path(words)
+    if target is not None and target.startswith(VOLUME):
+        target, path = volume_as_target(cli, cli.config(), target, path, job, yes=yes or dry_run)
     path, some = _chosen(path, paths, in_place=in_place)
     where = _target_directory(target, in_place=in_place)
     config = cli.config()

@@ -14,6 +14,7 @@ from backup.cli.support.context import Cli
 from backup.errors import UsageError
 
 if TYPE_CHECKING:
+    from backup.config import Config
     from backup.inventory.content.snapshots import Snapshot
     from backup.inventory.store.connections import Transaction
     from backup.restorer.restore import RestorePlan
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from backup.safe_paths import Way
 
 _SHOWN = 10
+VOLUME = "volume:"
+"""The beginning of a target that is a volume of containers."""
 _OPTIONS = [
     click.option(
         "--include", metavar="PATTERN", multiple=True, help="Only what matches PATTERN, as in .gitignore."
@@ -173,6 +176,26 @@ def confirm_changes(cli: Cli, plan: RestorePlan, *, in_place: bool, yes: bool, o
     ]
     if risks and not cli.confirm(f"{' and '.join(risks)}?"):
         raise UsageError("nothing was restored: you did not say yes")
+
+
+def volume_as_target(
+    cli: Cli, config: Config, target: str, path: bytes, job: str | None, *, yes: bool
+) -> tuple[str, bytes]:
+    """The directory of a target volume, and the path that is restored: its own if none was given.
+
+    Asks where a running container uses it. `UsageError` without a yes.
+    """
+    from backup.app.backups.containers import target_volume
+    from backup.containers.volumes import path_of
+
+    name = target.removeprefix(VOLUME)
+    place, users = target_volume(config, name, job)
+    if users and not yes:
+        named = ", ".join(container.name for container in users)
+        cli.warn(f"volume {name} is used by what runs: {named}")
+        if not cli.confirm("restore into it all the same?"):
+            raise UsageError(f"nothing was restored: stop {named} first, or give --yes")
+    return place, path_of(name) if path == b"/" else path
 
 
 def confirm_way(cli: Cli, way: Way, *, yes: bool) -> None:
