@@ -10,13 +10,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from backup.config.commands import (
-    CommandSettings,
-    ConnectionSettings,
-    ContainersSettings,
-    DatabaseSettings,
-    HooksSettings,
-)
+from backup.config import commands
 from backup.config.drills import DrillSettings
 from backup.config.machine_identity import IdentitySettings, RolesAnywhereSettings
 from backup.config.monitoring import MonitoringSettings
@@ -197,9 +191,9 @@ class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     vault: VaultName
     sources: Annotated[tuple[_Source, ...], Meta(description="must be a list of paths")] = ()
     source: tuple[SourceSettings, ...] = ()
-    command: tuple[CommandSettings, ...] = ()
-    database: tuple[DatabaseSettings, ...] = ()
-    containers: ContainersSettings | None = None
+    command: tuple[commands.CommandSettings, ...] = ()
+    database: tuple[commands.DatabaseSettings, ...] = ()
+    containers: commands.ContainersSettings | None = None
     devices: tuple[_Source, ...] = ()
     exclude: tuple[Text, ...] = ()
     exclude_file: tuple[Text, ...] = ()
@@ -210,7 +204,7 @@ class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     exclude_caches: bool = False
     exclude_own: bool | None = None  # None: what the newest snapshot has of it, and nothing more
     one_file_system: bool = False
-    hooks: HooksSettings = HooksSettings()
+    hooks: commands.HooksSettings = commands.HooksSettings()
     schedule: str | None = None
     timezone: str | None = None
     jitter: int = 0
@@ -294,7 +288,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     vaults: tuple[VaultSettings, ...] = ()
     jobs: tuple[JobSettings, ...] = ()
     drills: tuple[DrillSettings, ...] = ()
-    connections: tuple[ConnectionSettings, ...] = ()
+    connections: tuple[commands.ConnectionSettings, ...] = ()
     hazard: Hazard | None = None  # how others can change the file
 
     def vault(self, name: str) -> VaultSettings:
@@ -334,7 +328,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Return the drill of that name; `UsageError` if there is none."""
         return _named(self.drills, name, "drill", self.path)
 
-    def connection(self, name: str) -> ConnectionSettings:
+    def connection(self, name: str) -> commands.ConnectionSettings:
         """Return the connection of that name; `UsageError` if there is none."""
         return _named(self.connections, name, "connection", self.path)
 
@@ -391,9 +385,9 @@ LISTS: Mapping[str, type[Struct]] = {
     "vault": VaultSettings,
     "job": JobSettings,
     "drill": DrillSettings,
-    "connection": ConnectionSettings,
+    "connection": commands.ConnectionSettings,
 }
-_Named = TypeVar("_Named", VaultSettings, JobSettings, DrillSettings, ConnectionSettings)
+_Named = TypeVar("_Named", VaultSettings, JobSettings, DrillSettings, commands.ConnectionSettings)
 
 
 def _named(settings: Sequence[_Named], name: str, noun: str, path: str) -> _Named:

@@ -21,7 +21,6 @@ from typing import Any, Final, NamedTuple
 from msgspec import Struct
 
 from backup.model import Problem, ProblemKind
-from backup.safe_paths import open_plain
 from backup.source.filters import Filters, LeftOut, Reason
 from backup.source.roots import VOLUME_GONE, VOLUMES, SourceNode, planted, roots_of
 from backup.source.scanned import (
@@ -200,9 +199,7 @@ class _Walk:
     def _open(self, parent: int, path: bytes, step: _PendingDirectory) -> int | None:
         place, identity = step.node.place, (step.device, step.inode)
         try:
-            handle = (
-                open_plain(os.fsdecode(place)) if place else os.open(step.name, _DIRECTORY, dir_fd=parent)
-            )
+            handle = _open_place(place) if place else os.open(step.name, _DIRECTORY, dir_fd=parent)
         except (FileNotFoundError, NotADirectoryError):
             self._moved(path)
             return None
@@ -341,6 +338,12 @@ class _Walk:
 
     def _unreadable(self, path: bytes, error: OSError) -> None:
         self._report(Problem(path, ProblemKind.UNREADABLE, error.strerror or str(error)))
+
+
+def _open_place(place: bytes) -> int:
+    from backup.safe_paths import open_plain  # few jobs read volumes
+
+    return open_plain(os.fsdecode(place))
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:

@@ -12,8 +12,7 @@ import pytest
 
 from backup.app.base.clock import SystemClock
 from tests.containers.podman import Podman, needs_podman, podman_service
-from tests.containers.reading import OURS, filled, names, reading, rows
-from tests.containers.test_resting import CUTS, STOP, killed, service
+from tests.containers.reading import CUTS, OURS, STOP, filled, killed, names, reading, rows, service
 from tests.support.servers import Server, directory_server
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, needs_podman]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +11,8 @@ import pytest
 from backup.app.base.clock import SystemClock
 from backup.inventory.store.database import open_inventory
 from tests.containers.engine_server import EngineServer, FakeContainer
-from tests.containers.reading import OURS, filled, reading, rows
+from tests.containers.reading import CUTS, OURS, STOP, filled, killed, reading, rows, service
 from tests.support.servers import Server, directory_server
-
-STOP = OURS | {"nightvault.stop": "true"}
-COMPOSE = "com.docker.compose."
 
 
 @pytest.fixture
@@ -33,12 +28,6 @@ def server(tmp_path: Path, engine: EngineServer) -> Server:
     filled(engine.volume("shop"), rows="one")
     reading(made, engine.address)
     return made
-
-
-def service(name: str, needs: str = "") -> dict[str, str]:
-    """The labels of a service of a compose file that is to be stopped."""
-    labels = {f"{COMPOSE}project": "shop", f"{COMPOSE}service": name, f"{COMPOSE}depends_on": needs}
-    return labels | {"nightvault.stop": "true"}
 
 
 def test_it_stands_still_while_its_volume_is_read_and_no_longer(server: Server, engine: EngineServer) -> None:
@@ -195,48 +184,6 @@ def test_a_command_before_that_fails_makes_no_snapshot_and_one_after_a_partial_o
 
 
 # A run that is killed.
-
-KILLER = """
-import os, signal, sys
-from backup.containers import resting
-from backup.containers.api import ContainerEngine
-from backup.archiver.trees import Trees
-from backup.cli import main
-where = sys.argv.pop(1)
-def kill(*_): os.kill(os.getpid(), signal.SIGKILL)
-def cut(owner, name, after):
-    real = getattr(owner, name)
-    def cutting(*some, **more):
-        if not after: kill()
-        real(*some, **more)
-        kill()
-    setattr(owner, name, cutting)
-room, name, when = where.split()
-cut({"resting": resting, "engine": ContainerEngine, "trees": Trees}[room], name, when == "after")
-main()
-"""
-CUTS = [
-    "resting note_stopping before",
-    "resting note_stopping after",  # what was not committed is not there
-    "engine stop before",
-    "engine stop after",
-    "resting note_stopped before",
-    "trees read before",
-    "trees read after",
-    "engine start before",
-    "engine start after",
-    "resting forget_stopped before",
-    "resting forget_stopped after",
-]
-
-
-def killed(server: Server, cut: str) -> None:
-    """A backup that is killed there."""
-    import sys
-
-    words = [sys.executable, "-c", KILLER, cut, "--config", str(server.config), "backup", "main"]
-    ended = subprocess.run(words, check=False, capture_output=True)
-    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
 
 
 @pytest.mark.slow
