@@ -70,7 +70,10 @@ def with_volumes(job: BackupJob, snapshots: Sequence[Snapshot]) -> BackupJob:
     """The job with the volumes of its containers as sources; those that are gone are kept as they were."""
     if job.containers is None:
         return job
-    known = [path for path in snapshots[-1].sources if path.startswith(VOLUMES)] if snapshots else []
+    last = next(
+        (snapshot for snapshot in reversed(snapshots) if snapshot.roots), None
+    )  # not of streams alone
+    known = [] if last is None else [path for path in last.sources if path.startswith(VOLUMES)]
     places = {**{path: path for path in known}, **job.containers.volumes()}
     steps = {path: path.rpartition(b"/") for path in sorted(places)}
     found = [

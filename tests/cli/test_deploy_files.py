@@ -51,6 +51,10 @@ def test_units_start_commands_that_are_there(path: Path) -> None:
     unit.optionxform = str  # type: ignore[assignment, method-assign]
     unit.read_string(path.read_text())
     commands(unit["Service"]["ExecStart"])
+    is_of_jobs = any(f"nightvault {word}" in unit["Service"]["ExecStart"] for word in ("daemon", "backup"))
+    assert ("ExecStopPost" in unit["Service"]) == is_of_jobs  # what a killed run has left stopped is started
+    if is_of_jobs:
+        commands(unit["Service"]["ExecStopPost"].removeprefix("-"))
     assert unit["Service"]["NoNewPrivileges"] == "true"
 
 

@@ -91,6 +91,7 @@ def test_the_paths_of_this_machine_are_filled_in(server: Server, directory: Path
     install(server, directory)
     unit = (directory / "nightvault.service").read_text()
     assert f"\nExecStart={SCRIPT} --config {server.config} daemon\n" in unit
+    assert f"\nExecStopPost=-{SCRIPT} --config {server.config} unlock\n" in unit
     assert f"\nReadWritePaths={server.state}\nEnvironment=TMPDIR={server.state}\n" in unit
     assert (
         f'\nReadWritePaths=-"{server.folder}/metrics here"\nReadWritePaths=-{server.folder}/vault\n' in unit

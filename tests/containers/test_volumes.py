@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.containers.engine_server import EngineServer
 from tests.containers.reading import OURS, filled, names, reading
-from tests.support.servers import Server, directory_server
+from tests.support.servers import SCRIPT, Server, directory_server
 
 
 @pytest.fixture
@@ -187,6 +188,29 @@ def test_many_files_by_two_processes_and_patterns_within_a_volume(
     filled(place, row0="changed")
     report = server.backup()
     assert (report["entries_added"], report["entries_removed"]) == (1, 1)
+
+
+def test_what_came_in_alone_meanwhile_changes_nothing_of_that(server: Server, engine: EngineServer) -> None:
+    filled(engine.volume("shop", labels=OURS), rows="one")
+    server.backup()
+    asked = len(engine.asked)
+    words = [SCRIPT, "--config", str(server.config), "backup", "main", "--stdin", "--name", "x"]
+    subprocess.run(words, input=b"hello", check=True, capture_output=True)
+    assert len(engine.asked) == asked
+    engine.volumes["shop"]["Labels"] = {}
+    server.json("backup", "main", exit_code=3)
+    assert names(server) == ["/.volumes/shop", "/.volumes/shop/rows"]
+
+
+def test_in_place_they_are_refused(server: Server, engine: EngineServer) -> None:
+    filled(engine.volume("shop", labels=OURS), rows="one")
+    server.backup()
+    words = ("--in-place", "--key", server.key_file, "--yes", "--dry-run")
+    for words_of_path in (("latest",), ("latest:/.volumes/shop",), ("latest", "/.volumes/shop")):
+        said = server.fails(2, "restore", *words_of_path, *words)
+        assert "each by --target volume:NAME" in said
+    server.done("restore", f"latest:{server.source}", *words)
+    server.done("restore", "latest", "--exclude", "/.volumes", *words)
 
 
 def test_a_dry_run_sees_them_and_stops_nothing(server: Server, engine: EngineServer) -> None:

@@ -35,6 +35,7 @@ from backup.cli.restoring.restore_choice import (
     confirm_changes,
     confirm_way,
     made_choice,
+    refuse_volumes_in_place,
     tell_unmet,
     volume_as_target,
     with_paths,
@@ -160,6 +161,8 @@ def _restore_files(
             path = saved_path(tx, snapshot, path)
             vault = vault_of_job(tx, snapshot.job_number)
             choice = with_paths(tx, snapshot, made_choice(**given), some)
+            if in_place:
+                refuse_volumes_in_place(tx, snapshot, choice)
         context = restore_context(context_of(cli, config, inventory), vault)
         with way_to(os.fsdecode(where)) as way:
             plan = plan_restore(snapshot, path, context, choice, target=way)

@@ -198,6 +198,22 @@ def volume_as_target(
     return place, path_of(name) if path == b"/" else path
 
 
+def refuse_volumes_in_place(tx: Transaction, snapshot: Snapshot, choice: Choice) -> None:
+    """`UsageError` where a restore in place would write volumes of containers to where they never lay."""
+    from backup.inventory.content.entries import entry_at
+    from backup.source.roots import VOLUMES, is_at_or_below
+
+    top = VOLUMES.rstrip(b"/")
+    if choice.globs or any(pattern.startswith(os.fsdecode(top)) for pattern in choice.exclude):
+        return
+    is_meant = not choice.paths or any(is_at_or_below(path, top) for path in choice.paths)
+    if is_meant and entry_at(tx, snapshot.job_number, top, snapshot.number) is not None:
+        raise UsageError(
+            "volumes of containers are not restored in place: where they lie is for their engine to say",
+            advice=f"each by --target {VOLUME}NAME; the rest with --exclude {os.fsdecode(top)}",
+        )
+
+
 def confirm_way(cli: Cli, way: Way, *, yes: bool) -> None:
     """Warn of users who could replace the target directory, and ask. `UsageError` without a yes."""
     from backup.cli.render.render import shown_path
