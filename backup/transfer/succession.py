@@ -7,7 +7,7 @@ builds upon nothing that the vault's list does not show.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -174,6 +174,33 @@ class Ahead(Struct, frozen=True):
         )
 
 
+def as_new_as_known(
+    catalogs: Iterable[ShownCatalog], inventory_id: InventoryId, known: Mapping[bytes, KnownCatalog]
+) -> list[Ahead]:
+    """The catalogs labelled as an inventory's that are at least as new as the newest that it knows; pure."""
+    newer = [
+        Ahead(catalog, known.get(catalog.label.job_id or b""))
+        for catalog in catalogs
+        if catalog.label.is_catalog_of(inventory_id)
+    ]
+    return [ahead for ahead in newer if ahead.known is None or ahead.label.number >= ahead.known.number]
+
+
+def newer_than_rebuild(
+    catalogs: Iterable[ShownCatalog],
+    ancestors: Collection[InventoryId],
+    known: Mapping[bytes, KnownCatalog],
+    begins: Mapping[bytes, int],
+) -> list[Ahead]:
+    """The catalogs of ancestors with numbers that their rebuild had not met: from `begins` on; pure."""
+    return [
+        Ahead(catalog, known.get(catalog.label.job_id or b""))
+        for catalog in catalogs
+        if catalog.label.inventory_id in ancestors
+        and catalog.label.number >= begins.get(catalog.label.job_id or b"", catalog.label.number + 1)
+    ]
+
+
 def _refuse_older(
     inventory: Inventory,
     vault: Vault,
@@ -188,13 +215,7 @@ def _refuse_older(
     signature; the rest stops the run until a person says that it takes no part (`accept_catalogs`).
     """
     with inventory.reading() as tx:
-        known = identities.newest_known(tx, vault.name)
-        newer = [
-            Ahead(catalog, known.get(catalog.label.job_id or b""))
-            for catalog in shown.catalogs
-            if catalog.label.is_catalog_of(inventory.id)
-        ]
-        newer = [ahead for ahead in newer if ahead.known is None or ahead.label.number >= ahead.known.number]
+        newer = as_new_as_known(shown.catalogs, inventory.id, identities.newest_known(tx, vault.name))
         unknown = identities.unknown_packs(tx, (ahead.label.pack_id for ahead in newer))
         unknown -= strangers.passed_catalogs(tx)
     newer = [ahead for ahead in newer if ahead.label.pack_id in unknown]
@@ -224,12 +245,7 @@ def _refuse_overtaken(
 
     with inventory.reading() as tx:
         known, begins = identities.newest_known(tx, vault.name), identities.next_catalogs(tx, vault.name)
-        newer = [
-            Ahead(catalog, known.get(catalog.label.job_id or b""))
-            for catalog in shown.catalogs
-            if catalog.label.inventory_id in inventory.ancestors
-            and catalog.label.number >= begins.get(catalog.label.job_id or b"", catalog.label.number + 1)
-        ]
+        newer = newer_than_rebuild(shown.catalogs, inventory.ancestors, known, begins)
         passed = strangers.passed_catalogs(tx)
     for ahead in sorted(newer, key=lambda ahead: ahead.label.number, reverse=True):
         pack, archive = ahead.label.pack_id, ahead.shown.archive
