@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from tests.model.search import search
 from tests.model.servers.mutants import MUTANTS, ServerMutant
 from tests.model.servers.servers import Servers
-from tests.model.servers.world import Cast
+from tests.model.servers.world import Cast, World
 from tests.support.campaigns import share
 
 USUAL = 10_000
@@ -45,6 +46,14 @@ LARGER = {
     ),
 }  # fmt: skip
 
+DRAINED = {
+    "the server alone": WHOLE["the server alone"],
+    "a keeper": Cast(keeper=1, undos=1, undeletes=1),
+    "a rebuilt server": Cast(heirs=1),
+    "a rebuilt server, one sleep": Cast(heirs=1, sleeps=1),
+}
+_MANY = 99
+
 
 @pytest.mark.parametrize("cast", WHOLE.values(), ids=WHOLE)
 def test_no_law_is_broken(cast: Cast) -> None:
@@ -59,6 +68,58 @@ def test_of_larger_casts_as_many_worlds_as_asked_for(cast: Cast) -> None:
     found = search(Servers(cast), most)
     assert not found.broken, found.text()
     assert found.whole or found.states >= most
+
+
+class _Draining(Servers):
+    """Also wants that what is dead goes, of every 16th world, once only prunes, keeper and time go on."""
+
+    _seen = 0
+    fair: tuple[str, ...] = (
+        "wakes",
+        "set right",
+        "prunes:",
+        "prunes:",
+        "the keeper deletes",
+        "a period passes",
+    )
+
+    def __init__(self, cast: Cast) -> None:
+        super().__init__(cast)
+        self._fair = Servers(replace(cast, prunes=_MANY, keeper=_MANY * bool(cast.keeper), periods=_MANY))
+        self._fair.vault, self._fair.keeper = self.vault, self.keeper
+
+    def broken(self, world: World) -> str:
+        self._seen += 1
+        return super().broken(world) or ("" if self._seen % 16 else self.left_over(world))
+
+    def left_over(self, world: World) -> str:
+        """A dead pack that is there after six periods in which everybody woke, pruned, and deleted."""
+        for _ in range(6):
+            for word in self.fair:
+                steps = [step for step in self._fair.steps(world) if word in step.story]
+                world = steps[-1].world if steps else world
+        last, shown = world.machines[-1], self.vault.shown(world)
+        if not last.nights or self.stops(last, shown) or self.prune_stops(last, shown):
+            return ""  # a person is asked
+        there = {pack.order for pack in world.packs if pack.there}
+        dead = there & {row.pack for row in last.rows} - self.needed(last, shown.chunks)
+        return f"packs {sorted(dead)} stay for ever" if dead else ""
+
+
+@pytest.mark.parametrize("cast", DRAINED.values(), ids=DRAINED)
+def test_what_nothing_needs_goes(cast: Cast) -> None:
+    found = search(_Draining(cast), STATES // 4)
+    assert not found.broken, found.text()
+
+
+class _Lazy(_Draining):
+    """Nobody prunes."""
+
+    fair = ("wakes", "set right", "a period passes")
+
+
+def test_what_stays_is_told() -> None:
+    assert "stay for ever" in search(_Lazy(DRAINED["the server alone"])).broken
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.guard)
