@@ -95,6 +95,8 @@ class Podman:
         """An image with one program."""
         root = self.folder / "image"
         (root / "bin").mkdir(parents=True)
+        (root / "tmp").mkdir()
+        (root / "tmp").chmod(0o1777)
         (root / "bin" / "busybox").write_bytes(_BUSYBOX.read_bytes())
         (root / "bin" / "busybox").chmod(0o755)
         for name in ("sh", "sleep", "test", "cat", "touch"):

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import os
+import pwd
+import shlex
+import shutil
 import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from ctypes.util import find_library
 from pathlib import Path
 
 import pytest
 
 from backup.app.base.clock import SystemClock
-from tests.containers.podman import Podman, needs_podman, podman_service
+from tests.containers.podman import IMAGE, Podman, needs_podman, podman_service
 from tests.containers.reading import CUTS, OURS, STOP, filled, killed, names, reading, rows, service
-from tests.support.servers import Server, directory_server
+from tests.support.database_servers import newest_postgresql
+from tests.support.emulated import REPOSITORY
+from tests.support.servers import SCRIPT, Server, directory_server
+from tests.support.without_coverage import unmeasured
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, needs_podman]
+PROGRAMS = newest_postgresql()
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +95,105 @@ def test_killed_anywhere_it_runs_again(server: Server, podman: Podman, cut: str)
     assert (podman.running(), rows(server)) == ({"db"}, [])
     assert server.backup()["outcome"] == "done"
     assert podman.running() == {"db"}
+
+
+@pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None or find_library("seccomp") is None,
+    reason="needs systemd-analyze and libseccomp",
+)
+def test_with_no_more_rights_than_the_unit_has(server: Server, podman: Podman) -> None:
+    """Its filter of system calls, and its capabilities: it reaches the socket, and volumes of other users."""
+    place = filled(podman.volume("shop"), rows="one")
+    os.chown(place, 999, 999)
+    place.chmod(0o700)
+    podman.run("db", "shop:/data", labels=STOP)
+    rights = ["setpriv", "--bounding-set", "-all,+dac_read_search,+fowner"]
+    confined = [
+        sys.executable,
+        str(REPOSITORY / "tests" / "deploy" / "confined.py"),
+        str(REPOSITORY / "deploy" / "systemd" / "nightvault.service"),
+        "--",
+    ]
+    words = [*rights, *confined, SCRIPT, "--config", str(server.config), "--json", "backup", "main"]
+    ended = subprocess.run(words, env=unmeasured(), capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert names(server) == ["/.volumes/shop", "/.volumes/shop/rows"]
+    assert (podman.running(), rows(server)) == ({"db"}, [])
+
+
+@pytest.mark.skipif(PROGRAMS is None, reason="PostgreSQL is not installed")
+def test_a_server_with_postgresql_in_a_container(
+    server: Server, podman: Podman, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its dump is made while it runs, then its files are read while it stands still; both come back."""
+    client = tmp_path / "bin" / "podman"  # as on a machine with one store
+    client.parent.mkdir()
+    client.write_text(f'#!/bin/sh\nexec {shutil.which("podman")} {shlex.join(podman.words[1:])} "$@"\n')
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{client.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("PODMAN_IGNORE_CGROUPSV1_WARNING", "1")
+    podman.volume("data")
+    run_postgresql(podman, PROGRAMS)
+    sql = [
+        *("exec", "db", f"{PROGRAMS}/psql"),
+        *("-h", "/tmp", "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-Atc"),
+    ]
+    podman.done(*sql, "CREATE TABLE orders AS SELECT g AS number FROM generate_series(1, 1000) g")
+    database = [
+        *('kind = "postgresql"', 'name = "postgres"', 'container = "db"', 'host = "/tmp"'),
+        'user = "postgres"',
+    ]
+    text = server.config.read_text()
+    lines = "\n".join(["[[job.database]]", *database, f'programs = "{PROGRAMS}"', "", "[job.containers]"])
+    server.config.write_text(text.replace("[job.containers]", lines))
+    report = server.backup()
+    assert (report["outcome"], report["problems"], report["warnings"]) == ("done", [], [])
+    assert podman.running() == {"db"}
+    wait_for(podman, sql)
+    podman.done(*sql, "DROP TABLE orders")
+    words = ("restore", "--database", "postgres", "--as", "again", "--key", server.key_file)
+    server.done(*words)
+    count = "SELECT count(*), sum(number) FROM orders"
+    assert podman.done(*sql[:-1], "-d", "again", sql[-1], count) == "1000|500500"
+
+    podman.done("stop", "db")
+    files = (
+        "--target",
+        "volume:data",
+        "--delete",
+        "--yes",
+        "--overwrite",
+        "always",
+        "--key",
+        server.key_file,
+    )
+    server.done("restore", "latest", *files)
+    podman.done("start", "db")
+    wait_for(podman, sql)
+    assert podman.done(*sql, count) == "1000|500500"
+
+
+def run_postgresql(podman: Podman, programs: Path | None) -> None:
+    """A server of this machine's PostgreSQL in a container, whose volume `data` has its files."""
+    user = str(pwd.getpwnam("nobody").pw_uid)
+    host = [f"{path}:{path}:ro" for path in ("/usr", "/etc")] + ["/usr/lib:/lib:ro", "/usr/lib64:/lib64:ro"]
+    mounts = [word for volume in ("data:/data:U", *host) for word in ("--volume", volume)]
+    server = (
+        f"[ -e /data/db ] || {programs}/initdb -D /data/db -U postgres --auth trust >/dev/null; "
+        f"exec {programs}/postgres -D /data/db -k /tmp -h ''"
+    )
+    words = ["run", "--detach", "--network", "none", "--name", "db", "--user", user, *mounts]
+    labels = ["--label", "nightvault.volumes=true", "--label", "nightvault.volumes.include=data"]
+    podman.done(*words, *labels, "--label", "nightvault.stop=true", IMAGE, "sh", "-c", server)
+    wait_for(podman, ["exec", "db", f"{programs}/psql", "-h", "/tmp", "-U", "postgres", "-Atc"])
+
+
+def wait_for(podman: Podman, sql: Sequence[str]) -> None:
+    """Wait until the server answers."""
+    ends, words = time.monotonic() + 60, [*podman.words, *sql, "SELECT 1"]
+    while subprocess.run(words, env=podman.environment, capture_output=True, check=False).returncode:
+        assert time.monotonic() < ends, "the server does not answer"
+        time.sleep(0.2)
 
 
 def test_nothing_is_started_that_somebody_stopped_or_removed(server: Server, podman: Podman) -> None:
