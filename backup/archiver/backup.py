@@ -82,6 +82,8 @@ def _backup(
 
 
 def _with_volumes(job: BackupJob, context: BackupContext) -> BackupJob:
+    if job.containers is None:
+        return job
     with context.inventory.reading() as tx:
         before = list_snapshots(tx, job=job.name)
     return with_volumes(job, before)

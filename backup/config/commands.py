@@ -1,4 +1,4 @@
-"""What a job runs and asks: its hooks, its commands, its databases, its containers."""
+"""The settings of a job's hooks, commands, databases and containers."""
 
 from __future__ import annotations
 

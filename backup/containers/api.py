@@ -38,7 +38,7 @@ class ContainersError(NightvaultError):
 
 
 class Mount(Struct, frozen=True):
-    """What is mounted into a container: a volume by its name, or a directory of the host (no name)."""
+    """A mount of a container: a volume by its name, or a directory of the host (no name)."""
 
     name: str
     place: str

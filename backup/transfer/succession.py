@@ -83,8 +83,10 @@ def require_vault(
     answer. `VaultMissingError`, `OtherVaultError`, `OlderInventoryError`, `HeirError`.
     """
     recognise(inventory, vault, patience)
-    with inventory.reading() as tx:
-        before = inventory.ancestors if leaves_marks and identities.began_to_store(tx) is None else ()
+    before: Sequence[InventoryId] = ()
+    if inventory.ancestors and leaves_marks:
+        with inventory.reading() as tx:
+            before = inventory.ancestors if identities.began_to_store(tx) is None else ()
     shown = look(inventory, vault, patience, before)
     _refuse_older(inventory, vault, patience, shown, by, note)
     if before:

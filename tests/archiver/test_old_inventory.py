@@ -167,6 +167,7 @@ def test_other_inventories_are_none_of_ours(site: Site, place: Place, tmp_path: 
     machine.rebuild(Wish(inventory=site.inventory.id.hex()))
     rebuilt = machine.site()
     night(rebuilt, "the heir goes on")
+    assert [snapshot.number for snapshot in rebuilt.snapshots()] == [1, 2, 3, 4, 5]
     rebuilt.close()
 
 

@@ -29,7 +29,7 @@ from backup.app.status.concerns import concerns_of
 from backup.app.status.parts import Status
 from backup.app.status.status import read_status
 from backup.cli import main
-from backup.cli.daily.status_screen import status_screen
+from backup.cli.render.status_screen import status_screen
 from backup.config import load_config
 from backup.daemon.control import ControlServer
 from backup.inventory.store.connections import Connections

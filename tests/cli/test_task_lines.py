@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from backup.app.status.parts import Suspended, TaskStatus, Topic
 from backup.cli.daily.live_tasks import with_tasks
-from backup.cli.daily.task_lines import task_lines
+from backup.cli.render.task_lines import task_lines
 from backup.errors import DaemonAwayError, StateDeniedError
 from backup.model import MIB, VaultName
 from tests.support.doubles import ManualClock

@@ -223,9 +223,11 @@ def _wanted(
 ) -> dict[int, VaultName]:
     """The snapshots of which copies are still to be made, with a vault that lacks one."""
     wanted: dict[int, VaultName] = {}
+    if not job.copy:
+        return wanted
+    known = snapshots.list_snapshots(tx, job=row.name, also_forgotten=True, also_alone=True)
     for copy in job.copy:
         held = copied.snapshots_in(tx, copy.vault, row.number)
-        known = snapshots.list_snapshots(tx, job=row.name, also_forgotten=True, also_alone=True)
         there = [snapshot for snapshot in known if snapshot.number in held]
         try:
             due = rule_of(job, copy).wanted(every, there, now)

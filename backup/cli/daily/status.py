@@ -104,8 +104,8 @@ def _exit_code(found: Status) -> int:
 
 
 def _show(cli: Cli, found: Status, *, only_overdue: bool) -> None:
-    from backup.cli.daily.status_screen import overdue_screen, status_screen
     from backup.cli.render.status_output import status_document
+    from backup.cli.render.status_screen import overdue_screen, status_screen
 
     screen = overdue_screen if only_overdue else status_screen
     tell = cli.report if found.is_well else cli.show  # with --quiet nothing is said while all is well
@@ -141,7 +141,7 @@ def _watch(cli: Cli, seconds: int, *, only_overdue: bool) -> int:
     from rich.console import Console, Group
     from rich.text import Text
 
-    from backup.cli.daily.status_screen import overdue_screen, status_screen
+    from backup.cli.render.status_screen import overdue_screen, status_screen
 
     shown = overdue_screen if only_overdue else status_screen
     console = Console(highlight=False, markup=False, emoji=False)

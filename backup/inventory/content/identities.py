@@ -79,8 +79,9 @@ def used_identity(tx: Transaction, vault: VaultName) -> VaultIdentity | None:
 
 def began_to_store(tx: Transaction) -> datetime | None:
     """When a run of this inventory first stored anything; None if all that it has is from a rebuild."""
-    found = value_of(tx, "SELECT min(submitted_at) FROM archives WHERE run IS NOT NULL", ())
-    return None if found is None else moment(found)
+    sql = "SELECT submitted_at FROM archives WHERE run IS NOT NULL ORDER BY run LIMIT 1"  # by its index
+    found = row_of(tx, sql, ())
+    return None if found is None else moment(found[0])
 
 
 def newest_known(tx: Transaction, vault: VaultName) -> dict[bytes, KnownCatalog]:

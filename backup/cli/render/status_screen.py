@@ -19,9 +19,9 @@ from backup.app.status.parts import (
     VaultStatus,
 )
 from backup.app.status.verified import loads_text, proof_text
-from backup.cli.daily.task_lines import task_lines
 from backup.cli.render.render import counted, duration, local_time, printable, shown_path, size, table
 from backup.cli.render.tables import Column
+from backup.cli.render.task_lines import task_lines
 from backup.inventory.records.runs import Run
 from backup.kinds import RunKind
 from backup.wording import money
