@@ -137,14 +137,11 @@ def _copy(context: CopyContext, row: JobRow, choice: CopyChoice, vault: int, run
         problems = _send(context, plan, vault, uploader)
         sent = uploader.stored_archives, uploader.stored_bytes
     report = replace(_report(context, plan), archives=sent[0], bytes=sent[1], problems=tuple(problems))
-    with inventory.reading() as tx:
-        whole = _whole(tx, plan, vault)
+    whole, line = _said(context, plan, vault, run)
     lacking = tuple(snapshot.id for snapshot in plan.new if snapshot.number not in whole)
     said = tuple(snapshot.id for snapshot in plan.new if snapshot.number in whole)
     report = replace(report, snapshots=said, not_copied=lacking)
-    if whole:
-        with _destination(context, waits=True) as at:
-            line = _say(at, plan, whole, run)
+    if line:
         warnings = () if context.keep_line is None else tuple(context.keep_line(line))
         report = replace(report, recovery_line=line, warnings=warnings)
     with inventory.writing() as tx:
@@ -325,6 +322,26 @@ def _finish_dead(at: OpenVault) -> None:
                 copied.record_copied(tx, vault, row.number, numbers)
             why = {"error": "the process died before it had an end"}
             runs.finish_run(tx, run.number, Outcome.INTERRUPTED, why, now)
+
+
+def _said(context: CopyContext, plan: CopyPlan, vault: int, run: Run) -> tuple[Mapping[int, set[int]], str]:
+    """Say in a catalog which new snapshots are copied; returns them, and the recovery line, "" if none is.
+
+    What is there is looked up again under the lock: while a backup was waited for a check may have seen a
+    loss, or a person that the vault is another one.
+    """
+    inventory = context.inventory
+    with inventory.reading() as tx:
+        whole = _whole(tx, plan, vault)
+    if not whole:
+        return whole, ""
+    with _destination(context, waits=True) as at:
+        with inventory.reading() as tx:
+            whole = _whole(tx, plan, vault)
+            plan = replace(plan, held=tuple(copied.copied_snapshots(tx, vault, plan.row.number)))
+        if not whole:
+            context.progress.note(f"vault {context.vault.name} lacks again what was sent: copy once more")
+        return whole, _say(at, plan, whole, run) if whole else ""
 
 
 def _whole(tx: Transaction, plan: CopyPlan, vault: int) -> Mapping[int, set[int]]:

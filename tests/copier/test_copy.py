@@ -286,13 +286,39 @@ def test_a_vault_that_took_the_place_of_one_with_copies_gets_all_again(
     second.create()
     with pytest.raises(OtherVaultError):
         copies(site, second)
-    with site.inventory.writing() as tx:
-        identities.set_state_of_contents(tx, second.name, ArchiveState.LOST)
-    token = "0" * 32
-    second.add_identity(site.inventory.id, token)
-    with site.inventory.writing() as tx:
-        identities.set_vault_identity(tx, second.name, second.identities(site.inventory.id)[0])
+    accept_empty(site, second)
     assert copies(site, second).archives == first.archives
+    assert brought_back(site, second, tmp_path, "again") == seen
+
+
+def accept_empty(site: Site, vault: DirectoryVault) -> None:
+    """A person says that the vault is another one, with nothing in it."""
+    with site.inventory.writing() as tx:
+        identities.set_state_of_contents(tx, vault.name, ArchiveState.LOST)
+    vault.add_identity(site.inventory.id, "0" * 32)
+    with site.inventory.writing() as tx:
+        identities.set_vault_identity(tx, vault.name, vault.identities(site.inventory.id)[0])
+
+
+def test_what_goes_while_the_catalog_waits_is_not_said_to_be_copied(
+    site: Site, source: Path, second: DirectoryVault, tmp_path: Path, clock: ManualClock
+) -> None:
+    seen = nights(site, source, 1)
+    copies(site, second)
+    seen += nights(site, source, 1, first=1)
+    with ExitStack() as backup:
+        backup.enter_context(site.reopen().inventory.locked("backup"))
+
+        def sleep(_seconds: float) -> None:
+            shutil.rmtree(tmp_path / "second")
+            second.create()
+            accept_empty(site, second)
+            backup.close()
+
+        waits = replace(context_of(site, second), clock=Sleeping(clock.now(), sleep))
+        report = copy(waits, site.job.name, CopyChoice())
+    assert (report.snapshots, len(report.not_copied)) == ((), 1)
+    assert copies(site, second).snapshots == tuple(snapshot.id for snapshot in site.snapshots())
     assert brought_back(site, second, tmp_path, "again") == seen
 
 
