@@ -50,6 +50,7 @@ class Judged:
         self.gone_behind: set[str] = set()  # archives that it lost, or that others deleted
         self.vanished: set[str] = set()  # archives that it lost
         self.orphans: set[str] = set()  # unknown since a rebuild
+        self.sent_twice: set[str] = set()  # unknown since their packs were sent again; these may be gone
         self.seen: set[str] = set()  # what somebody else is about to delete
         self.told: dict[str, datetime] = {}  # since when all catalogs say that an archive is condemned
         self.last_cut: datetime | None = None
@@ -110,8 +111,9 @@ class Judged:
         surely = {archive for archive in there if states[archive] != "deleting"}
         assert surely - self.vault.held.keys() <= self.gone_behind
         pending = self._rows("SELECT count(*) FROM uploads")[0][0]
-        unknown = self.vault.held.keys() - there - self.orphans
-        unknown = {archive_id for archive_id in unknown if not self._was_sent_again(archive_id, there)}
+        unknown = self.vault.held.keys() - there - self.orphans - self.sent_twice
+        self.sent_twice |= {archive_id for archive_id in unknown if self._was_sent_again(archive_id, there)}
+        unknown -= self.sent_twice
         assert pending or not unknown, f"nobody knows of them: {unknown}"
 
     def _was_sent_again(self, archive_id: str, there: Collection[str]) -> bool:
