@@ -250,6 +250,15 @@ class TargetFullError(TargetError):
     exit_code = ExitCode.LIMIT
 
 
+@contextmanager
+def writing_to(target: str) -> Iterator[None]:
+    """Raise what the system refuses as `TargetError`, which names the target."""
+    try:
+        yield
+    except OSError as error:
+        raise TargetError(f"{target} cannot be written: {error.strerror}") from error
+
+
 # The vault's side: AWS, a directory, the network.
 
 

@@ -107,7 +107,7 @@ class Draft:
                 self.__exit__(OSError, error, None)
                 raise
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Write bytes after those before; in small pieces, `file` is faster."""
         with _telling_of(self._path):
             self.file.flush()
@@ -361,7 +361,7 @@ def _holders(handle: int) -> str:
     return f" ({', '.join(sorted(found))})" if found else ""
 
 
-def _write(handle: int, data: bytes) -> None:
+def _write(handle: int, data: bytes | memoryview) -> None:
     """Write all of it: a write may be cut short by the system."""
     view = memoryview(data)
     while view:

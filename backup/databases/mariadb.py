@@ -137,7 +137,8 @@ class MariaDB(Struct, frozen=True):
             "--user": at.user,
         }
         given = [f"{option}={value}" for option, value in places.items() if value]
-        return at.words(program, *given, "--default-character-set=utf8mb4", *words)
+        quiet = ["--loose-skip-print-query-on-error"] if program == "mariadb" else []  # rows are no message
+        return at.words(program, *given, "--default-character-set=utf8mb4", *quiet, *words)
 
     def _count(self, client: Sequence[str], tables: Sequence[str], stop: Stop) -> list[int]:
         """The rows of each table now, all at one moment."""

@@ -15,7 +15,7 @@ from msgspec import Struct
 from backup.databases.engine import CheckedDump, DumpChoice, Rows
 from backup.databases.loading import Loading, Wish
 from backup.databases.server import Server
-from backup.errors import InterruptedRunError, TargetError, UsageError
+from backup.errors import InterruptedRunError, UsageError, writing_to
 from backup.files import Draft
 from backup.source.read import FileUnreadableError, unreadable
 from backup.source.streams import DumpNote, NotedStream, Stop
@@ -68,11 +68,8 @@ class SQLite(Struct, frozen=True):
                 "a file of SQLite comes back whole", advice="take the table out of it: sqlite3 FILE .dump"
             )
         path = name or self.server.path
-        try:
-            with Draft(path) as draft:
-                yield _FileLoading(draft, path)
-        except OSError as error:
-            raise TargetError(f"{path} cannot be written: {error.strerror}") from error
+        with writing_to(path), Draft(path) as draft:
+            yield _FileLoading(draft, path)
 
     @contextmanager
     def dumping(self, name: str, stop: Stop) -> Iterator[NotedStream]:
@@ -89,14 +86,16 @@ class _FileLoading(Struct):
     path: str
 
     def write(self, data: bytes | memoryview) -> None:
-        self.draft.file.write(data)
+        with writing_to(self.path):
+            self.draft.write(data)
 
     def finish(self) -> None:
         """Remove what a writer of the old file left beside it, as it would be taken for the new one's."""
-        for ending in ("-wal", "-shm", "-journal"):
-            with suppress(FileNotFoundError):
-                os.unlink(self.path + ending)
-        self.draft.place()
+        with writing_to(self.path):
+            for ending in ("-wal", "-shm", "-journal"):
+                with suppress(FileNotFoundError):
+                    os.unlink(self.path + ending)
+            self.draft.place()
 
 
 class _Copy(Struct):
@@ -128,13 +127,19 @@ def _copied(server: Server, stop: Stop) -> Iterator[str]:
     for name in os.listdir(server.spool):
         if name.startswith(_COPY):
             os.unlink(os.path.join(server.spool, name))
-    handle, copy = tempfile.mkstemp(prefix=_COPY, dir=server.spool)
+    try:
+        handle, copy = tempfile.mkstemp(prefix=_COPY, dir=server.spool)
+    except OSError as error:
+        raise FileUnreadableError(f"no copy can be made in {server.spool}: {error.strerror}") from error
     os.close(handle)
     try:
         _copy(server.path, copy, stop)
         yield copy
     except sqlite3.Error as error:
-        raise FileUnreadableError(f"{server.path}: {error}") from error
+        code = getattr(error, "sqlite_errorcode", None)
+        is_full = code == sqlite3.SQLITE_FULL  # only the copy is written to
+        where = f"its copy has no room in {server.spool}" if is_full else server.path
+        raise FileUnreadableError(f"{where}: {error}") from error
     finally:
         with suppress(FileNotFoundError):
             os.unlink(copy)
@@ -153,6 +158,8 @@ def _copy(path: str, copy: str, stop: Stop) -> None:
     with closing(source), closing(sqlite3.connect(copy)) as target:
         source.execute("BEGIN")
         source.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        target.execute("PRAGMA journal_mode = OFF")  # nobody takes up a half copy
+        target.execute("PRAGMA synchronous = OFF")
         source.backup(target, pages=_PAGES, progress=look, sleep=0.05)
 
 

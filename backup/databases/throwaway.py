@@ -35,6 +35,8 @@ _BELOW: Final = "/var/tmp"  # noqa: S108
 _USERS: Final[Mapping[str, str]] = {"postgresql": "postgres", "mariadb": "mysql", "redis": "redis"}
 _NAME: Final = "drill"  # of the database
 _PATIENCE: Final = 60.0  # seconds until it answers
+_SCARCE: Final = 32 * MIB  # left on a disk: PostgreSQL takes half of that at a time for its log
+_FULL: Final = ("no space left", "is full", "errno: 28", "disk full")  # how servers say it
 _PAUSE: Final = 0.1
 _PLACES: Final = f"{os.defpath}:/usr/local/sbin:/usr/sbin:/sbin"
 
@@ -43,7 +45,7 @@ _Answer = TypeVar("_Answer")
 
 
 class NoServerError(NightvaultError):
-    """This machine has no programs of a server to start."""
+    """This machine has no programs of a server to start, or no room for it."""
 
 
 def load(dump: int, kind: str, charset: str, *, state: str, programs: str, stop: Stop) -> Rows:
@@ -55,8 +57,23 @@ def load(dump: int, kind: str, charset: str, *, state: str, programs: str, stop:
         raise NoServerError(f"a drill starts no server of {kind}")
     user = _USERS[kind] if os.geteuid() == 0 else None
     server = Server(kind=kind, run_as=None if user is None else _user(user), programs=programs)
-    with _folder(state, server.run_as) as folder, telling():
-        return _LOADERS[kind](server, folder, dump, charset, stop)
+    with _folder(state, server.run_as) as folder:
+        try:
+            return _LOADERS[kind](server, folder, dump, charset, stop)
+        except FileUnreadableError as error:
+            raise NoServerError(f"no server could be started in {folder}: {error}") from error
+        except (LoadFailedError, OSError) as error:
+            if isinstance(error, LoadFailedError) and not _is_full(folder, str(error).lower()):
+                raise
+            raise NoServerError(
+                f"the server that was started for it has no room in {folder}: {error}"
+            ) from error
+
+
+def _is_full(folder: str, said: str) -> bool:
+    """Whether there was no room, by what a server says, or by what is left after it broke off."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize < _SCARCE or any(word in said for word in _FULL)
 
 
 def _postgresql(server: Server, folder: str, dump: int, charset: str, stop: Stop) -> Rows:
@@ -105,7 +122,8 @@ def _redis(server: Server, folder: str, dump: int, charset: str, stop: Stop) -> 
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     words += ["--logfile", f"{folder}/log"]
     server = replace(server, host=f"{folder}/s")
-    with server.running((_program("redis-server", server.programs), *words), stop) as process:
+    running = server.running((_program("redis-server", server.programs), *words), stop)
+    with running as process, telling():  # it reads the dump as it starts
         return _answered(process, lambda: engine_of(server).rows("", stop))
 
 
@@ -120,12 +138,13 @@ def _loaded(server: Server, process: RunningCommand, dump: int, charset: str, st
     """Load the dump once the server answers, and count."""
     engine = engine_of(server)
     _answered(process, lambda: engine.listed(stop))
-    with engine.loading(_NAME, Wish(charset, is_bare=True), stop) as loading:
-        for data in _pieces(dump):
-            loading.write(data)
-            process.hear()
-        loading.finish()
-    return engine.rows(_NAME, stop)
+    with telling():
+        with engine.loading(_NAME, Wish(charset, is_bare=True), stop) as loading:
+            for data in _pieces(dump):
+                loading.write(data)
+                process.hear()
+            loading.finish()
+        return engine.rows(_NAME, stop)
 
 
 def _answered(process: RunningCommand, ask: Callable[[], _Answer]) -> _Answer:
@@ -139,7 +158,7 @@ def _answered(process: RunningCommand, ask: Callable[[], _Answer]) -> _Answer:
             if process.has_ended:
                 process.finish()
             if process.has_ended or time.monotonic() >= deadline:
-                raise LoadFailedError(
+                raise FileUnreadableError(
                     f"the server that was started for it does not answer: {error}"
                 ) from error
         select.select([], [], [], _PAUSE)
@@ -155,7 +174,7 @@ def _pieces(dump: int) -> Iterator[bytes]:
 @contextmanager
 def _folder(state: str, user: str | None) -> Iterator[str]:
     """A new folder of the server's user; `NoServerError` if it cannot be made, or others' is there."""
-    folder = _place(state)
+    folder = folder_of(state)
     uid = os.geteuid() if user is None else pwd.getpwnam(user).pw_uid
     sweep(state)
     try:
@@ -169,14 +188,15 @@ def _folder(state: str, user: str | None) -> Iterator[str]:
         sweep(state)
 
 
-def _place(state: str) -> str:
+def folder_of(state: str) -> str:
+    """The folder for servers of the drills of this state directory."""
     name = hashlib.sha256(os.fsencode(os.path.realpath(state))).hexdigest()[:12]
     return f"{_BELOW}/nightvault-load-{name}"
 
 
 def sweep(state: str) -> None:
     """Remove the folder that a drill of this state directory left, if it is ours or our servers'."""
-    folder = _place(state)
+    folder = folder_of(state)
     owners = {
         os.geteuid(),
         *(pwd.getpwnam(_user(user)).pw_uid for user in _USERS.values() if os.geteuid() == 0),

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PASSWORD = "kestrel-Umbra 77'\\"
-"""The password of each of their accounts."""
+PASSWORD = f"kestrel-Umbra {os.urandom(4).hex()}'\\"
+"""The password of each of their accounts; another test may run beside this one."""
 _PATIENCE = 60.0
 
 

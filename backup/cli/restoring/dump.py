@@ -126,7 +126,7 @@ def dump(
         begun, context, known = begun_stream(cli, inventory, snapshot, path, choice, terms)
         await_stream(cli, begun, context, known, wait=wait)
         with opened_output(output, force=force) as sink:
-            report = stream(begun, context, sink.write)
+            report = stream(begun, context, sink)
     tell_dumped(cli, report, output)
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,13 +16,14 @@ from backup.cli.restoring.restore_terms import RetrievalTerms, begin_and_ask
 from backup.cli.restoring.restore_waiting import expected_of, wait_until_readable
 from backup.cli.support.context import Cli
 from backup.cli.support.operating import context_of
-from backup.errors import ExitCode, TargetError, UsageError
+from backup.errors import ExitCode, UsageError, writing_to
 from backup.files import Draft
 
 if TYPE_CHECKING:
     from backup.inventory.content.snapshots import Snapshot
     from backup.inventory.records.retrievals import Restore, Retrieval
     from backup.inventory.store.database import Inventory
+    from backup.restorer.dump.dump import Sink
     from backup.restorer.restore import RestoreContext, RestoreReport
     from backup.restorer.selection.choice import Choice
 
@@ -99,20 +100,20 @@ def _is_special(output: str) -> bool:
 
 
 @contextmanager
-def opened_output(output: str | None, *, force: bool) -> Iterator[IO[bytes]]:
-    """Return standard output, a device, a pipe, or a file that gets its name once it is whole."""
+def opened_output(output: str | None, *, force: bool) -> Iterator[Sink]:
+    """Return what writes to standard output, a device, a pipe, or a file that gets its name once it is whole.
+
+    What is written is given to the system at once: a full disk ends the run itself.
+    """
     if output is None:
-        yield sys.stdout.buffer
+        yield sys.stdout.buffer.write
         sys.stdout.buffer.flush()
         return
     from backup.safe_paths import open_special
 
-    try:
-        with Draft(output, special=open_special(output)) as draft:
-            yield draft.file
-            draft.place(replace=force)  # else not in place of a file that came meanwhile
-    except OSError as error:
-        raise TargetError(f"{output} cannot be written: {error.strerror}") from error
+    with writing_to(output), Draft(output, special=open_special(output)) as draft:
+        yield writing_to(output)(draft.write)
+        draft.place(replace=force)  # else not in place of a file that came meanwhile
 
 
 def tell_dumped(cli: Cli, report: RestoreReport, output: str | None) -> None:

@@ -142,8 +142,8 @@ def restore_database(
             await_stream(cli, restore, context, known, wait=given["wait"])
         for dump, (restore, context, _) in zip(dumps, begun, strict=True):
             if place is None:
-                with opened_output(wish.to_file, force=replaces) as file:
-                    report = _streamed(restore, context, file.write)
+                with opened_output(wish.to_file, force=replaces) as sink:
+                    report = _streamed(restore, context, sink)
                 tell_dumped(cli, report, wish.to_file)
             else:
                 with _loading(place, dump, wish, replaces=replaces) as loading:
