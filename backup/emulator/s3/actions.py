@@ -6,7 +6,7 @@ Source: Service Authorization Reference (actions for Amazon S3).
 from __future__ import annotations
 
 from backup.emulator.s3.buckets.buckets import wants_lock
-from backup.emulator.s3.buckets.object_lock import bypasses
+from backup.emulator.s3.buckets.object_lock import HOLD, MODE, bypasses
 
 from .call import S3Call
 
@@ -79,8 +79,13 @@ LOCKS = ("s3:GetObjectRetention", "s3:GetObjectLegalHold")
 """The actions that must be allowed to see an object's lock among its headers."""
 
 BYPASS_ACTION = "s3:BypassGovernanceRetention"
-_BYPASSING = ("DeleteObject", "PutObjectRetention")
-_TAGGED = ("PutObject", "CopyObject", "CreateMultipartUpload")
+_NEW = ("PutObject", "CopyObject", "CreateMultipartUpload")
+_BY_HEADER = {
+    "x-amz-tagging": "s3:PutObjectTagging",
+    MODE: "s3:PutObjectRetention",
+    HOLD: "s3:PutObjectLegalHold",
+}
+"""The action that a header of a new object needs besides."""
 
 
 def action_of(operation: str) -> str:
@@ -89,9 +94,10 @@ def action_of(operation: str) -> str:
 
 
 def delete_actions(call: S3Call, *, versioned: bool) -> tuple[str, ...]:
-    """The actions that deleting a key of DeleteObjects needs."""
+    """The actions that deleting a key needs; to compare its ETag is a right to read it."""
     action = OF_VERSIONS["s3:DeleteObject"] if versioned else "s3:DeleteObject"
-    return (action, BYPASS_ACTION) if bypasses(call) else (action,)
+    compared = ("s3:GetObject",) if (call.header("if-match") or "*") != "*" else ()
+    return (action, *compared, *((BYPASS_ACTION,) if bypasses(call) else ()))
 
 
 def actions_of(call: S3Call) -> tuple[str, ...]:
@@ -99,9 +105,11 @@ def actions_of(call: S3Call) -> tuple[str, ...]:
     action = action_of(call.operation)
     if "versionId" in call.query:
         action = OF_VERSIONS.get(action, action)
-    if call.operation in _TAGGED and call.header("x-amz-tagging"):
-        return action, "s3:PutObjectTagging"
-    if call.operation in _BYPASSING and bypasses(call):
+    if call.operation in _NEW:
+        return action, *(needed for header, needed in _BY_HEADER.items() if call.header(header))
+    if call.operation == "DeleteObject":
+        return delete_actions(call, versioned="versionId" in call.query)
+    if call.operation == "PutObjectRetention" and bypasses(call):
         return action, BYPASS_ACTION
     if call.operation == "CreateBucket" and wants_lock(call):
         return action, "s3:PutBucketObjectLockConfiguration", "s3:PutBucketVersioning"

@@ -16,6 +16,7 @@ from backup.emulator.core.access.policy import Policy
 from backup.emulator.core.s3_errors import S3Error
 from backup.emulator.core.state.store import Transaction
 from backup.emulator.s3.buckets.buckets import has_tags
+from backup.emulator.s3.buckets.object_lock import LOCKING, lock_context
 from backup.emulator.s3.buckets.public_access import block_of, is_public, parsed
 from backup.emulator.s3.uploads.copying import source_call
 
@@ -54,7 +55,9 @@ def authorise(call: S3Call, caller: Caller, accounts: Accounts, tx: Transaction)
 
 
 def authorise_body(call: S3Call, caller: Caller, accounts: Accounts, tx: Transaction) -> None:
-    """Raise 403 for what only the body asks for: tags of a new bucket."""
+    """Raise 403 for what only the body asks for, once it is checked: locks, and tags of a new bucket."""
+    if call.operation in LOCKING:
+        authorise(call, caller, accounts, tx)
     if call.operation == "CreateBucket" and has_tags(call):
         refusal = judge(call, caller, accounts, tx, "s3:TagResource", "")
         if refusal is not None:
@@ -102,6 +105,7 @@ def _context(call: S3Call, caller: Caller, tx: Transaction) -> Context:
     if call.operation in _CREATING:
         creating = call.operation not in ("CreateMultipartUpload", "UploadPart")
         context["s3:ObjectCreationOperation"] = "true" if creating else "false"
+    context |= lock_context(call, tx)
     for key, header in _FROM_HEADERS.items():
         value = call.header(header)
         if value is not None:

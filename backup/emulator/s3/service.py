@@ -23,6 +23,7 @@ from backup.emulator.core.state.settle import at_settled, in_turn
 from backup.emulator.core.state.store import Store, Transaction
 from backup.emulator.core.wire import Answer, Inbound
 from backup.emulator.s3.buckets.buckets import check_region
+from backup.emulator.s3.buckets.object_lock import LOCKING
 from backup.emulator.s3.objects.deleting import delete_objects
 from backup.emulator.s3.request.address import read_address
 from backup.emulator.s3.request.authenticate import Admitted, authenticate
@@ -149,6 +150,8 @@ class S3Service(Struct, frozen=True):
         self, call: S3Call, operation: Operation, region: str | None, data: bytes, tx: Transaction
     ) -> Answer:
         accounts = self.accounts.current()
+        if call.operation in LOCKING:
+            call = replace(call, body=data)  # what it locks may be a condition of a policy
         call, admitted = self._admit(call, region, accounts, tx)
         whole = check_small(call, admitted, data)
         call = replace(call, body=whole) if whole else call
@@ -160,7 +163,7 @@ class S3Service(Struct, frozen=True):
         return delete_objects(
             call,
             tx,
-            lambda key, action: judge(call, admitted.caller, accounts, tx, action, key),
+            lambda single, action: judge(single, admitted.caller, accounts, tx, action, single.key),
             lambda key: self.faults.meet_key(PREFIX + operation.name, call.bucket_name, key),
         )
 

@@ -135,7 +135,8 @@ def test_refused_before_the_body(s3: Any, raw: S3Talker, bucket: str) -> None:
         ({"x-amz-meta-x": "y" * 2100}, (400, "MetadataTooLarge")),
         ({"x-amz-acl": "public-read"}, (400, "AccessControlListNotSupported")),
         ({"x-amz-server-side-encryption": "aws:kms"}, (501, "NotImplemented")),
-        ({"x-amz-object-lock-mode": "COMPLIANCE"}, (501, "NotImplemented")),
+        ({"x-amz-object-lock-mode": "COMPLIANCE"}, (400, "InvalidRequest")),
+        ({"x-amz-object-lock-event-hold": "ON"}, (501, "NotImplemented")),
     ):
         assert error_of(raw.ask("PUT", f"/{bucket}/k", b"x", headers)) == wanted
     assert error_of(raw.ask("PUT", f"/{bucket}/{'k' * 1025}", b"x")) == (400, "KeyTooLongError")

@@ -200,9 +200,15 @@ ALTER TABLE objects ADD COLUMN retain_until_ms INTEGER;
 ALTER TABLE objects ADD COLUMN legal_hold INTEGER;
 """
 
+_LOCKED_UPLOADS = """
+ALTER TABLE object_uploads ADD COLUMN retain_mode TEXT;
+ALTER TABLE object_uploads ADD COLUMN retain_until_ms INTEGER;
+ALTER TABLE object_uploads ADD COLUMN legal_hold INTEGER;
+"""
+
 STEPS = (
     *(_FIRST, _SETTINGS_OF_VAULTS, _MESSAGES, _S3, _IDENTITIES, _METER, _VERSIONS, _ATTACHED),
-    _OBJECT_LOCK,
+    *(_OBJECT_LOCK, _LOCKED_UPLOADS),
 )
 """SQL scripts; each takes a database from the version of its index to the next."""
 

@@ -1,8 +1,8 @@
 """Object Lock: versions that nobody deletes until a date, or as long as a legal hold is on them.
 
-Source: S3 User Guide (object-lock, object-lock-managing), S3 API Reference (PutObjectLockConfiguration,
-PutObjectRetention, PutObjectLegalHold). A plain deletion of a locked key only adds a delete marker. The
-headers that lock an object as it is stored are not here: a bucket's default retention and the two calls are.
+Source: S3 User Guide (object-lock, object-lock-managing), S3 API Reference (PutObject,
+PutObjectLockConfiguration, PutObjectRetention, PutObjectLegalHold). A plain deletion of a locked key only
+adds a delete marker.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
-from backup.emulator.core.s3_errors import S3Error
+from msgspec import Struct
+
+from backup.emulator.core.s3_errors import S3Error, invalid_argument
+from backup.emulator.core.state.clock import DAY_MS
 from backup.emulator.core.state.store import Transaction
 from backup.emulator.core.wire import Answer, date_ms
 from backup.emulator.s3.call import S3Call, need_object
@@ -29,8 +32,23 @@ BYPASS = "x-amz-bypass-governance-retention"
 EMPTY = document("ObjectLockConfiguration", [("ObjectLockEnabled", "Enabled")]).decode()
 """The configuration of a bucket that locks nothing by itself."""
 
+MODE, UNTIL, HOLD = (f"x-amz-object-lock-{name}" for name in ("mode", "retain-until-date", "legal-hold"))
+"""The headers that lock an object as it is stored."""
+
+LOCKING = ("PutObjectRetention", "PutObjectLegalHold")
+"""The operations that lock by a document."""
+
+_IN_THE_PAST = "The retain until date must be in the future!"
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)")
 _MISSING = "Bucket is missing Object Lock Configuration"
+
+
+class WantedLock(Struct, frozen=True, array_like=True):
+    """The lock that an upload asks for by its headers; None where they say nothing."""
+
+    mode: str | None
+    until_ms: int | None
+    hold: bool | None
 
 
 def put_configuration(call: S3Call, tx: Transaction) -> Answer:
@@ -76,10 +94,37 @@ def _mode(node: Element) -> str:
     return mode
 
 
-def lock_by_default(call: S3Call, tx: Transaction, number: int) -> None:
-    """Lock a version that was just stored for as long as the bucket says."""
+def wanted_lock(call: S3Call, tx: Transaction) -> WantedLock:
+    """The lock that an upload's headers ask for; an error for one that no version can have."""
+    mode, until, hold = (call.header(name) for name in (MODE, UNTIL, HOLD))
+    if (mode, until, hold) == (None, None, None):
+        return WantedLock(None, None, None)
+    if call.at.lock is None:
+        raise S3Error("InvalidRequest", _MISSING)
+    if (mode is None) != (until is None):
+        raise invalid_argument(f"{UNTIL} and {MODE} must both be supplied", UNTIL, until or "")
+    if mode not in (None, COMPLIANCE, GOVERNANCE):
+        raise invalid_argument("Unknown wormMode directive.", MODE, mode)
+    if hold not in (None, "ON", "OFF"):
+        raise invalid_argument("Legal hold must be either of 'ON' or 'OFF'", HOLD, hold)
+    until_ms = None
+    if until is not None:
+        if not _DATE.fullmatch(until):
+            raise invalid_argument("The retain until date must be provided in ISO 8601 format", UNTIL, until)
+        until_ms = _date(until)
+        if until_ms <= tx.now_ms:
+            raise invalid_argument(_IN_THE_PAST, UNTIL, until)
+    return WantedLock(mode, until_ms, None if hold is None else hold == "ON")
+
+
+def lock_new(call: S3Call, tx: Transaction, number: int, wanted: WantedLock) -> None:
+    """Lock a version that was just stored as was asked for, else for as long as the bucket says."""
+    if wanted.hold is not None:
+        _hold(tx, number, on=wanted.hold)
     kept = None if call.at.lock is None else default_of(call.at.lock)
-    if kept is not None:
+    if wanted.mode is not None:
+        _retain(tx, number, wanted.mode, wanted.until_ms)
+    elif kept is not None:
         until = tx.now_ms + int(kept[1].total_seconds() * 1000)
         _retain(tx, number, kept[0], until)
 
@@ -91,11 +136,13 @@ def _retain(tx: Transaction, number: int, mode: str | None, until_ms: int | None
 
 
 def check_has_checksum(call: S3Call) -> None:
-    """Refuse an upload without any checksum where a bucket locks by default."""
+    """Refuse an upload without any checksum that asks for a lock, or where a bucket locks by default."""
     names = {name for name, _ in call.inbound.headers}
     sums = any(name.startswith(("x-amz-checksum-", "x-amz-sdk-checksum-")) for name in names)
     trailer = "x-amz-checksum-" in (call.header("x-amz-trailer") or "")
-    if call.at.lock is None or default_of(call.at.lock) is None or sums or trailer or "content-md5" in names:
+    by_default = call.at.lock is not None and default_of(call.at.lock) is not None
+    asked = not names.isdisjoint((MODE, UNTIL, HOLD))
+    if not (by_default or asked) or sums or trailer or "content-md5" in names:
         return
     message = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with"
     raise S3Error("InvalidRequest", f"{message} Object Lock parameters")
@@ -152,7 +199,7 @@ def put_retention(call: S3Call, tx: Transaction) -> Answer:
     if wanted.children():
         mode, until = _mode(wanted), _date(wanted.required("RetainUntilDate"))
         if until <= tx.now_ms:
-            raise S3Error("InvalidArgument", "The retain until date must be in the future!")
+            raise S3Error("InvalidArgument", _IN_THE_PAST)
     if is_retained(row, tx.now_ms):
         stays = mode is not None and until is not None and until >= row["retain_until_ms"]
         stricter = stays and (mode == row["retain_mode"] or mode == COMPLIANCE)
@@ -186,5 +233,33 @@ def put_legal_hold(call: S3Call, tx: Transaction) -> Answer:
     status = parse(call.body, "LegalHold").get("Status")
     if status not in ("ON", "OFF"):
         raise S3Error("MalformedXML")
-    tx.db.execute("UPDATE objects SET legal_hold = ? WHERE id = ?", (status == "ON", row["id"]))
+    _hold(tx, row["id"], on=status == "ON")
     return Answer(200)
+
+
+def _hold(tx: Transaction, number: int, *, on: bool) -> None:
+    tx.db.execute("UPDATE objects SET legal_hold = ? WHERE id = ?", (on, number))
+
+
+def lock_context(call: S3Call, tx: Transaction) -> Mapping[str, str]:
+    """The condition keys of a call that locks: by its headers, or by the document that it sends.
+
+    Days that remain are counted by the emulator's clock, and a part of one counts as a day.
+    """
+    told = {
+        "mode": call.header(MODE),
+        "retain-until-date": call.header(UNTIL),
+        "legal-hold": call.header(HOLD),
+    }
+    try:
+        if call.operation == LOCKING[0]:
+            wanted = parse(call.body, "Retention")
+            told = {"mode": wanted.get("Mode"), "retain-until-date": wanted.get("RetainUntilDate")}
+        elif call.operation == LOCKING[1]:
+            told = {"legal-hold": parse(call.body, "LegalHold").get("Status")}
+        until = told.get("retain-until-date")
+        if until is not None:
+            told["remaining-retention-days"] = str(-(-(_date(until) - tx.now_ms) // DAY_MS))
+    except S3Error:
+        return {}  # no such document: the operation refuses it
+    return {f"s3:object-lock-{name}": value for name, value in told.items() if value is not None}

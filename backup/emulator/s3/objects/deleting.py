@@ -15,7 +15,6 @@ from backup.emulator.core.state.store import Transaction
 from backup.emulator.core.wire import Answer
 from backup.emulator.s3.actions import delete_actions
 from backup.emulator.s3.buckets.documents import xml_answer
-from backup.emulator.s3.buckets.object_lock import BYPASS, bypasses
 from backup.emulator.s3.call import S3Call, check_version
 from backup.emulator.s3.xml import Element, Node, document, parse
 
@@ -28,12 +27,13 @@ MOST_KEYS = 1000
 def delete_objects(
     call: S3Call,
     tx: Transaction,
-    refusal: Callable[[str, str], str | None],
+    refusal: Callable[[S3Call, str], str | None],
     planned: Callable[[str], Fault | None],
 ) -> Answer:
     """Delete each key.
 
-    `refusal` returns the message that forbids an action on a key, or None; `planned` a key's planned fault.
+    `refusal` returns the message that forbids an action of a deletion, or None; `planned` a key's planned
+    fault.
     """
     request = parse(call.body, "Delete")
     wanted = request.children("Object")
@@ -82,24 +82,23 @@ def _key(node: Element) -> str:
 
 
 def _delete(
-    call: S3Call, tx: Transaction, node: Element, refusal: Callable[[str, str], str | None]
+    call: S3Call, tx: Transaction, node: Element, refusal: Callable[[S3Call, str], str | None]
 ) -> list[Node] | Answer:
     """The answer to a deletion, or the elements of its error."""
     key = _key(node)
     version = node.get("VersionId")
-    for action in delete_actions(call, versioned=version is not None):
-        refused = refusal(key, action)
-        if refused is not None:
-            return [("Key", key), ("Code", "AccessDenied"), ("Message", refused)]
     match = node.get("ETag")
-    headers = [] if match is None else [("if-match", match)]
-    headers += [(BYPASS, "true")] if bypasses(call) else []
+    headers = () if match is None else (("if-match", match),)
     single = replace(
         call,
         key=key,
         query={} if version is None else {"versionId": version},
-        inbound=replace(call.inbound, headers=tuple(headers)),
+        inbound=replace(call.inbound, headers=(*call.inbound.headers, *headers)),
     )
+    for action in delete_actions(single, versioned=version is not None):
+        refused = refusal(single, action)
+        if refused is not None:
+            return [("Key", key), ("Code", "AccessDenied"), ("Message", refused)]
     try:
         check_version(single)
         return delete_object(single, tx)

@@ -14,7 +14,13 @@ from backup.emulator.core.s3_errors import S3Error, not_implemented
 from backup.emulator.core.state.meter import begin_storing
 from backup.emulator.core.state.store import Transaction
 from backup.emulator.core.wire import Answer, Extent, http_date
-from backup.emulator.s3.buckets.object_lock import check_has_checksum, lock_by_default, lock_headers
+from backup.emulator.s3.buckets.object_lock import (
+    WantedLock,
+    check_has_checksum,
+    lock_headers,
+    lock_new,
+    wanted_lock,
+)
 from backup.emulator.s3.call import S3Call, find_object, need_object
 from backup.emulator.s3.request.checksums import ALGORITHMS, FULL
 from backup.emulator.s3.request.receive import Stored
@@ -53,6 +59,7 @@ def check_new_object(call: S3Call, tx: Transaction) -> None:
     call.storage_class()
     call.object_headers()
     header_tags(call)
+    wanted_lock(call, tx)
     check_write(call, find_object(call, tx))
 
 
@@ -87,6 +94,7 @@ def put_object(call: S3Call, tx: Transaction, stored: Stored) -> Answer:
         storage_class=call.storage_class(),
         headers=json.dumps(call.object_headers()),
         tags=json.dumps(header_tags(call)),
+        lock=wanted_lock(call, tx),
     )
     tx.db.execute(
         "INSERT INTO object_pieces VALUES (?, 1, 0, ?, ?, ?)",
@@ -107,6 +115,7 @@ def insert_object(
     storage_class: str,
     headers: str,
     tags: str,
+    lock: WantedLock,
 ) -> tuple[int, str]:
     """Make a row for a new version of the key; its number and version id. The caller records the pieces."""
     version = make_room(tx, call.at.id, call.raw_key, call.at.versioning)
@@ -119,7 +128,7 @@ def insert_object(
         ),
     )
     number = int(cursor.lastrowid or 0)
-    lock_by_default(call, tx, number)
+    lock_new(call, tx, number, lock)
     begin_storing(tx, call.at.place, f"object {number}", f"s3:{storage_class}", size)
     return number, version
 

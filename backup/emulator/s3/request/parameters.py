@@ -45,6 +45,9 @@ TAKEN: Mapping[str, Iterable[str]] = {
     "x-amz-metadata-directive": ("CopyObject",),
     "x-amz-mp-object-size": ("CompleteMultipartUpload",),
     "x-amz-object-attributes": ("GetObjectAttributes",),
+    **dict.fromkeys(
+        (f"x-amz-object-lock-{name}" for name in ("mode", "retain-until-date", "legal-hold")), _NEW
+    ),
     "x-amz-object-ownership": ("CreateBucket",),
     "x-amz-optional-object-attributes": _LISTS,
     "x-amz-part-number-marker": ("GetObjectAttributes",),
@@ -64,7 +67,7 @@ NEVER = frozenset(
         *(f"x-amz-{name}" for name in _CUSTOMER),
         *(f"x-amz-copy-source-{name}" for name in _CUSTOMER),
         *(f"x-amz-checksum-{name}" for name in ("md5", "sha512", "xxhash64", "xxhash3", "xxhash128")),
-        *(f"x-amz-object-lock-{name}" for name in ("mode", "retain-until-date", "legal-hold", "event-hold")),
+        "x-amz-object-lock-event-hold",
         *(f"x-amz-object-lock-event-hold-duration-{unit}" for unit in ("days", "years")),
         *(f"x-amz-if-match-{what}" for what in ("size", "last-modified-time", "initiated-time")),
         "x-amz-bucket-object-lock-token",

@@ -18,6 +18,7 @@ from backup.emulator.core.state.meter import end_storing
 from backup.emulator.core.state.store import Transaction
 from backup.emulator.core.wire import Answer
 from backup.emulator.s3.buckets.documents import xml_answer
+from backup.emulator.s3.buckets.object_lock import WantedLock
 from backup.emulator.s3.call import S3Call, find_object
 from backup.emulator.s3.objects.conditions import check_write
 from backup.emulator.s3.objects.objects import SSE, insert_object
@@ -64,6 +65,7 @@ def complete_upload(call: S3Call, tx: Transaction) -> Answer:
         storage_class=upload["class"],
         headers=upload["headers"],
         tags=upload["tags"],
+        lock=WantedLock(upload["retain_mode"], upload["retain_until_ms"], upload["legal_hold"]),
     )
     _move_parts(tx, upload, number, rows)
     tx.db.execute(

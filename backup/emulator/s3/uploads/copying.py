@@ -19,6 +19,7 @@ from backup.emulator.core.s3_errors import S3Error, invalid_argument
 from backup.emulator.core.state.store import Store, Transaction
 from backup.emulator.core.wire import Answer
 from backup.emulator.s3.buckets.documents import xml_answer
+from backup.emulator.s3.buckets.object_lock import wanted_lock
 from backup.emulator.s3.call import (
     Bucket,
     S3Call,
@@ -150,6 +151,7 @@ def copy_object(call: S3Call, tx: Transaction) -> Answer:
         storage_class=call.storage_class(),
         headers=json.dumps(call.object_headers() if replaces else _copied_headers(call, row)),
         tags=json.dumps(header_tags(call)) if tagged else row["tags"],
+        lock=wanted_lock(call, tx),
     )
     tx.db.executemany(
         "INSERT INTO object_pieces VALUES (?, ?, ?, ?, ?, ?)", [(number, *piece) for piece in pieces]

@@ -18,6 +18,7 @@ from backup.emulator.core.state.store import Transaction
 from backup.emulator.core.wire import Answer
 from backup.emulator.s3.buckets.buckets import owner_id
 from backup.emulator.s3.buckets.documents import xml_answer
+from backup.emulator.s3.buckets.object_lock import wanted_lock
 from backup.emulator.s3.call import S3Call, iso_date
 from backup.emulator.s3.objects.listing import after
 from backup.emulator.s3.objects.objects import SSE, check_new_object, header_tags
@@ -34,14 +35,17 @@ def create_upload(call: S3Call, tx: Transaction) -> Answer:
     """Create an upload, with the class, metadata and checksum type of its future object."""
     check_new_object(call, tx)
     algorithm, kind = _wanted_checksum(call)
+    lock = wanted_lock(call, tx)
     upload_id = secrets.token_urlsafe(96)
     tx.db.execute(
         "INSERT INTO object_uploads (upload_id, bucket, key, created_ms, class, headers, tags, algorithm, "
-        "checksum_type, asked) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "checksum_type, asked, retain_mode, retain_until_ms, legal_hold) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             *(upload_id, call.at.id, call.raw_key, tx.now_ms, call.storage_class()),
             *(json.dumps(call.object_headers()), json.dumps(header_tags(call))),
             *(algorithm or DEFAULT, kind, algorithm is not None),
+            *(lock.mode, lock.until_ms, lock.hold),
         ),
     )
     headers = {"Content-Type": "application/xml", **SSE}
