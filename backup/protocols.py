@@ -252,6 +252,18 @@ class TakesFiles(Protocol):
 
 
 @runtime_checkable
+class ReadsDirectly(Protocol):
+    """An optional ability of a `Vault` whose archives may be readable without a request for that."""
+
+    def readable(self, archive_id: ArchiveId, size: int) -> RetrievalId | None:
+        """The id by which `fetch` reads an archive as it lies there; None if it must be retrieved first.
+
+        Nothing is asked for or looked at: an archive that was moved elsewhere fails when it is read.
+        """
+        ...
+
+
+@runtime_checkable
 class NamesVersions(Protocol):
     """An optional ability of a `Vault` in which one of several objects may lie under an archive's id."""
 

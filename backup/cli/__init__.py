@@ -50,6 +50,7 @@ SECTIONS = {
         "find": "Find files over all snapshots, by name or path.",
         "versions": "List every version of one file.",
         "diff": "Show what differs between two snapshots.",
+        "mount": "Mount everything that was saved as files.",
         "stats": "Show what is stored, what it costs, and how it grows.",
         "vaults": "List the vaults and their contents.",
         "archives": "List the archives in the vaults.",

@@ -33,6 +33,7 @@ class Layout:
         numbers = unpack_u64(holes)
         if len(numbers) % 2 or len(numbers) > 2 * MOST_HOLES or size > _LARGEST:
             raise FormatError("a file's list of holes is damaged")
+        self.size = size
         self._starts: list[int] = []  # file offset of each stretch of data
         self._befores: list[int] = []  # bytes of data before it
         end = data = 0
@@ -64,3 +65,22 @@ class Layout:
             end = min(length, room)
             yield self._starts[index] + within, first, end
             first, index = end, index + 1
+
+    def stretches(self, offset: int, length: int) -> Iterator[tuple[int | None, int]]:
+        """What bytes of the file are made of: where in its data each stretch begins, None for a hole."""
+        end = min(offset + length, self.size)
+        index = bisect_right(self._starts, offset) - 1
+        while offset < end:
+            upto = self.size if index + 1 == len(self._starts) else self._starts[index + 1]
+            if index >= 0:
+                start, before = self._starts[index], self._befores[index]
+                last = index + 1 == len(self._starts)
+                data_end = start + (self.data_size if last else self._befores[index + 1]) - before
+                if offset < data_end:
+                    count = min(end, data_end) - offset
+                    yield before + offset - start, count
+                    offset += count
+            if offset < min(end, upto):
+                yield None, min(end, upto) - offset
+                offset = min(end, upto)
+            index += 1

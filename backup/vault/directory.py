@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -48,8 +47,7 @@ from backup.model import (
     VaultState,
 )
 from backup.protocols import Clock, VaultTraits
-from backup.vault import dirfd, layout, upload_checks
-from backup.vault.directory_lists import archives_in, catalogs_in, is_mark, marks_in, write_mark
+from backup.vault import directory_lists, dirfd, layout, upload_checks
 from backup.vault.layout import ArchiveRecord, Root, UploadRecord
 from backup.vault.marker import LAYOUT, Marker, read_marker, write_first_marker, write_marker_anew
 from backup.vault.rate_limit import NO_LIMITS, UNLIMITED, RateLimits
@@ -69,7 +67,6 @@ TRAITS = VaultTraits(
     deletes_at_once=1000,
 )
 
-_RETRIEVAL = re.compile(r"([0-9a-f]{32}):([0-9]{1,18})-([0-9]{1,18})")
 _LISTING = ListingId("now")
 _PROTECTED = Refusal("its file is protected: immutable (chattr +i), append-only, or another user's")
 
@@ -128,7 +125,7 @@ class DirectoryVault:
             listing = self.fetch_listing(_LISTING)
         except VaultMissingError:
             return VaultState(exists=False, location=self._path)
-        sizes = [line.size for line in listing.archives if not is_mark(line)]
+        sizes = [line.size for line in listing.archives if not directory_lists.is_mark(line)]
         return VaultState(True, self._path, len(sizes), sum(sizes), listing.as_of)
 
     # Which vault this is.
@@ -160,12 +157,15 @@ class DirectoryVault:
     ) -> Sequence[ListedArchive]:
         """All catalogs of the inventory and of its jobs in this vault: every record is read anyway."""
         with self._reading("list the catalogs") as root:
-            return [*catalogs_in(root, inventory_id, known), *marks_in(root, inventory_id)]
+            return [
+                *directory_lists.catalogs_in(root, inventory_id, known),
+                *directory_lists.marks_in(root, inventory_id),
+            ]
 
     def add_mark(self, name: str) -> None:
         """An empty file below `meta/`, durably."""
         with self._root("leave a mark") as root:
-            write_mark(root, name)
+            directory_lists.write_mark(root, name)
 
     # Uploads.
 
@@ -299,7 +299,11 @@ class DirectoryVault:
             raise VaultError(
                 f"bytes {start} to {end} of archive {archive_id} are no range of whole MiB of it"
             )
-        return RetrievalId(f"{archive_id}:{start}-{end}")
+        return directory_lists.retrieval_of(archive_id, start, end)
+
+    def readable(self, archive_id: ArchiveId, size: int) -> RetrievalId:
+        """The id of all of it."""
+        return directory_lists.retrieval_of(archive_id, 0, size)
 
     def open_retrievals(self) -> Mapping[str, RetrievalId]:
         """An empty list: the directory keeps no record of retrievals."""
@@ -311,7 +315,7 @@ class DirectoryVault:
         statuses = {}
         with self._reading("look for archives") as root:
             for id_ in ids:
-                parsed = _parse_retrieval(id_)
+                parsed = directory_lists.parse_retrieval(id_)
                 there = parsed is not None and layout.archive_size(root, parsed[0]) is not None
                 statuses[id_] = RetrievalStatus(RetrievalState.READY if there else RetrievalState.EXPIRED)
         return statuses
@@ -319,7 +323,7 @@ class DirectoryVault:
     def fetch(self, retrieval_id: RetrievalId, extent: ByteRange) -> Fetched:
         """Read bytes of an archive; the vault has no hash of its own for them."""
         with self._reading(f"fetch retrieval {retrieval_id}") as root:
-            parsed = _parse_retrieval(retrieval_id)
+            parsed = directory_lists.parse_retrieval(retrieval_id)
             if parsed is None:
                 raise RetrievalExpiredError(f"vault {self._path} knows no retrieval {retrieval_id}")
             archive_id, retrieved = parsed
@@ -351,7 +355,7 @@ class DirectoryVault:
         with self._reading("list the archives") as root:
             if listing_id != _LISTING:
                 raise RetrievalExpiredError(f"vault {self._path} knows no listing {listing_id}")
-            return Listing(as_of, [*archives_in(root), *marks_in(root)])
+            return Listing(as_of, [*directory_lists.archives_in(root), *directory_lists.marks_in(root)])
 
     def delete_archives(self, stored: Mapping[ArchiveId, datetime | None]) -> Mapping[ArchiveId, Refusal]:
         """Remove archives and their records; what the file system itself protects is refused."""
@@ -392,8 +396,3 @@ class DirectoryVault:
             )
         with dirfd.failing_as_vault(doing, self._path), self._directory() as root:
             yield root
-
-
-def _parse_retrieval(retrieval_id: RetrievalId) -> tuple[ArchiveId, ByteRange] | None:
-    found = _RETRIEVAL.fullmatch(retrieval_id)
-    return (ArchiveId(found[1]), ByteRange(int(found[2]), int(found[3]))) if found else None

@@ -1,4 +1,4 @@
-"""The lists of a directory vault: of its archives, and of the marks of heirs.
+"""The lists of a directory vault: of its archives, and of the marks of heirs; the ids of its retrievals.
 
 A mark is an empty file `meta/<inventory>/heir-<…>`, known by its name.
 """
@@ -6,6 +6,7 @@ A mark is an empty file `meta/<inventory>/heir-<…>`, known by its name.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Container, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -13,11 +14,23 @@ from datetime import UTC, datetime
 from backup.errors import VaultError
 from backup.format import pack
 from backup.format.enrolment import HeirMark
-from backup.model import ArchiveId, InventoryId, ListedArchive, PackKind, TreeHash
+from backup.model import ArchiveId, ByteRange, InventoryId, ListedArchive, PackKind, RetrievalId, TreeHash
 from backup.vault import dirfd, layout
 from backup.vault.layout import Root
 
 _META = "meta"
+_RETRIEVAL = re.compile(r"([0-9a-f]{32}):([0-9]{1,18})-([0-9]{1,18})")
+
+
+def retrieval_of(archive_id: ArchiveId, start: int, end: int) -> RetrievalId:
+    """The id of a range of an archive, which says it all."""
+    return RetrievalId(f"{archive_id}:{start}-{end}")
+
+
+def parse_retrieval(retrieval_id: RetrievalId) -> tuple[ArchiveId, ByteRange] | None:
+    """The inverse of `retrieval_of`; None for any other text."""
+    found = _RETRIEVAL.fullmatch(retrieval_id)
+    return (ArchiveId(found[1]), ByteRange(int(found[2]), int(found[3]))) if found else None
 
 
 def archives_in(root: Root) -> Iterator[ListedArchive]:

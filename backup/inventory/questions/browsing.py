@@ -1,13 +1,14 @@
 """Queries for what is asked about entries in a snapshot: how many there are, and where their chunks lie.
 
-Each is a statement, whatever the size of the directory.
+Each is a statement, whatever the size of the directory. Those of one tree of files (`backup/browser/`) give a
+directory's entries a page at a time, with all that a status needs.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 from backup.inventory.content.entry_versions import BELOW, IN_SNAPSHOT, bounds
 from backup.inventory.store.connections import Transaction
@@ -53,6 +54,24 @@ JOIN domains d ON d.number = a.domain
 JOIN vaults v ON v.number = d.vault
 GROUP BY c.archive, c.frame"""
 
+_CONTENT = """
+SELECT e.size, e.chunks, e.content_id, e.extra FROM entries e WHERE e.number = ?"""
+_PARTS = """
+SELECT c.number, c.id, c.length, c.archive FROM json_each(?) n CROSS JOIN chunks c ON c.number = n.value"""
+_COPIES = """
+SELECT v.name, k.archive_id FROM copies k JOIN vaults v ON v.number = k.vault
+WHERE k.archive = ? AND k.state = 'stored' AND k.archive_id IS NOT NULL ORDER BY v.name"""
+_ROWS_A_PAGE = 1_000
+_STATUS = """e.name, e.number, e.kind, e.mode, e.owner, e.mtime_ns, e.size, e.extra,
+       CASE WHEN e.extra IS NOT NULL THEN e.content_id END"""
+_OF_DIRECTORY = f"""
+SELECT {_STATUS}, e.added_in, e.removed_in FROM directories d JOIN entries e ON e.directory = d.number
+WHERE d.job = ? AND d.path = ?"""
+_DUMPS = f"""
+SELECT s.engine, s.database, d.job, {_STATUS}, e.added_in, e.removed_in
+FROM dumps s JOIN entries e ON e.number = s.entry JOIN directories d ON d.number = e.directory
+ORDER BY s.engine, s.database, e.added_in, d.job"""
+
 
 class Below(NamedTuple):
     """An entry below a directory, with only the columns that a quote needs."""
@@ -71,6 +90,31 @@ class WantedFrame(NamedTuple):
     vault: str
     wanted: int
     frame: FrameRow
+
+
+class Status(NamedTuple):
+    """A version of an entry with what a status of it needs; `content_id` only if it has an `extra`."""
+
+    name: bytes
+    number: int
+    kind: int
+    mode: int
+    owner: int
+    mtime_ns: int
+    size: int
+    extra: bytes | None
+    content_id: bytes | None
+    added_in: int
+    removed_in: int | None
+
+
+class SavedContent(NamedTuple):
+    """The content of a version of a file: what its bytes are put together of."""
+
+    size: int
+    chunks: bytes | None
+    content_id: bytes | None
+    extra: bytes | None
 
 
 class HeldChunk(NamedTuple):
@@ -128,3 +172,61 @@ def wanted_frames(tx: Transaction, chunks: Sequence[int]) -> list[WantedFrame]:
     """The frames that hold these chunks, whose number the caller bounds."""
     rows = raw_rows(tx, _WANTED_FRAMES, (json.dumps(list(chunks)),))
     return [WantedFrame._make((*row[:5], FrameRow._make(row[5:]))) for row in rows]
+
+
+def page_of_directory(
+    tx: Transaction, job: int, path: bytes, snapshot: int, *, after: bytes = b""
+) -> tuple[list[Status], bool]:
+    """Entries of a directory in a snapshot whose names come after `after`, and whether there may be more."""
+    sql = f"{_OF_DIRECTORY} AND e.name > ? AND {IN_SNAPSHOT} ORDER BY e.name LIMIT ?"
+    return _page(tx, sql, (job, path, after, snapshot, snapshot))
+
+
+def status_at(tx: Transaction, job: int, path: bytes, name: bytes, snapshot: int) -> Status | None:
+    """The entry of that name of a directory in a snapshot."""
+    row = row_of(
+        tx, f"{_OF_DIRECTORY} AND e.name = ? AND {IN_SNAPSHOT}", (job, path, name, snapshot, snapshot)
+    )
+    return None if row is None else Status._make(row)
+
+
+def page_of_versions(
+    tx: Transaction, job: int, path: bytes, *, after: tuple[bytes, int] = (b"", 0)
+) -> tuple[list[Status], bool]:
+    """All versions of a directory's entries by name and age, after a name and the snapshot it came with."""
+    sql = f"{_OF_DIRECTORY} AND (e.name, e.added_in) > (?, ?) ORDER BY e.name, e.added_in LIMIT ?"
+    return _page(tx, sql, (job, path, *after))
+
+
+def statuses_of(tx: Transaction, job: int, path: bytes, name: bytes) -> list[Status]:
+    """All versions of one entry of a directory, oldest first."""
+    sql = f"{_OF_DIRECTORY} AND e.name = ? ORDER BY e.added_in"
+    return [Status._make(row) for row in raw_rows(tx, sql, (job, path, name))]
+
+
+def dumped_databases(tx: Transaction) -> Iterator[tuple[str, str, int, Status]]:
+    """All dumps of databases: engine, database, the job's number, and the version of the entry."""
+    for engine, database, job, *row in raw_rows(tx, _DUMPS, ()):
+        yield engine, database, job, Status._make(row)
+
+
+def content_of(tx: Transaction, number: int) -> SavedContent | None:
+    """The content of the version of that number."""
+    row = row_of(tx, _CONTENT, (number,))
+    return None if row is None else SavedContent._make(row)
+
+
+def parts_of(tx: Transaction, chunks: Sequence[int]) -> dict[int, tuple[bytes, int, int]]:
+    """Id, length and archive of chunks, by number."""
+    rows = raw_rows(tx, _PARTS, (json.dumps(list(chunks)),))
+    return {number: (id_, length, archive) for number, id_, length, archive in rows}
+
+
+def copies_of(tx: Transaction, archive: int) -> list[tuple[str, str]]:
+    """The vaults that have a copy of an archive, and its id there."""
+    return list(raw_rows(tx, _COPIES, (archive,)))
+
+
+def _page(tx: Transaction, sql: str, values: tuple[Any, ...]) -> tuple[list[Status], bool]:
+    rows = [Status._make(row) for row in raw_rows(tx, sql, (*values, _ROWS_A_PAGE))]
+    return rows, len(rows) == _ROWS_A_PAGE

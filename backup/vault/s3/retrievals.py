@@ -66,6 +66,10 @@ class S3Retrievals:
         self._restore(archive_id, tier, doing)
         return keys.retrieval_id_of(archive_id, None)
 
+    def readable(self, archive_id: ArchiveId, size: int) -> RetrievalId | None:  # noqa: ARG002 (the id has none)
+        """As of `ReadsDirectly`: all of it, unless the bucket's storage class must be retrieved first."""
+        return None if self._requests.bucket.is_frozen else keys.retrieval_id_of(archive_id, None)
+
     def _open_directly(
         self, archive_id: ArchiveId, extent: ByteRange | None, tier: Tier, doing: str
     ) -> RetrievalId:

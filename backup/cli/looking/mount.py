@@ -1,0 +1,137 @@
+"""`nightvault mount`: everything that was saved as one read-only tree of files."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from backup.cli.options.retrieval_options import key_options, numeric_owner_option
+from backup.cli.options.snapshot_arguments import job_option, split_snapshot_and_path
+from backup.cli.support.context import Cli, pass_cli
+from backup.errors import ConfigError, TargetError, UsageError
+from backup.model import Tier
+
+if TYPE_CHECKING:
+    from backup.inventory.content.snapshots import Snapshot
+    from backup.inventory.store.connections import Transaction
+
+EXAMPLES = {
+    "mount": (
+        "nightvault mount /mnt/nights --key recovery.key",
+        "nightvault mount /mnt/nights --snapshot latest:/srv/www --key recovery.key",
+    )
+}
+
+
+@click.command()
+@click.argument("directory", metavar="DIR")
+@click.option("--snapshot", "words", metavar="SNAPSHOT[:PATH]", help="Only this one, or a path in it.")
+@job_option
+@click.option("--allow-other", is_flag=True, help="Let other users in, as far as saved modes let them.")
+@numeric_owner_option
+@key_options
+@pass_cli
+def mount(
+    cli: Cli,
+    /,
+    directory: str,
+    words: str | None,
+    job: str | None,
+    allow_other: bool,
+    numeric_owner: bool,
+    **given: Any,
+) -> None:
+    """Mount everything that was saved at DIR, read-only, until Ctrl-C or `fusermount3 -u DIR`.
+
+    Nothing that is read there asks a cold vault for anything: such files are refused at once, and
+    DIR/.nightvault/README says how one is asked for, within --max-cost.
+    """
+    from backup.app.base.opened import opened
+    from backup.cli.restoring.restore_terms import RetrievalTerms
+    from backup.cli.support.operating import context_of
+    from backup.cli.support.quoting import limit_of
+    from backup.served.mount import serve_mount
+    from backup.served.opened import keep_memory_private, served_tree
+
+    require_fuse()
+    terms = RetrievalTerms.taken_from(given | {"on_capacity": None})
+    directory = os.path.abspath(directory)
+    require_mount_point(directory)
+    config = cli.config()
+    keep_memory_private()
+    with closing(opened(config)) as inventory:
+        with inventory.reading() as tx:
+            of = None if words is None else snapshot_path(cli, tx, words, job)
+        with served_tree(
+            context_of(cli, config, inventory),
+            terms.keys,
+            of=of,
+            tier=Tier(terms.tier) if terms.tier else None,
+            max_cost=limit_of(terms.max_cost, config),
+            numeric=numeric_owner,
+            is_shared=allow_other,
+        ) as served:
+            options = {"allow_other": allow_other, "default_permissions": allow_other}
+            try:
+                serve_mount(
+                    served.look,
+                    served.control,
+                    directory,
+                    mounted=lambda: cli.say(f"mounted at {directory}; Ctrl-C ends it"),
+                    options=options | {"ro": not served.waits},
+                )
+            except OSError as error:
+                raise TargetError(f"{directory}: {error.strerror}") from error
+            for name in served.thawing.close():
+                cli.say(f"request {name} goes on: `nightvault restores` shows it")
+
+
+def snapshot_path(cli: Cli, tx: Transaction, words: str, job: str | None) -> tuple[Snapshot, bytes]:
+    """Return the snapshot and the path in it that words name. `UsageError`."""
+    from backup.cli.options.snapshot_arguments import chosen_job, paths_that_choose_job, saved_path
+    from backup.inventory.content.snapshots import find_snapshot
+
+    name, path = split_snapshot_and_path(words)
+    of_job = chosen_job(cli.config(), tx, job)
+    snapshot = find_snapshot(tx, name, job=of_job, paths=paths_that_choose_job(path))
+    return snapshot, saved_path(tx, snapshot, path)
+
+
+def require_fuse() -> None:
+    """`ConfigError` unless a directory can be mounted here."""
+    from backup.installed import how_to_add
+
+    try:
+        import backup.served.session  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"mounting needs a package that is not installed: {error.name}", advice=how_to_add("mount")
+        ) from error
+    except OSError as error:
+        raise ConfigError(
+            f"mounting needs libfuse 3: {error}", advice="on Debian and Ubuntu: apt install fuse3"
+        ) from error
+    if not os.path.exists("/dev/fuse"):
+        raise ConfigError(
+            "there is no /dev/fuse here, as in many containers",
+            advice="`nightvault serve-files` needs none; a container gets it by --device /dev/fuse",
+        )
+
+
+def require_mount_point(directory: str) -> None:
+    """`UsageError` unless it is an empty directory; what a killed mount left there is taken away."""
+    import errno
+    import subprocess
+
+    try:
+        names = os.listdir(directory)
+    except OSError as error:
+        if error.errno != errno.ENOTCONN:
+            raise UsageError(f"{directory}: {error.strerror}", advice="name an empty directory") from error
+        subprocess.run(["fusermount3", "-u", "-z", directory], check=False)
+        names = []
+    if names:
+        raise UsageError(f"{directory} is not empty", advice="name an empty directory")

@@ -1,0 +1,139 @@
+"""Cold contents: refused at once, asked for by nothing but a confirmed request, read once they came."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from backup.app.base.opened import opened
+from backup.app.base.run_context import RunContext
+from backup.cli.support.keyfiles import read_key
+from backup.config import load_config
+from backup.served.control import REQUEST
+from backup.served.look import CONTROL
+from backup.served.opened import ServedTree, served_tree
+from tests.support.doubles import Silent
+from tests.support.servers import PRICES, Cloud, Server, running_cloud
+
+HOURS = 3600.0
+
+
+class ColdServer:
+    """A server whose vault is a Glacier vault of the emulator's, and its tree."""
+
+    def __init__(self, cloud: Cloud, server: Server) -> None:
+        self.cloud = cloud
+        self.server = server
+        self.config = load_config(str(server.config))
+        self.inventory = opened(self.config)
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """Every retrieval that the vault was ever asked for."""
+        found = self.cloud.admin("glacier").list_jobs(accountId="-", vaultName="tree")["JobList"]
+        return [job for job in found if job["Action"] == "ArchiveRetrieval"]
+
+    def tree(self, stack: ExitStack, limit: str | None) -> ServedTree:
+        """The tree, with a limit of cost."""
+        at = RunContext(
+            config=self.config, inventory=self.inventory, clock=self.server.clock, progress=Silent()
+        )
+        keys = [read_key(str(self.server.key_file), None)]
+        amount = None if limit is None else Decimal(limit)
+        return stack.enter_context(served_tree(at, keys, max_cost=amount))
+
+    def place(self, name: str) -> bytes:
+        """A saved file, by the symlink to the newest snapshot."""
+        return b"/snapshots/latest/main" + os.fsencode(self.server.source / name)
+
+
+@pytest.fixture(scope="module")
+def cold(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ColdServer]:
+    folder = tmp_path_factory.mktemp("cold")
+    with running_cloud(folder) as cloud:
+        server = cloud.server(folder / "web1", vault="tree")
+        (folder / "prices.toml").write_text(PRICES)
+        with server.config.open("a") as file:
+            file.write(f'\n[prices]\nfile = "{folder / "prices.toml"}"\n')
+        server.init()
+        server.backup()
+        made = ColdServer(cloud, server)
+        with closing(made.inventory):
+            yield made
+
+
+def refused(served: ServedTree, words: str) -> str:
+    """What is answered to a request that is refused."""
+    with pytest.raises(OSError, match="not permitted") as caught:
+        served.control.write(REQUEST, words.encode())
+    assert caught.value.errno == errno.EPERM
+    return served.control.read(REQUEST).decode()
+
+
+def below(served: ServedTree, path: bytes) -> Iterator[bytes]:
+    """Everything below a directory."""
+    for name, node in served.look.entries(path):
+        yield (place := path.rstrip(b"/") + b"/" + name)
+        if node.is_directory:
+            yield from below(served, place)
+
+
+def test_nothing_is_asked_for_by_whoever_walks_and_reads(cold: ColdServer) -> None:
+    with ExitStack() as stack:
+        served = cold.tree(stack, "10")
+        files = 0
+        for path in below(served, b"/"):
+            node = served.look.node(path)
+            served.look.status(node)
+            served.look.xattrs(path)
+            if node.entry and node.size and not node.target:
+                with pytest.raises(OSError, match="No data") as caught:
+                    served.look.open(path)
+                assert caught.value.errno == errno.ENODATA
+                files += 1
+        assert files >= 6
+        assert b"a.txt" in served.control.read(CONTROL + b"/refused")
+    assert cold.jobs() == []
+
+
+def test_a_request_is_quoted_confirmed_and_held_to_the_limit(cold: ColdServer) -> None:
+    path = cold.place("deep")
+    words = path[1:].decode()
+    with ExitStack() as stack:
+        served = cold.tree(stack, None)
+        assert "is in no snapshot" in refused(served, "snapshots/nowhere")
+        served.control.write(REQUEST, path[1:])
+        answer = served.control.read(REQUEST).decode()
+        assert "2 files" in answer
+        assert re.search(r"standard: \d+ retrievals? from .* EUR, 3 to 5 hours", answer)
+        (word,) = re.findall(r"confirm ([0-9a-f]{8})", answer)
+        assert "confirms nothing" in refused(served, "confirm 00000000")
+        assert "no limit of cost" in refused(served, f"confirm {word}")
+        served = cold.tree(stack, "0.01")
+        served.control.write(REQUEST, words.encode())
+        assert "would cost" in refused(served, f"confirm {word}")
+        assert cold.jobs() == []
+        served = cold.tree(stack, "10")
+        assert "confirms nothing" in refused(served, f"confirm {word}")  # it did not quote it
+        served.control.write(REQUEST, words.encode())
+        served.control.write(REQUEST, f"confirm {word}\n".encode())
+        asked = len(cold.jobs())
+        assert asked > 0
+        assert "waits for the vault" in served.control.read(REQUEST).decode()
+        file = served.look.tree.plain(cold.place("deep/er/c.txt"))
+        with pytest.raises(OSError, match="No data"):
+            served.look.open(file)
+        cold.cloud.emulator.advance(6 * HOURS)
+        assert "has come" in served.control.read(REQUEST).decode()
+        content = served.look.read(file, served.look.open(file), 0, 10_000)
+        assert content == b"gamma\n" * 1000
+        assert served.thawing.close() == []
+        assert not [file for file in (cold.server.state / "restores").iterdir() if file.suffix == ".keys"]
+        served.control.write(REQUEST, words.encode())
+    assert len(cold.jobs()) == asked

@@ -1,0 +1,139 @@
+"""`nightvault mount`: programs see what was saved, and nothing is left of it, however it ends."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from backup.app.base.clock import SystemClock
+from tests.support.fuse_mounts import await_state, is_mounted, mounted, require_fuse
+from tests.support.random_trees import RandomTree, loosen
+from tests.support.servers import Server, directory_server
+from tests.support.trees import snapshot_of
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with one snapshot over every kind of entry."""
+    require_fuse()
+    made = directory_server(tmp_path_factory.mktemp("mount"), clock=SystemClock())
+    made.init()
+    tree = RandomTree(made.source, random.Random(7))
+    for _ in range(60):
+        tree.day()
+    (made.source / "large").write_bytes(random.Random(1).randbytes(9_000_000))
+    (made.source / "sparse").write_bytes(b"")
+    os.truncate(made.source / "sparse", 200_000_000)
+    made.backup()
+    yield made
+    loosen(os.fsencode(made.source))
+
+
+def saved(server: Server, folder: Path) -> Path:
+    """The source as its latest snapshot has it."""
+    return Path(f"{folder}/snapshots/latest/main{server.source}")
+
+
+def test_everything_is_there_as_it_was_saved(server: Server, tmp_path: Path) -> None:
+    with mounted(server, tmp_path / "m"):
+        there = snapshot_of(saved(server, tmp_path / "m"))
+        assert there == {path: seen._replace(flags=0) for path, seen in snapshot_of(server.source).items()}
+        with pytest.raises(OSError, match="Read-only") as caught:
+            (saved(server, tmp_path / "m") / "new").write_text("x")
+        assert caught.value.errno == errno.EROFS
+
+
+@pytest.mark.skipif(shutil.which("rsync") is None, reason="rsync is not installed")
+def test_rsync_finds_no_difference(server: Server, tmp_path: Path) -> None:
+    with mounted(server, tmp_path / "m"):
+        done = subprocess.run(
+            [
+                "rsync",
+                "-n",
+                "-aHAXc",
+                "--delete",
+                "--itemize-changes",
+                f"{saved(server, tmp_path / 'm')}/",
+                server.source,
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert done.stdout == ""
+
+
+def test_one_snapshot_alone_is_the_whole_mount(server: Server, tmp_path: Path) -> None:
+    with mounted(server, tmp_path / "m", "--snapshot", f"latest:{server.source}", "--numeric-owner"):
+        done = subprocess.run(
+            ["diff", "-r", "--no-dereference", tmp_path / "m", server.source],
+            capture_output=True,
+            check=False,
+        )
+        told = [line for line in done.stdout.splitlines() if line.startswith(b"Only in") or b"differ" in line]
+        assert told == []
+        assert ".nightvault" not in os.listdir(tmp_path / "m")
+        assert set(os.listdir(tmp_path / "m" / ".nightvault")) == {"README", "refused", "request"}
+
+
+def test_eight_readers_at_once(server: Server, tmp_path: Path) -> None:
+    content = (server.source / "large").read_bytes()
+    with mounted(server, tmp_path / "m"), ThreadPoolExecutor(8) as pool:
+        path = saved(server, tmp_path / "m") / "large"
+        assert all(pool.map(lambda _: path.read_bytes() == content, range(16)))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_and_it_can_be_mounted_again(server: Server, tmp_path: Path, number: int) -> None:
+    for _ in range(2):
+        with mounted(server, tmp_path / "m") as process:
+            process.send_signal(number)
+            assert process.wait(20) == 0
+            assert await_state(tmp_path / "m", mounted=False)
+
+
+def test_unmounting_ends_the_command(server: Server, tmp_path: Path) -> None:
+    with mounted(server, tmp_path / "m") as process:
+        subprocess.run(["fusermount3", "-u", tmp_path / "m"], check=True)
+        assert process.wait(20) == 0
+
+
+def test_a_kill_leaves_nothing_to_repair(server: Server, tmp_path: Path) -> None:
+    """What is left at the directory, if anything is, the next mount takes away."""
+    for _ in range(2):
+        with mounted(server, tmp_path / "m") as process:
+            process.kill()
+            process.wait(20)
+    with mounted(server, tmp_path / "m"):
+        assert os.listdir(tmp_path / "m") == ["snapshots", "versions"]
+    server.backup()
+
+
+def test_no_core_and_no_key_in_what_others_can_read(server: Server, tmp_path: Path) -> None:
+    secret = server.key_file.read_bytes().strip().splitlines()[-1]
+    with mounted(server, tmp_path / "m") as process:
+        limits = Path(f"/proc/{process.pid}/limits").read_text()
+        (core,) = [line for line in limits.splitlines() if line.startswith("Max core file size")]
+        assert core.split()[4:6] == ["0", "0"]
+        assert Path(f"/proc/{process.pid}/environ").stat().st_uid == 0
+        for file in server.state.rglob("*"):
+            assert not file.is_file() or secret not in file.read_bytes()
+
+
+def test_a_directory_that_is_not_empty_is_refused(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    assert "is not empty" in server.fails(2, "mount", tmp_path / "full", "--key", server.key_file)
+    assert "No such file" in server.fails(2, "mount", tmp_path / "none", "--key", server.key_file)
+    assert not is_mounted(tmp_path / "full")
