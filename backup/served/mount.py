@@ -7,14 +7,19 @@ import itertools
 import os
 import signal
 import stat
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, NoReturn
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from backup.browser.contents import OpenFile
 from backup.browser.node import Node
 from backup.model import EntryKind
 from backup.served.control import REQUEST, ControlFiles
 from backup.served.look import CONTROL, EntryStatus, Look
+
+if TYPE_CHECKING:
+    from backup.served.session import MountSession
 
 LASTS: Final = 60.0
 """So many seconds the kernel believes a status; what a prune removed is gone after that at the latest."""
@@ -23,7 +28,8 @@ _CREDIT: Final = 32
 """So many directories give statuses with their names after somebody has asked for a file's."""
 _READ_AHEAD: Final = 1024 * 1024
 _LARGEST_CONTROL: Final = 1024 * 1024
-_SIGNALLED: Final = 8  # how libfuse says that its loop was ended by a signal
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_AGAIN: Final = 0.05  # seconds
 _WRITES: Final = os.O_WRONLY | os.O_RDWR
 
 
@@ -32,11 +38,13 @@ class _OpenDirectory:
 
     def __init__(
         self,
+        stem: bytes,
         entries: Callable[[], Iterator[tuple[bytes, Node]]],
         status: Callable[[bytes, Node], EntryStatus],
         *,
         gives_statuses: bool,
     ) -> None:
+        self.stem = stem
         self._entries = entries
         self._reading = entries()
         self._position = 0
@@ -79,6 +87,7 @@ class MountOperations:
         self._look = look
         self._control = control
         self._mounted = mounted
+        self._session: MountSession | None = None
         self._credit = 0
         self._handles = itertools.count(1)
         self._open: dict[int, Any] = {}
@@ -105,6 +114,17 @@ class MountOperations:
         """The extended attributes of a path."""
         return {} if path.startswith(CONTROL) else self._look.xattrs(path)
 
+    def began(self, session: MountSession) -> None:
+        """Know the session, which can be used from now on."""
+        self._session = session
+        self._mounted()
+
+    def end(self) -> bool:
+        """End the session; whether it had begun."""
+        if self._session is not None:
+            self._session.end()
+        return self._session is not None
+
     # Called by mfusepy, which decodes paths as Python does.
 
     def init_with_config(self, connection: Any, config: Any) -> None:
@@ -114,7 +134,10 @@ class MountOperations:
         config.attr_timeout = config.entry_timeout = LASTS
         config.negative_timeout = _ABSENT_LASTS
         connection.max_readahead = _READ_AHEAD
-        self._mounted()
+
+    def destroy(self, _path: str) -> NoReturn:
+        """Answered by the session."""
+        raise NotImplementedError
 
     def getattr(self, path: str, fh: Any = None) -> NoReturn:
         """Answered by `status`."""
@@ -229,14 +252,17 @@ class MountOperations:
             self._look.tree.keep(stem + name, node)
             return self._look.status(node)
 
-        return _OpenDirectory(entries, status, gives_statuses=self._credit > 0)
+        return _OpenDirectory(stem, entries, status, gives_statuses=self._credit > 0)
 
     def _control_directory(self) -> _OpenDirectory:
         here = self._look.node(b"/")
         named = [(b".", here), (b"..", here)]
         named += [(name, here._replace(kind=EntryKind.FILE)) for name in self._control.names]
         return _OpenDirectory(
-            lambda: iter(named), lambda _, node: self._look.status(node), gives_statuses=False
+            CONTROL + b"/",
+            lambda: iter(named),
+            lambda _, node: self._look.status(node),
+            gives_statuses=False,
         )
 
     def _control_status(self, path: bytes) -> EntryStatus:
@@ -259,23 +285,55 @@ def serve_mount(
     """Serve the tree at a directory until it is unmounted, or a signal comes. `OSError` if it cannot be."""
     from backup.served.session import MountSession
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)  # libfuse takes those that nobody else has: it unmounts
-    try:
-        MountSession(
-            MountOperations(look, control, mounted),
-            directory,
-            raw_fi=True,
-            foreground=True,
-            fsname="nightvault",
-            subtype="nightvault",
-            nodev=True,
-            nosuid=True,
-            noexec=True,
-            auto_unmount=True,  # by a helper that outlives a killed process
-            **options,
-        )
-    except RuntimeError as error:
-        if error.args != (_SIGNALLED,):  # libfuse has said why on standard error
+    operations = MountOperations(look, control, mounted)
+    with _ended_by_signals(operations.end):
+        try:
+            MountSession(
+                operations,
+                directory,
+                raw_fi=True,
+                foreground=True,
+                fsname="nightvault",
+                subtype="nightvault",
+                nodev=True,
+                nosuid=True,
+                noexec=True,
+                auto_unmount=True,  # by a helper that outlives a killed process
+                **options,
+            )
+        except RuntimeError as error:  # libfuse has said why on standard error
             raise OSError(errno.EIO, f"it could not be mounted (libfuse: {error})") from error
+
+
+@contextmanager
+def _ended_by_signals(end: Callable[[], bool]) -> Iterator[None]:
+    """Let a thread wait for the signals that end a process, from before the body on, and call `end` then.
+
+    It is called until it says that there was something to end, and what the body waits for is interrupted.
+    libfuse itself hears them once it has mounted: one that comes a moment earlier would leave a dead mount.
+    """
+    ignored = {number for number in _ENDING if signal.getsignal(number) is signal.SIG_IGN}
+    signals = {*_ENDING} - ignored | {signal.SIGTERM}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    signal.signal(signal.SIGUSR1, lambda *_: None)  # interrupts what the main thread waits for
+    is_over, body = threading.Event(), threading.get_ident()
+
+    def wait() -> None:
+        signal.sigwait(signals)
+        while not is_over.is_set():
+            if end():
+                signal.pthread_kill(body, signal.SIGUSR1)
+            is_over.wait(_AGAIN)
+
+    waiter = threading.Thread(target=wait, name="signals")
+    waiter.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        with suppress(ProcessLookupError):
+            signal.pthread_kill(waiter.ident or 0, signal.SIGTERM)
+        waiter.join()
+        while signal.sigtimedwait(signals, 0):
+            pass  # who was impatient has what was wanted
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tests.pages.machine import Machine
 from tests.pages.page import RUN, SHOWN, Block, blocks_of
 from tests.pages.scenes import GLACIER, back_up, emulated, run, run_until_ready, two_nights, write_config
 from tests.support.emulated import REPOSITORY
+from tests.support.fuse_mounts import require_fuse
+from tests.support.servers import SCRIPT
 
 pytestmark = pytest.mark.slow
 
@@ -22,6 +27,8 @@ DRILL, GONE, DAMAGED = (
 )
 EXTRACT, COST, ASKING = "Without nightvault", "The cost, before you restore", "Requesting, and waiting"
 CHOOSING, PIPE, LOOKING = "Choosing what comes back", "Into a pipe", "Looking without restoring"
+MOUNT, ASK_COLD, UNIT = "As files: `nightvault mount`", "Asking for what is cold", "At every start"
+ANSWER = "text"
 NOT_RUN = """\
 $ nightvault dump latest:/srv/db.sql.gz --wait --key recovery.key | zcat | psql
 $ nightvault dump latest:/etc --tar --wait --key recovery.key | ssh new-server tar -C /etc --xattrs -xpf -
@@ -39,9 +46,10 @@ def part(section: str) -> list[Block]:
 def test_nothing_on_the_page_is_left_out() -> None:
     """The other tests run all blocks of these sections; what is shown only wants another machine."""
     blocks = all_blocks()
-    tested = {DRILL, GONE, DAMAGED, EXTRACT, COST, ASKING, CHOOSING, PIPE, LOOKING}
+    tested = {DRILL, GONE, DAMAGED, EXTRACT, COST, ASKING, CHOOSING, PIPE, LOOKING, MOUNT, ASK_COLD, UNIT}
     assert {block.section for block in blocks} == tested
-    assert {block.language for block in blocks} == {RUN, SHOWN}
+    others = [(block.section, block.language) for block in blocks if block.language not in {RUN, SHOWN}]
+    assert others == [(ASK_COLD, ANSWER), (UNIT, "ini"), (UNIT, "fstab")]
     assert "".join(block.text for block in blocks if block.language == SHOWN) == NOT_RUN
     assert len(part(GONE)) == 3
 
@@ -110,3 +118,38 @@ def test_looking_choosing_and_a_pipe(tmp_path: Path) -> None:
     assert piped.failures == [], (piped.failures, piped.output)
     assert "select 1;" in piped.output
     assert machine.place("/mnt/some.tar").stat().st_size > 1000
+
+
+def test_what_is_cold_is_quoted_in_the_mount(tmp_path: Path) -> None:
+    require_fuse()
+    machine = Machine.create(tmp_path)
+    write_config(machine, GLACIER)
+    with emulated(machine):
+        back_up(machine)
+        (mount,), (ask,) = part(MOUNT), part(ASK_COLD)
+        until_mounted = "until mountpoint -q /mnt/nights; do sleep 0.1; done"
+        script = f"{{\n{mount.text}}} &\n{until_mounted}\n{ask.text}cd\numount /mnt/nights\nwait $!\n"
+        ended = run(machine, [replace(mount, text=script)])
+    assert ended.failures == [], (ended.failures, ended.output)
+    (answer,) = [block.text for block in all_blocks() if block.language == ANSWER]
+    assert shape(answer) in shape(ended.output), ended.output
+
+
+def shape(text: str) -> str:
+    """A text without its numbers and sizes."""
+    text = re.sub(r"\b[0-9a-f]{8}\b", "ID", text)
+    text = re.sub(r"\d[\d.]* (B|bytes|KiB|MiB|GiB)\b", "SIZE", text)
+    return re.sub(r"\d[\d.]*", "N", re.sub(r"\b(file|retrieval|archive)s\b", r"\1", text))
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_the_unit_and_the_line_of_fstab_are_right(tmp_path: Path) -> None:
+    unit, line = [block.text for block in all_blocks() if block.section == UNIT]
+    file = tmp_path / "nightvault-mount.service"
+    assert file.name in line
+    file.write_text(unit.replace("/usr/bin/nightvault", SCRIPT))
+    done = subprocess.run(["systemd-analyze", "verify", file], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    (tmp_path / "fstab").write_text(line)
+    words = ["findmnt", "--verify", "--tab-file", tmp_path / "fstab"]
+    assert subprocess.run(words, capture_output=True, text=True, check=False).returncode == 0

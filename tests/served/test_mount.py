@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +23,12 @@ from tests.support.servers import Server, directory_server
 from tests.support.trees import snapshot_of
 
 pytestmark = pytest.mark.slow
+FORGETFUL = """\
+import backup.served.session as session
+session._MOST_GIVEN = 10
+from backup.cli import main
+main()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +60,20 @@ def test_everything_is_there_as_it_was_saved(server: Server, tmp_path: Path) -> 
         with pytest.raises(OSError, match="Read-only") as caught:
             (saved(server, tmp_path / "m") / "new").write_text("x")
         assert caught.value.errno == errno.EROFS
+
+
+def test_what_the_kernel_is_told_to_forget_is_there_all_the_same(server: Server, tmp_path: Path) -> None:
+    """After ten statuses, in place of 100,000; whoever is in a folder or has a file open goes on."""
+    with mounted(server, tmp_path / "m", program=(sys.executable, "-c", FORGETFUL)):
+        inside = saved(server, tmp_path / "m")
+        with contextlib.chdir(inside), (inside / "large").open("rb") as file:
+            for _ in range(3):
+                here = snapshot_of(Path())
+                assert here == {
+                    path: seen._replace(flags=0) for path, seen in snapshot_of(server.source).items()
+                }
+                assert Path.cwd() == inside.resolve()
+            assert file.read() == (server.source / "large").read_bytes()
 
 
 @pytest.mark.skipif(shutil.which("rsync") is None, reason="rsync is not installed")

@@ -7,13 +7,13 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.support.servers import Server
+from tests.support.servers import SCRIPT, Server
 
 
 def require_fuse() -> None:
@@ -38,11 +38,13 @@ def await_state(folder: Path, *, mounted: bool, seconds: float = 20) -> bool:
 
 
 @contextmanager
-def mounted(server: Server, folder: Path, *words: object) -> Iterator[subprocess.Popen[str]]:
+def mounted(
+    server: Server, folder: Path, *words: object, program: Sequence[str] = (SCRIPT,)
+) -> Iterator[subprocess.Popen[str]]:
     """The server's tree at a folder, which is made."""
     require_fuse()
     folder.mkdir(exist_ok=True)
-    with server.process("mount", folder, "--key", server.key_file, *words) as process:
+    with server.process("mount", folder, "--key", server.key_file, *words, program=program) as process:
         try:
             is_there = await_state(folder, mounted=True)
             assert is_there, process.communicate(timeout=5)

@@ -53,6 +53,7 @@ def mount(
     from backup.cli.restoring.restore_terms import RetrievalTerms
     from backup.cli.support.operating import context_of
     from backup.cli.support.quoting import limit_of
+    from backup.daemon.systemd import Systemd
     from backup.served.mount import serve_mount
     from backup.served.opened import keep_memory_private, served_tree
 
@@ -74,13 +75,18 @@ def mount(
             numeric=numeric_owner,
             is_shared=allow_other,
         ) as served:
+
+            def mounted() -> None:
+                cli.say(f"mounted at {directory}; Ctrl-C ends it")
+                Systemd.of(os.environ).tell("READY=1")
+
             options = {"allow_other": allow_other, "default_permissions": allow_other}
             try:
                 serve_mount(
                     served.look,
                     served.control,
                     directory,
-                    mounted=lambda: cli.say(f"mounted at {directory}; Ctrl-C ends it"),
+                    mounted=mounted,
                     options=options | {"ro": not served.waits},
                 )
             except OSError as error:
