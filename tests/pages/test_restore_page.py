@@ -151,5 +151,5 @@ def test_the_unit_and_the_line_of_fstab_are_right(tmp_path: Path) -> None:
     done = subprocess.run(["systemd-analyze", "verify", file], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     (tmp_path / "fstab").write_text(line)
-    words = ["findmnt", "--verify", "--tab-file", tmp_path / "fstab"]
+    words = ["findmnt", "--verify", "--tab-file", str(tmp_path / "fstab")]
     assert subprocess.run(words, capture_output=True, text=True, check=False).returncode == 0
