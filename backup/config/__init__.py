@@ -32,11 +32,10 @@ from backup.config.retention import PROPOSED, ForgetWhen, RetentionSettings, pro
 from backup.config.settings import (
     Config,
     JobSettings,
-    LimitSettings,
     SourceSettings,
     VaultSettings,
 )
-from backup.config.values import minute_of, parse_duration, parse_money, parse_size
+from backup.config.values import LimitSettings, minute_of, parse_duration, parse_money, parse_size
 
 __all__ = [
     "PROPOSED",

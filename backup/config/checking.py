@@ -11,6 +11,7 @@ from backup.config.drills import check_drill
 from backup.config.limits import check_limits, check_memory
 from backup.config.machine_identity import IdentitySettings, RenewSettings
 from backup.config.notifying import check_notify
+from backup.config.pruning import DAY, LONGEST_LOCK
 from backup.config.retention import RetentionSettings, check_rules, parse_forget
 from backup.config.settings import (
     Config,
@@ -28,7 +29,11 @@ LONGEST_NAME = 255  # bytes, by the file systems of Linux
 LONGEST_PATH = 1024  # so that it can be restored below a target, which takes some 4096
 MOST_PARTS = 10_000  # Glacier, "Uploading large archives in parts"
 
-_S3_KEYS = ("bucket", "prefix", "storage_class", "catalog_class", "retrieval_days", "path_style", "checksums")
+_LOCK_KEYS = ("lock_for", "lock_step", "lock_role_arn", "lock_forever")
+_S3_KEYS = (
+    *("bucket", "prefix", "storage_class", "catalog_class", "retrieval_days", "path_style", "checksums"),
+    *("lock", *_LOCK_KEYS),
+)
 _KIND_KEYS = {
     "directory": {"path"},
     "glacier": {"region", "vault", "account_id", "endpoint"},
@@ -169,6 +174,7 @@ def _check_vault(
     if vault.kind == "s3" and (vault.storage_class, vault.tier) == ("DEEP_ARCHIVE", Tier.EXPEDITED):
         yield "tier", "must be standard or bulk: DEEP_ARCHIVE has no expedited retrievals"
     yield from _check_sizes(vault)
+    yield from _check_lock(vault, written)
     yield from check_limits(vault)
     for kind in (kind for kind, traits in TASKS.items() if traits.of_vault):
         try:
@@ -176,6 +182,28 @@ def _check_vault(
         except ConfigError as error:
             yield kind, str(error)
     yield from _check_sample(vault)
+
+
+def _check_lock(vault: VaultSettings, written: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Refuse a step that is longer than the lock, and what is said of a lock where there is none."""
+    if vault.kind != "s3":
+        return
+    if vault.lock is None:
+        yield from (
+            (key, 'needs lock = "governance", or "compliance"') for key in _LOCK_KEYS if key in written
+        )
+    elif vault.lock_step > vault.lock_for:
+        yield "lock_step", "must not be longer than lock_for"
+    meant = f'if that is meant, lock_forever = "{vault.name}" says so'
+    if vault.lock_forever not in (None, vault.name):
+        yield "lock_forever", f"must be the vault's own name, {vault.name}, typed by whoever means it"
+    elif vault.lock_forever is None and vault.lock == "compliance":
+        yield "lock", f"nobody ends such a lock, not even you: {meant}"
+    elif vault.lock_forever is None and vault.lock and vault.lock_for > LONGEST_LOCK:
+        yield (
+            "lock_for",
+            f"locks for more than {LONGEST_LOCK // DAY} days, all of which are paid for: {meant}",
+        )
 
 
 def _check_sample(vault: VaultSettings) -> Iterator[Mistake]:

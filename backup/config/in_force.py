@@ -129,6 +129,6 @@ def _default(values: Struct, name: str, value: Any) -> Any:
         return None
     if name in {"pack_size", "part_size", "memory", "min_free"}:
         return f"{value // MIB}MiB"
-    if name in {"prune_grace", "compact_horizon", "keep_runs"}:
+    if name in {"prune_grace", "compact_horizon", "keep_runs", "lock_for", "lock_step"}:
         return f"{value // _DAY}d"
     return str(value) if isinstance(value, StrEnum) else value

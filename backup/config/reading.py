@@ -17,7 +17,14 @@ from backup.config.checking import Mistake, check, check_tables
 from backup.config.limits import limit_windows, parse_rate
 from backup.config.monitoring import MonitoringSettings
 from backup.config.notifying import NotifySettings
-from backup.config.pruning import parse_age, parse_delay, parse_grace, parse_horizon, parse_keep_runs
+from backup.config.pruning import (
+    parse_age,
+    parse_delay,
+    parse_grace,
+    parse_horizon,
+    parse_keep_runs,
+    parse_lock,
+)
 from backup.config.retention import COUNTS, SPANS, RetentionSettings, check_count, check_rules, check_span
 from backup.config.settings import (
     LISTS,
@@ -362,6 +369,8 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "delay": parse_delay,
     "retry": parse_delays,
     "prune_grace": parse_grace,
+    "lock_for": parse_lock,
+    "lock_step": parse_lock,
     "compact_horizon": parse_horizon,
     "keep_runs": parse_keep_runs,
 }

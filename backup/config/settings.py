@@ -15,11 +15,17 @@ from backup.config.drills import DrillSettings
 from backup.config.machine_identity import IdentitySettings, RolesAnywhereSettings
 from backup.config.monitoring import MonitoringSettings
 from backup.config.notifying import NotifySettings
-from backup.config.pruning import DEFAULT_GRACE, DEFAULT_HORIZON, DEFAULT_KEEP_RUNS
+from backup.config.pruning import (
+    DEFAULT_GRACE,
+    DEFAULT_HORIZON,
+    DEFAULT_KEEP_RUNS,
+    DEFAULT_LOCK_FOR,
+    DEFAULT_LOCK_STEP,
+)
 from backup.config.retention import ForgetWhen, RetentionSettings, parse_forget
 from backup.config.shapes import NAME, NAME_SENTENCE, Endpoint, Text, suggestion
 from backup.config.shapes import shape as _shape
-from backup.config.values import local_zone
+from backup.config.values import LimitSettings, local_zone
 from backup.config.web import WebSettings
 from backup.errors import ConfigError, UsageError
 from backup.memory import DEFAULT_MEMORY
@@ -60,26 +66,14 @@ _Sample = Annotated[
     str,
     _shape(r"[0-9]{1,3}(\.[0-9]{1,9})?%|[0-9]+ ?(KiB|MiB|GiB)", 'must be a share or a size: "1%", "5GiB"'),
 ]
+_Lock = Annotated[str, _shape("governance|compliance", "must be governance or compliance")]
 _Deletes = Annotated[str, _shape("here|elsewhere", "must be here or elsewhere")]
 _ROLE = r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+"
 _Role = Annotated[str, _shape(_ROLE, "must look like arn:aws:iam::ACCOUNT:role/NAME")]
-_Time = Annotated[str, _shape("([01][0-9]|2[0-3]):[0-5][0-9]", 'must be a time such as "08:00"')]
-_TimeTo = Annotated[str, _shape("([01][0-9]|2[0-3]):[0-5][0-9]|24:00", 'must be a time such as "18:00"')]
 _IONICE = "idle|best-effort:[0-7]"
 _IoNice = Annotated[str, _shape(_IONICE, "must be idle, or best-effort:0 (most urgent) to best-effort:7")]
 _URL = r"(sqlite:////|postgresql\+psycopg://)[^\x00]+"
 _Url = Annotated[str, _shape(_URL, "must be sqlite:////PATH")]
-
-
-class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One window of a rate limit: from one time of day to another, which may be on the next day.
-
-    `limit` is in bytes per second.
-    """
-
-    from_: _Time = msgspec.field(name="from")
-    to: _TimeTo
-    limit: int
 
 
 class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -91,7 +85,9 @@ class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     keeps what was retrieved. `parts_at_once`: so many, None: as many as make it faster. `deletes`: whether
     this server may delete, None: as follows from its rights. `check`, `prune`, `compact`: schedules;
     `check_sample`: how much a check reads back, as "1%" or "5GiB". `prune_grace`, `compact_horizon`: seconds.
-    `keep_within`: a span, the floor of whoever deletes in place of servers.
+    `keep_within`: a span, the floor of whoever deletes in place of servers. `lock`: what is stored is locked
+    in that mode, for `lock_for` seconds, rounded up to a `lock_step`; `lock_forever`: the vault's name, typed
+    by whoever means it.
     """
 
     name: Annotated[VaultName, _Name]
@@ -111,6 +107,11 @@ class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     role_arn: _Role | None = None
     restore_role_arn: _Role | None = None
     prune_role_arn: _Role | None = None
+    lock_role_arn: _Role | None = None
+    lock: _Lock | None = None
+    lock_for: int = DEFAULT_LOCK_FOR
+    lock_step: int = DEFAULT_LOCK_STEP
+    lock_forever: str | None = None
     pack_size: int = 0  # once read: that of the kind
     part_size: int = 32 * MIB
     parts_at_once: Annotated[int, Meta(ge=1, le=64)] | None = None

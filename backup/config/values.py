@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from typing import Annotated
 
+import msgspec
+from msgspec import Struct
+
+from backup.config.shapes import shape
 from backup.errors import ConfigError
 from backup.model import MIB
 
@@ -13,7 +18,20 @@ _MONEY = re.compile(r"[0-9]+(\.[0-9]+)?")
 _UNITS = {"KiB": 1024, "MiB": MIB, "GiB": 1024 * MIB}
 _DURATION = re.compile(r"([0-9]+)\s*([smh])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
+_Time = Annotated[str, shape("([01][0-9]|2[0-3]):[0-5][0-9]", 'must be a time such as "08:00"')]
+_TimeTo = Annotated[str, shape("([01][0-9]|2[0-3]):[0-5][0-9]|24:00", 'must be a time such as "18:00"')]
 _LONGEST_JITTER, _LONGEST_DELAY, _MOST_DELAYS = 86_400, 604_800, 20
+
+
+class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One window of a rate limit: from one time of day to another, which may be on the next day.
+
+    `limit` is in bytes per second.
+    """
+
+    from_: _Time = msgspec.field(name="from")
+    to: _TimeTo
+    limit: int
 
 
 def parse_size(value: object) -> int:

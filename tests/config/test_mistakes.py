@@ -100,6 +100,22 @@ from tests.config.config_texts import (
             BUCKET + 'storage_class = "GLACEIR"',
             "vault[1].storage_class: AWS has no such class; did you mean GLACIER?",
         ),
+        (BUCKET + 'lock = "worm"', "vault[1].lock: must be governance or compliance"),
+        (BUCKET + 'lock_for = "60d"', 'vault[1].lock_for: needs lock = "governance", or "compliance"'),
+        (BUCKET + 'lock = "governance"\nlock_for = "1h"', "vault[1].lock_for: must be a text such as"),
+        (
+            BUCKET + 'lock = "governance"\nlock_for = "5d"',
+            "vault[1].lock_step: must not be longer than lock_for",
+        ),
+        (
+            BUCKET + 'lock = "governance"\nlock_for = "401d"',
+            "vault[1].lock_for: locks for more than 400 days, all of which are paid for: if that is meant",
+        ),
+        (BUCKET + 'lock = "compliance"', "vault[1].lock: nobody ends such a lock, not even you"),
+        (
+            BUCKET + 'lock = "compliance"\nlock_forever = "yes"',
+            "vault[1].lock_forever: must be the vault's own name",
+        ),
         (BUCKET + 'storage_class = "cold"', "vault[1].storage_class: must be a class in capitals"),
         (
             BUCKET + 'catalog_class = "GLACIER"',

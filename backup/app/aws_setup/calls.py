@@ -18,6 +18,7 @@ from backup.vault.aws import WRONG_KEYS, make_client, make_s3_client, translated
 _GONE = {
     *("NoSuchEntity", "NoSuchBucket", "404", "ResourceNotFoundException"),
     *("NoSuchBucketPolicy", "NoSuchLifecycleConfiguration", "NoSuchTagSet"),
+    "ObjectLockConfigurationNotFoundError",
     "NoSuchPublicAccessBlockConfiguration",
 }
 _BUSY = {

@@ -390,3 +390,7 @@ def _settings(bucket: WantedBucket) -> Iterator[tuple[str, Any, str, str, str]]:
     if bucket.versioning:
         words = "keeps versions of what is deleted or replaced"
         yield "versioning", {"Status": "Enabled"}, words, "put_bucket_versioning", "VersioningConfiguration"
+    if bucket.locks:
+        words = "its objects can be locked; that cannot be switched off again"
+        operation, member = "put_object_lock_configuration", "ObjectLockConfiguration"
+        yield "object lock", {"ObjectLockEnabled": "Enabled"}, words, operation, member

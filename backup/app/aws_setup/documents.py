@@ -12,6 +12,8 @@ from msgspec import Struct
 
 Document = Mapping[str, object]
 
+_REMAINING = "s3:object-lock-remaining-retention-days"
+
 TAG = "nightvault:setup"
 """The key of the tag by which a set-up knows its own things; the value is the set-up's name."""
 
@@ -61,19 +63,26 @@ PLACE_ACTIONS: Mapping[str, Sequence[str]] = {
 }
 """The actions that making, looking at and deleting a vault or bucket needs."""
 
+_LOCK_THE_PLACE = ("s3:GetBucketObjectLockConfiguration", "s3:PutBucketObjectLockConfiguration")
 DELETE_ACTIONS = ("glacier:GetVaultLock", "glacier:DeleteArchive")
-_LISTING_ACTIONS = ("s3:ListBucket", "s3:ListBucketMultipartUploads")
+_LISTING_ACTIONS = ("s3:ListBucket", "s3:ListBucketVersions", "s3:ListBucketMultipartUploads")
 JOB_ACTIONS = ("glacier:InitiateJob", "glacier:DescribeJob", "glacier:ListJobs", "glacier:GetJobOutput")
 
 
 class BucketSetup(Struct, frozen=True):
-    """The bucket, prefix and storage classes of an S3 vault; `is_plain`: its endpoint is plain HTTP."""
+    """The bucket, prefix and storage classes of an S3 vault; `is_plain`: its endpoint is plain HTTP.
+
+    `lock_mode`: that of its locks, as S3 has it; None where nothing is locked. `lock_days`: for how long
+    anybody may lock at most.
+    """
 
     name: str
     prefix: str
     storage_class: str
     catalog_class: str
     is_plain: bool = False
+    lock_mode: str | None = None
+    lock_days: int = 0
 
 
 class AwsSetup(Struct, frozen=True):
@@ -160,10 +169,15 @@ def setup_policy(setup: AwsSetup) -> Document:
         hand_over,
         _allow("FindBucketsOfBefore", ("s3:ListAllMyBuckets", "s3:GetBucketTagging"), "*"),
         _allow("FindVaultsOfBefore", ("glacier:ListVaults", "glacier:ListTagsForVault"), "*"),
-        _allow("MakeThePlace", PLACE_ACTIONS["s3"], setup.bucket_arn)
-        if setup.bucket is not None
-        else _allow("MakeThePlace", PLACE_ACTIONS["glacier"], setup.vault_arn),
+        *_make_the_place(setup),
     )
+
+
+def _make_the_place(setup: AwsSetup) -> list[Document]:
+    if setup.bucket is None:
+        return [_allow("MakeThePlace", PLACE_ACTIONS["glacier"], setup.vault_arn)]
+    locks = _LOCK_THE_PLACE if setup.bucket.lock_mode is not None else ()
+    return [_allow("MakeThePlace", (*PLACE_ACTIONS["s3"], *locks), setup.bucket_arn)]
 
 
 def trust_policy(setup: AwsSetup) -> Document:
@@ -232,21 +246,27 @@ def s3_policies(setup: AwsSetup, bucket: BucketSetup) -> Mapping[str, Document]:
 
     The backup role can neither read nor delete: it sees by the bucket's list what it wrote. The restore role
     reads and retrieves. The prune role sees which version of an object there is, and until when it is locked;
-    HeadObject, which tells that, is a right to read. A keeper retrieves catalogs besides. Source: service
-    authorization reference of Amazon S3, and "Enforce conditional writes" in its user guide.
+    HeadObject, which tells that, is a right to read. A keeper retrieves catalogs besides. Where objects are
+    locked all see versions, backups lock what they store, and one more role locks for longer; none for more
+    than `lock_days`. Source: service authorization reference of Amazon S3, and "Enforce conditional writes"
+    in its user guide.
     """
     data, meta = setup.keys_arn("data/"), setup.keys_arn("meta/")
-    look = _looks(setup, BUCKET_ACTIONS)
+    versions = () if bucket.lock_mode is None else ("s3:ListBucketVersions",)
+    reads = ("s3:GetObject", *(() if bucket.lock_mode is None else ("s3:GetObjectVersion",)))
+    lock = [] if bucket.lock_mode is None else [_lock(bucket, [data, meta])]
+    look = _looks(setup, (*BUCKET_ACTIONS, *versions))
     make = _allow("MakeTheBucket", ("s3:CreateBucket",), setup.bucket_arn)
     uploads = ("s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
     upload = _allow("Upload", uploads, [data, meta])
-    listing = _looks(setup, ("s3:ListBucket",), "List")
-    retrieve = _allow("Retrieve", ("s3:GetObject", "s3:RestoreObject"), [data, meta])
-    locks = ("s3:GetObject", "s3:GetObjectRetention", "s3:GetObjectLegalHold")
+    listing = _looks(setup, ("s3:ListBucket", *versions), "List")
+    retrieve = _allow("Retrieve", (*reads, "s3:RestoreObject"), [data, meta])
+    locks = (*reads, "s3:GetObjectRetention", "s3:GetObjectLegalHold")
     delete = (*locks, "s3:DeleteObject", "s3:DeleteObjectVersion")
-    look_to_prune = _looks(setup, ("s3:ListBucket", "s3:GetBucketVersioning"))
+    look_to_prune = _looks(setup, ("s3:ListBucket", *versions, "s3:GetBucketVersioning"))
+    see_locks = _allow("SeeLocks", ("s3:GetObjectRetention",), [data, meta])
     return {
-        "backup": _policy(*look, make, upload),
+        "backup": _policy(*look, make, upload, *lock),
         "restore": _policy(*listing, retrieve),
         "prune": _policy(*look_to_prune, _allow("DeleteArchives", delete, [data, meta])),
         "keeper": _policy(
@@ -254,8 +274,15 @@ def s3_policies(setup: AwsSetup, bucket: BucketSetup) -> Mapping[str, Document]:
             _allow("DeleteArchives", delete, [data, meta]),
             _allow("ReadCatalogs", ("s3:RestoreObject",), meta),
         ),
+        **({"lock": _policy(*listing, see_locks, *lock)} if lock else {}),
         "bucket": bucket_policy(setup, bucket),
     }
+
+
+def _lock(bucket: BucketSetup, keys: Sequence[str]) -> Document:
+    """The right to lock objects, for no more than was meant."""
+    most = {"NumericLessThanEquals": {_REMAINING: str(bucket.lock_days)}}
+    return {**_allow("Lock", ("s3:PutObjectRetention",), keys), "Condition": most}
 
 
 def _looks(setup: AwsSetup, actions: Sequence[str], sid: str = "LookAtTheBucket") -> list[Document]:
@@ -271,6 +298,9 @@ def _looks(setup: AwsSetup, actions: Sequence[str], sid: str = "LookAtTheBucket"
 
 def bucket_policy(setup: AwsSetup, bucket: BucketSetup) -> Document:
     """The bucket policy: nobody may use another class, overwrite an object, or send requests in the clear.
+
+    Where objects are locked, nobody locks for longer or otherwise than was meant, and nobody ends a lock: who
+    may change this policy takes that statement out first.
 
     S3 asks for a condition on writing once an upload is completed; its beginning and its parts name none.
     """
@@ -288,8 +318,25 @@ def bucket_policy(setup: AwsSetup, bucket: BucketSetup) -> Document:
         only_class("DataInTheirClass", data, bucket.storage_class),
         only_class("CatalogsReadable", meta, bucket.catalog_class),
         _deny("NeverOverwrite", ("s3:PutObject",), [data, meta], completed),
+        *_locks_denied(bucket, [data, meta]),
         *([] if bucket.is_plain else [_deny("NothingInTheClear", ("s3:*",), everything, clear)]),
     )
+
+
+def _locks_denied(bucket: BucketSetup, keys: Sequence[str]) -> list[Document]:
+    if bucket.lock_mode is None:
+        return []
+    locking = ("s3:PutObject", "s3:PutObjectRetention")
+    beyond = {"NumericGreaterThan": {_REMAINING: str(bucket.lock_days)}}
+    other = {
+        "StringNotEquals": {"s3:object-lock-mode": bucket.lock_mode},
+        "Null": {"s3:object-lock-mode": "false"},
+    }
+    return [
+        _deny("NoLongerLocks", locking, keys, beyond),
+        _deny("NoOtherLocks", locking, keys, other),
+        _deny("NobodyEndsLocks", ("s3:BypassGovernanceRetention",), keys, {}),
+    ]
 
 
 def profile_input(setup: AwsSetup) -> Document:
@@ -323,14 +370,8 @@ def _policy(*statements: Document) -> Document:
 def _deny(
     sid: str, actions: Sequence[str], resource: str | Sequence[str], condition: Mapping[str, object]
 ) -> Document:
-    return {
-        "Sid": sid,
-        "Effect": "Deny",
-        "Principal": "*",
-        "Action": list(actions),
-        "Resource": resource,
-        "Condition": condition,
-    }
+    denied = {"Sid": sid, "Effect": "Deny", "Principal": "*", "Action": list(actions), "Resource": resource}
+    return {**denied, "Condition": condition} if condition else denied
 
 
 def _allow(sid: str, actions: Sequence[str], resource: str | Sequence[str]) -> Document:

@@ -201,6 +201,13 @@ resource "aws_s3_bucket_versioning" "nightvault{end}" {{
   }}
 }}
 """
+    if wanted.bucket.locks:
+        yield f"""\
+resource "aws_s3_bucket_object_lock_configuration" "nightvault{end}" {{
+  bucket     = aws_s3_bucket.nightvault{end}.id
+  depends_on = [aws_s3_bucket_versioning.nightvault{end}]
+}}
+"""
 
 
 _NAMESPACE = """\
@@ -301,6 +308,8 @@ def _bucket_resources(wanted: Wanted, end: str, tags: list[dict[str, str]]) -> M
     }
     if bucket.versioning:
         properties["VersioningConfiguration"] = {"Status": "Enabled"}
+    if bucket.locks:
+        properties["ObjectLockEnabled"] = True
     policy = {"Bucket": {"Ref": f"Bucket{end}"}, "PolicyDocument": bucket.policy}
     return {
         f"Bucket{end}": _kept("AWS::S3::Bucket", properties),

@@ -193,6 +193,9 @@ def _bucket(calls: AwsCalls, setup: str, bucket: WantedBucket) -> FoundPlace | N
     if tags.get(TAG) != setup:
         return FoundPlace(is_ours=False, holds=True, settings=settings)
     settings |= _bucket_settings(calls, where)
+    if bucket.locks:
+        lock = calls.find("s3", "get_object_lock_configuration", **where)
+        settings["object lock"] = (lock or {}).get("ObjectLockConfiguration")
     return FoundPlace(is_ours=True, holds=_holds(calls, where), settings=settings)
 
 

@@ -76,7 +76,7 @@ def in_bucket(name: str, owner: str) -> dict[str, str]:
 
 
 class WantedBucket(Struct, frozen=True):
-    """A bucket: the documents of its settings; `versioning` only if it was wanted.
+    """A bucket: the documents of its settings; `versioning`, `locks` only if they were wanted.
 
     `owner` is the account that it must belong to.
     """
@@ -86,6 +86,7 @@ class WantedBucket(Struct, frozen=True):
     policy: Document
     versioning: bool
     owner: str
+    locks: bool = False
 
     @property
     def where(self) -> Mapping[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -13,15 +14,22 @@ from msgspec.structs import replace
 from backup.app.aws_setup.ca_input import check_issuer
 from backup.app.aws_setup.documents import OWN_NAME, AwsSetup, BucketSetup, documents
 from backup.app.aws_setup.model import AwsAccount, Wanted, WantedBucket, WantedRole
+from backup.app.base.vaults import lock_rules
 from backup.config import Config, VaultSettings
 from backup.credentials.certificate import TAG_VALUE
 from backup.errors import ConfigError, IdentityError, UsageError
 from backup.model import VaultName
+from backup.retention.locks import longest_lock
 
 if TYPE_CHECKING:
     from cryptography import x509
 
-PURPOSES = {"role_arn": "backup", "restore_role_arn": "restore", "prune_role_arn": "prune"}
+PURPOSES = {
+    "role_arn": "backup",
+    "restore_role_arn": "restore",
+    "prune_role_arn": "prune",
+    "lock_role_arn": "lock",
+}
 """The roles by the config's keys: what each is for, which is also the name of its document."""
 
 LONGEST_BUCKET = 63
@@ -96,7 +104,9 @@ def missing_values(
         values = {
             key: f"arn:{account.partition}:iam::{account.id}:role/{name}-{purpose}"
             for key, purpose in PURPOSES.items()
-            if key not in table and (purpose != "prune" or lets_delete)
+            if key not in table
+            and (purpose != "prune" or lets_delete)
+            and (purpose != "lock" or "lock" in table)
         }
         if table.get("kind") == "s3" and "bucket" not in table:
             region = str(table.get("region", ""))
@@ -207,7 +217,10 @@ def _bucket(
     statements = [statement for other in inside for statement in made[other.name]["bucket"]["Statement"]]
     policy = {"Version": "2012-10-17", "Statement": _distinct(statements)}
     owner = setup.account if vault.account_id == "-" else vault.account_id
-    return WantedBucket(setup.bucket.name, setup.region, policy, options.versioning, owner)
+    locks = any(other.lock for other in inside)
+    return WantedBucket(
+        setup.bucket.name, setup.region, policy, options.versioning or locks, owner, locks=locks
+    )
 
 
 def _roles_of_others(config: Config, vaults: Sequence[VaultSettings]) -> Mapping[str, Collection[str]]:
@@ -230,9 +243,7 @@ def _setup(config: Config, vault: VaultSettings, account: AwsAccount, region: st
     if vault.kind == "s3":
         endpoint = vault.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or ""
         is_plain = endpoint.startswith("http://")
-        bucket = BucketSetup(
-            str(vault.bucket), vault.prefix, vault.storage_class, vault.catalog_class, is_plain
-        )
+        bucket = bucket_setup(vault, str(vault.bucket), is_plain=is_plain)
     arns: Sequence[str] = sorted({arn for key in PURPOSES if (arn := getattr(vault, key)) is not None})
     return AwsSetup(
         partition=account.partition,
@@ -243,6 +254,20 @@ def _setup(config: Config, vault: VaultSettings, account: AwsAccount, region: st
         role_arns=arns,
         session_duration=config.roles_anywhere.session_duration if config.roles_anywhere else 3600,
         bucket=bucket,
+    )
+
+
+def bucket_setup(vault: VaultSettings, name: str, *, is_plain: bool = False) -> BucketSetup:
+    """The bucket of an S3 vault, as the documents are made from it."""
+    rules, now = lock_rules(vault), datetime.now(UTC)
+    return BucketSetup(
+        name,
+        vault.prefix,
+        vault.storage_class,
+        vault.catalog_class,
+        is_plain,
+        None if vault.lock is None else vault.lock.upper(),
+        0 if rules is None else -(-(longest_lock(now, rules) - now) // timedelta(days=1)),
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
 from backup.config import (
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
     from backup.credentials.identity import Identity
     from backup.credentials.identity_paths import IdentityFiles
     from backup.credentials.rolesanywhere import RolesAnywhere
-    from backup.vault.s3.requests import BucketRequests
+    from backup.retention.locks import LockRules
+    from backup.vault.s3.requests import BucketLock, BucketRequests
     from backup.vault.s3.warnings import KnownOfBucket
 
 
@@ -41,6 +44,7 @@ class Purpose(Enum):
     BACKUP = "role_arn"
     RESTORE = "restore_role_arn"
     PRUNE = "prune_role_arn"
+    LOCK = "lock_role_arn"
 
 
 def make_vault(
@@ -104,8 +108,28 @@ def bucket_requests(
         settings.retrieval_days,
         settings.checksums,
         _owner_of(settings, purpose),
+        _lock_of(settings),
     )
     return BucketRequests(client, bucket)
+
+
+def lock_rules(settings: VaultSettings) -> LockRules | None:
+    """Return the rules by which what is stored in a vault is locked; None where nothing is."""
+    if settings.lock is None:
+        return None
+    from backup.retention.locks import LockRules
+
+    return LockRules(timedelta(seconds=settings.lock_for), timedelta(seconds=settings.lock_step))
+
+
+def _lock_of(settings: VaultSettings) -> BucketLock | None:
+    rules = lock_rules(settings)
+    if rules is None:
+        return None
+    from backup.retention.locks import locked_until
+    from backup.vault.s3.requests import BucketLock
+
+    return BucketLock(str(settings.lock).upper(), partial(locked_until, rules=rules))
 
 
 def _owner_of(settings: VaultSettings, purpose: Purpose) -> str | None:

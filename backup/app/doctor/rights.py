@@ -33,7 +33,12 @@ from backup.vault.s3.keys import key_of
 
 LATELY = timedelta(days=7)
 _WORK = {Purpose.BACKUP: "an upload", Purpose.RESTORE: "a retrieval"}
-_NAMES = {Purpose.BACKUP: "backups", Purpose.RESTORE: "restores", Purpose.PRUNE: "prunes"}
+_NAMES = {
+    Purpose.BACKUP: "backups",
+    Purpose.RESTORE: "restores",
+    Purpose.PRUNE: "prunes",
+    Purpose.LOCK: "locks",
+}
 
 
 class _Trial(Struct, frozen=True):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from msgspec import Struct
 
-from backup.app.aws_setup.documents import OWN_NAME, AwsSetup, BucketSetup, Document, documents
+from backup.app.aws_setup.documents import OWN_NAME, AwsSetup, Document, documents
+from backup.app.aws_setup.wanted import bucket_setup
 from backup.cli.support.choosing_vault import choose_vault, vault_option
 from backup.cli.support.context import Cli, pass_cli
 from backup.credentials.arns import parse_roles_anywhere_arn
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 EXAMPLES = {"aws policy": ("nightvault aws policy", "nightvault aws policy --only backup > backup.json")}
 
 _PURPOSE_OF_SETUP = "permissions of the person who sets this up, for administrators alone"
-PARTS = ("trust-anchor", "trust", "backup", "restore", "prune", "keeper", "bucket", "profile")
+PARTS = ("trust-anchor", "trust", "backup", "restore", "prune", "keeper", "lock", "bucket", "profile")
 UNKNOWN_BUCKET = "BUCKET-NAME"
 UNKNOWN_NAME = "SERVER-NAME"  # a trust policy with it lets nobody in until it is replaced
 ROLE_NAME = "nightvault"  # chosen where the config names no role
@@ -75,6 +76,8 @@ def policy(cli: Cli, /, vault_name: str | None, only: str | None, **told: Any) -
     made = documents(setup)
     if only is not None:
         if only not in made:
+            if only == "lock":
+                raise UsageError(f"vault {vault.name} locks nothing: `lock` in its [[vault]] does that")
             raise UsageError(f"vault {vault.name} is no bucket: it has no bucket policy")
         cli.show(made[only], json.dumps(made[only], indent=2))
         if only == "trust-anchor":
@@ -109,13 +112,13 @@ def _setup(cli: Cli, config: Config, vault: VaultSettings, told: GivenValues) ->
     common_name, unit = (told.subject, told.unit) if told.subject else _certificate_tags(cli, config)
     roles = {
         vault.role_arn or f"arn:{partition}:iam::{account}:role/{told.role_name or ROLE_NAME}",
-        *(arn for arn in (vault.restore_role_arn, vault.prune_role_arn) if arn),
+        *(arn for arn in (vault.restore_role_arn, vault.prune_role_arn, vault.lock_role_arn) if arn),
     }
     region = str(vault.region)
     bucket = None
     if vault.kind == "s3":
         name = vault.bucket or UNKNOWN_BUCKET
-        bucket = BucketSetup(name, vault.prefix, vault.storage_class, vault.catalog_class)
+        bucket = bucket_setup(vault, name)
     own_vault = told.shared and vault.vault == common_name
     return AwsSetup(
         partition=partition,
@@ -177,6 +180,7 @@ def _purposes(vault: VaultSettings) -> Mapping[str, str]:
         "restore": f"permissions of {vault.restore_role_arn or backup}",
         "prune": f"permissions of {vault.prune_role_arn or backup}, if it is to delete at all",
         "keeper": "permissions of whoever deletes elsewhere (prune --delete-only), by another trust policy",
+        "lock": f"permissions of {vault.lock_role_arn or 'whoever locks for longer (object-lock extend)'}",
         "bucket": f"policy of bucket {vault.bucket or UNKNOWN_BUCKET}",
         "profile": "input of CreateProfile",
     }

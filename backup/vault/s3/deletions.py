@@ -58,6 +58,8 @@ class S3Deletions:
 
     def _keeps_versions(self, doing: str) -> bool:
         """Whether the bucket may hold versions; yes if that cannot be learned."""
+        if self._requests.bucket.lock is not None:
+            return True
         try:
             versioning = self._requests.call("get_bucket_versioning", doing, unknown=VaultMissingError)
         except (VaultMissingError, UnreachableError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -12,6 +12,7 @@ from backup.vault.aws import vault_time
 from backup.vault.s3 import answers, keys
 from backup.vault.s3.requests import BucketRequests
 
+_WHICH = "look which vault it is"
 _MD5_OF_NOTHING = "1B2M2Y8AsgTpgAmY7PhCfg=="  # a bucket with object lock wants a checksum with each object
 
 
@@ -31,28 +32,34 @@ class S3Identity:
 
     def identities(self, inventory_id: InventoryId) -> Sequence[VaultIdentity]:
         """ListObjectsV2 of the identity objects' prefix; in the order of their keys."""
-        return [
-            identity for page in self._identity_pages(inventory_id) for identity in self._identities_in(page)
-        ]
+        return list(self._identities_in(self._identity_lines(inventory_id)))
 
     def state_with_identities(self, inventory_id: InventoryId) -> VaultState:
         """The vault's state, by the same list that has the identities for an inventory."""
         location = f"s3://{self._requests.bucket.name}/{self._requests.bucket.prefix}"
+        below = self._requests.bucket.prefix + keys.identity_key(inventory_id)
         try:
-            pages = list(self._identity_pages(inventory_id))
+            if self._requests.bucket.lock is not None:
+                at = vault_time(self._requests.require(_WHICH))
+                lines = list(self._identity_lines(inventory_id))
+            else:
+                pages = list(
+                    self._requests.pages("list_objects_v2", _WHICH, unknown=VaultMissingError, Prefix=below)
+                )
+                at = vault_time(pages[-1])
+                lines = [line for page in pages for line in page.get("Contents", ())]
         except VaultMissingError:
             return VaultState(exists=False, location=location)
-        found = [identity for page in pages for identity in self._identities_in(page)]
-        return VaultState(exists=True, location=location, at=vault_time(pages[-1]), identities=found)
+        found = list(self._identities_in(lines))
+        return VaultState(exists=True, location=location, at=at, identities=found)
 
-    def _identity_pages(self, inventory_id: InventoryId) -> Iterator[Any]:
+    def _identity_lines(self, inventory_id: InventoryId) -> Iterator[Mapping[str, Any]]:
         below = self._requests.bucket.prefix + keys.identity_key(inventory_id)
-        doing = "look which vault it is"
-        return self._requests.pages("list_objects_v2", doing, unknown=VaultMissingError, Prefix=below)
+        return self._requests.lines(_WHICH, below)
 
-    def _identities_in(self, page: Mapping[str, Any]) -> Iterator[VaultIdentity]:
+    def _identities_in(self, lines: Iterable[Mapping[str, Any]]) -> Iterator[VaultIdentity]:
         prefix = self._requests.bucket.prefix
-        for line in page.get("Contents", ()):
+        for line in lines:
             token = keys.token_of(line["Key"].removeprefix(prefix)) if is_identity(line, prefix) else None
             if token:
                 yield VaultIdentity(token)
@@ -77,6 +84,7 @@ class S3Identity:
                 StorageClass=bucket.catalog_class,
                 IfNoneMatch="*",
                 **guard,
+                **self._requests.locking(doing),
             )
 
     def add_mark(self, name: str) -> None:
@@ -86,8 +94,15 @@ class S3Identity:
     def newest_catalogs(
         self, inventory_id: InventoryId, known: Mapping[bytes, int]
     ) -> Sequence[ListedArchive]:
-        """ListObjectsV2: one request for a thousand keys, then at most one or two for each job."""
+        """ListObjectsV2: one request for a thousand keys, then at most one or two for each job.
+
+        Where objects are locked all of them are listed, with what is hidden.
+        """
         prefix = self._requests.bucket.prefix
+        if self._requests.bucket.lock is not None:
+            lines = self._requests.lines("list the catalogs", prefix + keys.catalogs_of(inventory_id))
+            every = (answers.listed(line, prefix) for line in lines)
+            return [archive for archive in every if answers.is_catalog_or_mark(archive)]
         found: list[ListedArchive] = []
         after: dict[str, Any] = {}
         while True:

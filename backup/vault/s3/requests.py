@@ -3,9 +3,9 @@ errors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec import Struct
@@ -13,7 +13,7 @@ from msgspec import Struct
 from backup.errors import ArchiveMissingError, DeniedError, NightvaultError, VaultError, VaultMissingError
 from backup.model import MIB, ArchiveId
 from backup.protocols import VaultTraits
-from backup.vault.aws import denial_in, translated_errors
+from backup.vault.aws import denial_in, translated_errors, vault_time
 from backup.vault.s3.answers import FROZEN
 from backup.vault.s3_error_codes import ELSEWHERE
 
@@ -39,13 +39,21 @@ _NOT_OWNED = (
 _MINIMUM = {"GLACIER": 90, "GLACIER_IR": 90, "DEEP_ARCHIVE": 180, "STANDARD_IA": 30, "ONEZONE_IA": 30}  # days
 
 
+class BucketLock(Struct, frozen=True):
+    """How objects are locked: the mode as S3 has it, and the end of a lock that begins at a time of S3's."""
+
+    mode: str
+    until: Callable[[datetime], datetime]
+
+
 class Bucket(Struct, frozen=True):
     """A bucket and its settings as a vault.
 
     `prefix` is empty or ends with a slash. `kept_days` is how long a retrieved copy stays readable.
     `checksums` is `CRC64NVME`, or "none" for services that do not know it: then only the signature, which
     covers the SHA-256 of each part, protects what is sent. `owner`: the account that the bucket must belong
-    to; None where none is known, as with services that have no accounts.
+    to; None where none is known, as with services that have no accounts. `lock`: what is stored is locked,
+    and each object is the version of its key that was stored first: what hides or overwrites it is not ours.
     """
 
     name: str
@@ -56,6 +64,7 @@ class Bucket(Struct, frozen=True):
     kept_days: int = 7
     checksums: str = CRC64NVME
     owner: str | None = None
+    lock: BucketLock | None = None
 
     @property
     def description(self) -> str:
@@ -94,6 +103,7 @@ class BucketRequests:
         self.client = client
         self.bucket = bucket
         self.traits = traits_of(bucket)
+        self._versions: dict[str, str] = {}  # by key, where the bucket locks
 
     def require(self, doing: str) -> Any:
         """The answer to HeadBucket; `VaultMissingError` if there is no such bucket.
@@ -121,12 +131,60 @@ class BucketRequests:
     def head(self, key: ArchiveId, doing: str, **parameters: Any) -> Any:
         """HeadObject; `ArchiveMissingError` for its 404, which does not say whether key or bucket is
         missing."""
-        wanted = {"Key": self.bucket.prefix + key, **parameters}
         try:
+            wanted = {**self.naming(key, doing), **parameters}
             return self.call("head_object", doing, unknown=ArchiveMissingError, **wanted)
         except ArchiveMissingError:
             self.require(doing)
             raise
+
+    def naming(self, key: ArchiveId, doing: str) -> dict[str, Any]:
+        """The parameters that name an object; `ArchiveMissingError` if it is locked, and is not there."""
+        whole = self.bucket.prefix + key
+        if self.bucket.lock is None:
+            return {"Key": whole}
+        if whole not in self._versions:
+            for line in self.lines(doing, whole):
+                self._versions[line["Key"]] = line["VersionId"]
+        if whole not in self._versions:
+            raise ArchiveMissingError(f"cannot {doing}: there is no {key}")
+        return {"Key": whole, "VersionId": self._versions[whole]}
+
+    def lines(self, doing: str, prefix: str, **parameters: Any) -> Iterator[Mapping[str, Any]]:
+        """The objects below a prefix, by key, as S3 lists them; where they are locked also what is hidden."""
+        wanted = {"unknown": VaultMissingError, "Prefix": prefix, **parameters}
+        if self.bucket.lock is None:
+            for page in self.pages("list_objects_v2", doing, **wanted):
+                yield from page.get("Contents", ())
+            return
+        oldest: Mapping[str, Any] | None = None
+        for page in self.pages("list_object_versions", doing, **wanted):
+            for line in page.get("Versions", ()):  # of a key the newest first
+                if oldest is not None and oldest["Key"] != line["Key"]:
+                    yield oldest
+                oldest = line
+        if oldest is not None:
+            yield oldest
+
+    def locking(self, doing: str) -> dict[str, Any]:
+        """The parameters that lock a new object, by the time of S3 itself; none where nothing is locked."""
+        if self.bucket.lock is None:
+            return {}
+        now = self.now(doing)
+        return {
+            "ObjectLockMode": self.bucket.lock.mode,
+            "ObjectLockRetainUntilDate": self.bucket.lock.until(now),
+        }
+
+    def now(self, doing: str) -> datetime:
+        """The time by S3's own clock."""
+        now = vault_time(self.require(doing))
+        if now is None:
+            raise VaultError(
+                f"cannot {doing}: bucket {self.bucket.name} does not tell its time",
+                advice="locks go by the vault's clock alone: this service cannot be locked",
+            )
+        return now
 
     def call(
         self,
@@ -155,7 +213,9 @@ class BucketRequests:
         """All pages of a paginated list."""
         with self._translated_errors(doing, unknown=unknown):
             pages = self.client.get_paginator(operation)
-            yield from self._ending(pages.paginate(**self._where(operation), **parameters))
+            found = pages.paginate(**self._where(operation), **parameters)
+            # versions of one key may fill any number of pages; boto3 notices a marker that comes again
+            yield from found if operation == "list_object_versions" else self._ending(found)
 
     def _ending(self, pages: Iterable[Any]) -> Iterator[Any]:
         """The pages of a list that is in order, as S3's are, until one does not get on any more."""

@@ -101,7 +101,7 @@ class S3Retrievals:
                 doing,
                 unknown=ArchiveMissingError,
                 meaning=meaning,
-                Key=self._requests.bucket.prefix + archive_id,
+                **self._requests.naming(archive_id, doing),
                 RestoreRequest=wanted,
             )
 
@@ -119,7 +119,8 @@ class S3Retrievals:
             self._requests.require("look for retrievals")
         told: dict[ArchiveId, RetrievalStatus] = {}
         if len(wanted) > FEW:
-            told = self._told_by_lists(wanted)
+            locked = self._requests.bucket.lock is not None
+            told = self._told_by_versions(wanted) if locked else self._told_by_lists(wanted)
         for key in wanted:
             if key not in told:
                 told[key] = self._status(key)
@@ -149,6 +150,24 @@ class S3Retrievals:
                 if status is not None:
                     told[key] = status
             if last == "":
+                break
+        return told
+
+    def _told_by_versions(self, wanted: Sequence[ArchiveId]) -> dict[ArchiveId, RetrievalStatus]:
+        """Statuses by a list of versions, from the first to the last of these sorted keys."""
+        prefix, left, told = self._requests.bucket.prefix, set(wanted), {}
+        lines = self._requests.lines(
+            "look for retrievals",
+            prefix,
+            KeyMarker=prefix + keys.just_before(wanted[0]),
+            OptionalObjectAttributes=["RestoreStatus"],
+        )
+        for line in lines:
+            key = ArchiveId(line["Key"].removeprefix(prefix))
+            status = answers.status_of_line(line) if key in left else None
+            if status is not None:
+                told[key] = status
+            if key >= wanted[-1]:
                 break
         return told
 
@@ -186,7 +205,7 @@ class S3Retrievals:
             doing,
             unknown=RetrievalExpiredError,
             meaning={"InvalidRange": ArchiveShortError},
-            Key=self._requests.bucket.prefix + key,
+            **self._requests.naming(key, doing),
             Range=f"bytes={wanted.start}-{wanted.end - 1}",
         )
         with closing(answer["Body"]) as body, translated_errors(doing):

@@ -70,6 +70,7 @@ class S3Uploads:
             StorageClass=bucket.storage_class if label.kind is PackKind.DATA else bucket.catalog_class,
             Metadata={DESCRIPTION: pack.describe(label)},
             ContentType="application/octet-stream",
+            **self._requests.locking(doing),
             **self._checksum(ChecksumAlgorithm="CRC64NVME", ChecksumType="FULL_OBJECT"),
         )
         return keys.upload_id_of(key, field(answer, "UploadId", doing))

@@ -63,6 +63,8 @@ class S3Vault(S3Identity, S3Uploads, S3Retrievals, S3Deletions):
         elsewhere: dict[str, Any] = {}
         if self._requests.bucket.region != "us-east-1":  # which has no constraint
             elsewhere["CreateBucketConfiguration"] = {"LocationConstraint": self._requests.bucket.region}
+        if self._requests.bucket.lock is not None:
+            elsewhere["ObjectLockEnabledForBucket"] = True
         ours = {"BucketAlreadyOwnedByYou": _OwnedByUsError}
         with suppress(_OwnedByUsError):
             self._requests.call(
@@ -92,7 +94,7 @@ class S3Vault(S3Identity, S3Uploads, S3Retrievals, S3Deletions):
         return answers.READY if listing_id == _LISTING else answers.EXPIRED
 
     def fetch_listing(self, listing_id: ListingId) -> Listing:
-        """ListObjectsV2, all pages."""
+        """ListObjectsV2, all pages; where objects are locked ListObjectVersions."""
         doing, as_of = "list the archives", self._clock.now()
         if listing_id != _LISTING:
             self._requests.require(doing)
@@ -100,11 +102,9 @@ class S3Vault(S3Identity, S3Uploads, S3Retrievals, S3Deletions):
                 f"cannot {doing}: bucket {self._requests.bucket.name} has no such listing"
             )
         prefix = self._requests.bucket.prefix
-        pages = self._requests.pages("list_objects_v2", doing, Prefix=prefix)
         lines = (
             line
-            for page in pages
-            for line in page.get("Contents", ())
+            for line in self._requests.lines(doing, prefix)
             if not (is_identity(line, prefix) or is_passed_over(line["Key"].removeprefix(prefix)))
         )
         return Listing(as_of, [answers.listed(line, prefix) for line in lines])

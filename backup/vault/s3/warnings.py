@@ -52,7 +52,7 @@ def warnings_of(requests: BucketRequests, look: KnownOfBucket | None = None) -> 
     if told.region != requests.bucket.region:
         yield f'bucket {requests.bucket.name} is in {told.region}: set region = "{told.region}"'
     for check in (_lifecycle, partial(_versioning, look=told), _lock):
-        if check is _lock and told.keeps_versions is False:
+        if check is _lock and told.keeps_versions is False and requests.bucket.lock is None:
             continue  # S3 locks versions alone: a bucket without them has no lock
         try:
             yield from check(requests)
@@ -113,6 +113,11 @@ def _versioning(requests: BucketRequests, look: KnownOfBucket) -> Iterator[str]:
 
 def _lock(requests: BucketRequests) -> Iterator[str]:
     lock = _asked(requests, "get_object_lock_configuration", "its object lock")
+    if requests.bucket.lock is not None and not lock:
+        yield (
+            f"bucket {requests.bucket.name} has no object lock: with `lock` of this vault nothing can be "
+            "stored there; `nightvault setup aws` switches it on"
+        )
     kept = lock.get("ObjectLockConfiguration", {}).get("Rule", {}).get("DefaultRetention")
     if kept:
         period = f"{kept['Days']} days" if "Days" in kept else f"{kept.get('Years')} years"

@@ -1,26 +1,42 @@
 """A bucket with object locks as a model: a host, an intruder with all its rights, who renews, who deletes.
 
-What is decided is decided by `decisions.py`. Locks and ages are counted in periods from now, the ends of
-steps recur: so all times that can come are searched, not some periods of them. Each catalog tells a whole
-state; a version that was overwritten is the same as one that a delete marker hides.
+What is decided is decided by `backup/retention/locks.py`. Locks and ages are counted in periods from now,
+the ends of steps recur: so all times that can come are searched, not some periods of them. Each catalog tells
+a whole state; a version that was overwritten is the same as one that a delete marker hides.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tests.model.locking import decisions
-from tests.model.locking.decisions import LockRules
+from backup.retention import locks as decisions
+from backup.retention.locks import LockRules
 
 PERIOD = timedelta(days=10)
 _BEGIN = datetime(2020, 1, 1, tzinfo=UTC) + 1200 * PERIOD  # a step begins here
 FOR_EVER = 100
 CATALOGS = 100
 """The numbers of catalogs begin here, those of packs at 0, which is the vault's identity."""
+
+
+class DeletionAnswer(StrEnum):
+    """What a vault makes of a deletion."""
+
+    GONE = "gone"
+    HIDDEN = "hidden"  # under a delete marker: the version is there, and is paid for
+    REFUSED = "refused"
+
+
+def answer_to_deletion(until: datetime, now: datetime, *, names_version: bool) -> DeletionAnswer:
+    """What a vault with versions answers: only a deletion that names the version deletes it."""
+    if not names_version:
+        return DeletionAnswer.HIDDEN
+    return DeletionAnswer.REFUSED if now < until else DeletionAnswer.GONE
 
 
 class LockCast(Struct, frozen=True):

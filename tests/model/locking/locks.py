@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from msgspec.structs import replace
 
-from tests.model.locking import decisions
-from tests.model.locking.decisions import Answer, LockedState
+from backup.retention import locks as decisions
+from backup.retention.locks import LockedState
 from tests.model.locking.locked_vault import (
     BACK,
     CATALOGS,
@@ -20,12 +20,14 @@ from tests.model.locking.locked_vault import (
     JUNK,
     KINDS,
     PERIOD,
+    DeletionAnswer,
     LockCast,
     LockedVault,
     LockGuards,
     LockObject,
     LockWorld,
     StateCatalog,
+    answer_to_deletion,
 )
 from tests.model.search import Step
 from tests.model.world import put
@@ -209,10 +211,10 @@ class Locks(LockWorld):
         grace_ends = now if found.condemned > 0 else now + PERIOD
         if self.guards.names_version and decisions.may_go_from(until, now, grace_ends) > now:
             return found
-        answer = decisions.answer_to_deletion(until, now, names_version=self.guards.names_version)
-        if answer is Answer.GONE:
+        answer = answer_to_deletion(until, now, names_version=self.guards.names_version)
+        if answer is DeletionAnswer.GONE:
             return None
-        return replace(found, is_hidden=answer is Answer.HIDDEN or found.is_hidden)
+        return replace(found, is_hidden=answer is DeletionAnswer.HIDDEN or found.is_hidden)
 
     def later(self, world: LockedVault) -> LockedVault:
         """A period later."""

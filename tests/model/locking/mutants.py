@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from tests.model.locking import decisions
-from tests.model.locking.decisions import LockedState, LockRules
+from backup.retention import locks as decisions
+from backup.retention.locks import LockedState, LockRules
 from tests.model.locking.locked_vault import LockCast, LockGuards
 from tests.model.locking.locks import Locks
 from tests.model.search import Found, search

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.model.locking import decisions
-from tests.model.locking.decisions import Answer, LockedState, LockRules
-from tests.model.locking.locked_vault import LockCast
+from backup.retention import locks as decisions
+from backup.retention.locks import LockedState, LockRules
+from tests.model.locking.locked_vault import DeletionAnswer, LockCast, answer_to_deletion
 from tests.model.locking.locks import Locks
 from tests.model.locking.mutants import MUTANTS, LockMutant
 from tests.model.search import search
@@ -71,9 +71,9 @@ def test_a_state_counts_for_as_long_as_locks_last_after_the_next_one() -> None:
 
 
 def test_only_a_version_whose_lock_is_over_is_deleted() -> None:
-    assert decisions.answer_to_deletion(_NOW + _DAY, _NOW, names_version=True) is Answer.REFUSED
-    assert decisions.answer_to_deletion(_NOW, _NOW, names_version=True) is Answer.GONE
-    assert decisions.answer_to_deletion(_NOW, _NOW, names_version=False) is Answer.HIDDEN
+    assert answer_to_deletion(_NOW + _DAY, _NOW, names_version=True) is DeletionAnswer.REFUSED
+    assert answer_to_deletion(_NOW, _NOW, names_version=True) is DeletionAnswer.GONE
+    assert answer_to_deletion(_NOW, _NOW, names_version=False) is DeletionAnswer.HIDDEN
     assert decisions.may_go_from(_NOW, _NOW + _DAY, _NOW - _DAY) == _NOW + _DAY
 
 

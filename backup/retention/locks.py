@@ -3,15 +3,13 @@
     until = locked_until(now, rules)                     # with an upload, and when a lock is renewed
     date = restores_until(locks_of_parts)                # "whatever an intruder does, this restores until"
 
-`now` is always the vault's date, never this machine's. Nothing locks yet: whoever builds that moves this
-module into `backup/retention` as it is.
+`now` is always the vault's date, never this machine's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 
 from msgspec import Struct
 
@@ -34,14 +32,6 @@ class LockedState(Struct, frozen=True):
 
     since: datetime
     needs: frozenset[int]
-
-
-class Answer(StrEnum):
-    """What a vault makes of a deletion."""
-
-    GONE = "gone"
-    HIDDEN = "hidden"  # under a delete marker: the version is there, and is paid for
-    REFUSED = "refused"
 
 
 def locked_until(now: datetime, rules: LockRules) -> datetime:
@@ -77,13 +67,6 @@ def locks_due(
     least = now + rules.lock_for
     due = sorted((until[number], number) for number in needed if number in until and until[number] < least)
     return [(number, locked_until(now, rules)) for _, number in due]
-
-
-def answer_to_deletion(until: datetime, now: datetime, *, names_version: bool) -> Answer:
-    """What a vault with versions answers: only a deletion that names the version deletes it."""
-    if not names_version:
-        return Answer.HIDDEN
-    return Answer.REFUSED if now < until else Answer.GONE
 
 
 def may_go_from(until: datetime, free_at: datetime, grace_ends: datetime) -> datetime:
