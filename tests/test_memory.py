@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
-import re
-import resource
-import subprocess
 import sys
 import threading
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from backup.app.base.clock import SystemClock
 from backup.archiver import contents, sealing
 from backup.archiver.predicted_cuts import LEAST_CHUNKS
 from backup.buffers import Buffers
@@ -42,7 +37,7 @@ from backup.transfer.retrieve import PIECE
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
 from tests.support.doubles import ManualClock
-from tests.support.servers import Server, directory_server
+from tests.support.limited_memory import limit_memory, most_addresses, server_of_parts
 from tests.support.trees import assert_same_tree, snapshot_of
 
 MEMORY = st.integers(LEAST_MEMORY, 2**40)
@@ -303,29 +298,6 @@ class TestUnderWay:
         assert sum(made.values()) <= windows + frames + limits.batch
 
 
-_PROGRAM = """
-import atexit, sys
-from backup.cli import main
-atexit.register(lambda: print(open("/proc/self/status").read(), file=sys.stderr))
-main()
-"""
-
-
-# glibc gives back at once what was freed, and reserves no addresses for each thread: else it keeps some
-# 20 MiB for later, by chance.
-_ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(128 * KIB)}
-
-
-def _limited(addresses: int) -> Callable[[], None]:
-    """What a child does first: no more bytes of addresses than that, as `ulimit -v`, and small stacks."""
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_STACK, (MIB, MIB))
-        resource.setrlimit(resource.RLIMIT_AS, (addresses, addresses))
-
-    return limit
-
-
 class TestWithinALimit:
     """A real run that the kernel gives no more than what it was told to need."""
 
@@ -339,48 +311,21 @@ class TestWithinALimit:
         for number in range(2_500):
             (source / f"{number}.txt").write_bytes(b"%d" % number * 700)
 
-    def server(self, folder: Path) -> Server:
-        """A server whose vault is sent parts: one with a limit, if no narrow one, takes no whole files."""
-        server = directory_server(folder, clock=SystemClock())
-        text = server.config.read_text().replace("[[vault]]\n", '[[vault]]\nupload_limit = "4GiB/s"\n')
-        server.config.write_text(text)
-        server.init()
-        return server
-
-    def limit_memory(self, server: Server, memory: int) -> None:
-        text = server.config.read_text()
-        server.config.write_text(re.sub(r"\A(\[limits\]\n.*\n)?", f"[limits]\nmemory = {memory}\n", text))
-
-    def run(self, server: Server, addresses: int = resource.RLIM_INFINITY) -> int:
-        """Back up in a process of its own; the most addresses that it had, in bytes."""
-        done = subprocess.run(
-            [sys.executable, "-c", _PROGRAM, "--config", str(server.config), "backup", "main"],
-            preexec_fn=_limited(addresses),
-            env={**os.environ, **_ALLOCATOR},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        found = re.search(r"VmPeak:\s*(\d+) kB", done.stderr)
-        assert found
-        return int(found[1]) * 1024
-
     @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
     def test_a_backup_finishes_within_it(self, tmp_path: Path) -> None:
-        server = self.server(tmp_path)
-        self.limit_memory(server, self.MEMORY)
-        alone = self.run(server)  # interpreter, libraries, database
+        server = server_of_parts(tmp_path)
+        limit_memory(server, self.MEMORY)
+        alone = most_addresses(server)  # interpreter, libraries, database
         self.fill(server.source)
-        self.run(server, alone + self.MEMORY)
+        most_addresses(server, alone + self.MEMORY)
         report = server.json("runs")[0]
         assert report["outcome"] == "done"
         assert_same_tree(server.restore(tmp_path / "out"), snapshot_of(server.source))
 
     @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
     def test_with_more_it_takes_more(self, tmp_path: Path) -> None:
-        server = self.server(tmp_path)
-        alone = self.run(server)
+        server = server_of_parts(tmp_path)
+        alone = most_addresses(server)
         self.fill(server.source)
-        most = self.run(server)
+        most = most_addresses(server)
         assert most > alone + self.MEMORY

@@ -80,13 +80,17 @@ class Server(Struct, frozen=True, kw_only=True):
             raise FileUnreadableError(str(error)) from error
         added = {**self.variables, **({_PASSWORD_IN[self.kind]: secret.reveal()} if secret else {})}
         user = None if self.container else self.run_as
-        try:
-            with RunningCommand(
-                words, self.timeout, added, user, stop, allow_empty=allow_empty, stdin=stdin
-            ) as command:
-                yield command
-        except FileUnreadableError as error:
-            raise FileUnreadableError(secret.hidden_in(str(error)) if secret else str(error)) from None
+        with RunningCommand(
+            words,
+            self.timeout,
+            added,
+            user,
+            stop,
+            allow_empty=allow_empty,
+            stdin=stdin,
+            hidden_in=secret.hidden_in if secret else str,
+        ) as command:
+            yield command
 
     def ask(self, words: Sequence[str], typed: str, stop: Stop) -> bytes:
         """Return what a client prints that is given `typed` as its input."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from typing import Final
 from urllib.parse import quote
@@ -25,6 +25,11 @@ _PAGES: Final = 1024  # until a stop is seen
 _PATIENCE: Final = 60.0  # seconds that a writer may lock the file
 _TABLES: Final = """SELECT name FROM sqlite_master WHERE type = 'table'
                     AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name"""
+_WORDS: Final[Mapping[int | None, str]] = {
+    sqlite3.SQLITE_FULL: "its copy has no room in {spool}",  # only the copy is written to
+    sqlite3.SQLITE_READONLY_ROLLBACK: "a writer has died in a transaction, "
+    "which is undone when {path} is opened by who may write to it",
+}
 
 
 class SQLite(Struct, frozen=True):
@@ -136,9 +141,8 @@ def _copied(server: Server, stop: Stop) -> Iterator[str]:
         _copy(server.path, copy, stop)
         yield copy
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", None)
-        is_full = code == sqlite3.SQLITE_FULL  # only the copy is written to
-        where = f"its copy has no room in {server.spool}" if is_full else server.path
+        code: int | None = getattr(error, "sqlite_errorcode", None)
+        where = _WORDS.get(code, "{path}").format(path=server.path, spool=server.spool)
         raise FileUnreadableError(f"{where}: {error}") from error
     finally:
         with suppress(FileNotFoundError):

@@ -31,6 +31,7 @@ class RunningCommand:
 
     It gets the part of our environment that finds programs and homes, never keys. `environment` is added to
     that of the command alone, not of the guard: it may hold a password. `stdin`: a handle that it reads.
+    `hidden_in`: what takes the password out of its words.
     """
 
     size = 2**40
@@ -45,8 +46,10 @@ class RunningCommand:
         *,
         allow_empty: bool = False,
         stdin: int = subprocess.DEVNULL,
+        hidden_in: Callable[[str], str] = str,
     ) -> None:
         self._run = run
+        self._hidden_in = hidden_in
         self._stdin = stdin
         self._is_enough = allow_empty  # what came of it so far
         self._left = timeout
@@ -184,7 +187,7 @@ class RunningCommand:
                 self._said = (self._said + said)[-_KEPT:]
 
     def _last_words(self) -> str:
-        text = self._said.decode("utf-8", "backslashreplace")
+        text = self._hidden_in(self._said.decode("utf-8", "backslashreplace"))
         shown = "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text)
         lines = [line.strip() for line in shown.splitlines() if line.strip()]
         return ": " + " | ".join(lines[-_LINES:]) if lines else ", and said nothing"

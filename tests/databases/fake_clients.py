@@ -34,7 +34,7 @@ ALL = f"""#!{sys.executable} -IS
 print("CREATE ROLE app;\\n--\\n-- PostgreSQL database cluster dump complete\\n--\\n")
 """
 RESTORE = f"""#!{sys.executable} -IS
-import os, sys
+import os, sys, time
 here = os.path.dirname(__file__)
 if os.path.exists(here + "/how"): exec(open(here + "/how").read())
 open(here + "/loaded", "a").write(repr(sys.argv[1:]) + sys.stdin.read())

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
+import sqlite3
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -23,9 +28,42 @@ needs_mariadb = pytest.mark.skipif(
     not database_servers.has("mariadbd", "mariadb-install-db", "mariadb-dump"),
     reason="MariaDB is not installed",
 )
+needs_mysql = pytest.mark.skipif(
+    not database_servers.has("mariadbd", "mysql", "mysqldump"), reason="MariaDB or MySQL's words are missing"
+)
 needs_redis = pytest.mark.skipif(
     not database_servers.has("redis-server", "redis-cli"), reason="Redis is not installed"
 )
+SERVERS = [
+    pytest.param("postgresql", marks=needs_postgresql),
+    pytest.param("mariadb", marks=needs_mariadb),
+    pytest.param("mysql", marks=[needs_mariadb, needs_mysql]),
+]
+KINDS = [*SERVERS, pytest.param("redis", marks=needs_redis), "sqlite"]
+
+
+class Client(Protocol):
+    """What holds databases of one kind, and is asked and changed by its own clients, not by ours."""
+
+    kind: str
+    lines: list[str]
+    running: RunningServer
+
+    def make(self, name: str) -> None:
+        """Make a database of that name."""
+        ...
+
+    def sql(self, text: str, database: str = ...) -> bytes:
+        """Run statements."""
+        ...
+
+    def state(self, database: str) -> tuple[bytes, bytes]:
+        """The schema, and a hash of all rows of the table that changes."""
+        ...
+
+    def load(self, dump: Path, name: str) -> None:
+        """Load a dump into a new database."""
+        ...
 
 
 def saving(server: Server, *lines: str) -> None:
@@ -95,6 +133,11 @@ class PostgreSQLClient:
         )
         return schema, self.sql("SELECT md5(string_agg(o::text, '|' ORDER BY id)) FROM orders o", database)
 
+    def load(self, dump: Path, name: str) -> None:
+        """Load a dump into a new database."""
+        self.make(name)
+        self.run("pg_restore", "--exit-on-error", "-d", name, dump)
+
 
 @contextmanager
 def postgresql_client() -> Iterator[PostgreSQLClient]:
@@ -105,13 +148,12 @@ def postgresql_client() -> Iterator[PostgreSQLClient]:
 
 
 class MariaDBClient:
-    """A running server, and SQL for it."""
+    """A running server, and SQL for it; of the kind `mysql` it is saved by that client's words."""
 
-    kind = "mariadb"
-
-    def __init__(self, running: RunningServer) -> None:
+    def __init__(self, running: RunningServer, kind: str = "mariadb") -> None:
+        self.kind = kind
         self.running = running
-        self.lines = [f'kind = "mariadb"\nhost = "{running.host}"\nuser = "root"']
+        self.lines = [f'kind = "{kind}"\nhost = "{running.host}"\nuser = "root"']
         self.lines += [f'password_file = "{running.password_file}"']
 
     def run(self, program: str, *words: object, typed: bytes = b"") -> bytes:
@@ -138,14 +180,114 @@ class MariaDBClient:
         )
         return schema, self.sql("SELECT md5(group_concat(id, t ORDER BY id)) FROM orders", database)
 
+    def load(self, dump: Path, name: str) -> None:
+        """Load a dump into a new database."""
+        self.make(name)
+        self.run("mariadb", f"--database={name}", typed=dump.read_bytes())
+
 
 @contextmanager
-def mariadb_client() -> Iterator[MariaDBClient]:
+def mariadb_client(kind: str = "mariadb") -> Iterator[MariaDBClient]:
     """A running server of MariaDB, and SQL for it."""
     with database_servers.mariadb() as running:
-        yield MariaDBClient(running)
+        yield MariaDBClient(running, kind)
 
 
+class RedisClient:
+    """A running server, whose one database has each name; a dump gets a server when it is asked for."""
+
+    kind = "redis"
+
+    def __init__(self, running: RunningServer) -> None:
+        self.running = running
+        self.lines = [f'kind = "redis"\nhost = "{running.host}"\npassword_file = "{running.password_file}"']
+        self._loaded: dict[str, Path] = {}
+
+    def make(self, name: str) -> None:
+        """It has one."""
+
+    def sql(self, text: str, database: str = "") -> bytes:
+        """Run commands of Redis."""
+        return _of_redis(self.running, text)
+
+    def state(self, database: str) -> tuple[bytes, bytes]:
+        """A hash of all keys with their values."""
+        if database not in self._loaded:
+            return b"", _of_redis(self.running, _HASH)
+        with database_servers.redis(self._loaded[database]) as running:
+            return b"", _of_redis(running, _HASH)
+
+    def load(self, dump: Path, name: str) -> None:
+        """Keep a dump, for a server that begins with it."""
+        self._loaded[name] = Path(shutil.copy(dump, dump.with_name(f"{name}.rdb")))
+
+
+_HASH = """EVAL "local found, keys = '', redis.call('keys', '*') table.sort(keys) \
+for _, key in ipairs(keys) do found = found .. key .. '=' .. redis.call('get', key) .. ';' end \
+return redis.sha1hex(found)" 0
+"""
+
+
+def _of_redis(running: RunningServer, text: str) -> bytes:
+    environment = {"REDISCLI_AUTH": PASSWORD, "PATH": os.environ["PATH"]}
+    words = ["redis-cli", "-e", "-s", running.host]
+    done = subprocess.run(words, input=text.encode(), env=environment, check=True, capture_output=True)
+    assert b"ERR" not in done.stdout, done.stdout
+    return done.stdout
+
+
+@contextmanager
+def redis_client() -> Iterator[RedisClient]:
+    """A running server of Redis, and its client."""
+    with database_servers.redis() as running:
+        yield RedisClient(running)
+
+
+class SQLiteClient:
+    """A folder of files; that of the database `shop` is saved."""
+
+    kind = "sqlite"
+    running: RunningServer
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.lines = [f'kind = "sqlite"\npath = "{folder}/shop.db"']
+
+    def make(self, name: str) -> None:
+        """A file that holds nothing yet is made by who writes to it first."""
+
+    def sql(self, text: str, database: str = "shop") -> bytes:
+        """Run statements."""
+        with closing(sqlite3.connect(self.folder / f"{database}.db")) as connection:
+            connection.executescript(text)
+        return b""
+
+    def state(self, database: str) -> tuple[bytes, bytes]:
+        """All statements that would make it, hashed."""
+        with closing(sqlite3.connect(self.folder / f"{database}.db")) as connection:
+            found = "\n".join(connection.iterdump())
+        return b"", hashlib.sha256(found.encode()).digest()
+
+    def load(self, dump: Path, name: str) -> None:
+        """Put a dump in its place."""
+        shutil.copy(dump, self.folder / f"{name}.db")
+
+
+@contextmanager
+def sqlite_client() -> Iterator[SQLiteClient]:
+    """A folder of files of SQLite."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield SQLiteClient(Path(folder))
+
+
+OPENED: dict[str, Callable[[], AbstractContextManager[Client]]] = {
+    "postgresql": postgresql_client,
+    "mariadb": mariadb_client,
+    "mysql": lambda: mariadb_client("mysql"),
+    "redis": redis_client,
+    "sqlite": sqlite_client,
+}
+"""What to enter for a client of each kind."""
 SETUP = {
     "postgresql": """CREATE TABLE orders (id int PRIMARY KEY, t text);
         INSERT INTO orders SELECT g, md5(g::text) FROM generate_series(1, 2000) g;
@@ -156,10 +298,21 @@ SETUP = {
         INSERT INTO orders SELECT seq, md5(seq) FROM seq_1_to_2000;
         CREATE TABLE log_1 (a int); CREATE VIEW v AS SELECT count(*) FROM orders;
         CREATE FUNCTION f() RETURNS int RETURN 1;""",
+    "redis": """EVAL "for n = 1, 2000 do redis.call('set', 'key' .. n, n) end" 0\n""",
+    "sqlite": """CREATE TABLE orders (id INTEGER PRIMARY KEY, t TEXT);
+        WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s LIMIT 2000)
+        INSERT INTO orders SELECT n, hex(n) FROM s;
+        CREATE TABLE log_1 (a int); CREATE VIEW v AS SELECT count(*) FROM orders;""",
 }
 CHANGE = {
     "postgresql": "UPDATE orders SET t = md5(t || '{night}') WHERE id % 20 = {night};"
     "DELETE FROM orders WHERE id = 1000 + {night}; INSERT INTO orders VALUES (5000 + {night}, 'new');",
     "mariadb": "UPDATE orders SET t = md5(concat(t, '{night}')) WHERE id % 20 = {night};"
     "DELETE FROM orders WHERE id = 1000 + {night}; INSERT INTO orders VALUES (5000 + {night}, 'new');",
+    "redis": """EVAL "for n = 20 + {night}, 2000, 20 do redis.call('set', 'key' .. n, n .. '-{night}') end \
+redis.call('del', 'key' .. (1000 + {night})) redis.call('set', 'key' .. (5000 + {night}), 'new')" 0\n""",
+    "sqlite": "UPDATE orders SET t = t || '-{night}' WHERE id % 20 = {night};"
+    "DELETE FROM orders WHERE id = 1000 + {night}; INSERT INTO orders VALUES (5000 + {night}, 'new');",
 }
+for _texts in (SETUP, CHANGE):
+    _texts["mysql"] = _texts["mariadb"]

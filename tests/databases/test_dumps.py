@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -13,10 +12,13 @@ from backup.inventory.content.dumps import dump_of
 from backup.inventory.content.entries import entry_at
 from backup.inventory.store.database import open_inventory
 from tests.databases.fake_clients import Clients
-from tests.support.processes import environments_and_words
+from tests.support.doubles import ManualClock
+from tests.support.notified_servers import notified_server
+from tests.support.pages import Page, running_page
+from tests.support.processes import watching
 from tests.support.servers import Server, directory_server
 
-CLIENTS = {"environ: psql", "environ: pg_dump", "environ: pg_dumpall"}
+CLIENTS = {f"environ: {name}" for name in ("psql", "pg_dump", "pg_dumpall", "pg_restore")}
 SHOP = "/.streams/databases/postgresql/shop.dump"
 
 
@@ -184,41 +186,46 @@ def test_clients_are_run_in_a_container(
     assert dumped(server) == "PGDMP of shop\na row\n"
 
 
-def test_nobody_sees_the_password(server: Server, clients: Clients, tmp_path: Path) -> None:
-    """Not on a command line, not in the environment of any process but the clients, not in what is kept."""
-    clients.dumps("time.sleep(0.6)")
-    with watching(clients) as seen:
-        server.backup()
-    assert {"environ: psql", "environ: pg_dump"} <= seen <= CLIENTS
-    server.done("config", "show")
-    server.run("status")
-    assert not [text for text in server.printed if clients.password in text]
-    others = [path for path in server.folder.rglob("*") if path.is_file()]
-    assert not [path for path in others if clients.password.encode() in path.read_bytes()]
+def test_nobody_sees_the_password(clients: Clients, tmp_path: Path) -> None:
+    """On no command line, in no environment but those of the clients, in nothing that is kept or told."""
+    with notified_server(tmp_path / "server", ManualClock()) as notified:
+        notified.configure('told = ["failed"]', "")
+        server = notified.server
+        saving(server, clients.section('name = "all"'))
+        clients.dumps("time.sleep(0.6)")
+        again = ("restore", "--database", "shop", "--as", "other", "--key", server.key_file)
+        with watching(clients.password) as seen:
+            server.backup()
+            server.done(*again)
+        assert {"environ: psql", "environ: pg_dump", "environ: pg_restore"} <= seen <= CLIENTS
+        refuse = "sys.exit('no entry with password ' + os.environ['PGPASSWORD'])"
+        clients.dumps(refuse)
+        server.json("backup", "main", exit_code=3)
+        server.fails(1, *again)
+        server.done("config", "show")
+        server.run("status")
+        told = [*server.printed, *(mail.as_string() for mail in notified.mail.mails)]
+        told += [request.body.decode() for request in (*notified.hook.taken, *notified.ping.taken)]
+        with running_page(server) as page:
+            told += pages(page)
+    for place in (server.printed, map(str, notified.mail.mails), told[-100:]):
+        assert any("no entry with password ***" in text for text in place)
+    assert not [text for text in told if clients.password in text]
+    files = [path for path in server.folder.rglob("*") if path.is_file()]
+    assert not [path for path in files if clients.password.encode() in path.read_bytes()]
 
 
-@contextmanager
-def watching(clients: Clients) -> Iterator[set[str]]:
-    """Where the password is seen meanwhile: in which part of the processes of which program."""
-    seen: set[str] = set()
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.05):
-            for words, environment in environments_and_words():
-                name = next((Path(word).name for word in words if str(clients.folder) in word), words[0])
-                is_guard = any(word.endswith("process_guard.py") for word in words)
-                name = f"the guard of {name}" if is_guard else name
-                seen.update({f"cmdline: {name}"} if any(clients.password in word for word in words) else ())
-                seen.update({f"environ: {name}"} if clients.password in environment else ())
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        over.set()
-        thread.join()
+def pages(page: Page) -> list[str]:
+    """Every page that the first one leads to."""
+    client = page.login()
+    found: dict[str, str] = {}
+    wanted = ["/"]
+    while wanted and len(found) < 100:
+        path = wanted.pop()
+        found[path] = client.get(path).text
+        links = map(unescape, re.findall(r'href="(/[^"#]*)', found[path]))
+        wanted += [link for link in links if link not in found and link not in wanted]
+    return list(found.values())
 
 
 def test_config_show_prints_what_is_run(server: Server, clients: Clients) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,8 +13,7 @@ import pytest
 from tests.databases.real_clients import (
     HOSTILE,
     SETUP,
-    MariaDBClient,
-    PostgreSQLClient,
+    Client,
     mariadb_client,
     needs_mariadb,
     needs_postgresql,
@@ -29,7 +29,6 @@ BOTH = pytest.mark.parametrize(
     [pytest.param("postgresql", marks=needs_postgresql), pytest.param("mariadb", marks=needs_mariadb)],
     indirect=True,
 )
-Client = PostgreSQLClient | MariaDBClient
 
 
 @pytest.fixture(scope="module")
@@ -137,21 +136,21 @@ def test_a_load_that_fails_leaves_an_empty_database(clients: dict[str, Client], 
 
 
 def test_sqlite_comes_back_as_a_new_file(server: Server, tmp_path: Path) -> None:
-    file = tmp_path / "app.db"
+    file = tmp_path / f"{HOSTILE}.db"
     with closing(sqlite3.connect(file)) as database, database:
         database.execute("PRAGMA journal_mode = wal")
         database.execute("CREATE TABLE t (a)")
         database.execute("INSERT INTO t VALUES (1)")
-    saving(server, 'kind = "sqlite"', 'name = "app"', f'path = "{file}"')
+    saving(server, 'kind = "sqlite"', f"name = {json.dumps(HOSTILE)}", f"path = {json.dumps(str(file))}")
     server.backup()
-    restored(server, "app", "--as", tmp_path / "new.db")
-    assert "is not empty" in server.fails(2, "restore", "--database", "app", "--key", server.key_file)
+    restored(server, HOSTILE, "--as", tmp_path / f"new {HOSTILE}")
+    assert "is not empty" in server.fails(2, "restore", "--database", HOSTILE, "--key", server.key_file)
     with closing(sqlite3.connect(file)) as database, database:
         database.execute("INSERT INTO t VALUES (2)")
-    (tmp_path / "app.db-wal").write_bytes(b"left by a writer that died")
-    restored(server, "app", "--overwrite", "always")
-    for path in (file, tmp_path / "new.db"):
+    Path(f"{file}-wal").write_bytes(b"left by a writer that died")
+    restored(server, HOSTILE, "--overwrite", "always")
+    for path in (file, tmp_path / f"new {HOSTILE}"):
         with closing(sqlite3.connect(path)) as database:
             assert database.execute("SELECT a FROM t").fetchall() == [(1,)], path
-    restored(server, "app", "--to-file", tmp_path / "as-it-is")
+    restored(server, HOSTILE, "--to-file", tmp_path / "as-it-is")
     assert (tmp_path / "as-it-is").read_bytes().startswith(b"SQLite format 3")

@@ -100,18 +100,27 @@ def mariadb() -> Iterator[RunningServer]:
 
 
 @contextmanager
-def redis() -> Iterator[RunningServer]:
-    """A server of Redis, which wants a password."""
+def redis(dump: Path | None = None) -> Iterator[RunningServer]:
+    """A server of Redis, which wants a password; with what a dump holds."""
     with _folder() as folder:
         (folder / "password").write_text(PASSWORD)
         _made(folder, "password")
         quoted = PASSWORD.replace("\\", "\\\\")
         (folder / "redis.conf").write_text(
             f'port 0\nunixsocket {folder}/socket\nunixsocketperm 700\ndir {folder}\nrequirepass "{quoted}"\n'
+            "repl-diskless-sync-delay 0\n"
         )
         _made(folder, "redis.conf")
+        if dump:
+            shutil.copy(dump, folder / "dump.rdb")
+            _made(folder, "dump.rdb")
         with _running(["redis-server", str(folder / "redis.conf")], folder) as process:
-            _wait(process, (folder / "socket").exists)
+            ping = ["redis-cli", "-s", str(folder / "socket"), "PING"]
+            given = {"PATH": _path(), "REDISCLI_AUTH": PASSWORD}
+            _wait(
+                process,
+                lambda: subprocess.run(ping, env=given, check=False, capture_output=True).stdout == b"PONG\n",
+            )
             yield RunningServer(folder, str(folder / "socket"), process)
 
 

@@ -9,6 +9,8 @@ LONGEST = (
     "tests/systemd/test_machine.py",
     "tests/systemd/test_packages.py",
     "tests/systemd/test_container_files.py",
+    "tests/databases/test_large_dump.py",
+    "tests/databases/test_real_servers.py",
     "tests/scenarios/test_ten_years.py",
     "tests/pruner/test_model.py",
     "tests/month/test_month.py",
