@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -11,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
-from backup.copier.context import CopyChoice, CopyContext
+from backup.copier.context import CopyChoice
 from backup.copier.copy import copy
-from backup.copier.report import CopyReport
-from backup.errors import LockedError, OtherVaultError, UsageError
+from backup.errors import LockedError, OtherVaultError
 from backup.format.records import ForgottenRecord
 from backup.inventory.content import archives, copied, identities
 from backup.inventory.content.archives import ArchiveState
@@ -24,23 +22,13 @@ from backup.inventory.records import runs
 from backup.inventory.store.times import micros
 from backup.kinds import Outcome
 from backup.model import MIB, VaultName
-from backup.protocols import Vault
 from backup.vault.directory import DirectoryVault
+from tests.copier.support import brought_back, context_of, copies, nights
 from tests.support.backups import Site
-from tests.support.doubles import NO_LIMIT, FaultyVault, ManualClock, PowerCut, cut_at
+from tests.support.doubles import FaultyVault, ManualClock, PowerCut, cut_at
 from tests.support.emulated import RunningEmulator
-from tests.support.rebuilds import Bare
 from tests.support.rigs import s3_client, s3_vault
 from tests.support.transaction_cuts import cut_transaction
-from tests.support.trees import Seen, snapshot_of
-
-
-@pytest.fixture
-def second(tmp_path: Path, clock: ManualClock) -> DirectoryVault:
-    """Another vault, empty."""
-    vault = DirectoryVault(VaultName("second"), str(tmp_path / "second"), clock)
-    vault.create()
-    return vault
 
 
 class Sleeping(ManualClock):
@@ -54,49 +42,6 @@ class Sleeping(ManualClock):
         """Tell of it, and move on."""
         super().sleep(seconds)
         self._sleeps(seconds)
-
-
-def context_of(site: Site, to: Vault) -> CopyContext:
-    return CopyContext(
-        **asdict(replace(site.world, vault=to)),
-        source=site.vault,
-        keys=site.keys,
-        sending=site.job.sending,
-        folder=str(site.folder / "copies"),
-        limit_on=lambda _: NO_LIMIT,
-    )
-
-
-def copies(site: Site, to: Vault, choice: CopyChoice | None = None) -> CopyReport:
-    return copy(context_of(site, to), site.job.name, choice or CopyChoice())
-
-
-def nights(site: Site, source: Path, count: int, first: int = 0) -> list[dict[bytes, Seen]]:
-    """So many backups, each of other files; what each saw."""
-    seen = []
-    for night in range(first, first + count):
-        (source / f"new-{night}").write_bytes(os.urandom(1_500_000))
-        (source / "changed").write_bytes(os.urandom(70_000) + bytes([night]))
-        if night:
-            (source / f"new-{night - 1}").unlink(missing_ok=True)
-        site.backup()
-        seen.append(dict(snapshot_of(source)))
-    return seen
-
-
-def brought_back(site: Site, to: Vault, tmp_path: Path, name: str) -> list[dict[bytes, Seen]]:
-    """What a rebuild from that vault alone gives of each snapshot, oldest first."""
-    machine = Bare(tmp_path / name, to, site)
-    machine.rebuild()
-    there = machine.site()
-    found: list[dict[bytes, Seen]] = []
-    for snapshot in there.snapshots():
-        target = tmp_path / f"{name}-{snapshot.number}"
-        there.restore(snapshot.id, target)
-        found.append(dict(snapshot_of(target)))
-        shutil.rmtree(target)
-    there.close()
-    return found
 
 
 def test_all_comes_back_from_the_copy_alone(
@@ -270,11 +215,11 @@ def test_what_the_source_has_given_up_stays_in_the_copy(
         number = archives.get_or_create_vault(tx, second.name)
         row = runs.find_job(tx, site.job.name)
         assert row is not None
-        assert copied.copied_snapshots(tx, number, row.number) == [1, 2, 3, 4]
+        assert list(copied.kept_there(tx, number, row.number)) == [1, 2, 3, 4]
     assert brought_back(site, second, tmp_path, "copy") == seen
     assert brought_back(site, site.vault, tmp_path, "source") == seen[2:]
-    with pytest.raises(UsageError):
-        replace(site, vault=second).prune()
+    report = replace(site, vault=second).prune()
+    assert (report.condemned.archives, report.deleted.archives) == (0, 0)
 
 
 def test_a_vault_that_took_the_place_of_one_with_copies_gets_all_again(

@@ -13,10 +13,10 @@ from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
 from backup.vault.s3.requests import Bucket
 from backup.vault.s3.vault import S3Vault
-from tests.pruner.holding import Ground
 from tests.support.clocks import EmulatorClock
 from tests.support.doubles import ManualClock
 from tests.support.emulated import REGION, RunningEmulator
+from tests.support.holding import Ground
 from tests.support.rigs import glacier_client, s3_client
 
 _NAME = VaultName("vault")

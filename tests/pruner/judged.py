@@ -17,8 +17,8 @@ from backup.rebuilder.findings import RowDifference
 from backup.rebuilder.report import RebuildReport
 from backup.rebuilder.same_records import compare
 from backup.retention.prune import DEFAULT_GRACE
-from tests.pruner.holding import Ground, Holding
 from tests.support.backups import Site
+from tests.support.holding import Ground, Holding
 from tests.support.trees import Seen
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)

@@ -19,9 +19,9 @@ from backup.lineage import NO_JOB, marks_in
 from backup.model import ArchiveLabel, PackKind
 from backup.pruner.listed import PruneStoppedError
 from backup.retention.prune import DEFAULT_GRACE
-from tests.pruner.holding import Elsewhere, Ground
 from tests.pruner.judged import DAY, HOUR, Judged
 from tests.support.backups import Site
+from tests.support.holding import Elsewhere, Ground
 
 Pair = tuple[bytes, bytes]
 _ASKS = "nothing proves that it is this server"

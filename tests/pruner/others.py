@@ -25,13 +25,13 @@ from backup.model import ArchiveId, ArchiveLabel, Generation, InventoryId, JobNa
 from backup.pruner.listed import PruneStoppedError
 from backup.pruner.report import PruneReport
 from backup.transfer.answers import accept_catalogs
-from tests.pruner.holding import Ground
 from tests.pruner.judged import HOUR, JOBS
 from tests.pruner.judged_others import UNRECORDED
 from tests.pruner.world import FILES, World
 from tests.support.backups import Site
 from tests.support.checks import check
 from tests.support.doubles import Silent
+from tests.support.holding import Ground
 from tests.support.rebuilds import Bare
 from tests.support.strangers import STRANGER_ID, start_of, store_forged, stranger
 from tests.support.trees import assert_same_tree, snapshot_of

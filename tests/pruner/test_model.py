@@ -22,13 +22,13 @@ from hypothesis.stateful import (
 from backup.errors import LockedError, NightvaultError
 from backup.pruner.listed import PruneStoppedError
 from tests.pruner import grounds
-from tests.pruner.holding import Ground
 from tests.pruner.judged import DAY, HOUR
 from tests.pruner.others import Forgery, Others
 from tests.pruner.world import CONTENTS, FILES
 from tests.support import campaigns
 from tests.support.doubles import FaultyVault, PowerCut, cut_at
 from tests.support.emulated import RunningEmulator
+from tests.support.holding import Ground
 from tests.support.transaction_cuts import Calling, cut_transaction
 
 pytestmark = pytest.mark.slow
