@@ -24,7 +24,7 @@ from backup.catalogs.sending import CatalogSender
 from backup.errors import NightvaultError
 from backup.format.catalog import Record
 from backup.inventory.content import archives
-from backup.inventory.records import amendments, runs
+from backup.inventory.records import amendments, copied_amendments, runs
 from backup.inventory.records.runs import JobRow, Run
 from backup.kinds import Outcome, RunKind
 from backup.model import JobName, VaultName
@@ -82,13 +82,22 @@ class Amender:
     ) -> Amended:
         """Store the amendment in a catalog of the job, then apply it; `report` is kept with the run.
 
+        Of a job that has copies in this vault it concerns these alone.
+
         Any error leaves everything as it was, or, where the catalog may have arrived, to the next run.
         """
-        context = self._context
+        context, vault = self._context, self._at.vault
+        is_copy = job.vault != vault
         self._looked = require_still_ours(self._at, self._looked)
         with context.inventory.writing() as tx:
-            run = runs.open_amendment(tx, kind, job, context.clock.now(), amendments.encode(amendment))
-        sender = CatalogSender(OpenRun(**asdict(self._at), row=job, run=run))
+            prepared, to = amendments.encode(amendment), vault if is_copy else None
+            run = runs.open_amendment(tx, kind, job, context.clock.now(), prepared, copied_to=to)
+        at = OpenRun(**asdict(self._at), row=job, run=run)
+        sender = CatalogSender(at)
+        if is_copy:
+            from backup.catalogs.copied import CopySender  # few vaults have copies
+
+            sender = CopySender(at)
         try:
             sender.delta_of_amendment(amendment)
         except BaseException as error:
@@ -97,7 +106,7 @@ class Amender:
         self._looked = require_still_ours(self._at, self._looked)
         due = sender.full_due()
         with context.inventory.writing() as tx:
-            amendments.apply(tx, job.number, amendment, now=context.clock.now())
+            copied_amendments.apply_in(tx, vault, job, amendment, context.clock.now())
             runs.finish_run(tx, run.number, Outcome.DONE, report, context.clock.now())
         warnings: tuple[str, ...] = ()
         if due is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import msgspec
 from msgspec import MsgspecError
 
 from backup.catalogs.catalogs import read_chain
@@ -38,7 +39,7 @@ def recover(at: OpenVault, *, before: int | None = None) -> None:
     at.spool.sweep(frozenset(upload.spool_file for upload in pending))
     at.uploader.resume([upload for upload in pending if upload.archive.vault == at.context.vault.name])
     with inventory.reading() as tx:
-        left = runs.unfinished_commits(tx, at.vault, before=before)
+        left = amendments.unfinished_commits(tx, at.vault, before=before)
         has_open_restores = bool(runs.running_restores(tx))
     if has_open_restores:
         from backup.inventory.records.ended_runs import settle_dead_restores  # rarely
@@ -49,9 +50,8 @@ def recover(at: OpenVault, *, before: int | None = None) -> None:
         try:
             with inventory.writing() as tx:
                 if _is_true(tx, run) and prepared is not None:
-                    finish = _make_true if run.kind is RunKind.BACKUP else _amend
-                    finish(tx, at, run, job, prepared)
-                else:
+                    _FINISH.get(run.kind, _amend)(tx, at, run, job, prepared)
+                elif run.kind is not RunKind.COPY:  # one that lives does not hold this lock while it sends
                     _discard(
                         tx, run, Outcome.INTERRUPTED, "the process died before its catalog was stored", clock
                     )
@@ -111,5 +111,23 @@ def _make_true(tx: Transaction, at: OpenVault, run: Run, job: JobRow, prepared: 
 
 def _amend(tx: Transaction, at: OpenVault, run: Run, job: JobRow, prepared: bytes) -> None:
     """Apply what a run that saved nothing had written down; a full catalog that was due stays due."""
-    amendments.apply(tx, job.number, amendments.decode(prepared), now=at.context.clock.now())
+    from backup.inventory.records.copied_amendments import apply_in  # rarely
+
+    apply_in(tx, at.vault, job, amendments.decode(prepared), at.context.clock.now())
     runs.finish_run(tx, run.number, Outcome.DONE, {"recovered": True}, at.context.clock.now())
+
+
+def _copied(tx: Transaction, at: OpenVault, run: Run, job: JobRow, prepared: bytes) -> None:
+    """Record what a dead copy's catalog says."""
+    from backup.inventory.content import copied  # rarely
+    from backup.inventory.records.copied_amendments import apply_in
+
+    numbers, amendment = msgspec.msgpack.decode(prepared, type=tuple[list[int], bytes])
+    now = at.context.clock.now()
+    copied.record_copied(tx, at.vault, job.number, numbers)
+    apply_in(tx, at.vault, job, amendments.decode(amendment), now)
+    told = {"vault": at.context.vault.name, "error": "the process died before it had an end"}
+    runs.finish_run(tx, run.number, Outcome.INTERRUPTED, told, now)
+
+
+_FINISH: Final = {RunKind.BACKUP: _make_true, RunKind.COPY: _copied}

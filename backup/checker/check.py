@@ -20,7 +20,7 @@ from backup.checker.report import CheckFinding, CheckReport, ComparedList
 from backup.errors import LockedError, VaultMissingError
 from backup.format.enrolment import HeirMark
 from backup.format.pack import parse_description
-from backup.inventory.content import archives, strangers
+from backup.inventory.content import archives, copied, copied_pruning, strangers
 from backup.inventory.content.archives import ArchiveState
 from backup.inventory.content.lost import lost_chunks, mark, replacements, spoiled_archives
 from backup.inventory.questions import compared
@@ -157,9 +157,15 @@ class _ListComparison:
         self._findings.insert(0, CheckFinding("other-vault", self._context.vault.name, detail))
 
     def _mark(self, tx: Transaction, rows: Sequence[compared.OurArchive], state: ArchiveState) -> None:
-        """Believe the list, if it is our vault's."""
-        if not self.is_other:
-            mark(tx, [row.number for row in rows], state)
+        """Believe the list, if it is our vault's; a copy that is not as it was sent is made again."""
+        if self.is_other:
+            return
+        mark(tx, [row.number for row in rows if not row.is_copy], state)
+        copies = [row.number for row in rows if row.is_copy]
+        if copies:
+            vault = copied.vault_number(tx, self._context.vault.name)
+            again = ArchiveState.LOST if state is ArchiveState.DAMAGED else state
+            copied_pruning.mark(tx, vault, copies, again, self._context.clock.now())
 
     def _judge(self, tx: Transaction) -> int:
         """Mark what the list says of ours; how many are newer than it."""
@@ -172,8 +178,10 @@ class _ListComparison:
             for rows in compared.found_again(tx, self._listing, vault)
         )
         self._mark(tx, proven, ArchiveState.STORED)
+        self._mark(tx, [row for row in likely if row.is_copy], ArchiveState.UNCONFIRMED)
         if not self.is_other:
-            compared.doubt(tx, likely, self._context.clock.now())
+            own = [row for row in likely if not row.is_copy]
+            compared.doubt(tx, own, self._context.clock.now())
             compared.condemn_again(tx, self._listing)
         differing = compared.differing_archives(tx, self._listing, vault)
         self._mark(tx, differing, ArchiveState.DAMAGED)
@@ -196,7 +204,8 @@ class _ListComparison:
 
     def _add_findings(self, kind: str, rows: Sequence[compared.OurArchive], why: str) -> None:
         for row in rows:
-            detail = f"{_named(row)}, stored {moment(row.stored_at):%Y-%m-%d %H:%M} UTC: {why}"
+            again = "; the next copy makes it again" if row.is_copy and kind != "found-again" else ""
+            detail = f"{_named(row)}, stored {moment(row.stored_at):%Y-%m-%d %H:%M} UTC: {why}{again}"
             self._findings.append(CheckFinding(kind, row.archive_id, detail))
 
     # What the list shows and the inventory does not.
@@ -333,4 +342,5 @@ def lost_before(tx: Transaction, numbers: frozenset[int], context: CheckContext)
 
 
 def _named(row: compared.OurArchive) -> str:
-    return f"archive {row.number} ({PackKind(row.kind).name.lower()}, {row.size} bytes)"
+    what = "copy of archive" if row.is_copy else "archive"
+    return f"{what} {row.number} ({PackKind(row.kind).name.lower()}, {row.size} bytes)"

@@ -10,58 +10,47 @@ as copied before a catalog of the destination is stored that says so.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 
-import msgspec
 from msgspec import Struct
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
-from backup.catalogs import catalogs
-from backup.catalogs.context import OpenRun, OpenVault
-from backup.catalogs.recovery import recover
-from backup.catalogs.run_setup import open_vault, require_domain, require_ours
-from backup.copier.catalogs import CopiedState, CopySender
+from backup.catalogs.run_setup import require_domain, require_ours
 from backup.copier.context import CopyChoice, CopyContext, CopyRecords
-from backup.copier.needs import archives_there, needs_of
 from backup.copier.report import CopyReport
+from backup.copier.saying import destination, domain_there, finish_dead, say, to_say
 from backup.errors import (
     InterruptedRunError,
-    LockedError,
     NightvaultError,
     UsageError,
     as_stopped,
     failure_report,
 )
-from backup.format.keys import domain_id_of
 from backup.format.treehash import part_size_for
 from backup.inventory.content import archives, copied, identities
-from backup.inventory.content.archives import Archive, ArchiveState, PendingUpload
+from backup.inventory.content.archives import Archive, PendingUpload
+from backup.inventory.content.copied import KeptThere
 from backup.inventory.content.snapshots import Snapshot, list_snapshots
 from backup.inventory.records import runs
 from backup.inventory.records.ended_runs import open_copies
 from backup.inventory.records.runs import JobRow, Run
-from backup.inventory.store.connections import Transaction
-from backup.kinds import Outcome, RunKind
+from backup.kinds import RunKind
 from backup.model import ArchiveId, ByteRange, JobName, Tier
 from backup.protocols import phase
-from backup.retention.copies import is_whole, packs_stored, packs_to_send
+from backup.retention.copies import archives_there, packs_to_send
 from backup.transfer.retrievals.once import new_token
 from backup.transfer.sent import leaves_of, remove
 from backup.transfer.upload import Uploader, outgoing_of
 from backup.transfer.whole import WholeArchive, fetch_to_files
 
-_ID = 16
-_LOOK = 5.0  # seconds between two looks whether a backup still runs
-
 
 class CopyPlan(Struct, frozen=True):
-    """The snapshots that are to be copied, those that the destination has (numbers), the archives to send."""
+    """The snapshots that are to be copied, and the archives to send."""
 
     row: JobRow
     new: tuple[Snapshot, ...]
-    held: tuple[int, ...]
     send: tuple[Archive, ...]
 
     @property
@@ -90,7 +79,7 @@ def copy(context: CopyContext, job: JobName, choice: CopyChoice, *, only_plan: b
     with inventory.locked("copy"):
         _begin(context)
         with inventory.writing() as tx:
-            run = runs.open_amendment(tx, RunKind.COPY, row, context.clock.now(), b"")
+            run = runs.open_amendment(tx, RunKind.COPY, row, context.clock.now(), b"", copied_to=vault)
         with _recorded_end(context, run):
             return _copy(context, row, choice, vault, run)
 
@@ -105,8 +94,8 @@ def _begin(context: CopyContext) -> None:
         require_domain(context.keys, context, accept=False)
         require_ours(context.keys, context)
         return
-    with _destination(context) as at:
-        _finish_dead(at)
+    with destination(context) as at:
+        finish_dead(at)
 
 
 @contextmanager
@@ -134,17 +123,31 @@ def _copy(context: CopyContext, row: JobRow, choice: CopyChoice, vault: int, run
         _sweep(context.folder, {upload.spool_file for upload in pending})
         uploader.resume([_as_sealed(upload) for upload in pending])
         plan = _plan(context, row, choice, vault)
+        with inventory.writing() as tx:
+            copied.want(tx, vault, row.number, [snapshot.number for snapshot in plan.new])
         problems = _send(context, plan, vault, uploader)
         sent = uploader.stored_archives, uploader.stored_bytes
     report = replace(_report(context, plan), archives=sent[0], bytes=sent[1], problems=tuple(problems))
-    whole, line = _said(context, plan, vault, run)
-    lacking = tuple(snapshot.id for snapshot in plan.new if snapshot.number not in whole)
-    said = tuple(snapshot.id for snapshot in plan.new if snapshot.number in whole)
-    report = replace(report, snapshots=said, not_copied=lacking)
-    if line:
-        warnings = () if context.keep_line is None else tuple(context.keep_line(line))
+    with inventory.reading() as tx:
+        said = to_say(tx, context, row, plan.new, choice)
+    if not said.is_empty:
+        with destination(context, waits=True) as at:
+            with inventory.reading() as tx:
+                said = to_say(tx, context, row, plan.new, choice)  # others may have come in between
+            if said.is_empty:
+                context.progress.note(f"vault {context.vault.name} lacks again what was sent: copy once more")
+            line = "" if said.is_empty else say(at, row, said, run)
+        warnings = () if context.keep_line is None or not line else tuple(context.keep_line(line))
         report = replace(report, recovery_line=line, warnings=warnings)
     with inventory.writing() as tx:
+        names = {snapshot.number: snapshot.id for snapshot in plan.new}
+        report = replace(
+            report,
+            snapshots=tuple(names[number] for number in said.whole),
+            not_copied=tuple(name for number, name in names.items() if number not in said.whole),
+            forgotten=len(said.forgotten),
+        )
+        copied.want(tx, vault, row.number, ())
         runs.finish_run(tx, run.number, report.outcome, report.document(), context.clock.now())
     return report
 
@@ -177,15 +180,21 @@ def _report(context: CopyContext, plan: CopyPlan) -> CopyReport:
 def _plan(context: CopyContext, row: JobRow, choice: CopyChoice, vault: int) -> CopyPlan:
     inventory = context.inventory
     with inventory.reading() as tx:
-        held = tuple(copied.copied_snapshots(tx, vault, row.number))
-        known = list_snapshots(tx, job=row.name, also_forgotten=True, also_alone=bool(held))
-        kept = [snapshot for snapshot in known if snapshot.number in held]
-        new = tuple(choice.of(list_snapshots(tx, job=row.name), kept, context.clock.now()))
-        needs = needs_of(tx, {row.number: [snapshot.number for snapshot in new]})
-        there, source = archives_there(tx, vault), archives.states(tx)
+        states = copied.kept_there(tx, vault, row.number)
+        known = list_snapshots(tx, job=row.name, also_forgotten=True, also_alone=True)
+        kept = [snapshot for snapshot in known if states.get(snapshot.number) is KeptThere.COPIED]
+        listed = [
+            snapshot
+            for snapshot in list_snapshots(tx, job=row.name)
+            if states.get(snapshot.number, KeptThere.WANTED) is KeptThere.WANTED
+        ]
+        new = tuple(choice.of(listed, kept, context.clock.now()))
+        wanted = sorted(snapshot.number for snapshot in (*new, *kept))
+        needs = copied.needs_of(tx, {row.number: wanted})
+        there, source = archives_there(copied.list_copies(tx, vault)), archives.states(tx)
         numbers = packs_to_send([needs], there, source, context.clock.now())
         found = archives.get_archives(tx, sorted(numbers), inventory.id)
-    return CopyPlan(row, new, held, tuple(found.values()))
+    return CopyPlan(row, new, tuple(found.values()))
 
 
 # Packs.
@@ -253,11 +262,10 @@ def _record(
     context: CopyContext, archive: Archive, vault: int, recipients: bytes, file: str
 ) -> PendingUpload:
     """Record a copy before its first byte is sent."""
-    ids = [recipients[start : start + _ID] for start in range(0, len(recipients), _ID)]
-    identity = domain_id_of(context.vault.name, ids, context.keys.secret)
+    name, secret = context.vault.name, context.keys.secret
     part_size, now = part_size_for(archive.size, context.sending.part_size), context.clock.now()
     with context.inventory.writing() as tx:
-        domain = archives.get_or_create_domain(tx, identity, vault, recipients, now)
+        domain = domain_there(tx, name, vault, secret, recipients, now)
         copied.submit_copy(tx, archive.number, vault, domain, spool_file=file, part_size=part_size, now=now)
     return PendingUpload(archive, None, part_size, file)
 
@@ -274,106 +282,3 @@ def _sweep(folder: str, kept: Iterable[str]) -> None:
     os.makedirs(folder, mode=0o700, exist_ok=True)
     for name in set(os.listdir(folder)) - set(kept):
         remove(os.path.join(folder, name))
-
-
-# What the catalogs there say.
-
-
-@contextmanager
-def _locked(context: CopyContext, *, waits: bool) -> Iterator[None]:
-    """The lock of backups; `waits`: a backup that runs is waited for."""
-    is_told = False
-    while True:
-        with ExitStack() as held:
-            try:
-                held.enter_context(context.inventory.locked("backup"))
-            except LockedError as error:
-                if not waits or context.stop():
-                    raise
-                if not is_told:
-                    context.progress.note(f"all packs are there; the catalog waits: {error}")
-                    is_told = True
-            else:
-                yield
-                return
-        context.clock.sleep(_LOOK)
-
-
-@contextmanager
-def _destination(context: CopyContext, *, waits: bool = False) -> Iterator[OpenVault]:
-    """The destination under the lock of backups; what a dead process left there is finished first."""
-    with _locked(context, waits=waits):
-        at = open_vault(context.keys, context, context.sending)
-        require_ours(context.keys, context)
-        with at.uploader:
-            recover(at)
-            yield at
-
-
-def _finish_dead(at: OpenVault) -> None:
-    """End the runs of dead copies: one whose catalog is stored has copied what it prepared."""
-    inventory, now = at.context.inventory, at.context.clock.now()
-    with inventory.writing() as tx:
-        for run, prepared in open_copies(tx):
-            catalog = archives.catalog_of_run(tx, run.number)
-            row = None if run.job is None else runs.find_job(tx, run.job)
-            if row is not None and prepared and catalog is not None and catalog[1] is ArchiveState.STORED:
-                vault, numbers = msgspec.msgpack.decode(prepared, type=tuple[int, list[int]])
-                copied.record_copied(tx, vault, row.number, numbers)
-            why = {"error": "the process died before it had an end"}
-            runs.finish_run(tx, run.number, Outcome.INTERRUPTED, why, now)
-
-
-def _said(context: CopyContext, plan: CopyPlan, vault: int, run: Run) -> tuple[Mapping[int, set[int]], str]:
-    """Say in a catalog which new snapshots are copied; returns them, and the recovery line, "" if none is.
-
-    What is there is looked up again under the lock: while a backup was waited for a check may have seen a
-    loss, or a person that the vault is another one.
-    """
-    inventory = context.inventory
-    with inventory.reading() as tx:
-        whole = _whole(tx, plan, vault)
-    if not whole:
-        return whole, ""
-    with _destination(context, waits=True) as at:
-        with inventory.reading() as tx:
-            whole = _whole(tx, plan, vault)
-            plan = replace(plan, held=tuple(copied.copied_snapshots(tx, vault, plan.row.number)))
-        if not whole:
-            context.progress.note(f"vault {context.vault.name} lacks again what was sent: copy once more")
-        return whole, _say(at, plan, whole, run) if whole else ""
-
-
-def _whole(tx: Transaction, plan: CopyPlan, vault: int) -> Mapping[int, set[int]]:
-    """The new snapshots of which the destination has everything, with the archives there that they need."""
-    stored = packs_stored(archives_there(tx, vault))
-    found: dict[int, set[int]] = {}
-    known = {kept.number for kept in list_snapshots(tx, job=plan.row.name, also_forgotten=True)}
-    for snapshot in plan.new:
-        if snapshot.number not in known:
-            continue  # it was pruned meanwhile
-        needs = needs_of(tx, {plan.row.number: [snapshot.number]})
-        if is_whole(needs, stored):
-            found[snapshot.number] = {next(pack for pack in among if pack in stored) for among in needs}
-    return found
-
-
-def _say(at: OpenVault, plan: CopyPlan, whole: Mapping[int, set[int]], run: Run) -> str:
-    """Store the catalog, or two, that say that these snapshots are copied; returns the recovery line."""
-    inventory, row = at.context.inventory, plan.row
-    state = CopiedState(tuple(sorted({*plan.held, *whole})), max(plan.held, default=0))
-    names = set[int]().union(*whole.values())
-    with inventory.writing() as tx:
-        runs.prepare(tx, run.number, msgspec.msgpack.encode((at.vault, sorted(whole))))
-    sender = CopySender(OpenRun(**asdict(at), row=row, run=run))
-    with inventory.reading() as tx:
-        is_new = catalogs.read_chain(tx, row.number, at.vault, inventory).is_new
-    if is_new:
-        sender.first(state, names)
-    else:
-        sender.delta_of_copy(state, names)
-    with inventory.writing() as tx:
-        copied.record_copied(tx, at.vault, row.number, whole)
-    if not is_new and (min(whole) < state.before or sender.full_due() is not None):
-        sender.full_of_copy(state)
-    return sender.line()

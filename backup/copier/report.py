@@ -16,7 +16,8 @@ from backup.wording import counted, size
 class CopyReport(Struct, frozen=True):
     """The result of a copy, or of its plan: snapshots of a job, packs and their bytes.
 
-    `not_copied` are snapshots that lack a pack; `problems` say why.
+    `not_copied` are snapshots that lack a pack; `problems` say why. `forgotten`: how many were
+    forgotten there.
     """
 
     job: JobName
@@ -30,6 +31,7 @@ class CopyReport(Struct, frozen=True):
     warnings: tuple[str, ...] = ()
     recovery_line: str = ""
     waits_for: str = ""
+    forgotten: int = 0
 
     @property
     def subject(self) -> str:
@@ -51,6 +53,8 @@ class CopyReport(Struct, frozen=True):
         yield Fact(self.source, "from vault")
         yield Fact(f"{len(self.snapshots):,} copied", "snapshots")
         yield Fact(f"{self.archives:,} sent, {size(self.bytes)}", "archives")
+        if self.forgotten:
+            yield Fact(f"{counted(self.forgotten, 'snapshot')} there, by the copy's policy", "forgot")
 
     def document(self) -> dict[str, Any]:
         """The report as JSON; its keys are part of the interface."""
@@ -62,6 +66,7 @@ class CopyReport(Struct, frozen=True):
             "archives": self.archives,
             "bytes": self.bytes,
             "not_copied": list(self.not_copied),
+            "forgotten": self.forgotten,
             "problems": list(self.problems),
             "warnings": list(self.warnings),
             "recovery_line": self.recovery_line,

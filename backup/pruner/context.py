@@ -8,8 +8,6 @@ from datetime import timedelta
 from backup.catalogs.amend import Amender, KeepLine, amending
 from backup.catalogs.context import BackupContext, Keys, Sending
 from backup.cost import Price
-from backup.errors import UsageError
-from backup.inventory.content import copied
 from backup.model import JobName, PackKind
 from backup.protocols import Vault
 from backup.pruner.prices import Prices
@@ -41,11 +39,5 @@ class PruneContext(BackupContext, frozen=True, kw_only=True):
         return Prices({PackKind.DATA: self.price, PackKind.CATALOG: self.catalog_price or self.price})
 
     def amending(self, *, only_plan: bool) -> AbstractContextManager[Amender]:
-        """Amend the vault's jobs under the lock of backups, as `catalogs.amend.amending` does.
-
-        `UsageError` for a vault with copies: nothing is deleted there yet.
-        """
-        with self.inventory.reading() as tx:
-            if copied.has_copies(tx, self.vault.name):
-                raise UsageError(f"vault {self.vault.name} holds copies: nothing in it is deleted yet")
+        """Amend the vault's jobs under the lock of backups, as `catalogs.amend.amending` does."""
         return amending(self.keys, self, self.sending, only_plan=only_plan, keep_line=self.keep_line)

@@ -10,7 +10,7 @@ from decimal import Decimal
 from msgspec import Struct, field
 
 from backup.catalogs.run_setup import successors
-from backup.inventory.content import pruning
+from backup.inventory.content import copied, copied_pruning, pruning
 from backup.inventory.content.archives import ArchiveState
 from backup.inventory.content.need import kept_snapshots
 from backup.inventory.content.pruning import StoredArchive
@@ -51,7 +51,10 @@ class Decider:
         """
         context, vault = self._context, self._context.vault
         now = context.clock.now()
-        stored = pruning.stored_archives(tx, vault.name, head.number, has_clock=has_clock)
+        stored = [
+            *pruning.stored_archives(tx, vault.name, head.number, has_clock=has_clock),
+            *copied_pruning.stored_copies(tx, vault.name, head.number, has_clock=has_clock),
+        ]
         inventory, by = context.inventory, successors(context.keys)
         shown = read_listing(tx, inventory, vault, head, stored, now, by, has_clock=has_clock)
         rules = PruneRules(
@@ -60,11 +63,16 @@ class Decider:
             max_fee=self._max_fee,
             may_delete=context.deleting is not None,
         )
-        waiting = [wait for wait in waits(tx, may_shrink=context.may_shrink) if wait.vault == vault.name]
+        guests = copied.jobs_copied_to(tx, copied.vault_number(tx, vault.name))
+        waiting = [
+            wait
+            for wait in waits(tx, may_shrink=context.may_shrink)
+            if wait.vault == vault.name or wait.job_number in guests
+        ]
         held = frozenset(wait.job_number for wait in waiting)
         archives = [as_pruned(archive, self._minimum(archive.kind), held) for archive in stored]
         plan = plan_prune(archives, self._needed(tx), rules, now=now, fee=context.prices.fee)
-        marks = pruning.decision_marks(tx)
+        marks = [*pruning.decision_marks(tx), *copied_pruning.decision_marks(tx)]
         return DecisionAndRows(
             {archive.number: archive for archive in stored}, shown, rules, plan, waiting, marks
         )
@@ -130,17 +138,23 @@ class Said(Struct, frozen=True):
 
 
 def changes(
-    plan: PrunePlan, archives: Mapping[int, StoredArchive], jobs: Collection[int], now: datetime
+    plan: PrunePlan,
+    archives: Mapping[int, StoredArchive],
+    jobs: Collection[int],
+    now: datetime,
+    guests: Collection[int] = (),
 ) -> Mapping[int, Said]:
     """The content of each job's next catalog after a plan; of what no job's catalogs named, the first job's.
 
-    A condemnation that a job has not said yet, or said by a clock that was ahead, is said again.
+    Of copies these are `guests`, jobs of other vaults. A condemnation that a job has not said yet, or said by
+    a clock that was ahead, is said again.
     """
     found: dict[int, Said] = defaultdict(Said)
-    anyone = min(jobs, default=0)
+    first, first_guest = min(jobs, default=0), min(guests, default=0)
     unsaid = [wait.archive for wait in plan.waiting if wait.why is Why.CATALOGS]
     for pruned in (*plan.condemn, *unsaid):
         archive = archives[pruned.number]
+        anyone = first_guest if archive.is_copy else first
         have_said = archive.condemned_by.keys() if archive.is_condemned else set()  # else said anew
         for job in (archive.jobs or {anyone}) - have_said:
             found[job].condemned.append(pruned.pack_id)
@@ -148,6 +162,7 @@ def changes(
             if told.at > now:
                 found[job].condemned.append(pruned.pack_id)
     for pruned in plan.take_up:
-        for job in archives[pruned.number].condemned_by.keys() or {anyone}:
+        archive = archives[pruned.number]
+        for job in archive.condemned_by.keys() or {first_guest if archive.is_copy else first}:
             found[job].taken_up.append(pruned.pack_id)
-    return {job: change for job, change in found.items() if job in jobs}
+    return {job: change for job, change in found.items() if job in {*jobs, *guests}}

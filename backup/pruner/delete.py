@@ -11,7 +11,7 @@ from itertools import islice
 from msgspec import Struct
 
 from backup.errors import InterruptedRunError
-from backup.inventory.content import pruning
+from backup.inventory.content import copied, copied_pruning, pruning
 from backup.inventory.content.archives import ArchiveState
 from backup.inventory.content.pruning import StoredArchive
 from backup.model import ArchiveId, Refusal
@@ -143,16 +143,24 @@ def _record(some: Deleted, context: PruneContext) -> None:
     A refused archive is certainly still there only if its deletion was never requested before.
     """
     now = context.clock.now()
-    refused = [
-        (archive.number, max(refusal.kept_until or now + _ASK_AGAIN, now + _AT_LEAST), refusal.detail)
-        for archive, refusal in some.refused
-    ]
     for_certain = {
         archive.number for archive, _ in some.refused if archive.state is not ArchiveState.DELETING
     }
     with context.inventory.writing() as tx:
-        pruning.record_deleted(tx, [archive.number for archive in some.gone], now)
-        pruning.record_refused(tx, refused, for_certain=for_certain)
+        for is_copy in (False, True):
+            gone = [archive.number for archive in some.gone if archive.is_copy is is_copy]
+            refused = [
+                (archive.number, max(refusal.kept_until or now + _ASK_AGAIN, now + _AT_LEAST), refusal.detail)
+                for archive, refusal in some.refused
+                if archive.is_copy is is_copy
+            ]
+            if is_copy:
+                vault = copied.vault_number(tx, context.vault.name)
+                copied_pruning.record_deleted(tx, vault, gone, now)
+                copied_pruning.record_refused(tx, vault, refused, for_certain=for_certain)
+            else:
+                pruning.record_deleted(tx, gone, now)
+                pruning.record_refused(tx, refused, for_certain=for_certain)
 
 
 def _batches(items: Sequence[StoredArchive], size: int) -> Iterator[list[StoredArchive]]:

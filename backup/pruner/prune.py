@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from backup.catalogs.amend import Amender
 from backup.format import records
 from backup.format.catalog import Record
-from backup.inventory.content import lost, pruning
+from backup.inventory.content import copied, copied_pruning, lost, pruning
 from backup.inventory.content.archives import ArchiveState
 from backup.inventory.content.packed import index_chunks
 from backup.inventory.records import runs
@@ -25,6 +25,7 @@ from backup.inventory.store.times import micros
 from backup.kinds import RunKind
 from backup.protocols import phase
 from backup.pruner.context import PruneContext
+from backup.pruner.copies_needed import beyond_recall
 from backup.pruner.decide import Decider, DecisionAndRows, changes
 from backup.pruner.delete import Deleted, delete_decided
 from backup.pruner.groups import condemned_groups, group_of, refused_groups, waiting_groups
@@ -119,9 +120,10 @@ class _Prune:
         """A list as new as the vault gives; newer than the newest condemnation where that is possible."""
         context = self._context
         with self._inventory.reading() as tx:
-            since = pruning.newest_condemnation(
-                tx, self._vault.name, before=self._clock.now() - context.grace
-            )
+            before, name = self._clock.now() - context.grace, self._vault.name
+            found = pruning.newest_condemnation, copied_pruning.newest_condemnation
+            times = [newest(tx, name, before=before) for newest in found]
+            since = max((at for at in times if at is not None), default=None)
         waits_for = see_to_listing(
             self._inventory,
             self._vault,
@@ -157,9 +159,13 @@ class _Prune:
         }  # what else is missing a check finds and tells
         needed = {archive.number for archive in found.plan.take_up} & missing
         if missing:
+            now, copies = self._clock.now(), {number for number in missing if found.archives[number].is_copy}
             with self._inventory.writing() as tx:
-                pruning.record_deleted(tx, sorted(missing - needed), self._clock.now())
-                lost.mark(tx, needed, ArchiveState.LOST)
+                pruning.record_deleted(tx, sorted(missing - needed - copies), now)
+                lost.mark(tx, needed - copies, ArchiveState.LOST)
+                vault = copied.vault_number(tx, self._vault.name)
+                copied_pruning.record_deleted(tx, vault, sorted((missing - needed) & copies), now)
+                copied_pruning.mark(tx, vault, needed & copies, ArchiveState.LOST, now)
         return len(missing)
 
     def _delete(self, found: DecisionAndRows) -> None:
@@ -169,10 +175,13 @@ class _Prune:
         if vault is None or not due:
             return
         with self._inventory.writing() as tx:
-            if pruning.decision_marks(tx) != found.marks:
-                again = {archive.number for archive in self._decide(tx).plan.delete}
-                due = [archive for archive in due if archive.number in again]
-            pruning.decide_deletion(tx, [archive.number for archive in due], self._clock.now())
+            now, again = self._clock.now(), self._decide(tx)
+            if again.marks != found.marks:
+                still = {archive.number for archive in again.plan.delete}
+                due = [archive for archive in due if archive.number in still]
+            pruning.decide_deletion(tx, [archive.number for archive in due if not archive.is_copy], now)
+            copies = [archive.number for archive in due if archive.is_copy]
+            copied_pruning.decide_deletion(tx, copied.vault_number(tx, self._vault.name), copies, now)
         total = sum(archive.size for archive in due)
         title = f"Deleting from {self._vault.name}"
         with phase(self._context.progress, title, total, counts="archive"):
@@ -183,10 +192,12 @@ class _Prune:
     def _amend(self, found: DecisionAndRows, report: PruneReport) -> PruneReport:
         """One catalog for each job that something changes for, each true by itself."""
         with self._inventory.reading() as tx:
-            beyond = pruning.forgotten_beyond_recall(tx, going=self._due_elsewhere(found))
-            jobs = {row.number: row for row in runs.list_jobs(tx, self._vault.name)}
+            going = self._due_elsewhere(found)
+            own, guests = self._jobs(tx)
+            beyond = self._beyond(tx, going, own)
             names = pruning.snapshot_ids(tx)
-        amendments = self._amendments(found, beyond, jobs)
+        jobs = own | guests
+        amendments = self._amendments(found, beyond, own, guests)
         lines: dict[str, str] = {}
         dropped: dict[str, list[str]] = {}
         warnings = list(report.warnings)
@@ -200,6 +211,7 @@ class _Prune:
                 dropped[job.name] = [names[number, snapshot_number] for snapshot_number in beyond[number]]
         with self._inventory.writing() as tx:
             pruning.drop_contents(tx, self._vault.name)
+            copied_pruning.forget_deleted(tx, self._clock.now() - _LISTS_ARE_LATE)
             pruning.forget_deleted(tx, self._clock.now() - _LISTS_ARE_LATE)
         return replace(report, recovery_lines=lines, dropped=dropped, warnings=warnings)
 
@@ -211,15 +223,34 @@ class _Prune:
         """
         return {archive.archive.number for archive in found.plan.waiting if archive.why is Why.OTHERS}
 
+    def _jobs(self, tx: Transaction) -> tuple[dict[int, JobRow], dict[int, JobRow]]:
+        """The jobs of the vault, and those of other vaults that have copies here."""
+        own = {row.number: row for row in runs.list_jobs(tx, self._vault.name)}
+        some = copied.jobs_copied_to(tx, copied.vault_number(tx, self._vault.name))
+        names = runs.job_names_by_number(tx)
+        rows = [runs.find_job(tx, names[number]) for number in some]
+        return own, {row.number: row for row in rows if row is not None}
+
+    def _beyond(
+        self, tx: Transaction, going: set[int], own: Mapping[int, JobRow]
+    ) -> dict[int, Sequence[int]]:
+        """The forgotten snapshots, by job, that cannot come back from here once these archives are gone."""
+        beyond = pruning.forgotten_beyond_recall(tx, going=going)
+        mine = {job: numbers for job, numbers in beyond.items() if job in own}
+        return {**mine, **beyond_recall(tx, self._vault.name, going)}
+
     def _amendments(
-        self, found: DecisionAndRows, beyond: Mapping[int, Sequence[int]], jobs: Mapping[int, JobRow]
+        self,
+        found: DecisionAndRows,
+        beyond: Mapping[int, Sequence[int]],
+        own: Mapping[int, JobRow],
+        guests: Mapping[int, JobRow],
     ) -> dict[int, list[Record]]:
         now = self._clock.now()
-        said = changes(found.plan, found.archives, jobs.keys(), now)
+        said = changes(found.plan, found.archives, own.keys(), now, guests.keys())
         amendments: dict[int, list[Record]] = defaultdict(list)
         for job, numbers in beyond.items():
-            if job in jobs:
-                amendments[job].append(records.DroppedRecord(list(numbers)))
+            amendments[job].append(records.DroppedRecord(list(numbers)))
         for job, change in said.items():
             amendments[job] += [records.TakenUpRecord(piece) for piece in _pieces(change.taken_up)]
             amendments[job] += [
@@ -230,13 +261,11 @@ class _Prune:
     def _would_drop(self, tx: Transaction, found: DecisionAndRows) -> dict[str, list[str]]:
         """The forgotten snapshots, by job, that could not come back after what is planned."""
         going = {archive.number for archive in found.plan.delete} | self._due_elsewhere(found)
-        jobs = {job.number: job.name for job in runs.list_jobs(tx, self._vault.name)}
-        names = pruning.snapshot_ids(tx)
-        beyond = pruning.forgotten_beyond_recall(tx, going=going)
+        own, guests = self._jobs(tx)
+        jobs, names = own | guests, pruning.snapshot_ids(tx)
         return {
-            jobs[job]: [names[job, number] for number in numbers]
-            for job, numbers in beyond.items()
-            if job in jobs
+            jobs[job].name: [names[job, number] for number in numbers]
+            for job, numbers in self._beyond(tx, going, own).items()
         }
 
     def _report(self, found: DecisionAndRows, *, is_plan: bool) -> PruneReport:

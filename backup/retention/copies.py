@@ -17,7 +17,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from backup.inventory.content.archives import THERE, ArchiveState
+from backup.inventory.content.copied import CopiedArchive
 from backup.inventory.content.snapshots import Snapshot
+from backup.retention.forget import plan_forget
 from backup.retention.history import Candidate
 from backup.retention.policy import Policy, decide
 
@@ -55,6 +57,7 @@ class CopyRule(Struct, frozen=True):
     policy: Policy | None
     zone: ZoneInfo
     delay: timedelta = timedelta()
+    may_shrink: bool = False  # nobody is asked of a source that loses nearly everything
 
     def due(self, source: Iterable[Snapshot], there: Iterable[Snapshot], now: datetime) -> set[int]:
         """The numbers of those at the source that are to be copied now; `there` has what is kept there."""
@@ -64,6 +67,15 @@ class CopyRule(Struct, frozen=True):
         decided = decide(self.policy, candidates, now=now, zone=self.zone)
         kept = {decision.number for decision in decided if decision.is_kept}
         return (kept & old.keys()) - held.keys()
+
+    def goes(
+        self, there: Iterable[Snapshot], read_by_restores: Collection[int], now: datetime, *, waits: bool
+    ) -> list[int]:
+        """The numbers of those there that the policy does not keep; `waits`: a person has to answer first."""
+        candidates = [Candidate.of_snapshot(snapshot, now) for snapshot in there]
+        decided = decide(self.policy, candidates, now=now, zone=self.zone)
+        plan = plan_forget(candidates, decided, read_by_restores=read_by_restores, waits=waits)
+        return plan.numbers
 
     def wanted(self, source: Iterable[Snapshot], there: Iterable[Snapshot], now: datetime) -> set[int]:
         """The numbers of those at the source that are to be copied now or later, as far as is known now."""
@@ -97,22 +109,24 @@ def packs_to_send(
     """
     stored = packs_stored(archives)
     coming = {archive.pack for archive in archives if archive.state in _MAY_COUNT_AGAIN}
+    by_pack = _by_pack(archives)
     ordered: set[Pack] = set()
     for packs in _all_missing(wanted, stored | coming):
-        sendable = [pack for pack in kept_for(packs, source) if may_be_sent(pack, archives, now)]
+        kept = kept_for(packs, source)
+        sendable = [pack for pack in kept if may_be_sent(by_pack.get(pack, ()), now)]
         if sendable and ordered.isdisjoint(packs):
             ordered.add(sendable[0])
     return ordered
 
 
-def may_be_sent(pack: Pack, archives: Iterable[ArchiveThere], now: datetime) -> bool:
-    """Whether a pack may be sent (again): no archive of it is there, and no deletion of one can still come.
+def may_be_sent(archives: Collection[ArchiveThere], now: datetime) -> bool:
+    """Whether a pack of which these are all archives there may be sent (again): none of them is there, and no
+    deletion of one can still come.
 
     Where an object's name is its pack's, a deletion that comes late deletes what was sent after it.
     """
     gone = {ArchiveState.LOST, ArchiveState.DELETED}
-    some = [archive for archive in archives if archive.pack == pack]
-    return all(archive.state in gone for archive in some) and not may_be_deleted(some, now)
+    return all(archive.state in gone for archive in archives) and not may_be_deleted(archives, now)
 
 
 def may_be_deleted(archives: Iterable[ArchiveThere], at: datetime) -> bool:
@@ -133,3 +147,65 @@ def kept_for(packs: Collection[Pack], source: Mapping[Pack, ArchiveState]) -> li
     """The packs at the source from which a chunk is taken: the first that is stored, else all that remain."""
     stored = [pack for pack in sorted(packs) if source.get(pack) is ArchiveState.STORED]
     return stored[:1] or [pack for pack in sorted(packs) if source.get(pack) in REMAIN]
+
+
+def packs_copied(archives: Iterable[ArchiveThere]) -> set[Pack]:
+    """The packs that are copied: stored there, and named by a catalog there, so that a rebuild finds them."""
+    return packs_stored(archive for archive in archives if archive.is_said)
+
+
+def held_for_copies(
+    wanted: Iterable[tuple[Needs, bool]], copied: AbstractSet[Pack], source: Mapping[Pack, ArchiveState]
+) -> set[Pack]:
+    """The packs that the source may not condemn, of the snapshots that are wanted, and whether a catalog of
+    the destination names them.
+
+    Of one that is named what the destination lacks, of one that is not yet all: where the source deletes a
+    pack of a forgotten snapshot it gives up what it knows of it, and nobody could say what was copied.
+    """
+    held: set[Pack] = set()
+    for needs, is_said in wanted:
+        for packs in chunks_missing(needs, copied) if is_said else needs:
+            held.update(kept_for(packs, source))
+    return held
+
+
+def needed_there(wanted: Iterable[Needs], archives: Sequence[ArchiveThere]) -> set[int]:
+    """The numbers of the archives at the destination that its snapshots need, those on their way included.
+
+    Of two stored archives with one chunk the first keeps it; where none is stored, all that remain do.
+    """
+    by_pack = _by_pack(archives)
+    needed: set[int] = set()
+    for needs in wanted:
+        for packs in needs:
+            holding = [archive for pack in packs for archive in by_pack.get(pack, ())]
+            stored = [archive.number for archive in holding if archive.state is ArchiveState.STORED]
+            if stored:
+                needed.add(min(stored))
+            else:
+                needed.update(archive.number for archive in holding if archive.state in REMAIN)
+    return needed
+
+
+def may_be_confirmed(archive: ArchiveThere, archives: Iterable[ArchiveThere], listed_at: datetime) -> bool:
+    """Whether a list of that time that shows an archive proves that it stays.
+
+    One that was taken up again may yet go by a deletion that was asked for before; one that an old order
+    brought, by a deletion of its pack that is not over.
+    """
+    if may_be_deleted((other for other in archives if other.pack == archive.pack), listed_at):
+        return False
+    return not archive.is_said or archive.since + REQUESTS_END <= listed_at
+
+
+def archives_there(copies: Iterable[CopiedArchive]) -> list[ArchiveThere]:
+    """The copies in a vault as decisions take them."""
+    return [ArchiveThere(copy.archive, copy.archive, copy.state, copy.since, copy.is_said) for copy in copies]
+
+
+def _by_pack(archives: Iterable[ArchiveThere]) -> dict[Pack, list[ArchiveThere]]:
+    found: dict[Pack, list[ArchiveThere]] = {}
+    for archive in archives:
+        found.setdefault(archive.pack, []).append(archive)
+    return found

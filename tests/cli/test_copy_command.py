@@ -40,10 +40,17 @@ def test_a_plan_then_a_copy_then_nothing(server: Server) -> None:
     assert (run["kind"], run["job"], run["outcome"]) == ("copy", "main", "done")
 
 
-def test_a_vault_with_copies_is_checked_and_not_pruned(server: Server, tmp_path: Path) -> None:
+def test_a_vault_with_copies_is_checked_and_pruned_for_itself(server: Server) -> None:
     server.done("copy", "--from", "cold", "--to", "second")
     assert server.json("check", "--vault", "second")["findings"] == []
-    assert "holds copies" in server.run("prune", "--vault", "second").stderr
+    assert server.json("prune", "--vault", "second")["condemned"]["archives"] == 0
+    (server.source / "file-1").write_bytes(b"another night" * 5000)
+    server.done("backup")
+    with_copy(server, "[job.copy.retention]\nkeep_last = 1")
+    assert server.json("copy")["forgotten"] == 2
+    server.done("prune", "--vault", "cold")
+    assert server.json("prune", "--vault", "second")["condemned"]["archives"] == 1
+    assert len(server.json("snapshots")) == 3
 
 
 def test_wrong_words_are_refused(server: Server) -> None:

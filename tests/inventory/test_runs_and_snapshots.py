@@ -15,7 +15,7 @@ from backup.errors import UsageError
 from backup.inventory.content import archives, snapshots
 from backup.inventory.content.numbers import NumberSupply, reserve
 from backup.inventory.content.snapshots import Snapshot
-from backup.inventory.records import runs
+from backup.inventory.records import amendments, runs
 from backup.inventory.records.runs import JobRow
 from backup.inventory.store.database import Inventory
 from backup.inventory.store.times import micros, moment
@@ -118,11 +118,11 @@ class TestRuns:
             runs.open_restore(tx, job, START)
             runs.finish_run(tx, first.number, Outcome.DONE, {}, START)
             runs.prepare(tx, second.number, b"prepared")
-            found = runs.unfinished_commits(tx, job.vault, before=third.number)
+            found = amendments.unfinished_commits(tx, job.vault, before=third.number)
             assert [(run.number, row, prepared) for run, row, prepared in found] == [
                 (second.number, job, b"prepared")
             ]
-            assert runs.unfinished_commits(tx, job.vault + 1, before=third.number) == []
+            assert amendments.unfinished_commits(tx, job.vault + 1, before=third.number) == []
 
     @given(st.datetimes(START.replace(tzinfo=None) - timedelta(days=50_000), datetime(9999, 12, 30)))  # noqa: DTZ001
     def test_times_keep_their_microseconds(self, naive: object) -> None:

@@ -26,6 +26,7 @@ from backup.config.settings import CopySettings
 from backup.errors import ClockError, ConfigError, UsageError
 from backup.format.records import ForgottenRecord
 from backup.inventory.content import copied, snapshots
+from backup.inventory.content.copied import KeptThere
 from backup.inventory.content.shrunk import Wait, waits
 from backup.inventory.content.snapshots import Snapshot
 from backup.inventory.records import retrievals, runs
@@ -95,7 +96,7 @@ def plan_by_policy(
     candidates = [Candidate.of_snapshot(snapshot, now) for snapshot in every]
     decisions = decide(policy, candidates, now=now, zone=zone)
     wait = _wait(tx, job, settings)
-    wanted = {} if settings is None else _wanted(tx, row, settings, every, now)
+    wanted = _wanted(tx, row, settings, every, now)
     emptied = instead is None and settings is not None and bool(wholly_left_out(tx, settings))
     plan = plan_forget(
         candidates,
@@ -215,24 +216,29 @@ def _read(tx: Transaction, every: Sequence[Snapshot]) -> set[int]:
 
 def rule_of(job: JobSettings, copy: CopySettings) -> CopyRule:
     """Return the rule by which a job's snapshots are copied, and kept there."""
-    return CopyRule(copy.policy, _zone(job), timedelta(seconds=copy.delay))
+    return CopyRule(copy.policy, _zone(job), timedelta(seconds=copy.delay), job.may_shrink)
 
 
 def _wanted(
-    tx: Transaction, row: JobRow, job: JobSettings, every: Sequence[Snapshot], now: datetime
+    tx: Transaction, row: JobRow, job: JobSettings | None, every: Sequence[Snapshot], now: datetime
 ) -> dict[int, VaultName]:
     """The snapshots of which copies are still to be made, with a vault that lacks one."""
-    wanted: dict[int, VaultName] = {}
-    if not job.copy:
+    wanted = copied.wanted_of(tx, row.number)
+    if job is None or not job.copy:
         return wanted
     known = snapshots.list_snapshots(tx, job=row.name, also_forgotten=True, also_alone=True)
     for copy in job.copy:
-        held = copied.snapshots_in(tx, copy.vault, row.number)
-        there = [snapshot for snapshot in known if snapshot.number in held]
+        states = copied.kept_there(tx, copied.vault_number(tx, copy.vault), row.number)
+        there = [snapshot for snapshot in known if states.get(snapshot.number) is KeptThere.COPIED]
+        others = [
+            snapshot
+            for snapshot in every
+            if states.get(snapshot.number, KeptThere.WANTED) is KeptThere.WANTED
+        ]
         try:
-            due = rule_of(job, copy).wanted(every, there, now)
+            due = rule_of(job, copy).wanted(others, there, now)
         except ConfigError:  # none has a tag that is kept: the copy itself says so
-            due = {snapshot.number for snapshot in every} - held
+            due = {snapshot.number for snapshot in others}
         wanted |= dict.fromkeys(due, copy.vault)
     return wanted
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from enum import StrEnum
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -14,8 +15,17 @@ from backup.inventory.content.archives import (
     PendingUpload,
     get_archives,
 )
+from backup.inventory.content.need import Kept, archives_with, chunks_held, holders_of
 from backup.inventory.store.connections import Transaction
-from backup.inventory.store.driver import changed, insert_row, insert_tuples, numerals, raw_rows, row_of
+from backup.inventory.store.driver import (
+    changed,
+    insert_row,
+    insert_tuples,
+    numerals,
+    raw_rows,
+    row_of,
+    value_of,
+)
 from backup.inventory.store.times import micros, moment
 from backup.model import ArchiveId, InventoryId, UploadId, VaultName
 
@@ -23,7 +33,7 @@ _BATCH = 500
 
 
 class CopiedArchive(NamedTuple):
-    """The pack of an archive in another vault; `is_said`: a stored catalog there names it."""
+    """The pack of an archive in another vault; `is_said`: a stored catalog names it, where it lies now."""
 
     archive: int
     state: ArchiveState
@@ -48,6 +58,16 @@ def submit_copy(
     insert_row(tx, "copies", **where, **state, spool_file=spool_file, part_size=part_size)
 
 
+def place_apart(tx: Transaction, archives: Iterable[int], vault: int, domain: int) -> None:
+    """Record that a vault has no copies of these: entries there name their chunks, which others have, too."""
+    sql = """INSERT INTO copies (archive, vault, domain, state, since, part_size, spool_file)
+             SELECT number, ?, ?, ?, coalesce(stored_at, submitted_at), 0, ''
+             FROM archives WHERE number = ?
+             ON CONFLICT (archive, vault) DO NOTHING"""
+    for archive in archives:
+        changed(tx, sql, (vault, domain, ArchiveState.DELETED, archive))
+
+
 def copy_begun(tx: Transaction, archive: int, vault: int, upload_id: UploadId) -> None:
     """Record the vault's id of the upload."""
     sql = "UPDATE copies SET upload_id = ? WHERE archive = ? AND vault = ?"
@@ -58,9 +78,10 @@ def copy_stored(
     tx: Transaction, archive: int, vault: int, archive_id: ArchiveId, now: datetime, version: str = ""
 ) -> None:
     """Record that the vault has completed the copy."""
-    sql = """UPDATE copies SET state = ?, since = ?, archive_id = ?, version = ?, upload_id = NULL
-             WHERE archive = ? AND vault = ?"""
-    changed(tx, sql, (ArchiveState.STORED, micros(now), archive_id, version or None, archive, vault))
+    sql = """UPDATE copies SET state = ?, since = ?, stored_at = ?, archive_id = ?, version = ?,
+                               upload_id = NULL WHERE archive = ? AND vault = ?"""
+    at = micros(now)
+    changed(tx, sql, (ArchiveState.STORED, at, at, archive_id, version or None, archive, vault))
 
 
 def copy_lost(tx: Transaction, archive: int, vault: int, now: datetime) -> None:
@@ -80,15 +101,14 @@ def pending_copies(tx: Transaction, vault: int, inventory_id: InventoryId) -> li
 
 def list_copies(tx: Transaction, vault: int) -> list[CopiedArchive]:
     """All copies in a vault, by archive."""
-    sql = """SELECT k.archive, k.state, k.since, EXISTS (
-               SELECT 1 FROM catalog_archives n JOIN archives c ON c.number = n.catalog
-               JOIN domains d ON d.number = c.domain
-               WHERE n.archive = k.archive AND d.vault = k.vault AND c.state = ?)
-             FROM copies k WHERE k.vault = ? ORDER BY k.archive"""
-    rows = raw_rows(tx, sql, (ArchiveState.STORED, vault))
+    sql = """SELECT n.archive, max(c.submitted_at) FROM catalog_archives n
+             JOIN archives c ON c.number = n.catalog JOIN domains d ON d.number = c.domain
+             WHERE d.vault = ? AND c.state = ? GROUP BY n.archive"""
+    said = dict(raw_rows(tx, sql, (vault, ArchiveState.STORED)))
+    sql = "SELECT archive, state, since, stored_at FROM copies WHERE vault = ? ORDER BY archive"
     return [
-        CopiedArchive(archive, ArchiveState(state), moment(since), bool(said))
-        for archive, state, since, said in rows
+        CopiedArchive(archive, ArchiveState(state), moment(since), said.get(archive, -1) >= (stored or 0))
+        for archive, state, since, stored in raw_rows(tx, sql, (vault,))
     ]
 
 
@@ -97,7 +117,8 @@ def as_in_vault(tx: Transaction, vault: int, found: Mapping[int, Archive]) -> di
     copied = dict(found)
     numbers = list(found)
     for start in range(0, len(numbers), _BATCH):
-        sql = f"""SELECT k.archive, v.name, k.domain, k.state, k.archive_id, k.since, k.version
+        sql = f"""SELECT k.archive, v.name, k.domain, k.state, k.archive_id,
+                         coalesce(k.stored_at, k.since), k.version
                   FROM copies k JOIN vaults v ON v.number = k.vault
                   WHERE k.vault = ? AND k.archive IN ({numerals(numbers[start : start + _BATCH])})"""
         for archive, name, domain, state, archive_id, since, version in raw_rows(tx, sql, (vault,)):
@@ -123,24 +144,74 @@ def recipients_of(tx: Transaction, archives: Sequence[int]) -> dict[int, bytes]:
     return found
 
 
-def copied_snapshots(tx: Transaction, vault: int, job: int) -> list[int]:
-    """The numbers of a job's snapshots that its catalogs in another vault name, rising."""
-    sql = "SELECT number FROM copied_snapshots WHERE vault = ? AND job = ? ORDER BY number"
-    return [number for (number,) in raw_rows(tx, sql, (vault, job))]
+class KeptThere(StrEnum):
+    """The state of a snapshot in a vault with copies."""
+
+    WANTED = "wanted"  # to be copied
+    COPIED = "copied"  # a stored catalog there names it
+    FORGOTTEN = "forgotten"  # there; it can still be taken back
+    DROPPED = "dropped"  # there, for good: it is not copied again
 
 
-def snapshots_in(tx: Transaction, vault: VaultName, job: int) -> set[int]:
-    """The numbers of a job's snapshots that its catalogs in a vault of that name say."""
-    sql = """SELECT k.number FROM copied_snapshots k JOIN vaults v ON v.number = k.vault
-             WHERE v.name = ? AND k.job = ?"""
-    return {number for (number,) in raw_rows(tx, sql, (vault, job))}
+TOLD = (KeptThere.COPIED, KeptThere.FORGOTTEN)
+"""What the newest state of the job's catalogs there has."""
+
+
+def kept_there(tx: Transaction, vault: int, job: int) -> dict[int, KeptThere]:
+    """The states of a job's snapshots in another vault, by number, rising."""
+    sql = "SELECT number, state FROM copied_snapshots WHERE vault = ? AND job = ? ORDER BY number"
+    return {number: KeptThere(state) for number, state in raw_rows(tx, sql, (vault, job))}
+
+
+def vault_number(tx: Transaction, vault: VaultName) -> int:
+    """The number of a vault; 0 if it was never used."""
+    return int(value_of(tx, "SELECT number FROM vaults WHERE name = ?", (vault,)) or 0)
+
+
+def want(tx: Transaction, vault: int, job: int, numbers: Iterable[int]) -> None:
+    """Record the snapshots that are to be copied, in place of those that were to be before."""
+    sql = "DELETE FROM copied_snapshots WHERE vault = ? AND job = ? AND state = ?"
+    changed(tx, sql, (vault, job, KeptThere.WANTED))
+    columns = ("job", "vault", "number", "is_alone", "state")
+    known = kept_there(tx, vault, job)
+    rows = [(job, vault, number, 0, KeptThere.WANTED) for number in numbers if number not in known]
+    insert_tuples(tx, "copied_snapshots", columns, rows)
+
+
+def wanted_of(tx: Transaction, job: int) -> dict[int, VaultName]:
+    """The snapshots of a job that a copy was begun for, with the vault that is to get it."""
+    sql = """SELECT k.number, v.name FROM copied_snapshots k JOIN vaults v ON v.number = k.vault
+             WHERE k.job = ? AND k.state = ?"""
+    return {number: VaultName(name) for number, name in raw_rows(tx, sql, (job, KeptThere.WANTED))}
 
 
 def record_copied(tx: Transaction, vault: int, job: int, numbers: Iterable[int]) -> None:
     """Record snapshots that a stored catalog of another vault names; repeated it changes nothing."""
-    before = set(copied_snapshots(tx, vault, job))
-    rows = [(job, vault, number, 0) for number in numbers if number not in before]
-    insert_tuples(tx, "copied_snapshots", ("job", "vault", "number", "is_alone"), rows)
+    known = kept_there(tx, vault, job)
+    columns = ("job", "vault", "number", "is_alone", "state")
+    new = [(job, vault, number, 0, KeptThere.COPIED) for number in numbers if number not in known]
+    insert_tuples(tx, "copied_snapshots", columns, new)
+    sql = "UPDATE copied_snapshots SET state = ? WHERE vault = ? AND job = ? AND number = ? AND state = ?"
+    for number in numbers:
+        changed(tx, sql, (KeptThere.COPIED, vault, job, number, KeptThere.WANTED))
+
+
+def forgotten_there(tx: Transaction, vault: int, job: int) -> dict[int, datetime]:
+    """When each of a job's snapshots was forgotten in another vault, of those that can come back."""
+    sql = "SELECT number, forgotten_at FROM copied_snapshots WHERE vault = ? AND job = ? AND state = ?"
+    return {number: moment(at) for number, at in raw_rows(tx, sql, (vault, job, KeptThere.FORGOTTEN))}
+
+
+def jobs_copied_to(tx: Transaction, vault: int) -> list[int]:
+    """The jobs of which a vault has copies, or is to have some."""
+    rows = raw_rows(tx, "SELECT DISTINCT job FROM copied_snapshots WHERE vault = ? ORDER BY job", (vault,))
+    return [job for (job,) in rows]
+
+
+def vaults_with_copies(tx: Transaction) -> list[int]:
+    """The vaults, by number, that have copies, or are to have some."""
+    rows = raw_rows(tx, "SELECT DISTINCT vault FROM copied_snapshots ORDER BY vault", ())
+    return [vault for (vault,) in rows]
 
 
 def has_alone(tx: Transaction, job: int) -> bool:
@@ -159,4 +230,25 @@ def lose_copies(tx: Transaction, vault: int) -> None:
     """Record that another vault took the place of one with copies: all are made again."""
     sql = "UPDATE copies SET state = ?, upload_id = NULL WHERE vault = ?"
     changed(tx, sql, (ArchiveState.LOST, vault))
-    changed(tx, "DELETE FROM copied_snapshots WHERE vault = ?", (vault,))
+    for table in ("copied_snapshots", "condemned_copies"):
+        changed(tx, f"DELETE FROM {table} WHERE vault = ?", (vault,))
+
+
+# What snapshots need.
+
+
+def needs_of(tx: Transaction, snapshots: Kept) -> list[list[int]]:
+    """The archives in which the chunks of these snapshots lie; chunks of the same ones count once.
+
+    A chunk in a stored archive is taken from there; of any other the archives that hold it, too, will do.
+    """
+    held = chunks_held(tx, snapshots)
+    needs: dict[frozenset[int], None] = {}
+    for archive, state in archives_with(tx, held):
+        if state is ArchiveState.STORED:
+            needs[frozenset((archive,))] = None
+            continue
+        for number, among in holders_of(tx, archive).items():
+            if held[number]:
+                needs[frozenset(among)] = None
+    return [sorted(among) for among in needs]

@@ -120,6 +120,11 @@ def archive_uses(tx: Transaction, needed: bytearray, vault: VaultName | None = N
         yield ArchiveUse(number, VaultName(name), ArchiveState(state), size, moment(stored), held or 0, used)
 
 
+def has_copies(tx: Transaction) -> bool:
+    """Whether any vault has copies of another's snapshots, or is to have some."""
+    return row_of(tx, "SELECT 1 FROM copied_snapshots UNION SELECT 1 FROM copies LIMIT 1", ()) is not None
+
+
 def archives_with(tx: Transaction, chunks: bytearray) -> list[tuple[int, ArchiveState]]:
     """The archives with one of these chunks, by number; `chunks` has a byte for each chunk number."""
     sql = """SELECT a.number, a.state, min(c.number), max(c.number), count(*)

@@ -35,6 +35,7 @@ class StoredArchive(Struct, frozen=True):
 
     `listed_at`: when the vault received it, by its own list; None if the list does not show it.
     `run_is_open`: it was stored by a run that was not committed, after the newest snapshot of its job.
+    `is_copy`: it is one of an archive of another vault, whose number it has.
     """
 
     number: int
@@ -50,6 +51,7 @@ class StoredArchive(Struct, frozen=True):
     refusal: str
     run_is_open: bool
     listed_at: datetime | None = None
+    is_copy: bool = False
 
     @property
     def is_condemned(self) -> bool:
@@ -81,8 +83,7 @@ def stored_archives(
     """
     jobs = _sets(tx, _NAMED_BY)
     condemned: dict[int, dict[int, Condemnation]] = {}
-    rows = raw_rows(tx, _TOLD, (listing if has_clock else 0, vault))
-    told = {(job, at): told_at for job, at, told_at in rows}  # the first of each
+    told = told_times(tx, vault, listing if has_clock else 0)
     for archive, job, at in raw_rows(tx, _CONDEMNED, ()):
         told_at = told.get((job, at)) or at
         condemned.setdefault(archive, {})[job] = Condemnation(moment(at), moment(max(at, told_at)))
@@ -111,10 +112,16 @@ def stored_archives(
     return found
 
 
+def told_times(tx: Transaction, vault: VaultName, listing: int) -> dict[tuple[int, int], int]:
+    """When a vault got the catalog by which a job condemned something, by job and the time that it says."""
+    rows = raw_rows(tx, _TOLD, (listing, vault))
+    return {(job, at): told_at for job, at, told_at in rows}  # the first of each
+
+
 _CONDEMNED = "SELECT archive, job, at FROM condemnations"
 _TOLD = """
 SELECT t.job, t.at, max(max(a.stored_at, coalesce(l.created_at, 0)))
-FROM (SELECT DISTINCT job, at FROM condemnations) t
+FROM (SELECT job, at FROM condemnations UNION SELECT job, at FROM condemned_copies) t
 JOIN catalogs c ON c.job = t.job JOIN archives a ON a.number = c.archive
 JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
 LEFT JOIN listed_archives l ON l.listing = ? AND l.archive_id = a.archive_id
@@ -263,15 +270,20 @@ def record_refused(
 
 
 def drop_contents(tx: Transaction, vault: VaultName) -> int:
-    """Delete the chunk rows of deleted archives without copies that no entry needs; returns how many.
+    """Delete the chunk rows of archives that are deleted, and so are their copies, and that no entry needs.
+
+    Returns how many.
 
     Chunks that entries need stay, without a location: they are found by id in another archive.
     """
     sql = """SELECT a.number FROM archives a JOIN domains d ON d.number = a.domain
-             JOIN vaults v ON v.number = d.vault WHERE v.name = ? AND a.state = ?
-               AND (length(a.header) > 0)
-               AND NOT EXISTS (SELECT 1 FROM copies k WHERE k.archive = a.number)"""
-    gone = [row[0] for row in raw_rows(tx, sql, (vault, ArchiveState.DELETED))]
+             JOIN vaults v ON v.number = d.vault
+             WHERE (v.name = ? OR EXISTS (SELECT 1 FROM copies k JOIN vaults w ON w.number = k.vault
+                                          WHERE k.archive = a.number AND w.name = ?))
+               AND a.state = ? AND length(a.header) > 0
+               AND NOT EXISTS (SELECT 1 FROM copies k WHERE k.archive = a.number AND k.state NOT IN (?, ?))"""
+    deleted = ArchiveState.DELETED
+    gone = [row[0] for row in raw_rows(tx, sql, (vault, vault, deleted, deleted, ArchiveState.LOST))]
     if not gone:
         return 0
     named = _named_chunks(tx)
@@ -300,7 +312,8 @@ _OF_EMPTIED = (
 )
 _FORGETTABLE = """SELECT a.number FROM archives a JOIN deletions x ON x.archive = a.number
     WHERE a.state = ? AND x.deleted_at < ? AND length(a.header) = 0
-      AND NOT EXISTS (SELECT 1 FROM retrievals t WHERE t.archive = a.number)"""
+      AND NOT EXISTS (SELECT 1 FROM retrievals t WHERE t.archive = a.number)
+      AND NOT EXISTS (SELECT 1 FROM copies k WHERE k.archive = a.number)"""
 
 
 def forget_deleted(tx: Transaction, before: datetime) -> int:

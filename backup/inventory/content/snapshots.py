@@ -259,7 +259,7 @@ def problems_of_runs(tx: Transaction, wanted: Collection[int]) -> dict[int, tupl
 def has_snapshots(tx: Transaction, job: int, vault: int) -> bool:
     """Whether a job has snapshots in a vault (both by number), forgotten ones among them."""
     sql = """SELECT 1 FROM snapshots s JOIN jobs j ON j.number = s.job WHERE s.job = ? AND j.vault = ?
-             UNION SELECT 1 FROM copied_snapshots WHERE job = ? AND vault = ? LIMIT 1"""
+             UNION SELECT 1 FROM copied_snapshots WHERE job = ? AND vault = ? AND state <> 'wanted' LIMIT 1"""
     return row_of(tx, sql, (job, vault, job, vault)) is not None
 
 

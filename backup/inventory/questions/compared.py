@@ -22,6 +22,7 @@ from backup.model import PackId, VaultName
 _CLOCKS_DIFFER = timedelta(hours=1)  # ours and the vault's; nor is a list made in an instant
 _OURS = (*SOUND, ArchiveState.DAMAGED)
 _STALE = timedelta(days=5)  # who deletes elsewhere goes by a list of the last three days, made a day before
+COPIES_SETTLE = timedelta(days=1)  # a deletion that was asked for before is over by then
 _STALE_AT_ONCE = timedelta(hours=1)  # he looks for newer catalogs before he deletes; and clocks differ
 
 
@@ -48,8 +49,18 @@ def shows_another(lines: str) -> str:
 _OTHER: Final = shows_another("listed_archives o ON o.listing = ? AND")
 
 
+_HELD: Final = f"""(
+    SELECT a.number, a.kind, a.state, a.pack_id, a.archive_id, a.size, a.tree_hash, a.version,
+           coalesce(a.stored_at, a.submitted_at) AS stored_at, 0 AS is_copy, v.name AS vault FROM {IN_VAULTS}
+    UNION ALL
+    SELECT a.number, a.kind, k.state, a.pack_id, k.archive_id, a.size, a.tree_hash, k.version,
+           coalesce(k.stored_at, k.since), 1, v.name
+    FROM copies k JOIN archives a ON a.number = k.archive JOIN vaults v ON v.number = k.vault) a"""
+"""What vaults hold, or should: their own archives, and copies of others'."""
+
+
 class OurArchive(NamedTuple):
-    """An archive as it is compared with a listing; `stored_at` in microseconds."""
+    """An archive as it is compared with a listing, or a copy of one; `stored_at` in microseconds."""
 
     number: int
     kind: int
@@ -58,6 +69,7 @@ class OurArchive(NamedTuple):
     archive_id: str
     size: int
     stored_at: int
+    is_copy: int = 0
 
 
 class PackRow(NamedTuple):
@@ -78,10 +90,9 @@ def _ours(
     tx: Transaction, vault: VaultName, states: Sequence[ArchiveState], shown: str = "", *listings: int
 ) -> list[OurArchive]:
     """A vault's archives in one of the states, by number; with a condition about lines of listings."""
-    sql = f"""SELECT a.number, a.kind, a.state, a.pack_id, a.archive_id, a.size,
-                     coalesce(a.stored_at, a.submitted_at)
-              FROM {IN_VAULTS}
-              WHERE v.name = ? AND a.archive_id IS NOT NULL AND a.state IN ({marks(states)}) {shown}
+    sql = f"""SELECT a.number, a.kind, a.state, a.pack_id, a.archive_id, a.size, a.stored_at, a.is_copy
+              FROM {_HELD}
+              WHERE a.vault = ? AND a.archive_id IS NOT NULL AND a.state IN ({marks(states)}) {shown}
               ORDER BY a.number"""
     return list(stream(tx, sql, (vault, *states, *listings), OurArchive))
 
@@ -158,6 +169,9 @@ def confirm(tx: Transaction, listing: int, *, at_once: bool) -> None:
                     SELECT 1 FROM listings s JOIN domains d ON d.vault = s.vault
                     WHERE s.number = l.listing AND d.number = a.domain))"""
     changed(tx, sql, (ArchiveState.STORED, ArchiveState.UNCONFIRMED, listing, listing, before))
+    from backup.inventory.content import copied_pruning  # lists are compared rarely
+
+    copied_pruning.confirm(tx, listing, min(made_at - COPIES_SETTLE, moment(before)))
     condemn_again(tx, listing)
 
 
@@ -223,8 +237,8 @@ def doubt(tx: Transaction, rows: Sequence[OurArchive], now: datetime) -> None:
 
 def count_shown(tx: Transaction, listing: int, vault: VaultName) -> int:
     """Number of archives that the listing shows as they were stored."""
-    sql = f"""SELECT count(*) FROM {IN_VAULTS}
-              WHERE v.name = ? AND a.archive_id IS NOT NULL AND a.state IN ({marks(_OURS)})
+    sql = f"""SELECT count(*) FROM {_HELD}
+              WHERE a.vault = ? AND a.archive_id IS NOT NULL AND a.state IN ({marks(_OURS)})
                 AND EXISTS ({_LINE} AND {_SAME})"""
     return number_of(tx, sql, (vault, *_OURS, listing))
 

@@ -119,7 +119,7 @@ UNKNOWABLE: Final = (
     ),
     Unknowable(("disks",), "which disk was mounted where: the next backup notes it"),
     Unknowable(
-        ("copies", "copied_snapshots"),
+        ("copies", "copied_snapshots", "condemned_copies"),
         "what lies in other vaults: the catalogs there say it, and their lists",
     ),
     Unknowable(

@@ -17,10 +17,13 @@ from backup.format.catalog import MARKING, Record, decode_record, encode_record
 from backup.inventory.content.archives import SOUND, ArchiveState
 from backup.inventory.content.snapshots import Snapshot, pack_tags
 from backup.inventory.records.readings import bad_frames
+from backup.inventory.records.runs import COMMITTING, RUNS, JobRow, Run, run_of
 from backup.inventory.store.connections import Transaction
-from backup.inventory.store.driver import raw_rows, run_many
+from backup.inventory.store.driver import marks, raw_rows, run_many
+from backup.inventory.store.driver import records as rows_of
 from backup.inventory.store.states import RestoreStage
 from backup.inventory.store.times import micros
+from backup.kinds import Outcome, RunKind
 
 _TOO_LARGE: Final = 2**63
 _OF_DROPPED: Final = "SELECT id FROM snapshots WHERE job = ? AND number = ?"
@@ -32,7 +35,9 @@ _DROP: Final = (
     """DELETE FROM snapshots WHERE job = ? AND number = ?
        AND NOT EXISTS (SELECT 1 FROM restores r WHERE r.snapshot = snapshots.id)
        AND NOT EXISTS (SELECT 1 FROM copied_snapshots k
-                       WHERE k.job = snapshots.job AND k.number = snapshots.number)""",
+                       WHERE k.job = snapshots.job AND k.number = snapshots.number
+                         AND k.state IN ('copied', 'forgotten'))""",
+    "DELETE FROM copied_snapshots WHERE job = ? AND number = ? AND state NOT IN ('copied', 'forgotten')",
     "UPDATE copied_snapshots SET is_alone = 1 WHERE job = ? AND number = ?",
 )
 _DROP_ENTRIES: Final = """DELETE FROM entries WHERE removed_in IS NOT NULL
@@ -130,6 +135,24 @@ def marked_archives(tx: Transaction, job: int, among: Collection[int]) -> list[R
     retired = [pack for number, pack in raw_rows(tx, sql, (ArchiveState.RETIRED,)) if number in among]
     found: list[Record] = [records.CondemnedRecord(packs, at) for at, packs in sorted(condemned.items())]
     return [*found, records.RetiredRecord(retired)] if retired else found
+
+
+def unfinished_commits(
+    tx: Transaction, vault: int, *, before: int | None = None
+) -> Sequence[tuple[Run, JobRow, bytes | None]]:
+    """Runs that store catalogs in a vault, before run `before`, without a recorded end.
+
+    Each with its prepared commit: of a backup the snapshot, of a copy the numbers of those that it copies, of
+    any other run the amendment.
+    """
+    kinds = (*COMMITTING, RunKind.COPY)
+    sql = f"""{RUNS} WHERE r.kind IN ({marks(kinds)}) AND r.outcome = ? AND coalesce(r.copied_to, j.vault) = ?
+              AND r.number < ? ORDER BY r.number"""
+    values = (*kinds, Outcome.RUNNING, vault, 2**63 - 1 if before is None else before)
+    return [
+        (run_of(row), JobRow(row["job"], row["job_id"], row["job_name"], row["vault"]), row["prepared"])
+        for row in rows_of(tx, sql, values)
+    ]
 
 
 def _forgotten(tx: Transaction, job: int, record: records.ForgottenRecord) -> None:

@@ -63,7 +63,7 @@ def last_copy(tx: Transaction, job: JobName, vault: VaultName) -> Run | None:
     return run_of(row) if row else None
 
 
-def open_copies(tx: Transaction) -> list[tuple[Run, bytes | None]]:
-    """Copies without a recorded end, each with what it prepared: the snapshots that its catalog names."""
+def open_copies(tx: Transaction) -> list[tuple[Run, int]]:
+    """Copies without a recorded end, each with the number of the vault that gets them."""
     sql = f"{RUNS} WHERE r.kind = ? AND r.outcome = ? ORDER BY r.number"
-    return [(run_of(row), row["prepared"]) for row in records(tx, sql, (RunKind.COPY, Outcome.RUNNING))]
+    return [(run_of(row), row["copied_to"]) for row in records(tx, sql, (RunKind.COPY, Outcome.RUNNING))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from sqlite3 import Row
 from typing import Any, Final
@@ -184,9 +184,21 @@ def open_backup(tx: Transaction, job: JobRow, now: datetime) -> Run:
     return _open(tx, RunKind.BACKUP, job, now, number)
 
 
-def open_amendment(tx: Transaction, kind: RunKind, job: JobRow, now: datetime, prepared: bytes) -> Run:
-    """Record the begin of a change of what was saved before, with all that it will change."""
+def open_amendment(
+    tx: Transaction,
+    kind: RunKind,
+    job: JobRow,
+    now: datetime,
+    prepared: bytes,
+    *,
+    copied_to: int | None = None,
+) -> Run:
+    """Record the begin of a change of what was saved before, with all that it will change.
+
+    `copied_to`: the other vault whose catalogs it changes.
+    """
     run = _open(tx, kind, job, now, None)
+    changed(tx, "UPDATE runs SET copied_to = ? WHERE number = ?", (copied_to, run.number))
     prepare(tx, run.number, prepared)
     return run
 
@@ -325,22 +337,6 @@ def list_runs(
     values = (*kinds, *(value for value in given.values() if value is not None), limit)
     sql = f"{RUNS} WHERE {' AND '.join(where)} ORDER BY r.number DESC LIMIT ?"
     return [run_of(row) for row in records(tx, sql, values)]
-
-
-def unfinished_commits(
-    tx: Transaction, vault: int, *, before: int | None = None
-) -> Sequence[tuple[Run, JobRow, bytes | None]]:
-    """Runs that store catalogs in a vault, before run `before`, without a recorded end.
-
-    Each with its prepared commit: of a backup the snapshot, of any other run the amendment.
-    """
-    sql = f"""{RUNS} WHERE r.kind IN ({marks(COMMITTING)}) AND r.outcome = ? AND j.vault = ?
-              AND r.number < ? ORDER BY r.number"""
-    values = (*COMMITTING, Outcome.RUNNING, vault, 2**63 - 1 if before is None else before)
-    return [
-        (run_of(row), JobRow(row["job"], row["job_id"], row["job_name"], row["vault"]), row["prepared"])
-        for row in records(tx, sql, values)
-    ]
 
 
 def prepare(tx: Transaction, run: int, record: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The tables of the inventory; times are whole microseconds since 1970, UTC.
+"""The tables of the inventory; times are microseconds since 1970, UTC.
 
 Numbers of entries, chunks, snapshots and catalogs come from counters that are committed before use.
 """
@@ -25,8 +25,9 @@ import backup.inventory.store.message_tables
 import backup.inventory.store.stranger_tables  # noqa: F401  their tables are of the schema, too
 from backup.inventory.store.columns import TABLES, Long, entry_columns, hint_columns, number, refers
 
-METADATA = TABLES
-"""All tables: those below, of copies, drills, this machine, messages, and of who else writes into a vault."""
+METADATA = (
+    TABLES  # those below, of copies, drills, this machine, messages, and of who else writes into a vault
+)
 
 about = Table(
     "about",
@@ -87,6 +88,7 @@ runs = Table(
     Column("snapshot_number", Long),  # allotted to this run, whether or not it is ever committed
     Column("prepared", LargeBinary),  # the snapshot that becomes true once the run's catalog is stored
     Column("report", Text),
+    Column("copied_to", Long),  # the other vault whose catalogs this run stores; null: the job's own
     Column("noticed", Integer),  # null: nobody looked yet whether to tell of it
     Index("ix_runs_unnoticed", "number", sqlite_where=text("noticed IS NULL")),
 )

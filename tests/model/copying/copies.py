@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from msgspec.structs import replace
 
+from backup.retention import copies as decisions
 from tests.model.copying import decisions as later
 from tests.model.copying.host import CopyHost
 from tests.model.copying.two_vaults import (
@@ -251,7 +252,7 @@ class Copies(CopyHost):
     def is_no_good_end(self, world: TwoVaults) -> str:
         """What of a world in which nothing is left to be done is not as it should be."""
         archives, source = self.archives(world), self.source(world)
-        copied = later.packs_copied(archives)
+        copied = decisions.packs_copied(archives)
         wanted = [
             self.needs(world, night) for night in world.nights if night.there not in {FORGOTTEN, DROPPED}
         ]
@@ -262,11 +263,13 @@ class Copies(CopyHost):
                 return f"the copy of snapshot {number}, which is wanted, is never made"
             if not later.cannot_be_made(self.needs(world, night), archives, source):
                 return f"the copy of snapshot {number} could be made, and is not"
-        needed = later.needed_there(wanted, archives)
+        needed = decisions.needed_there(wanted, archives)
         for which, row in enumerate(world.rows):
             if row.there and which not in needed:
                 return f"the copy of pack {row.pack}, which nothing needs, stays at the destination"
-        kept = self.needed_here(world) | later.held_for_copies(self.wanted_and_said(world), copied, source)
+        kept = self.needed_here(world) | decisions.held_for_copies(
+            self.wanted_and_said(world), copied, source
+        )
         for which, pack in enumerate(world.packs):
             if pack.state in IN_VAULT and which not in kept:
                 return f"pack {which}, which nothing needs, stays at the source"

@@ -15,7 +15,6 @@ from msgspec.structs import replace
 from backup.inventory.content.archives import ArchiveState
 from backup.retention import copies as decisions
 from backup.retention.copies import ArchiveThere, Needs
-from tests.model.copying import decisions as later
 from tests.model.copying.copies import Copies
 from tests.model.copying.two_vaults import FORGOTTEN, KEPT, NOW, CopyCast, CopyRules, Saved, TwoVaults
 from tests.model.search import Found, search
@@ -50,13 +49,13 @@ def _whatever_is_said(needs: Needs, copied: AbstractSet[int], *, is_said: bool) 
 def _held_until_arrived(
     wanted: Iterable[tuple[Needs, bool]], copied: AbstractSet[int], source: Mapping[int, ArchiveState]
 ) -> set[int]:
-    return later.held_for_copies([(needs, True) for needs, _ in wanted], copied, source)
+    return decisions.held_for_copies([(needs, True) for needs, _ in wanted], copied, source)
 
 
 def _held_until_copied_once(
     wanted: Iterable[tuple[Needs, bool]], copied: AbstractSet[int], source: Mapping[int, ArchiveState]
 ) -> set[int]:
-    return later.held_for_copies([some for some in wanted if not some[1]], copied, source)
+    return decisions.held_for_copies([some for some in wanted if not some[1]], copied, source)
 
 
 def _sent_again_at_once(
@@ -82,7 +81,7 @@ def _sent_where_condemned(
 def _confirmed_beside_deletions(
     archive: ArchiveThere, archives: Iterable[ArchiveThere], listed_at: datetime
 ) -> bool:
-    return later.may_be_confirmed(archive, (), listed_at)
+    return decisions.may_be_confirmed(archive, (), listed_at)
 
 
 def _all_stored_needed(wanted: Iterable[Needs], archives: Sequence[ArchiveThere]) -> set[int]:

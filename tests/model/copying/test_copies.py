@@ -59,7 +59,7 @@ def _archive(pack: int, state: ArchiveState, *, days: int = 9) -> ArchiveThere:
 
 @pytest.mark.parametrize("state", ArchiveState)
 def test_a_copy_counts_on_stored_archives_alone(state: ArchiveState) -> None:
-    copied = later.packs_copied([_archive(1, state)])
+    copied = decisions.packs_copied([_archive(1, state)])
     assert later.is_copied([[1]], copied, is_said=True) is (state is ArchiveState.STORED)
 
 
@@ -78,5 +78,5 @@ def test_what_is_neither_here_nor_there_cannot_be_copied() -> None:
 
 def test_of_several_packs_with_a_chunk_the_source_keeps_the_first_that_is_stored() -> None:
     source = {1: ArchiveState.RETIRED, 2: ArchiveState.STORED, 3: ArchiveState.STORED}
-    assert later.held_for_copies([([[1, 2, 3]], False)], {3}, source) == {2}
-    assert later.held_for_copies([([[1, 2, 3]], True)], {3}, source) == set()
+    assert decisions.held_for_copies([([[1, 2, 3]], False)], {3}, source) == {2}
+    assert decisions.held_for_copies([([[1, 2, 3]], True)], {3}, source) == set()

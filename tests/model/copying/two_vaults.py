@@ -67,13 +67,13 @@ class CopyRules(Struct, frozen=True):
     """The decisions; a mutant replaces one of them."""
 
     stored: Callable[[Iterable[ArchiveThere]], set[int]] = decisions.packs_stored
-    copied: Callable[[Iterable[ArchiveThere]], set[int]] = later.packs_copied
+    copied: Callable[[Iterable[ArchiveThere]], set[int]] = decisions.packs_copied
     is_whole: Callable[[Needs, AbstractSet[int]], bool] = decisions.is_whole
     is_copied: Callable[..., bool] = later.is_copied
     packs_to_send: Callable[..., set[int]] = decisions.packs_to_send
-    held: Callable[..., set[int]] = later.held_for_copies
-    needed_there: Callable[..., set[int]] = later.needed_there
-    may_be_confirmed: Callable[..., bool] = later.may_be_confirmed
+    held: Callable[..., set[int]] = decisions.held_for_copies
+    needed_there: Callable[..., set[int]] = decisions.needed_there
+    may_be_confirmed: Callable[..., bool] = decisions.may_be_confirmed
     may_change: Callable[[Iterable[bool]], bool] = later.may_change
     wants: Callable[[Saved], bool] = lambda night: night.there not in {FORGOTTEN, DROPPED}
     adopts: bool = True

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, Self
 
 from msgspec import Struct
 
@@ -19,12 +19,14 @@ from backup.catalogs.sending import CatalogSender
 from backup.format import catalog as records
 from backup.format.catalog import Record
 from backup.format.header import NO_FEATURE, CatalogFeature
-from backup.inventory.content import archives, entries, entry_versions, mounts
-from backup.inventory.content.archives import Archive
+from backup.inventory.content import archives, copied, entries, entry_versions, mounts
+from backup.inventory.content.archives import Archive, ArchiveState
 from backup.inventory.content.dumps import dump_records
 from backup.inventory.content.entries import EntryRow
+from backup.inventory.content.need import archives_with, chunks_held
 from backup.inventory.content.snapshots import list_snapshots
 from backup.inventory.records import amendments
+from backup.inventory.records.copied_amendments import records_there
 from backup.inventory.store.connections import Transaction
 from backup.model import Generation
 
@@ -39,10 +41,17 @@ class CopiedState(Struct, frozen=True):
     numbers: tuple[int, ...]
     before: int = 0
 
+    @classmethod
+    def recorded(cls, tx: Transaction, vault: int, job: int) -> Self:
+        """The state that the job's catalogs there have."""
+        there = copied.kept_there(tx, vault, job)
+        numbers = tuple(number for number, state in there.items() if state in copied.TOLD)
+        return cls(numbers, max(numbers, default=0))
+
     @property
     def newest(self) -> int:
-        """The newest of them."""
-        return self.numbers[-1]
+        """The newest of them; 0 if there is none."""
+        return max(self.numbers, default=0)
 
     def entries(self, rows: Iterable[Sequence[Any]]) -> Iterator[tuple[Any, ...]]:
         """The versions that one of them holds, as records; what ended after the newest is live."""
@@ -63,25 +72,38 @@ class CopySender(CatalogSender):
         """Store the job's first catalog there, which names these archives."""
         return self._full(state, names)
 
-    def delta_of_copy(self, state: CopiedState, names: set[int]) -> Archive:
+    def delta_of_copy(self, state: CopiedState, names: set[int], amendment: Sequence[Record] = ()) -> Archive:
         """Store a delta with the snapshots after `state.before`; `names` are the archives that they need."""
+        return self._delta(state, names, amendment)
+
+    def delta_of_amendment(self, amendment: Sequence[Record]) -> Archive:
+        """Store a delta that forgets, condemns or takes up what the vault has."""
+        at = self._at
+        with at.context.inventory.reading() as tx:
+            state = CopiedState.recorded(tx, at.vault, at.row.number)
+        return self._delta(state, set(), amendment)
+
+    def full(self) -> Archive:
+        """Store a full catalog of what the vault has of the job."""
+        at, where = self._at, self._at.row.number
+        with at.context.inventory.reading() as tx:
+            state = CopiedState.recorded(tx, at.vault, where)
+            named = archives.named_archives(tx, where, vault=at.vault, also_spoiled=True)
+            names = named & describable(tx, at.vault, where, state.numbers)
+        return self._full(state, names)
+
+    def _delta(self, state: CopiedState, names: set[int], amendment: Sequence[Record]) -> Archive:
         at, inventory = self._at, self._at.context.inventory
         number = self._allot()
         with inventory.reading() as tx:
             chain = catalogs.read_chain(tx, at.row.number, at.vault, inventory)
-            names = names - archives.named_archives(tx, at.row.number, vault=at.vault)
+            names = names - {copy.archive for copy in copied.list_copies(tx, at.vault) if copy.is_said}
             position = catalogs.position_after(chain, at.row, number, Generation.DELTA, names)
             told = self._snapshots(tx, [number for number in state.numbers if number > state.before])
+            told += amendment
             stream = self._delta_records(tx, position.number, chain, sorted(names), state, told)
             written = self._write(stream, position, chain, _features(told))
         return self._send(written)
-
-    def full_of_copy(self, state: CopiedState) -> Archive:
-        """Store a full catalog of what the vault has of the job."""
-        with self._at.context.inventory.reading() as tx:
-            where = self._at.row.number
-            names = archives.named_archives(tx, where, vault=self._at.vault, also_spoiled=True)
-        return self._full(state, names)
 
     def _full(self, state: CopiedState, names: set[int]) -> Archive:
         at, inventory = self._at, self._at.context.inventory
@@ -90,6 +112,7 @@ class CopySender(CatalogSender):
             chain = catalogs.read_chain(tx, at.row.number, at.vault, inventory)
             position = catalogs.position_after(chain, at.row, number, Generation.FULL, names)
             told = self._snapshots(tx, state.numbers)
+            told += records_there(tx, at.row.number, at.vault)
             stream = self._full_records(tx, position.number, chain, sorted(names), state, told)
             written = self._write(stream, position, chain, _features(told))
         return self._send(written)
@@ -149,6 +172,19 @@ class CopySender(CatalogSender):
             for start in range(0, len(numbers), _NUMBERS_A_RECORD):
                 some = records.pack_u64(numbers[start : start + _NUMBERS_A_RECORD])
                 yield records.ClosedRecord(some, removed_in)
+
+
+def describable(tx: Transaction, vault: int, job: int, numbers: Sequence[int]) -> set[int]:
+    """The archives that the vault has, and those that entries of these snapshots name chunks by.
+
+    The latter may be gone there: the chunk lies in another, too, and is found by its id.
+    """
+    there = {copy.archive: copy.state for copy in copied.list_copies(tx, vault)}
+    held = archives_with(tx, chunks_held(tx, {job: numbers}))
+    gone = ArchiveState.DELETED, ArchiveState.LOST
+    return {archive for archive, state in there.items() if state not in gone} | {
+        archive for archive, _ in held if archive in there
+    }
 
 
 def _features(told: Sequence[Record]) -> CatalogFeature:

@@ -1,0 +1,183 @@
+"""Decides what the next catalog of a vault with copies says, and stores it under the lock of backups."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from backup.catalogs import catalogs
+from backup.catalogs.context import OpenRun, OpenVault
+from backup.catalogs.copied import CopiedState, CopySender
+from backup.catalogs.recovery import recover
+from backup.catalogs.run_setup import open_vault, require_ours
+from backup.copier.context import CopyChoice, CopyContext
+from backup.errors import LockedError
+from backup.format import records
+from backup.format.keys import ChunkSecret, domain_id_of
+from backup.inventory.content import archives, copied
+from backup.inventory.content.copied import KeptThere
+from backup.inventory.content.need import archives_with, chunks_held
+from backup.inventory.content.shrunk import waits
+from backup.inventory.content.snapshots import Snapshot, list_snapshots
+from backup.inventory.records import amendments, copied_amendments, retrievals, runs
+from backup.inventory.records.ended_runs import open_copies
+from backup.inventory.records.runs import JobRow, Run
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.times import micros
+from backup.kinds import Outcome
+from backup.model import VaultName
+from backup.retention.copies import archives_there, is_whole, packs_copied, packs_stored
+
+_ID = 16
+_LOOK = 5.0  # seconds between two looks whether a backup still runs
+
+
+@contextmanager
+def _locked(context: CopyContext, *, waits: bool) -> Iterator[None]:
+    """The lock of backups; `waits`: a backup that runs is waited for."""
+    is_told = False
+    while True:
+        with ExitStack() as held:
+            try:
+                held.enter_context(context.inventory.locked("backup"))
+            except LockedError as error:
+                if not waits or context.stop():
+                    raise
+                if not is_told:
+                    context.progress.note(f"all packs are there; the catalog waits: {error}")
+                    is_told = True
+            else:
+                yield
+                return
+        context.clock.sleep(_LOOK)
+
+
+@contextmanager
+def destination(context: CopyContext, *, waits: bool = False) -> Iterator[OpenVault]:
+    """The destination under the lock of backups; what a dead process left there is finished first."""
+    with _locked(context, waits=waits):
+        at = open_vault(context.keys, context, context.sending)
+        require_ours(context.keys, context)
+        with at.uploader:
+            recover(at)
+            yield at
+
+
+def finish_dead(at: OpenVault) -> None:
+    """End the runs of dead copies; those whose catalog is stored have been finished, others' may still be."""
+    inventory, now = at.context.inventory, at.context.clock.now()
+    with inventory.writing() as tx:
+        for run, to in open_copies(tx):
+            if to == at.vault or archives.catalog_of_run(tx, run.number) is None:
+                why = {"vault": at.context.vault.name, "error": "the process died before it had an end"}
+                runs.finish_run(tx, run.number, Outcome.INTERRUPTED, why, now)
+
+
+class Announced(Struct, frozen=True):
+    """What a catalog there is to say: snapshots of a job, by number, that are whole or forgotten there.
+
+    `names` are the archives that the former need, `again` those sent again, which it has to name anew.
+    """
+
+    whole: tuple[int, ...]
+    names: frozenset[int]
+    again: frozenset[int]
+    forgotten: tuple[int, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to say."""
+        return not (self.whole or self.again or self.forgotten)
+
+
+def to_say(
+    tx: Transaction, context: CopyContext, row: JobRow, planned: Sequence[Snapshot], choice: CopyChoice
+) -> Announced:
+    """What can be said now of the snapshots that were to be copied, and of those that were copied before."""
+    vault = copied.vault_number(tx, context.vault.name)
+    there, states = archives_there(copied.list_copies(tx, vault)), copied.kept_there(tx, vault, row.number)
+    stored, named = packs_stored(there), packs_copied(there)
+    listed = {snapshot.number for snapshot in list_snapshots(tx, job=row.name)}
+    new = [snapshot.number for snapshot in planned if snapshot.number in listed]
+    whole, names = _whole(tx, row.number, new, stored)
+    kept = [number for number, state in states.items() if state is KeptThere.COPIED]
+    missing = [among for among in copied.needs_of(tx, {row.number: kept}) if named.isdisjoint(among)]
+    again = {pack for among in missing for pack in _first(among, stored)}
+    rule, forgotten = choice.rule, list[int]()
+    if rule is not None:
+        every = list_snapshots(tx, job=row.name, also_forgotten=True, also_alone=True)
+        held = [snapshot for snapshot in every if snapshot.number in {*kept, *whole}]
+        ids = retrievals.read_by_restores(tx)
+        read = [snapshot.number for snapshot in held if snapshot.id in ids]
+        asked = waits(tx, may_shrink=[row.name] if rule.may_shrink else ())
+        must_wait = any(wait.job == row.name for wait in asked)
+        forgotten = rule.goes(held, read, context.clock.now(), waits=must_wait)
+    return Announced(tuple(whole), frozenset(names), frozenset(again), tuple(forgotten))
+
+
+def _first(among: Iterable[int], stored: Container[int]) -> list[int]:
+    """The first of these packs that is stored there."""
+    return [pack for pack in among if pack in stored][:1]
+
+
+def _whole(tx: Transaction, job: int, new: Sequence[int], stored: set[int]) -> tuple[list[int], set[int]]:
+    """The new snapshots of which the destination has everything, and the archives there that they need."""
+    needs = copied.needs_of(tx, {job: new})
+    if is_whole(needs, stored):
+        return list(new), {pack for among in needs for pack in _first(among, stored)}
+    if len(new) == 1:
+        return [], set()
+    halves = [_whole(tx, job, some, stored) for some in (new[: len(new) // 2], new[len(new) // 2 :])]
+    return [number for some, _ in halves for number in some], set().union(*(names for _, names in halves))
+
+
+def say(at: OpenVault, row: JobRow, said: Announced, run: Run) -> str:
+    """Store the catalog, or two, that say this; returns the recovery line."""
+    inventory, now = at.context.inventory, at.context.clock.now()
+    amendment = [records.ForgottenRecord(list(said.forgotten), micros(now))] if said.forgotten else []
+    with inventory.writing() as tx:
+        named = said.names | _named_by_entries(tx, at, row.number, said.whole)
+        before = CopiedState.recorded(tx, at.vault, row.number)
+        prepared = said.whole, amendments.encode(amendment)
+        runs.prepare(tx, run.number, msgspec.msgpack.encode(prepared))
+        is_new = catalogs.read_chain(tx, row.number, at.vault, inventory).is_new
+    state = CopiedState(tuple(sorted({*before.numbers, *said.whole})), before.newest)
+    sender = CopySender(OpenRun(**asdict(at), row=row, run=run))
+    if is_new:
+        sender.first(state, set(named))
+    else:
+        sender.delta_of_copy(state, {*named, *said.again}, amendment)
+    with inventory.writing() as tx:
+        copied.record_copied(tx, at.vault, row.number, said.whole)
+        copied_amendments.apply_in(tx, at.vault, row, amendment, now)
+    is_older = any(number < before.newest for number in said.whole)
+    if not is_new and (is_older or said.again or sender.full_due() is not None):
+        sender.full()
+    return sender.line()
+
+
+def _named_by_entries(tx: Transaction, at: OpenVault, job: int, whole: Sequence[int]) -> set[int]:
+    """The archives by whose chunks entries of these snapshots are known, wherever the chunks are taken from.
+
+    Of those that are not there it is recorded: a catalog there has the ids of their chunks.
+    """
+    held = {archive for archive, _ in archives_with(tx, chunks_held(tx, {job: whole}))}
+    missing = sorted(held - {copy.archive for copy in copied.list_copies(tx, at.vault)})
+    now, name = at.context.clock.now(), at.context.vault.name
+    for archive, recipients in copied.recipients_of(tx, missing).items():
+        domain = domain_there(tx, name, at.vault, at.keys.secret, recipients, now)
+        copied.place_apart(tx, [archive], at.vault, domain)
+    return held
+
+
+def domain_there(
+    tx: Transaction, name: VaultName, vault: int, secret: ChunkSecret, recipients: bytes, now: datetime
+) -> int:
+    """The number of a vault's domain of what is sealed for these recipients, by their joined ids."""
+    ids = [recipients[start : start + _ID] for start in range(0, len(recipients), _ID)]
+    return archives.get_or_create_domain(tx, domain_id_of(name, ids, secret), vault, recipients, now)

@@ -1,0 +1,191 @@
+"""A vault with copies is pruned by its own policy and catalogs; neither side harms the other."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from msgspec.structs import replace
+
+from backup.copier.context import CopyChoice
+from backup.format.records import ForgottenRecord, RetiredRecord, TakenBackRecord
+from backup.inventory.content import copied
+from backup.inventory.content.archives import ArchiveState
+from backup.inventory.content.copied import KeptThere
+from backup.inventory.records import runs
+from backup.inventory.store.times import micros
+from backup.kinds import RunKind
+from backup.model import VaultName
+from backup.pruner.report import PruneReport
+from backup.retention.copies import CopyRule
+from backup.retention.policy import Policy
+from backup.vault.directory import DirectoryVault
+from tests.copier.support import brought_back, copies, nights
+from tests.support.backups import Site
+from tests.support.doubles import FaultyVault, ManualClock, PowerCut, cut_at
+from tests.support.transaction_cuts import cut_transaction
+from tests.support.trees import snapshot_of
+
+DAY = timedelta(days=1)
+LAST = CopyChoice(rule=CopyRule(Policy(last=1), ZoneInfo("UTC")))
+
+
+def there(site: Site, to: DirectoryVault | FaultyVault) -> Site:
+    """The same server with the other vault at hand."""
+    return replace(site, vault=to)
+
+
+def pruned(site: Site, to: DirectoryVault | FaultyVault, clock: ManualClock, times: int = 3) -> PruneReport:
+    """The vault with copies, pruned so often, days apart; the last report."""
+    for _ in range(times):
+        report = there(site, to).prune(grace=timedelta(hours=1))
+        clock.advance(2 * DAY)
+    return report
+
+
+def states(site: Site, to: DirectoryVault) -> list[ArchiveState]:
+    with site.inventory.reading() as tx:
+        return [copy.state for copy in copied.list_copies(tx, copied.vault_number(tx, to.name))]
+
+
+def test_what_its_policy_gives_up_goes_there_alone(
+    site: Site, source: Path, second: DirectoryVault, tmp_path: Path, clock: ManualClock
+) -> None:
+    seen = nights(site, source, 3)
+    copies(site, second)
+    assert pruned(site, second, clock, 1).condemned.archives == 0
+    seen += nights(site, source, 1, first=3)
+    report = copies(site, second, LAST)
+    assert (len(report.snapshots), report.forgotten) == (1, 3)
+    assert pruned(site, second, clock, 1).condemned.archives
+    assert pruned(site, second, clock, 1).deleted.archives
+    assert ArchiveState.DELETED in states(site, second)
+    pruned(site, second, clock)
+    assert brought_back(site, second, tmp_path, "there") == seen[3:]
+    assert brought_back(site, site.vault, tmp_path, "here") == seen
+    assert copies(site, second, LAST).archives == 0, "what it gave up is not copied again"
+
+
+def test_forgotten_there_and_taken_back_within_the_grace(
+    site: Site, source: Path, second: DirectoryVault, tmp_path: Path, clock: ManualClock
+) -> None:
+    seen = nights(site, source, 3)
+    copies(site, second)
+    copies(site, second, LAST)
+    there(site, second).prune(grace=7 * DAY)
+    clock.advance(2 * DAY)
+    back = there(site, second).amend(TakenBackRecord([1, 2]))
+    assert back.vault == second.name
+    report = there(site, second).prune(grace=7 * DAY)
+    assert report.taken_up.archives
+    assert ArchiveState.UNCONFIRMED in states(site, second)
+    clock.advance(2 * DAY)
+    there(site, second).prune(grace=7 * DAY)
+    assert set(states(site, second)) == {ArchiveState.STORED}
+    pruned(site, second, clock)
+    assert brought_back(site, second, tmp_path, "there") == seen
+
+
+def test_both_gave_a_night_up_and_it_is_gone_for_good(
+    site: Site, source: Path, second: DirectoryVault, tmp_path: Path, clock: ManualClock
+) -> None:
+    """First the source, then the copy: nothing of it stays in the inventory."""
+    seen = nights(site, source, 3)
+    copies(site, second)
+    site.amend(ForgottenRecord([1], micros(clock.now())))
+    for _ in range(3):
+        site.prune(grace=timedelta(hours=1))
+        clock.advance(2 * DAY)
+    there(site, second).amend(ForgottenRecord([1], micros(clock.now())))
+    pruned(site, second, clock)
+    with site.inventory.reading() as tx:
+        row = runs.find_job(tx, site.job.name)
+        assert row is not None
+        left = copied.kept_there(tx, copied.vault_number(tx, second.name), row.number)
+        assert left == {2: KeptThere.COPIED, 3: KeptThere.COPIED}
+        assert not copied.has_alone(tx, row.number)
+    assert brought_back(site, second, tmp_path, "there") == seen[1:]
+    assert brought_back(site, site.vault, tmp_path, "here") == seen[1:]
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_prune_there_is_cut_at_every_call(
+    site: Site, source: Path, tmp_path: Path, clock: ManualClock, after: bool
+) -> None:
+    seen = nights(site, source, 3)
+    for call in range(60):
+        to = DirectoryVault(VaultName(f"second-{call}"), str(tmp_path / f"second-{call}"), clock)
+        to.create()
+        copies(site, to)
+        copies(site, to, LAST)
+        cut = False
+        for _ in range(3):
+            try:
+                pruned(site, FaultyVault(to, cut_at(call, after=after)), clock, 1)
+            except PowerCut:
+                cut = True
+            site = site.reopen()
+        pruned(site, to, clock)
+        assert brought_back(site, to, tmp_path, f"bare-{call}") == seen[2:]
+        assert brought_back(site, site.vault, tmp_path, f"source-{call}") == seen
+        shutil.rmtree(tmp_path / f"second-{call}")
+        if not cut:
+            assert call > 3
+            return
+    pytest.fail("it never came to an end")
+
+
+def test_a_prune_there_is_cut_at_every_transaction(
+    site: Site, source: Path, tmp_path: Path, clock: ManualClock
+) -> None:
+    seen = nights(site, source, 3)
+    for number in range(80):
+        to = DirectoryVault(VaultName(f"second-{number}"), str(tmp_path / f"second-{number}"), clock)
+        to.create()
+        copies(site, to)
+        copies(site, to, LAST)
+        cut = False
+        for _ in range(3):
+            try:
+                with cut_transaction(site, number):
+                    there(site, to).prune(grace=timedelta(hours=1))
+            except PowerCut:
+                cut = True
+            clock.advance(2 * DAY)
+            site = site.reopen()
+        pruned(site, to, clock)
+        assert brought_back(site, to, tmp_path, f"bare-{number}") == seen[2:]
+        shutil.rmtree(tmp_path / f"second-{number}")
+        if not cut:
+            assert number > 8
+            return
+    pytest.fail("it never came to an end")
+
+
+def test_chunks_of_a_pack_that_is_not_copied_are_taken_from_another(
+    site: Site, source: Path, second: DirectoryVault, tmp_path: Path, clock: ManualClock
+) -> None:
+    seen = nights(site, source, 1)
+    with site.inventory.reading() as tx:
+        packs = [pack for (pack,) in tx.connection.execute("SELECT pack_id FROM archives WHERE kind = 1")]
+    site.amend(RetiredRecord(packs), kind=RunKind.COMPACT)
+    (source / "again").write_bytes((source / "new-0").read_bytes())
+    site.backup()
+    seen.append(dict(snapshot_of(source)))
+    (source / "changed").write_bytes(b"the same as before but for this")
+    site.backup()
+    seen.append(dict(snapshot_of(source)))
+    sent = copies(site, second).archives
+    assert ArchiveState.DELETED in states(site, second), "the pack itself was not to be copied"
+    assert brought_back(site, second, tmp_path, "once") == seen
+    seen += nights(site, source, 1, first=1)
+    for _ in range(3):
+        there(site, second).amend(ForgottenRecord([1], micros(clock.now())))
+        there(site, second).amend(TakenBackRecord([1]))
+        pruned(site, second, clock)
+    assert copies(site, second).archives < sent
+    pruned(site, second, clock)
+    assert brought_back(site, second, tmp_path, "later") == seen
