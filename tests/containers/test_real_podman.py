@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shlex
 import shutil
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from ctypes.util import find_library
 from pathlib import Path
 
 import pytest
 
 from backup.app.base.clock import SystemClock
-from tests.containers.podman import IMAGE, Podman, needs_podman, podman_service
 from tests.containers.reading import CUTS, OURS, STOP, filled, killed, names, reading, rows, service
 from tests.support.database_servers import newest_postgresql
 from tests.support.emulated import REPOSITORY
+from tests.support.podman import Podman, needs_podman, podman_service
 from tests.support.servers import SCRIPT, Server, directory_server
 from tests.support.without_coverage import unmeasured
 
@@ -133,7 +131,8 @@ def test_a_server_with_postgresql_in_a_container(
     monkeypatch.setenv("PATH", f"{client.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("PODMAN_IGNORE_CGROUPSV1_WARNING", "1")
     podman.volume("data")
-    run_postgresql(podman, PROGRAMS)
+    labels = {"nightvault.volumes": "true", "nightvault.volumes.include": "data", "nightvault.stop": "true"}
+    podman.run_postgresql("db", "data", PROGRAMS, labels)
     sql = [
         *("exec", "db", f"{PROGRAMS}/psql"),
         *("-h", "/tmp", "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-Atc"),
@@ -149,7 +148,7 @@ def test_a_server_with_postgresql_in_a_container(
     report = server.backup()
     assert (report["outcome"], report["problems"], report["warnings"]) == ("done", [], [])
     assert podman.running() == {"db"}
-    wait_for(podman, sql)
+    podman.wait_for(sql)
     podman.done(*sql, "DROP TABLE orders")
     words = ("restore", "--database", "postgres", "--as", "again", "--key", server.key_file)
     server.done(*words)
@@ -169,31 +168,8 @@ def test_a_server_with_postgresql_in_a_container(
     )
     server.done("restore", "latest", *files)
     podman.done("start", "db")
-    wait_for(podman, sql)
+    podman.wait_for(sql)
     assert podman.done(*sql, count) == "1000|500500"
-
-
-def run_postgresql(podman: Podman, programs: Path | None) -> None:
-    """A server of this machine's PostgreSQL in a container, whose volume `data` has its files."""
-    user = str(pwd.getpwnam("nobody").pw_uid)
-    host = [f"{path}:{path}:ro" for path in ("/usr", "/etc")] + ["/usr/lib:/lib:ro", "/usr/lib64:/lib64:ro"]
-    mounts = [word for volume in ("data:/data:U", *host) for word in ("--volume", volume)]
-    server = (
-        f"[ -e /data/db ] || {programs}/initdb -D /data/db -U postgres --auth trust >/dev/null; "
-        f"exec {programs}/postgres -D /data/db -k /tmp -h ''"
-    )
-    words = ["run", "--detach", "--network", "none", "--name", "db", "--user", user, *mounts]
-    labels = ["--label", "nightvault.volumes=true", "--label", "nightvault.volumes.include=data"]
-    podman.done(*words, *labels, "--label", "nightvault.stop=true", IMAGE, "sh", "-c", server)
-    wait_for(podman, ["exec", "db", f"{programs}/psql", "-h", "/tmp", "-U", "postgres", "-Atc"])
-
-
-def wait_for(podman: Podman, sql: Sequence[str]) -> None:
-    """Wait until the server answers."""
-    ends, words = time.monotonic() + 60, [*podman.words, *sql, "SELECT 1"]
-    while subprocess.run(words, env=podman.environment, capture_output=True, check=False).returncode:
-        assert time.monotonic() < ends, "the server does not answer"
-        time.sleep(0.2)
 
 
 def test_nothing_is_started_that_somebody_stopped_or_removed(server: Server, podman: Podman) -> None:

@@ -289,6 +289,9 @@ def test_the_doctor_names_what_no_job_reads(server: Server, engine: EngineServer
     engine.container("wiki", mounts=["wiki", "0" * 64, below, beside])
     engine.container("asks", labels={"stack-back.postgres": "true"})
     engine.container("idle", mounts=["idle"], is_running=False)
+    engine.container("dumped", mounts=["wiki"], labels={"stack-back.postgres": "true"})
+    dumped = '[[job.database]]\nkind = "postgresql"\nname = "shop"\ncontainer = "dumped"\n'
+    server.config.write_text(f"{server.config.read_text()}\n{dumped}")
     found = {
         finding["what"]
         for finding in server.json("doctor", "--offline", exit_code=1)["findings"]

@@ -230,6 +230,7 @@ def pages(page: Page) -> list[str]:
 
 def test_config_show_prints_what_is_run(server: Server, clients: Clients) -> None:
     saving(server, clients.section('name = "shop"', 'exclude_tables = ["log_*"]', 'host = "/run/postgresql"'))
+    assert ", postgresql/shop to cold, every 6h" in server.done("config", "check").stdout
     shown = server.done("config", "show").stdout
     words = "--host=/run/postgresql --no-password --format=custom --compress=0"
     left_out = "'--exclude-table=*.\"log_\"*'"

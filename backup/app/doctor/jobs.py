@@ -141,7 +141,10 @@ def without_dump(context: DoctorContext) -> Iterator[Finding]:
 
 
 def unread_volumes(context: DoctorContext) -> Iterator[Finding]:
-    """Find volumes of running containers that no job reads, and dumps that labels ask for in vain."""
+    """Find volumes of running containers that no job reads, and dumps that labels ask for in vain.
+
+    A container whose database is dumped needs neither.
+    """
     jobs = [job for job in context.config.jobs if job.containers is not None]
     if not jobs:
         return
@@ -150,12 +153,13 @@ def unread_volumes(context: DoctorContext) -> Iterator[Finding]:
 
     dumped = {database.container for job in context.config.jobs for database in job.database}
     for engine, read in containers_by_engine(context.config):
-        for container in filter(attrgetter("is_running"), engine.containers()):
+        running = filter(attrgetter("is_running"), engine.containers())
+        for container in (each for each in running if each.name not in dumped):
             for mount in filter(is_data, container.mounts):
                 if not read(mount):
                     what = f"volume {mount.name}" if mount.is_volume else f"directory {mount.place}"
                     yield table.VOLUME_UNREAD.finding(container=container.name, what=what)
-            for label in () if container.name in dumped else not_understood(container):
+            for label in not_understood(container):
                 yield table.LABEL_UNKNOWN.finding(container=container.name, label=label)
 
 

@@ -9,6 +9,7 @@ import click
 
 from backup.cli.render import render
 from backup.cli.support.context import Cli, pass_cli
+from backup.wording import escape
 
 if TYPE_CHECKING:
     from backup.config import Config, JobSettings, VaultSettings
@@ -177,7 +178,10 @@ def _job_line(job: JobSettings) -> str:
         f", copies to {copy.vault} {copy.schedule or 'by hand'} ({copy.policy or 'all snapshots'})"
         for copy in job.copy
     )
-    return f"job {job.name}: {', '.join(job.paths)} to {job.vault}, {when}, {keeps}{copies}"
+    saved = [*job.paths, *job.devices, *(command.name for command in job.command)]
+    saved += [escape(f"{database.kind}/{database.name}") for database in job.database]
+    saved += ["volumes of containers"] if job.containers else []
+    return f"job {job.name}: {', '.join(saved)} to {job.vault}, {when}, {keeps}{copies}"
 
 
 def _forget_words(job: JobSettings) -> str:

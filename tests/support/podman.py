@@ -7,6 +7,7 @@ with podman_service(tmp_path) as podman:
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import subprocess
 import time
@@ -82,6 +83,29 @@ class Podman:
             *more,
         ]
         self.done(*told, IMAGE, "sh", "-c", SERVER)
+
+    def run_postgresql(
+        self, name: str, volume: str, programs: Path | None, labels: Mapping[str, str] | None = None
+    ) -> None:
+        """Run this machine's PostgreSQL in a container, its files in a volume; it trusts who is in it."""
+        user = str(pwd.getpwnam("nobody").pw_uid)
+        host = ["/usr:/usr:ro", "/etc:/etc:ro", "/usr/lib:/lib:ro", "/usr/lib64:/lib64:ro"]
+        mounts = [word for mount in (f"{volume}:/data:U", *host) for word in ("--volume", mount)]
+        clients = ["--env", f"PATH={programs}:/usr/bin:/bin", "--env", "PGHOST=/tmp"]
+        server = (
+            f"[ -e /data/db ] || {programs}/initdb -D /data/db -U postgres --auth trust >/dev/null; "
+            f"exec {programs}/postgres -D /data/db -k /tmp -h ''"
+        )
+        words = ["run", "--detach", "--network", "none", "--name", name, "--user", user, *mounts, *clients]
+        self.done(*words, *_labels(labels or {}), IMAGE, "sh", "-c", server)
+        self.wait_for(["exec", name, f"{programs}/psql", "-h", "/tmp", "-U", "postgres", "-Atc"])
+
+    def wait_for(self, sql: Sequence[str]) -> None:
+        """Wait until a server answers to SQL that is given by these words."""
+        ends, words = time.monotonic() + 60, [*self.words, *sql, "SELECT 1"]
+        while subprocess.run(words, env=self.environment, capture_output=True, check=False).returncode:
+            assert time.monotonic() < ends, "the server does not answer"
+            time.sleep(0.2)
 
     def running(self) -> set[str]:
         """The names of those that run."""
