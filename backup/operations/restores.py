@@ -18,11 +18,12 @@ from backup.app.base.opened import opened
 from backup.app.base.run_context import RunContext
 from backup.app.base.state import State
 from backup.app.machine.restore_units import RestoreUnits
-from backup.app.restores.contexts import restore_context
+from backup.app.restores.contexts import context_of_restore
 from backup.app.restores.held import HeldNotes
 from backup.app.restores.silence import Silent
 from backup.config import Config
 from backup.errors import InterruptedRunError, LockedError, NightvaultError
+from backup.inventory.content.copied import home_of
 from backup.inventory.records import retrievals
 from backup.inventory.records.retrievals import Restore
 from backup.log_context import about
@@ -100,7 +101,9 @@ def _go_on(restore: Restore, at: RunContext, units: RestoreUnits | None) -> Rest
         place = read_place(restore, at.inventory)
         units.start(restore, None if place is None else place.path)
         return None
-    context = replace(restore_context(at, restore.vault), unattended=True)
+    with at.inventory.reading() as tx:
+        home = home_of(tx, restore.snapshot)
+    context = replace(context_of_restore(at, home, restore.vault), unattended=True)
     if not is_dump:
         require_mark(restore, context)  # or what is asked for would be paid for, and fetched by nobody
     return step(restore, context).report

@@ -7,15 +7,15 @@ asked is in `transfer/retrievals`; here is what a restore does with the answers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
 from backup.errors import ArchiveMissingError, NightvaultError
-from backup.inventory.content import archives, lost
-from backup.inventory.content.archives import ArchiveState
+from backup.inventory.content import archives, copied, lost
+from backup.inventory.content.archives import Archive, ArchiveState
 from backup.inventory.records import retrievals
 from backup.inventory.records.restore_state import (
     RestoreState,
@@ -27,8 +27,9 @@ from backup.inventory.records.restore_state import (
 )
 from backup.inventory.records.retrievals import Restore, Retrieval
 from backup.inventory.store.states import SETTLED, UNDER_WAY, RetrievalStage
-from backup.model import OnCapacity, RetrievalId, RetrievalState, RetrievalStatus, Tier
+from backup.model import OnCapacity, RetrievalId, RetrievalState, RetrievalStatus, Tier, VaultName
 from backup.restorer.context import RestoreContext, alone_with
+from backup.restorer.places import named_in
 from backup.restorer.selection.choice import Choice
 from backup.transfer.recognise import meet
 from backup.transfer.retrievals.ask import ask
@@ -62,6 +63,9 @@ def advance(restore: Restore, context: RestoreContext, *, anew: bool = False) ->
         look(store, client)
         store.plan_failed(failed, anew=anew)
         asked, shared = _ask_for_planned(store, restore, context, client)
+        while store.take_moved():
+            more = _ask_for_planned(store, restore, context, client)
+            asked, shared = asked or more[0], shared or more[1]
         # A waiting vault may not know yet what it was just asked for: it is looked at the next time.
         if shared or (asked and not context.vault.traits.waits):
             look(store, client)
@@ -95,7 +99,7 @@ def _ask_for_planned(
         batch, theirs = wanted[start : start + BATCH], False
         with asking_alone(context.inventory, context.clock):
             if traits.waits:
-                batch, theirs = share(batch, context.inventory, context.clock.now())
+                batch, theirs = share(batch, context.inventory, context.clock.now(), store.serves)
             outcome = ask(store.wanted(batch), store, client, open_ones)
         asked, shared = asked or bool(batch), shared or theirs
         if context.unattended and batch and not traits.fetches_for_nothing:
@@ -123,6 +127,13 @@ class RestoreRetrievals:
     def __init__(self, restore: Restore, context: RestoreContext) -> None:
         self._restore = restore
         self._context = context
+        self._placed: dict[int, Archive] = {}
+        self._has_moved = False
+
+    def take_moved(self) -> bool:
+        """Whether an archive is to be asked for elsewhere since the last call: it is not where it was."""
+        moved, self._has_moved = self._has_moved, False
+        return moved
 
     def known(self) -> list[Retrieval]:
         """Return all retrievals as recorded now."""
@@ -168,15 +179,27 @@ class RestoreRetrievals:
         """Whether the vault ever accepted a request of this restore."""
         return any(retrieval.retrieval_id for retrieval in self.known())
 
+    def serves(self, shared: Retrieval) -> bool:
+        """Whether the output of another restore is of the vault that its archive would be read from."""
+        joined = self._context.joined
+        if joined is None or shared.retrieval_id is None:
+            return True
+        with self._context.inventory.reading() as tx:
+            place = self._context.archives(tx, [shared.archive])[shared.archive].vault
+        return joined.vault_of(shared.retrieval_id) == place
+
     def wanted(self, planned: Sequence[Retrieval]) -> list[Wanted[Retrieval]]:
         """Return requests for the rest of each retrieval; for a truncated archive all of it."""
         with self._context.inventory.reading() as tx:
             numbers = sorted({retrieval.archive for retrieval in planned})
-            found = archives.get_archives(tx, numbers, self._context.inventory.id)
+            found = self._context.archives(tx, numbers)
+        self._placed |= found
         wanted = []
         for retrieval in planned:
             archive, named = found.get(retrieval.archive), f"archive {retrieval.archive}"
             archive_id, size = (archive.archive_id, archive.size) if archive is not None else (None, 0)
+            if archive is not None and self._context.joined is not None:
+                archive_id = named_in(archive)
             wanted.append(
                 Wanted(
                     retrieval,
@@ -194,8 +217,9 @@ class RestoreRetrievals:
     def answered(self, answers: Sequence[RetrievalAnswer[Retrieval]]) -> None:
         """Record accepted and failed requests, and the tier to use if one is not available.
 
-        An archive that the vault does not have is marked lost: the next restore looks for copies in other
-        archives, and the next backup stores again what it can.
+        An archive that the vault does not have is marked lost: it is asked for in another vault with a copy
+        of it, else the next restore looks for its chunks in other archives, and the next backup stores again
+        what it can.
         """
         now = self._context.clock.now()
         changed: list[Retrieval] = []
@@ -203,13 +227,15 @@ class RestoreRetrievals:
         missing = {
             answer.record.archive for answer in answers if isinstance(answer.refused, ArchiveMissingError)
         }
-        if missing and not self._is_known_vault():
-            missing = set()
+        missing = self._lost(missing, now)
+        elsewhere = self._elsewhere(missing)
         other = _OTHER_TIER.get(self._restore.on_capacity)
         for answer in answers:
             retrieval = answer.record
             if answer.retrieval_id is not None:
                 changed.append(_asked(answer, answer.retrieval_id, now))
+            elif retrieval.archive in elsewhere:
+                changed.append(again(retrieval, new_token()))
             elif answer.refused is not None:
                 self._context.progress.note(f"{answer.refused}: what needs it cannot be restored")
                 failed[retrieval.number] = _reason(answer.refused)
@@ -222,12 +248,50 @@ class RestoreRetrievals:
         with self._context.inventory.writing() as tx:
             retrievals_changed(tx, changed)
             note_failures(tx, self._restore.number, failed)
-            lost.mark(tx, missing, ArchiveState.LOST)
 
-    def _is_known_vault(self) -> bool:
+    def _lost(self, missing: set[int], now: datetime) -> set[int]:
+        """Mark archives as lost in the vaults that lack them, and are known; returns those."""
+        by_vault: dict[VaultName, set[int]] = {}
+        for number in missing & self._placed.keys():
+            by_vault.setdefault(self._placed[number].vault, set()).add(number)
+        found: set[int] = set()
+        for vault, numbers in by_vault.items():
+            if not self._is_known(vault):
+                continue
+            found |= numbers
+            with self._context.inventory.writing() as tx:
+                own = archives.get_archives(tx, sorted(numbers), self._context.inventory.id)
+                of_job = {number for number, archive in own.items() if archive.vault == vault}
+                lost.mark(tx, of_job, ArchiveState.LOST)
+                copied.lose_copies_of(tx, numbers - of_job, vault, now)
+        return found
+
+    def _elsewhere(self, missing: Collection[int]) -> set[int]:
+        """Those of these archives that another vault has; they are asked for there."""
+        joined = self._context.joined
+        if joined is None or not missing:
+            return set()
+        with self._context.inventory.reading() as tx:
+            found = {
+                number: archive
+                for number, archive in self._context.archives(tx, missing).items()
+                if joined.is_sound(archive)
+            }
+        for vault in sorted({archive.vault for archive in found.values()}):
+            some = [number for number, archive in found.items() if archive.vault == vault]
+            was = self._placed[some[0]].vault
+            self._context.progress.note(
+                f"vault {was} lacks {counted(len(some), 'archive')}: read from {vault}"
+            )
+        self._has_moved = self._has_moved or bool(found)
+        return set(found)
+
+    def _is_known(self, name: VaultName) -> bool:
         """Whether it shows that it is the one that was backed up into: another one lacks everything."""
+        joined = self._context.joined
+        vault = self._context.vault if joined is None else joined.at(name)
         with suppress(NightvaultError):
-            meeting = meet(self._context.inventory, self._context.vault, self._context.patience)
+            meeting = meet(self._context.inventory, vault, self._context.patience)
             return meeting.known is not None and not meeting.is_other
         return False
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from backup.errors import LockedError, UsageError
 from backup.format.keys import ChunkSecret
+from backup.inventory.content import archives
+from backup.inventory.content.archives import Archive
 from backup.inventory.records import retrievals
 from backup.inventory.records.retrievals import Restore, Retrieval
+from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
 from backup.inventory.store.holders import RESTORE
 from backup.inventory.store.states import RestoreStage
-from backup.model import MIB
+from backup.model import MIB, ArchiveId, RetrievalId
+from backup.restorer.places import JoinedVaults
 from backup.restorer.selection.column import MOST_IN_MEMORY, Scratch
 from backup.transfer.retrieve import PIECE
 from backup.transfer.vault_run import VaultRun
@@ -33,7 +37,8 @@ class RestoreContext(VaultRun, frozen=True, kw_only=True):
     recorded every `checkpoint` bytes, or so many bytes of small files' blocks. A column of the plan of more
     than `column` bytes is kept in a file without a name in `key_directory`. `may_ask` decides on each planned
     request whether it may be sent: it may have been paid once before. `unattended`: no user confirms the
-    target, so only one with the restore's mark file is written.
+    target, so only one with the restore's mark file is written. `joined` is the `vault` where copies of
+    archives lie in others, too.
     """
 
     secret: ChunkSecret
@@ -49,11 +54,25 @@ class RestoreContext(VaultRun, frozen=True, kw_only=True):
     checkpoint: int = CHECKPOINT
     column: int = MOST_IN_MEMORY
     may_ask: Callable[[Retrieval], bool] = lambda _: True
+    joined: JoinedVaults | None = None
 
     @property
     def scratch(self) -> Scratch:
         """The place for large columns of one plan."""
         return Scratch(self.key_directory, self.column)
+
+    def archives(self, tx: Transaction, numbers: Iterable[int]) -> dict[int, Archive]:
+        """Archives by number, each as it lies where it is read from."""
+        found = archives.get_archives(tx, sorted(numbers), self.inventory.id)
+        return found if self.joined is None else self.joined.places(tx, found)
+
+    def elsewhere(self, number: int, retrieval_id: RetrievalId) -> list[ArchiveId]:
+        """The ids of an archive in other vaults that answer at once, for what is damaged where it is read."""
+        if self.joined is None:
+            return []
+        with self.inventory.reading() as tx:
+            found = archives.get_archives(tx, [number], self.inventory.id)
+            return self.joined.beside(tx, found[number], self.joined.vault_of(retrieval_id))
 
 
 def lock_of(restore: Restore) -> str:

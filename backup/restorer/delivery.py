@@ -6,13 +6,14 @@ however this one ended.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from msgspec.structs import replace
 
 from backup.errors import InterruptedRunError, RetrievalNotReadyError
-from backup.inventory.content import packed, snapshots
+from backup.inventory.content import archives, packed, snapshots
 from backup.inventory.content.snapshots import Snapshot
 from backup.inventory.records import readings, retrievals, runs
 from backup.inventory.records import restore_state as books
@@ -23,7 +24,7 @@ from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
 from backup.inventory.store.states import RestoreStage, RetrievalStage
 from backup.kinds import Outcome
-from backup.model import ByteRange, Tier
+from backup.model import ByteRange, Tier, VaultName
 from backup.protocols import Clock
 from backup.restorer.context import RestoreContext, alone_with, lock_of
 from backup.restorer.given_up import warnings_of
@@ -92,29 +93,58 @@ def end_restore(
     if is_over:
         lacks = warnings_of(context.inventory, restore, is_whole=report.outcome is Outcome.DONE)
         report = replace(report, warnings=(*report.warnings, *lacks))
+    places = _places(restore, context)
+    report = replace(report, vaults=dict(Counter(places.values())))
     outcome = report.outcome if is_over else Outcome.INTERRUPTED
     with context.inventory.writing() as tx:
         if is_over:
             retrievals.close_restore(tx, restore.number, RestoreStage.DONE, now)
             if read_back is not None:
                 bad = {problem.path for problem in report.problems}
-                record_opened(tx, run.number, read_back, bad, restore.tier, now)
+                own = archives.get_archives(tx, sorted(places), context.inventory.id)
+                copies = {number for number, vault in places.items() if own[number].vault != vault}
+                record_opened(tx, run.number, read_back, bad, restore.tier, now, but=copies)
         runs.finish_run(tx, run.number, outcome, report.document(), now)
     if is_over:
         PackKeyFile(context.key_directory, restore.id).wipe()
     return report
 
 
+def _places(restore: Restore, context: RestoreContext) -> dict[int, VaultName]:
+    """The vault that each archive was read from, where copies lie in others, too; else nothing."""
+    if context.joined is None:
+        return {}
+    with context.inventory.reading() as tx:
+        known = retrievals.retrievals_of(tx, restore.number)
+    return {
+        retrieval.archive: context.joined.vault_of(retrieval.retrieval_id)
+        for retrieval in known
+        if retrieval.retrieval_id is not None
+    }
+
+
 def record_opened(
-    tx: Transaction, run: int, selection: Selection, bad: Collection[bytes], tier: Tier, now: datetime
+    tx: Transaction,
+    run: int,
+    selection: Selection,
+    bad: Collection[bytes],
+    tier: Tier,
+    now: datetime,
+    *,
+    but: Collection[int] = (),
 ) -> None:
-    """Record as opened the frames of which every file that was restored is as it was saved: not in `bad`."""
+    """Record as opened the frames of which every file that was restored is as it was saved: not in `bad`.
+
+    `but` those of archives that were read from a copy.
+    """
     spoilt: set[tuple[int, int]] = set()
     for file in selection.files if bad else ():
         if any(name.path in bad for name in file.entry.names):
             chunks = [selection.locations[number] for number in file.chunks]
             spoilt |= {(chunk.archive, chunk.frame) for chunk in chunks}
     for archive, frames in frames_by_archive(selection.locations).items():
+        if archive in but:
+            continue
         good = [
             ByteRange(row.offset, row.offset + row.sealed_length)
             for row in packed.frame_rows(tx, archive)

@@ -15,7 +15,7 @@ from backup.files import are_linkable
 from backup.format.frame import DIGEST_SIZE, check_frame
 from backup.format.pack import parse_header, verify_header
 from backup.format.rows import pack_u64
-from backup.inventory.content import archives, entries, mounts, packed
+from backup.inventory.content import entries, mounts, packed
 from backup.inventory.content.archives import Archive, ArchiveState
 from backup.inventory.content.entries import ROOT
 from backup.inventory.content.lost import sound_locations
@@ -153,7 +153,7 @@ def plan_restore(
         asked = AskedFrames(tx, known)
         places.move(_better(tx, places, asked if known else None))
         wanted = frames_by_archive(places)
-        found = archives.get_archives(tx, sorted(wanted), context.inventory.id)
+        found = context.archives(tx, wanted)
         whole = not context.vault.traits.retrieves_ranges
         lost: dict[int, str] = {}
         ranges: list[RangePlan] = []

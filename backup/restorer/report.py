@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -25,6 +25,7 @@ class RestoreReport(Struct, frozen=True):
     `files` counts everything but directories; `bytes` were written, `retrieved` made readable by the vault,
     `fetched` downloaded. `kept` entries stayed as they were, `removed` ones were not in the snapshot,
     `verified` files were read back. `warnings` are sentences about this session that leave nothing undone.
+    `vaults`: how many archives were read from each, where copies lie in others than the job's.
     """
 
     restore: str
@@ -44,6 +45,7 @@ class RestoreReport(Struct, frozen=True):
     seconds: float = 0.0
     problems: Sequence[Problem] = ()
     warnings: Sequence[str] = ()
+    vaults: Mapping[str, int] = {}
 
     @property
     def subject(self) -> str:
@@ -66,6 +68,14 @@ class RestoreReport(Struct, frozen=True):
         )
         yield Fact(f"{counted(self.files, 'file')}, {size(self.bytes)}", "restored")
         yield Fact(size(self.fetched), "fetched")
+        if self.vaults:
+            yield Fact(self.from_vaults, "from")
+
+    @property
+    def from_vaults(self) -> str:
+        """How many archives were read from which vault, in words."""
+        every = sorted(self.vaults.items())
+        return ", ".join(f"{counted(count, 'archive')} from vault {vault}" for vault, count in every)
 
     def document(self) -> dict[str, Any]:
         """The report as JSON; the keys are part of the interface. Paths are rendered by who shows it."""

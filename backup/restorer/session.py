@@ -331,7 +331,10 @@ class Session:
         keys = derive_keys(self._pack_keys[retrieval.archive], archive.header)
         why: dict[int, str] = {}
         frames = fetcher.frames(
-            ReadyRange(retrieval.retrieval_id, archive.size, retrieval.asked, left),
+            ReadyRange(
+                *(retrieval.retrieval_id, archive.size, retrieval.asked, left),
+                elsewhere=self._context.elsewhere(retrieval.archive, retrieval.retrieval_id),
+            ),
             given_up=lambda row, error: why.setdefault(row.number, str(error)),
         )
         opening = OpenedArchive(archive.label.pack_id, keys, why)

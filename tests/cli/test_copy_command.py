@@ -16,8 +16,9 @@ def server(tmp_path: Path) -> Server:
     """Two nights on one disk, and another disk."""
     made = directory_server(tmp_path)
     text = made.config.read_text()
-    second = tmp_path / "second"
-    made.config.write_text(f'{text}\n[[vault]]\nname = "second"\nkind = "directory"\npath = "{second}"\n')
+    for name in ("second", "third"):
+        text += f'\n[[vault]]\nname = "{name}"\nkind = "directory"\npath = "{tmp_path / name}"\n'
+    made.config.write_text(text)
     made.init()
     for night in range(2):
         (made.source / f"file-{night}").write_bytes(os.urandom(400_000))
@@ -51,6 +52,42 @@ def test_a_vault_with_copies_is_checked_and_pruned_for_itself(server: Server) ->
     server.done("prune", "--vault", "cold")
     assert server.json("prune", "--vault", "second")["condemned"]["archives"] == 1
     assert len(server.json("snapshots")) == 3
+
+
+def test_restores_read_from_the_copy_and_say_so(server: Server, tmp_path: Path) -> None:
+    server.done("copy", "--from", "cold", "--to", "second")
+    words = "restore", "latest", "--from-vault", "second", "--key", str(server.key_file)
+    plan = server.json("restore", "latest", "--from-vault", "second", "--target", "x", "--dry-run")
+    assert list(plan["vaults"]) == ["second"]
+    done = server.json(*words, "--target", str(tmp_path / "one"))
+    assert done["vaults"] == plan["vaults"]
+    saved = tmp_path / "one" / str(server.source).lstrip("/")
+    assert (saved / "file-1").read_bytes() == (server.source / "file-1").read_bytes()
+    text = server.done(*words, "--target", str(tmp_path / "two")).stdout
+    assert "from vault second" in text
+    dumped = (
+        "dump",
+        f"latest:{server.source}/file-0",
+        "--from-vault",
+        "second",
+        "--key",
+        str(server.key_file),
+    )
+    server.done(*dumped, "-o", str(tmp_path / "file"))
+    assert (tmp_path / "file").read_bytes() == (server.source / "file-0").read_bytes()
+
+
+def test_what_the_first_vault_forgot_is_restored_from_the_copy(server: Server, tmp_path: Path) -> None:
+    server.done("copy", "--from", "cold", "--to", "second")
+    first = server.json("snapshots")[0]["id"]
+    server.done("forget", first)
+    words = "restore", first, "--target", str(tmp_path / "old"), "--key", str(server.key_file)
+    assert "was forgotten" in server.run(*words).stderr
+    assert server.json(*words, "--from-vault", "second")["outcome"] == "done"
+    assert (
+        "nothing of job main was copied"
+        in server.run(*words[:1], "latest", *words[2:], "--from-vault", "third").stderr
+    )
 
 
 def test_wrong_words_are_refused(server: Server) -> None:

@@ -23,7 +23,7 @@ def test_the_report(server: Server, tmp_path: Path) -> None:
     report = server.json(*words, tmp_path / "two")
     assert set(report) == {
         "restore", "snapshot", "target", "outcome", "waiting", "retrievals", "files", "directories", "bytes",
-        "retrieved", "fetched", "kept", "removed", "verified", "seconds", "problems", "warnings",
+        "retrieved", "fetched", "kept", "removed", "verified", "seconds", "problems", "warnings", "vaults",
         "expected_at",
     }  # fmt: skip
     assert report["target"] == {"path": f"{tmp_path}/two"}
@@ -41,7 +41,7 @@ def test_a_plan_asks_for_nothing_and_needs_no_key(server: Server, tmp_path: Path
     plan = server.json(*words)
     assert set(plan) == {
         "snapshot", "files", "bytes", "retrieved", "retrievals", "prices", "currency", "quotes", "kept",
-        "replaced", "removed",
+        "replaced", "removed", "vaults",
     }  # fmt: skip
     (quote,) = plan["quotes"]
     assert (quote["retrieved"], quote["cost"]["total"], plan["prices"]) == (plan["retrieved"], "0", None)

@@ -12,8 +12,9 @@ import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from decimal import Decimal
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import cast
 
 from msgspec import Struct, field
 from msgspec.structs import asdict, replace
@@ -31,12 +32,13 @@ from backup.inventory.content.snapshots import Snapshot
 from backup.inventory.records.runs import find_job
 from backup.inventory.store.database import Inventory, create_inventory, open_inventory
 from backup.kinds import RunKind
-from backup.model import MIB, InventoryId, JobName, Tier
+from backup.model import MIB, InventoryId, JobName, Tier, VaultName
 from backup.protocols import Clock, Vault
 from backup.pruner.context import PruneContext
 from backup.pruner.prune import prune
 from backup.pruner.report import PruneReport
 from backup.restorer.context import CHECKPOINT
+from backup.restorer.places import JoinedVaults
 from backup.restorer.restore import (
     RestoreContext,
     RestoreReport,
@@ -104,6 +106,8 @@ class Site(Struct):
     most_deltas: int | None = None  # after so many a full catalog is due
     askers: int = 1  # one after the other, so that a fault meets the request it was planned for
     makers: int = 1  # processes that make a restore's small files, beside this one
+    copies: Sequence[Vault] = ()  # other vaults, with copies, that restores read from, too
+    reads_first: VaultName | None = None  # which of all; None: the job's own
 
     @classmethod
     def create(
@@ -178,9 +182,15 @@ class Site(Struct):
     @property
     def restore_world(self) -> RestoreContext:
         """Where its restores touch the world."""
+        joined = None
+        if self.copies:
+            every = {vault.name: partial(_same, vault) for vault in (self.vault, *self.copies)}
+            first = self.reads_first or self.vault.name
+            joined = JoinedVaults(every, home=self.vault.name, first=first)
         return RestoreContext(
             inventory=self.inventory,
-            vault=self.vault,
+            vault=self.vault if joined is None else cast("Vault", joined),
+            joined=joined,
             clock=self.clock,
             progress=self.progress,
             secret=self.keys.secret,
@@ -286,6 +296,10 @@ class Site(Struct):
     def close(self) -> None:
         """Let go of the inventory."""
         self.inventory.close()
+
+
+def _same(vault: Vault) -> Vault:
+    return vault
 
 
 def _url(folder: Path) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from enum import StrEnum
+from functools import partial
+from typing import cast
 
 from msgspec import Struct
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from backup.app.base.malloc import share_freed_memory
 from backup.app.base.run_context import RunContext
@@ -17,12 +19,16 @@ from backup.app.base.state import State
 from backup.app.base.vaults import Purpose
 from backup.config import Config
 from backup.cores import usable_cores
-from backup.errors import TargetError
-from backup.inventory.records import retrievals
+from backup.errors import TargetError, UsageError
+from backup.inventory.content import copied
+from backup.inventory.content.snapshots import Snapshot
+from backup.inventory.records import retrievals, runs
 from backup.inventory.store.database import Inventory
 from backup.memory import fetched_piece, file_makers, frame_openers
 from backup.model import MIB, VaultName
+from backup.protocols import Vault
 from backup.restorer.context import RestoreContext
+from backup.restorer.places import JoinedVaults
 from backup.wording import shown_path
 
 TO_FETCH = timedelta(hours=12)
@@ -52,6 +58,56 @@ def restore_context(at: RunContext, vault: VaultName) -> RestoreContext:
         makers=file_makers(config.limits.memory, cores),
         round_bytes=int(TO_FETCH.total_seconds() * link_from(config, at.inventory, vault).speed),
     )
+
+
+def context_of_snapshot(
+    at: RunContext, snapshot: Snapshot, from_vault: VaultName | None = None
+) -> RestoreContext:
+    """Return the context of a restore of a snapshot from `from_vault`; else from the cheapest that has it.
+
+    A directory comes first, then what answers at once; of two alike the job's own. What lies there no more is
+    read from another one. `UsageError` if nothing was copied into `from_vault`.
+    """
+    with at.inventory.reading() as tx:
+        home = runs.vault_of_job(tx, snapshot.job_number)
+        having = copied.vaults_with(tx, snapshot.job_number, snapshot.number)
+        is_known = from_vault is None or from_vault == home or copied.has_copies(tx, from_vault)
+    if not is_known:
+        raise UsageError(
+            f"nothing of job {snapshot.job} was copied into vault {from_vault}",
+            advice="`nightvault copy` makes copies; without --from-vault the vault is chosen",
+        )
+    if from_vault is None:
+        configured = {VaultName(vault.name) for vault in at.config.vaults}
+        among = [vault for vault in (home, *having) if vault in configured] or [home]
+        from_vault = min(among, key=lambda vault: _price_class(at, vault)) if len(among) > 1 else among[0]
+    return context_of_restore(at, home, from_vault)
+
+
+def _price_class(at: RunContext, vault: VaultName) -> tuple[bool, bool]:
+    """What is less is the cheaper and faster to read."""
+    traits = at.of_vault(vault, Purpose.RESTORE).vault.traits
+    return traits.waits, at.config.vault(vault).kind != "directory"
+
+
+def context_of_restore(at: RunContext, home: VaultName, first: VaultName) -> RestoreContext:
+    """Return the context of a restore of a job in vault `home`, from `first` and all that have copies."""
+    context = restore_context(at, first)
+    with at.inventory.reading() as tx:
+        names = [VaultName(vault.name) for vault in at.config.vaults]
+        others = [name for name in names if name != home and copied.has_copies(tx, name)]
+    if not others:
+        return context
+    some = [name for name in names if name in {home, first, *others}]
+    makes: dict[VaultName, Callable[[], Vault]] = {
+        name: partial(_vault_to_read, at, name) for name in some if name != first
+    }
+    joined = JoinedVaults({first: lambda: context.vault, **makes}, home=home, first=first)
+    return replace(context, vault=cast("Vault", joined), joined=joined)
+
+
+def _vault_to_read(at: RunContext, name: VaultName) -> Vault:
+    return at.of_vault(name, Purpose.RESTORE).vault
 
 
 def refuse_own(config: Config, *places: bytes) -> None:

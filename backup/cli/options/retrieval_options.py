@@ -25,6 +25,9 @@ max_cost_option = click.option(
 wait_option = click.option(
     "--wait", is_flag=True, help="Stay until the vault is ready, however long it takes."
 )
+from_vault_option = click.option(
+    "--from-vault", "from_vault", metavar="VAULT", help="Read from this vault, into which it was copied."
+)
 capacity_option = click.option(
     "--on-capacity",
     type=click.Choice([str(choice) for choice in OnCapacity]),

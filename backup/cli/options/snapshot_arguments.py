@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from backup.config import Config
     from backup.inventory.content.snapshots import Snapshot
     from backup.inventory.store.connections import Transaction
-    from backup.model import JobName
+    from backup.model import JobName, VaultName
 
 
 def _job(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
@@ -34,6 +34,13 @@ def chosen_job(config: Config, tx: Transaction, name: str | None) -> JobName | N
     from backup.app.base.known_jobs import known_job
 
     return known_job(config, tx, name)
+
+
+def chosen_vault(config: Config, name: str | None) -> VaultName | None:
+    """Return the vault that `--from-vault` names; None without it. `UsageError` if the config lacks it."""
+    from backup.model import VaultName
+
+    return None if name is None else VaultName(config.vault(name).name)
 
 
 Tags = tuple[frozenset[str], ...]

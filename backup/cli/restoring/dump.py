@@ -12,6 +12,7 @@ import click
 from backup.cli.options.moments import at_option
 from backup.cli.options.retrieval_options import (
     capacity_option,
+    from_vault_option,
     key_options,
     numeric_owner_option,
     wait_option,
@@ -19,6 +20,7 @@ from backup.cli.options.retrieval_options import (
 from backup.cli.options.snapshot_arguments import (
     Tags,
     chosen_job,
+    chosen_vault,
     job_option,
     paths_that_choose_job,
     saved_path,
@@ -66,6 +68,7 @@ EXAMPLES = {
 )
 @click.option("--exclude", metavar="PATTERN", multiple=True, help="Leave out what matches PATTERN.")
 @key_options
+@from_vault_option
 @capacity_option
 @wait_option
 @numeric_owner_option
@@ -82,6 +85,7 @@ def dump(
     tags: Tags,
     at: datetime | None,
     wait: bool,
+    from_vault: str | None,
     **given: Any,
 ) -> None:
     """Write a file of a snapshot to standard output; with --tar a directory.
@@ -112,7 +116,8 @@ def dump(
             some = chosen_paths(path, paths)
             holds = paths_that_choose_job(path, [chosen_path.glob for chosen_path in some])
             named = chosen_job(config, tx, job)
-            snapshot = find_snapshot(tx, name, job=named, at=at, paths=holds, tags=tags)
+            vault = chosen_vault(config, from_vault)
+            snapshot = find_snapshot(tx, name, job=named, at=at, paths=holds, tags=tags, copied_to=vault)
             path = saved_path(tx, snapshot, path)
             _check_kind(tx, snapshot, path, as_tar=as_tar)
             choice = made_choice(
@@ -123,7 +128,7 @@ def dump(
                 **given,
             )
             choice = with_paths(tx, snapshot, choice, some)
-        begun, context, known = begun_stream(cli, inventory, snapshot, path, choice, terms)
+        begun, context, known = begun_stream(cli, inventory, snapshot, path, choice, terms, vault)
         await_stream(cli, begun, context, known, wait=wait)
         with opened_output(output, force=force) as sink:
             report = stream(begun, context, sink)

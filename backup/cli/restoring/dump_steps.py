@@ -23,26 +23,30 @@ if TYPE_CHECKING:
     from backup.inventory.content.snapshots import Snapshot
     from backup.inventory.records.retrievals import Restore, Retrieval
     from backup.inventory.store.database import Inventory
+    from backup.model import VaultName
     from backup.restorer.dump.dump import Sink
     from backup.restorer.restore import RestoreContext, RestoreReport
     from backup.restorer.selection.choice import Choice
 
 
 def begun_stream(
-    cli: Cli, inventory: Inventory, snapshot: Snapshot, path: bytes, choice: Choice, terms: RetrievalTerms
+    cli: Cli,
+    inventory: Inventory,
+    snapshot: Snapshot,
+    path: bytes,
+    choice: Choice,
+    terms: RetrievalTerms,
+    from_vault: VaultName | None,
 ) -> tuple[Restore, RestoreContext, Sequence[Retrieval] | None]:
     """Return the restore that asks for what a dump needs, begun now or by the same command before.
 
     Last the retrievals, if they were asked for now.
     """
-    from backup.app.restores.contexts import restore_context
-    from backup.inventory.records.runs import vault_of_job
+    from backup.app.restores.contexts import context_of_snapshot
     from backup.restorer.dump.dump import STDOUT
     from backup.restorer.restore import find_open, plan_restore
 
-    with inventory.reading() as tx:
-        vault = vault_of_job(tx, snapshot.job_number)
-    context = restore_context(context_of(cli, cli.config(), inventory), vault)
+    context = context_of_snapshot(context_of(cli, cli.config(), inventory), snapshot, from_vault)
     plan = plan_restore(snapshot, path, context, choice)
     tell_unmet(cli, plan)
     begun = find_open(context, plan, STDOUT)

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from backup.cli.options.moments import at_option
 from backup.cli.options.retrieval_options import (
     capacity_option,
+    from_vault_option,
     key_options,
     numeric_owner_option,
     wait_option,
@@ -21,6 +22,7 @@ from backup.cli.options.retrieval_options import (
 from backup.cli.options.snapshot_arguments import (
     Tags,
     chosen_job,
+    chosen_vault,
     job_option,
     paths_that_choose_job,
     saved_path,
@@ -81,6 +83,7 @@ EXAMPLES = {
 @at_option
 @choice_options
 @key_options
+@from_vault_option
 @capacity_option
 @wait_option
 @numeric_owner_option
@@ -134,14 +137,14 @@ def _restore_files(
     yes: bool,
     wait: bool,
     dry_run: bool,
+    from_vault: str | None,
     **given: Any,
 ) -> None:
     """Restore files of a snapshot."""
     from backup.app.base.opened import opened
-    from backup.app.restores.contexts import refuse_own, restore_context
-    from backup.cli.support.quoting import quotes_of, show_plan
+    from backup.app.restores.contexts import context_of_snapshot, refuse_own
+    from backup.cli.support.quoting import show_plan
     from backup.inventory.content.snapshots import find_snapshot
-    from backup.inventory.records.runs import vault_of_job
     from backup.restorer.restore import plan_restore
     from backup.restorer.writer.directories import way_to
 
@@ -157,19 +160,18 @@ def _restore_files(
         with inventory.reading() as tx:
             holds = paths_that_choose_job(path, [chosen_path.glob for chosen_path in some])
             named = chosen_job(config, tx, job)
-            snapshot = find_snapshot(tx, name, job=named, at=at, paths=holds, tags=tags)
+            vault = chosen_vault(config, from_vault)
+            snapshot = find_snapshot(tx, name, job=named, at=at, paths=holds, tags=tags, copied_to=vault)
             path = saved_path(tx, snapshot, path)
-            vault = vault_of_job(tx, snapshot.job_number)
             choice = with_paths(tx, snapshot, made_choice(**given), some)
             if in_place:
                 refuse_volumes_in_place(tx, snapshot, choice)
-        context = restore_context(context_of(cli, config, inventory), vault)
+        context = context_of_snapshot(context_of(cli, config, inventory), snapshot, vault)
         with way_to(os.fsdecode(where)) as way:
             plan = plan_restore(snapshot, path, context, choice, target=way)
             tell_unmet(cli, plan)
             if dry_run:
-                settings = config.vault(vault)
-                show_plan(cli, config, settings, plan, quotes_of(config, settings, context.vault, plan))
+                show_plan(cli, config, context, plan)
                 return
             over = given["overwrite"]
             begun, plan, known = _begun(cli, plan, where, way, context, terms, yes=yes, overwrite=over)
@@ -254,8 +256,9 @@ def resume(
     """
     from backup.app.base.opened import opened
     from backup.app.base.state import State
-    from backup.app.restores.contexts import restore_context
+    from backup.app.restores.contexts import context_of_restore
     from backup.app.restores.held import HeldNotes
+    from backup.inventory.content.copied import home_of
     from backup.restorer.restore import choose_on_capacity, find_restore
     from backup.restorer.selection.choice import Choice
     from backup.restorer.writer.mark import leave_mark
@@ -270,7 +273,9 @@ def resume(
             raise UsageError(f"restore {begun.id} is a dump", advice="run the same dump command again")
         if on_capacity is not None:
             begun = choose_on_capacity(begun, inventory, OnCapacity(on_capacity))
-        context = restore_context(context_of(cli, config, inventory), begun.vault)
+        with inventory.reading() as tx:
+            home = home_of(tx, begun.snapshot)
+        context = context_of_restore(context_of(cli, config, inventory), home, begun.vault)
         context = replace(context, numeric_owner=numeric_owner, unattended=unattended)
         notes = HeldNotes(State(config.state_dir).restores)
         if unattended:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from backup.cli.options.snapshot_arguments import chosen_job
+from backup.cli.options.snapshot_arguments import chosen_job, chosen_vault
 from backup.cli.restoring.dump_steps import (
     await_stream,
     begun_stream,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from backup.inventory.records.retrievals import Restore
     from backup.inventory.store.connections import Transaction
     from backup.inventory.store.database import Inventory
-    from backup.model import JobName
+    from backup.model import JobName, VaultName
     from backup.restorer.context import RestoreContext
     from backup.restorer.dump.dump import Sink
     from backup.restorer.report import RestoreReport
@@ -126,9 +126,10 @@ def restore_database(
     config = cli.config()
     with closing(opened(config)) as inventory:
         with inventory.reading() as tx:
-            dumps = _dumps(config, tx, wish, words, job, at)
+            vault = chosen_vault(config, given["from_vault"])
+            dumps = _dumps(config, tx, wish, words, job, at, vault)
         if given["dry_run"]:
-            _show_plan(cli, inventory, dumps[-1])
+            _show_plan(cli, inventory, dumps[-1], vault)
             return
         place = None
         if wish.to_file is not None:
@@ -137,7 +138,9 @@ def restore_database(
             place = _place(config, dumps[-1], wish)
             _refuse_what_is_there(place, replaces=replaces)
         choice = Choice(output=Output.FILE)
-        begun = [begun_stream(cli, inventory, dump.snapshot, dump.path, choice, terms) for dump in dumps]
+        begun = [
+            begun_stream(cli, inventory, dump.snapshot, dump.path, choice, terms, vault) for dump in dumps
+        ]
         for restore, context, known in begun:
             await_stream(cli, restore, context, known, wait=given["wait"])
         for dump, (restore, context, _) in zip(dumps, begun, strict=True):
@@ -175,7 +178,13 @@ class _Whole:
 
 
 def _dumps(
-    config: Config, tx: Transaction, wish: DatabaseWish, words: str, job: str | None, at: datetime | None
+    config: Config,
+    tx: Transaction,
+    wish: DatabaseWish,
+    words: str,
+    job: str | None,
+    at: datetime | None,
+    vault: VaultName | None,
 ) -> list[_SavedDump]:
     """The dump of the database, after that of roles and accounts if that is wanted too. `UsageError`."""
     from backup.databases.dumps import KINDS
@@ -188,7 +197,7 @@ def _dumps(
     name = rest if slash and kind in KINDS else name
     paths = {kind: path_of(kind, name) for kind in kinds}
     named = chosen_job(config, tx, job) or _job_that_has(tx, words, list(paths.values()))
-    snapshot = find_snapshot(tx, words, job=named, at=at)
+    snapshot = find_snapshot(tx, words, job=named, at=at, copied_to=vault)
     found = [_dump_at(tx, snapshot, kind, name, path) for kind, path in paths.items()]
     there = [dump for dump in found if dump is not None]
     if len(there) != 1:
@@ -294,17 +303,13 @@ def _loading(
     return place.engine.loading(place.name, Wish(dump.charset, wish.tables, replaces), lambda: False)
 
 
-def _show_plan(cli: Cli, inventory: Inventory, dump: _SavedDump) -> None:
-    from backup.app.restores.contexts import restore_context
-    from backup.cli.support.quoting import quotes_of, show_plan
-    from backup.inventory.records.runs import vault_of_job
+def _show_plan(cli: Cli, inventory: Inventory, dump: _SavedDump, from_vault: VaultName | None) -> None:
+    from backup.app.restores.contexts import context_of_snapshot
+    from backup.cli.support.quoting import show_plan
     from backup.restorer.restore import plan_restore
     from backup.restorer.selection.choice import Choice, Output
 
-    with inventory.reading() as tx:
-        vault = vault_of_job(tx, dump.snapshot.job_number)
     config = cli.config()
-    context = restore_context(context_of(cli, config, inventory), vault)
+    context = context_of_snapshot(context_of(cli, config, inventory), dump.snapshot, from_vault)
     plan = plan_restore(dump.snapshot, dump.path, context, Choice(output=Output.FILE))
-    settings = config.vault(vault)
-    show_plan(cli, config, settings, plan, quotes_of(config, settings, context.vault, plan))
+    show_plan(cli, config, context, plan)

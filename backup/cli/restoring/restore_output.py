@@ -67,6 +67,8 @@ def show_restored(cli: Cli, report: RestoreReport) -> None:
         f"  retrieved  {size(report.retrieved)} in {counted(report.retrievals, 'retrieval')}",
         f"  took       {duration(report.seconds)}",
     ]
+    if report.vaults:
+        text.insert(3, f"  from       {report.from_vaults}")
     counts = {"kept": report.kept, "removed": report.removed, "compared": report.verified}
     text[2:2] = [f"  {word:<10} {counted(count, 'entry')}" for word, count in counts.items() if count]
     cli.report(restore_document(report), "\n".join(text))

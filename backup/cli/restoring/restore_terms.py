@@ -58,9 +58,8 @@ def _begin_within_limit(
     from backup.restorer.restore import begin_restore
 
     config = cli.config()
-    settings = config.vault(context.vault.name)
+    settings, found = quotes_of(config, context, plan)
     tier = Tier(terms.tier) if terms.tier else settings.tier
-    found = quotes_of(config, settings, context.vault, plan)
     amount = limit_of(terms.max_cost, config)
     limit = limit_on(config, settings, found, amount, "this restore", less="restore less")
     for sentence in limit.remarks(tier):

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from backup.cli.render.amounts import parse_amount
 from backup.cli.support.context import Cli
 
@@ -16,24 +18,63 @@ if TYPE_CHECKING:
     from backup.cli.render.tables import Sheet
     from backup.config import Config, VaultSettings
     from backup.cost import PriceTable
-    from backup.protocols import Vault
-    from backup.restorer.restore import RestorePlan
+    from backup.restorer.restore import RestoreContext, RestorePlan
 
 _FEW_CENTS = Decimal("0.10")
 
 
-def quotes_of(config: Config, settings: VaultSettings, vault: Vault, plan: RestorePlan) -> list[Quote]:
-    """Return a quote of the plan for each tier."""
+def quotes_of(
+    config: Config, context: RestoreContext, plan: RestorePlan
+) -> tuple[VaultSettings, list[Quote]]:
+    """Return a quote of the plan for each tier, and the vault whose prices count.
+
+    Where it reads from several vaults, the quotes of all that cost something, and the first of these.
+    """
+    from backup.app.money.limits import FREE
+    from backup.model import Tier
+
+    parts = _parts_of(config, context, plan)
+    if len(parts) == 1:
+        return parts[0][0], _quotes(config, context, *parts[0])
+    costly = [part for part in parts if part[0].kind not in FREE] or parts[:1]
+    found: list[Quote] = []
+    for part in costly:
+        of_part = _quotes(config, context, *part)
+        found += [replace(of_part[0], tier=tier) for tier in Tier] if len(of_part) == 1 else of_part
+    return costly[0][0], found
+
+
+def _parts_of(
+    config: Config, context: RestoreContext, plan: RestorePlan
+) -> list[tuple[VaultSettings, RestorePlan]]:
+    """The plan, by the vaults that it reads from."""
+    vaults = sorted({archive.vault for archive in plan.archives.values()} - {context.vault.name})
+    if not vaults:
+        return [(config.vault(context.vault.name), plan)]
+    parts = []
+    for vault in (context.vault.name, *vaults):
+        some = {number: archive for number, archive in plan.archives.items() if archive.vault == vault}
+        ranges = [part for part in plan.ranges if part.archive in some]
+        if some:
+            parts.append((config.vault(vault), replace(plan, archives=some, ranges=ranges)))
+    return parts
+
+
+def _quotes(
+    config: Config, context: RestoreContext, settings: VaultSettings, plan: RestorePlan
+) -> list[Quote]:
     from backup.app.money.prices import kind_of, price_of, quotes
 
     days = settings.retrieval_days if settings.kind == "s3" else 0
+    vault = context.vault if context.joined is None else context.joined.at(settings.name)
     return quotes(plan, price_of(config, settings), kind_of(settings), vault.traits, copy_days=days)
 
 
-def show_plan(
-    cli: Cli, config: Config, settings: VaultSettings, plan: RestorePlan, found: Sequence[Quote]
-) -> None:
-    """Show the dry run of a restore: what would be written, and retrievals and cost of each tier."""
+def show_plan(cli: Cli, config: Config, context: RestoreContext, plan: RestorePlan) -> None:
+    """Show the dry run of a restore: what would be written, and retrievals and cost of each tier.
+
+    Where it reads from several vaults, a line for each, and the cost of those that cost something.
+    """
     from backup.app.money.limits import FREE
     from backup.cli.render.render import counted, path_document, shown_path, size
     from backup.restorer.given_up import lacks
@@ -41,10 +82,13 @@ def show_plan(
     for sentence in lacks(plan.snapshot, plan.path, plan.choice):
         cli.warn(f"warning: {sentence}")
     count = plan.selection.names
+    settings, found = quotes_of(config, context, plan)
+    parts = _parts_of(config, context, plan)
     is_free, prices = settings.kind in FREE, _prices_for(config, settings)
     first = found[0] if found else None
     asked = [
-        (plan.archives[part.archive].archive_id, part.extent) for part in (first.ranges if first else ())
+        (plan.archives[part.archive].archive_id, part.extent)
+        for part in (plan.ranges if len(parts) > 1 else first.ranges if first else ())
     ]
     document = {
         "snapshot": plan.snapshot.id,
@@ -58,6 +102,7 @@ def show_plan(
         "kept": len(plan.confirmed.kept),
         "replaced": plan.confirmed.replaced,
         "removed": [path_document(path) for path in plan.confirmed.extraneous],
+        "vaults": {part.name: len(of_part.archives) for part, of_part in parts},
     }
     where = f"{shown_path(plan.path)} of snapshot {plan.snapshot.id[:8]}"
     lines = [f"would restore {counted(count, 'file')}, {size(plan.selection.bytes)}, from {where}"]
@@ -65,6 +110,12 @@ def show_plan(
     if first is None or not first.ranges:
         cli.show(document, "\n".join([*lines, "nothing has to be retrieved"]))
         return
+    if context.joined is not None:
+        lines += [
+            f"would read {counted(len(of_part.archives), 'archive')}, {size(of_part.retrieved)}, from vault "
+            f"{part.name}"
+            for part, of_part in parts
+        ]
     requests = f"{counted(first.load.requests, 'retrieval')} from {counted(first.load.archives, 'archive')}"
     lines.append(f"would retrieve {size(first.load.retrieved)} in {requests}")
     if is_free:

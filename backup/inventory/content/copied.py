@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -21,13 +21,15 @@ from backup.inventory.store.driver import (
     changed,
     insert_row,
     insert_tuples,
+    needed,
+    number_of,
     numerals,
     raw_rows,
     row_of,
     value_of,
 )
 from backup.inventory.store.times import micros, moment
-from backup.model import ArchiveId, InventoryId, UploadId, VaultName
+from backup.model import ArchiveId, InventoryId, SnapshotId, UploadId, VaultName
 
 _BATCH = 500
 
@@ -114,15 +116,25 @@ def list_copies(tx: Transaction, vault: int) -> list[CopiedArchive]:
 
 def as_in_vault(tx: Transaction, vault: int, found: Mapping[int, Archive]) -> dict[int, Archive]:
     """The archives as a vault has them: those with a copy there with its id, version, time and domain."""
-    copied = dict(found)
+    return {**found, **{copy.number: copy for copy in _copies_of(tx, found, "k.vault = ?", (vault,))}}
+
+
+def copies_of(tx: Transaction, found: Mapping[int, Archive]) -> Iterator[Archive]:
+    """All copies of these archives, as other vaults have them."""
+    return _copies_of(tx, found, "1")
+
+
+def _copies_of(
+    tx: Transaction, found: Mapping[int, Archive], where: str, values: tuple[int, ...] = ()
+) -> Iterator[Archive]:
     numbers = list(found)
     for start in range(0, len(numbers), _BATCH):
         sql = f"""SELECT k.archive, v.name, k.domain, k.state, k.archive_id,
                          coalesce(k.stored_at, k.since), k.version
                   FROM copies k JOIN vaults v ON v.number = k.vault
-                  WHERE k.vault = ? AND k.archive IN ({numerals(numbers[start : start + _BATCH])})"""
-        for archive, name, domain, state, archive_id, since, version in raw_rows(tx, sql, (vault,)):
-            copied[archive] = replace(
+                  WHERE {where} AND k.archive IN ({numerals(numbers[start : start + _BATCH])})"""
+        for archive, name, domain, state, archive_id, since, version in raw_rows(tx, sql, values):
+            yield replace(
                 found[archive],
                 vault=VaultName(name),
                 domain=domain,
@@ -131,7 +143,20 @@ def as_in_vault(tx: Transaction, vault: int, found: Mapping[int, Archive]) -> di
                 stored_at=moment(since),
                 version=version or "",
             )
-    return copied
+
+
+def home_of(tx: Transaction, snapshot: SnapshotId) -> VaultName:
+    """The vault of a snapshot's job: that from which it was copied."""
+    sql = """SELECT v.name FROM snapshots s JOIN jobs j ON j.number = s.job
+             JOIN vaults v ON v.number = j.vault WHERE s.id = ?"""
+    return VaultName(needed(tx, sql, (snapshot,)))
+
+
+def vaults_with(tx: Transaction, job: int, number: int) -> list[VaultName]:
+    """The vaults into which a snapshot was copied."""
+    sql = """SELECT v.name FROM copied_snapshots s JOIN vaults v ON v.number = s.vault
+             WHERE s.job = ? AND s.number = ? ORDER BY v.name"""
+    return [VaultName(name) for (name,) in raw_rows(tx, sql, (job, number))]
 
 
 def recipients_of(tx: Transaction, archives: Sequence[int]) -> dict[int, bytes]:
@@ -224,6 +249,13 @@ def has_copies(tx: Transaction, vault: VaultName) -> bool:
     """Whether anything was copied into a vault."""
     sql = "SELECT 1 FROM copies k JOIN vaults v ON v.number = k.vault WHERE v.name = ? LIMIT 1"
     return row_of(tx, sql, (vault,)) is not None
+
+
+def lose_copies_of(tx: Transaction, archives: Iterable[int], vault: VaultName, now: datetime) -> None:
+    """Record that these copies are not in that vault: they are made again."""
+    sql = "SELECT number FROM vaults WHERE name = ?"
+    for archive in archives:
+        copy_lost(tx, archive, number_of(tx, sql, (vault,)), now)
 
 
 def lose_copies(tx: Transaction, vault: int) -> None:

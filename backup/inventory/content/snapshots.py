@@ -18,13 +18,15 @@ from backup.inventory.content.entries import entry_at
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.driver import insert_row, raw_rows, record_of, records, row_of
 from backup.inventory.store.times import micros, moment
-from backup.model import JobName, Problem, SnapshotId
+from backup.model import JobName, Problem, SnapshotId, VaultName
 
 _LATEST = re.compile(r"latest(?:~([0-9]{1,9}))?")
 SNAPSHOTS: Final = (
     "SELECT s.*, j.name AS job_name, j.usual_from FROM snapshots s JOIN jobs j ON j.number = s.job"
 )
 """The start of a query for snapshots, whose rows `row_to_snapshot` takes."""
+_KEPT_OR_COPIED: Final = """(s.forgotten_at IS NULL OR (s.job, s.number) IN (
+  SELECT c.job, c.number FROM copied_snapshots c JOIN vaults v ON v.number = c.vault WHERE v.name = ?))"""
 _NOT_ALONE: Final = """NOT EXISTS (SELECT 1 FROM copied_snapshots k
                                    WHERE k.job = s.job AND k.number = s.number AND k.is_alone)"""
 _ALL: Final = -1
@@ -191,16 +193,18 @@ def list_snapshots(
     also_forgotten: bool = False,
     also_alone: bool = False,
     tags: TagSets = (),
+    copied_to: VaultName | None = None,
     before: int | None = None,
     limit: int = _ALL,
 ) -> list[Snapshot]:
     """All kept snapshots, oldest first: within a job by number, whatever the clock showed, jobs by time.
 
     A snapshot made while the clock was ahead comes before the next of its job, whatever its time says. Of one
-    job no more than the newest `limit` below `before`. `also_alone`: forgotten ones with copies alone, too.
+    job no more than the newest `limit` below `before`. Forgotten ones, too: with copies alone, `also_alone`;
+    `copied_to` a vault.
     """
-    given = {"j.name = ?": job, "s.number < ?": before}
-    where = ["1" if also_forgotten else "s.forgotten_at IS NULL"]
+    given = {_KEPT_OR_COPIED: copied_to, "j.name = ?": job, "s.number < ?": before}
+    where = ["1" if also_forgotten or copied_to else "s.forgotten_at IS NULL"]
     where += [condition for condition, value in given.items() if value is not None]
     where += [] if also_alone or not also_forgotten else [_NOT_ALONE]
     values = (*(value for value in given.values() if value is not None), limit)
@@ -242,8 +246,7 @@ def usual_snapshots(tx: Transaction, job: int) -> list[Usual]:
 
 def of_run(tx: Transaction, run: int) -> Snapshot | None:
     """The snapshot that a run made; None if it made none, or if that was deleted."""
-    row = record_of(tx, f"{SNAPSHOTS} WHERE s.run = ?", (run,))
-    return row_to_snapshot(row) if row else None
+    return row_to_snapshot(row) if (row := record_of(tx, f"{SNAPSHOTS} WHERE s.run = ?", (run,))) else None
 
 
 def problems_of_runs(tx: Transaction, wanted: Collection[int]) -> dict[int, tuple[Problem, ...]]:
@@ -271,15 +274,16 @@ def find_snapshot(
     at: datetime | None = None,
     paths: Sequence[bytes] = (),
     tags: TagSets = (),
+    copied_to: VaultName | None = None,
 ) -> Snapshot:
     """The snapshot of an id, a unique prefix, `latest` or `latest~N`. `UsageError` if none or many.
 
     The newest is the one with the highest number, whatever the clock showed. With `at`, it is the newest of
     those that began no later by their own time: a clock that was wrong is wrong here, too. Where several jobs
     have snapshots, `latest` is of the one that holds the absolute `paths`; a path that several hold, or none,
-    decides nothing. Only those count that the filter `tags` lets through.
+    decides nothing. Only those that `tags` let through; also forgotten ones that were `copied_to` a vault.
     """
-    candidates = list_snapshots(tx, job=job, tags=tags)
+    candidates = list_snapshots(tx, job=job, tags=tags, copied_to=copied_to)
     latest = _LATEST.fullmatch(words)
     if at is not None:
         candidates = _not_after(candidates, at, words, is_latest=latest is not None)
@@ -318,10 +322,8 @@ def _not_after(
     found = [snapshot for snapshot in candidates if snapshot.started_at <= at]
     if candidates and not found:
         oldest = min(snapshot.started_at for snapshot in candidates).astimezone(at.tzinfo)
-        raise UsageError(
-            f"there is no snapshot as old as {at.isoformat(' ', 'seconds')}",
-            advice=f"the oldest began at {oldest.isoformat(' ', 'seconds')}",
-        )
+        told, shown = (time.isoformat(" ", "seconds") for time in (at, oldest))
+        raise UsageError(f"there is no snapshot as old as {told}", advice=f"the oldest began at {shown}")
     return found
 
 
@@ -337,9 +339,7 @@ def _of_one_job(
     paths = [path.rstrip(b"/") for path in paths if path.strip(b"/")]
     if len(holders) > 1 and paths:
         below = [snapshot for snapshot in holders if all(_is_in_sources(path, snapshot) for path in paths)]
-        having = [
-            snapshot for snapshot in below or holders if all(_has(tx, path, snapshot) for path in paths)
-        ]
+        having = [kept for kept in below or holders if all(_has(tx, path, kept) for path in paths)]
         holders = having if len(below) != 1 else below
         holders = holders or below or list(newest.values())
     if len(holders) > 1:
@@ -352,11 +352,11 @@ def _of_one_job(
             f"{of_what} of which job? their newest snapshots are: {shown}",
             advice="say --job NAME, or the snapshot's id instead of latest",
         )
-    return [snapshot for snapshot in candidates if snapshot.job == holders[0].job] if holders else []
+    return [kept for kept in candidates if kept.job == holders[0].job] if holders else []
 
 
-def _is_in_sources(path: bytes, snapshot: Snapshot) -> bool:
-    return any(path == source or path.startswith(source.rstrip(b"/") + b"/") for source in snapshot.sources)
+def _is_in_sources(path: bytes, kept: Snapshot) -> bool:
+    return any(path == source or path.startswith(source.rstrip(b"/") + b"/") for source in kept.sources)
 
 
 def _has(tx: Transaction, path: bytes, snapshot: Snapshot) -> bool:

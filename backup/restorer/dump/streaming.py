@@ -125,7 +125,8 @@ class ChunkStream:
         archive, keys = self._plan.archives[retrieval.archive], self._keys[retrieval.archive]
         if retrieval.retrieval_id is None or retrieval.asked is None:
             return
-        ready = ReadyRange(retrieval.retrieval_id, archive.size, retrieval.asked, rows)
+        elsewhere = self._context.elsewhere(retrieval.archive, retrieval.retrieval_id)
+        ready = ReadyRange(retrieval.retrieval_id, archive.size, retrieval.asked, rows, elsewhere)
         for row, sealed in self._fetcher.frames(ready, given_up=partial(self._give_up, retrieval.archive)):
             if sealed is None:
                 continue

@@ -6,7 +6,7 @@ A rebuild cannot: it has no inventory yet that knows of others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 
@@ -40,8 +40,16 @@ def asking_alone(inventory: Inventory, clock: Clock) -> Iterator[None]:
         yield
 
 
-def share(due: Sequence[Retrieval], inventory: Inventory, now: datetime) -> tuple[list[Retrieval], bool]:
-    """Record retrievals that any restore's output serves; returns the others, and whether any was served."""
+def share(
+    due: Sequence[Retrieval],
+    inventory: Inventory,
+    now: datetime,
+    serves: Callable[[Retrieval], bool] = lambda _: True,
+) -> tuple[list[Retrieval], bool]:
+    """Record retrievals that any restore's output serves; returns the others, and whether any was served.
+
+    `serves`: whether an output is of the vault that its archive would be read from now.
+    """
     with inventory.writing() as tx:
         alive = alive_retrievals(tx, (retrieval.archive for retrieval in due), now + LAST_HOUR)
         found: list[Retrieval] = []
@@ -51,7 +59,7 @@ def share(due: Sequence[Retrieval], inventory: Inventory, now: datetime) -> tupl
                 (
                     shared
                     for shared in alive.get(retrieval.archive, ())
-                    if shareable(shared, retrieval.left, retrieval.tier)
+                    if shareable(shared, retrieval.left, retrieval.tier) and serves(shared)
                 ),
                 None,
             )
