@@ -7,7 +7,7 @@ asked is in `transfer/retrievals`; here is what a restore does with the answers.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -228,7 +228,7 @@ class RestoreRetrievals:
             answer.record.archive for answer in answers if isinstance(answer.refused, ArchiveMissingError)
         }
         missing = self._lost(missing, now)
-        elsewhere = self._elsewhere(missing)
+        elsewhere = self._elsewhere([answer.record for answer in answers if answer.record.archive in missing])
         other = _OTHER_TIER.get(self._restore.on_capacity)
         for answer in answers:
             retrieval = answer.record
@@ -266,25 +266,34 @@ class RestoreRetrievals:
                 copied.lose_copies_of(tx, numbers - of_job, vault, now)
         return found
 
-    def _elsewhere(self, missing: Collection[int]) -> set[int]:
-        """Those of these archives that another vault has; they are asked for there."""
+    def _elsewhere(self, missing: Sequence[Retrieval]) -> set[int]:
+        """Those archives that another vault has: asked for there, within what is left of the limit."""
         joined = self._context.joined
         if joined is None or not missing:
             return set()
         with self._context.inventory.reading() as tx:
-            found = {
-                number: archive
-                for number, archive in self._context.archives(tx, missing).items()
-                if joined.is_sound(archive)
-            }
-        for vault in sorted({archive.vault for archive in found.values()}):
-            some = [number for number, archive in found.items() if archive.vault == vault]
-            was = self._placed[some[0]].vault
-            self._context.progress.note(
-                f"vault {was} lacks {counted(len(some), 'archive')}: read from {vault}"
+            places = self._context.archives(tx, {retrieval.archive for retrieval in missing})
+        found: set[int] = set()
+        for vault in sorted({archive.vault for archive in places.values() if joined.is_sound(archive)}):
+            moved = [retrieval for retrieval in missing if places[retrieval.archive].vault == vault]
+            some = {retrieval.archive for retrieval in moved}
+            lacks = f"vault {self._placed[min(some)].vault} lacks {counted(len(some), 'archive')}"
+            asked = sum(
+                retrieval.left.length
+                if joined.at(vault).traits.retrieves_ranges
+                else places[retrieval.archive].size
+                for retrieval in moved
             )
+            tier = moved[0].tier
+            if self._context.may_read(self._restore.number, vault, len(moved), asked, tier):
+                self._context.progress.note(f"{lacks}: read from {vault}")
+                found |= some
+            else:
+                self._context.progress.note(
+                    f"{lacks}; {vault} has them, but with {tier} that costs more than is left of the limit"
+                )
         self._has_moved = self._has_moved or bool(found)
-        return set(found)
+        return found
 
     def _is_known(self, name: VaultName) -> bool:
         """Whether it shows that it is the one that was backed up into: another one lacks everything."""

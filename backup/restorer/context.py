@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from decimal import Decimal
+from functools import partial
 
-from backup.errors import LockedError, UsageError
+from backup.errors import LockedError, NightvaultError, UsageError
 from backup.format.keys import ChunkSecret
 from backup.inventory.content import archives
 from backup.inventory.content.archives import Archive
 from backup.inventory.records import retrievals
+from backup.inventory.records.restore_state import spend
 from backup.inventory.records.retrievals import Restore, Retrieval
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
 from backup.inventory.store.holders import RESTORE
 from backup.inventory.store.states import RestoreStage
-from backup.model import MIB, ArchiveId, RetrievalId
+from backup.model import MIB, Buffer, ByteRange, Tier, VaultName
 from backup.restorer.places import JoinedVaults
 from backup.restorer.selection.column import MOST_IN_MEMORY, Scratch
+from backup.transfer.retrievals.once import new_token
 from backup.transfer.retrieve import PIECE
 from backup.transfer.vault_run import VaultRun
 
@@ -38,7 +42,8 @@ class RestoreContext(VaultRun, frozen=True, kw_only=True):
     than `column` bytes is kept in a file without a name in `key_directory`. `may_ask` decides on each planned
     request whether it may be sent: it may have been paid once before. `unattended`: no user confirms the
     target, so only one with the restore's mark file is written. `joined` is the `vault` where copies of
-    archives lie in others, too.
+    archives lie in others, too; `cost_of` tells what it costs to read so many ranges of so many bytes from
+    one of them, None if that is not known.
     """
 
     secret: ChunkSecret
@@ -55,6 +60,7 @@ class RestoreContext(VaultRun, frozen=True, kw_only=True):
     column: int = MOST_IN_MEMORY
     may_ask: Callable[[Retrieval], bool] = lambda _: True
     joined: JoinedVaults | None = None
+    cost_of: Callable[[VaultName, int, int, Tier], Decimal | None] = lambda *_: Decimal(0)
 
     @property
     def scratch(self) -> Scratch:
@@ -66,13 +72,28 @@ class RestoreContext(VaultRun, frozen=True, kw_only=True):
         found = archives.get_archives(tx, sorted(numbers), self.inventory.id)
         return found if self.joined is None else self.joined.places(tx, found)
 
-    def elsewhere(self, number: int, retrieval_id: RetrievalId) -> list[ArchiveId]:
-        """The ids of an archive in other vaults that answer at once, for what is damaged where it is read."""
-        if self.joined is None:
-            return []
+    def may_read(self, restore: int, vault: VaultName, ranges: int, size: int, tier: Tier) -> bool:
+        """Whether what is left of a restore's limit pays for what it had not planned; it is taken from it."""
+        cost = self.cost_of(vault, ranges, size, tier)
+        if cost == 0:
+            return True
+        with self.inventory.writing() as tx:
+            return spend(tx, restore, cost)
+
+    def elsewhere(self, restore: Restore, retrieval: Retrieval, extent: ByteRange) -> Iterator[Buffer]:
+        """A range of an archive, damaged where it is read, from each other vault that answers at once."""
+        if self.joined is None or retrieval.retrieval_id is None:
+            return
         with self.inventory.reading() as tx:
-            found = archives.get_archives(tx, [number], self.inventory.id)
-            return self.joined.beside(tx, found[number], self.joined.vault_of(retrieval_id))
+            found = archives.get_archives(tx, [retrieval.archive], self.inventory.id)[retrieval.archive]
+            beside = self.joined.beside(tx, found, self.joined.vault_of(retrieval.retrieval_id))
+        for vault, archive_id in beside:
+            there = self.joined.at(vault)
+            request = partial(there.request_retrieval, archive_id, None, Tier.STANDARD, new_token())
+            with suppress(NightvaultError):
+                if self.may_read(restore.number, vault, 1, extent.length, Tier.STANDARD):
+                    fetch = partial(there.fetch, self.patience.call(request), extent)
+                    yield self.patience.call(fetch).data
 
 
 def lock_of(restore: Restore) -> str:

@@ -83,12 +83,14 @@ class JoinedVaults:
         grade = _GRADES.get(archive.state, _NOT_THERE) if is_known else _NOT_THERE
         return grade, archive.vault != self.name
 
-    def beside(self, tx: Transaction, archive: Archive, vault: VaultName) -> list[ArchiveId]:
-        """The ids of an archive in vaults that answer at once, but for that one."""
+    def beside(
+        self, tx: Transaction, archive: Archive, vault: VaultName
+    ) -> list[tuple[VaultName, ArchiveId]]:
+        """The vaults that answer at once and have an archive, but for that one, with its id there."""
         every = [archive, *copied.copies_of(tx, {archive.number: archive})]
         some = [copy for copy in every if copy.vault != vault and self._rank(copy)[0] < _NOT_THERE]
         return [
-            ArchiveId(_named(copy.vault, copy.archive_id))
+            (copy.vault, copy.archive_id)
             for copy in some
             if copy.archive_id is not None and not self._look_at(copy.vault).traits.waits
         ]

@@ -37,7 +37,7 @@ from backup.format.pack import open_header, parse_header
 from backup.inventory.content import entries, snapshots
 from backup.inventory.content.entries import ROOT
 from backup.inventory.records import retrievals
-from backup.inventory.records.restore_state import RestoreTarget, note_place
+from backup.inventory.records.restore_state import RestoreTarget, note_left, note_place
 from backup.inventory.records.retrievals import Restore, Retrieval
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
@@ -180,6 +180,8 @@ def begin_restore(
         restore = _record(tx, plan, target, pack_keys, context, tier, on_capacity)
         if place is not None:
             note_place(tx, restore.number, place)
+        if limit.amount is not None:
+            note_left(tx, restore.number, limit.amount - (limit.cost(tier) or 0))
         return restore
 
 

@@ -333,7 +333,7 @@ class Session:
         frames = fetcher.frames(
             ReadyRange(
                 *(retrieval.retrieval_id, archive.size, retrieval.asked, left),
-                elsewhere=self._context.elsewhere(retrieval.archive, retrieval.retrieval_id),
+                elsewhere=partial(self._context.elsewhere, self._restore, retrieval),
             ),
             given_up=lambda row, error: why.setdefault(row.number, str(error)),
         )

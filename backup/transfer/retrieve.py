@@ -9,8 +9,6 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -19,10 +17,9 @@ from msgspec import Struct
 from backup.errors import IntegrityError, NightvaultError, VaultError
 from backup.format.frame import check_digest
 from backup.format.treehash import aligned_pieces, tree_hash
-from backup.model import MIB, ArchiveId, Buffer, ByteRange, Fetched, FrameRow, RetrievalId, Tier
+from backup.model import MIB, Buffer, ByteRange, Fetched, FrameRow, RetrievalId
 from backup.protocols import Clock, Vault
 from backup.transfer.fault_scope import require_own_fault
-from backup.transfer.retrievals.once import new_token
 from backup.transfer.retry import RetryPolicy
 
 PIECE = 16 * MIB
@@ -35,15 +32,15 @@ GivenUp = Callable[[FrameRow, NightvaultError], object]
 class ReadyRange(Struct, frozen=True):
     """A range of an archive that the vault has made readable, and the frames wanted from it, by offset.
 
-    Each frame lies within `extent`, which begins and ends on whole MiB or with the archive. `elsewhere` are
-    ids of the same archive in vaults that answer at once: a frame that comes back wrong is read there.
+    Each frame lies within `extent`, which begins and ends on whole MiB or with the archive. `elsewhere`
+    gives a range of the same archive from other vaults: there a frame is looked for that comes back wrong.
     """
 
     retrieval_id: RetrievalId
     archive_size: int
     extent: ByteRange
     frames: Sequence[FrameRow]
-    elsewhere: Sequence[ArchiveId] = ()
+    elsewhere: Callable[[ByteRange], Iterable[Buffer]] = lambda _: ()
 
 
 class _FetchedPiece(NamedTuple):
@@ -186,14 +183,9 @@ class Fetcher:
 
     def _from_elsewhere(self, ready: ReadyRange, row: FrameRow) -> bytes | None:
         """The frame from another vault with the same archive."""
-        for archive_id in ready.elsewhere:
-            with suppress(NightvaultError):
-                request = partial(self._vault.request_retrieval, archive_id, None, Tier.STANDARD, new_token())
-                whole = ByteRange(0, ready.archive_size)
-                there = ReadyRange(self._patience.call(request), ready.archive_size, whole, ())
-                sealed = bytes(self._ask(there, ByteRange(row.offset, row.offset + row.sealed_length)).data)
-                if _is_right(row, sealed):
-                    return sealed
+        for sealed in ready.elsewhere(ByteRange(row.offset, row.offset + row.sealed_length)):
+            if len(sealed) == row.sealed_length and _is_right(row, sealed):
+                return bytes(sealed)
         return None
 
     def _ask(self, ready: ReadyRange, extent: ByteRange) -> Fetched:

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace as replace_in
 
-from backup.app.money.limits import limit_on_catalogs
+from backup.app.money.limits import cost_of_more, limit_on_catalogs
 from backup.config import Config, load_config
 from backup.cost import GB
 from backup.errors import LimitRefusedError
-from backup.model import ArchiveId, PackKind, Tier
+from backup.model import ArchiveId, PackKind, Tier, VaultName
 from backup.operations.check import Check
 from backup.operations.drill import Drill
 from backup.operations.recorded import step_of
@@ -163,3 +163,15 @@ def test_catalogs_in_a_bucket_cost_what_their_class_does(tmp_path: Path) -> None
     ) as refused:
         limit_on(many).hold(Tier.BULK)
     assert refused.value.advice == "no tier fits: rebuild less, or raise the limit"
+
+
+def test_what_a_restore_reads_elsewhere_costs_as_a_restore_from_there_would(tmp_path: Path) -> None:
+    """A copy in a directory is free; one that waits costs its tier, and traffic."""
+    server = directory_server(tmp_path)
+    cold = 'kind = "s3"\nbucket = "nightvault-1"\nregion = "us-east-1"\nstorage_class = "DEEP_ARCHIVE"'
+    server.config.write_text(f'{server.config.read_text()}\n[[vault]]\nname = "second"\n{cold}\n')
+    config = load_config(str(server.config))
+    assert cost_of_more(config, config.vaults[0].name, 3, GB, Tier.STANDARD) == 0
+    costs = {tier: cost_of_more(config, VaultName("second"), 3, GB, tier) for tier in Tier}
+    assert costs[Tier.EXPEDITED] is None, "it has no such tier"
+    assert (costs[Tier.STANDARD] or 0) > (costs[Tier.BULK] or 0) > Decimal("0.09")

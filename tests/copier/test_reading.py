@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import random
+import shutil
+import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from backup.cost.limit import CostLimit, TierCost
 from backup.inventory.content import archives, copied
 from backup.inventory.content.archives import ArchiveState
 from backup.kinds import Outcome
-from backup.model import MIB
+from backup.model import MIB, Tier, VaultName
 from backup.protocols import Vault
 from backup.vault.directory import DirectoryVault
 from tests.copier.support import copies, nights
@@ -21,6 +27,8 @@ from tests.support.doubles import FaultyVault, ManualClock
 from tests.support.emulated import RunningEmulator
 from tests.support.rigs import s3_client, s3_vault
 from tests.support.trees import Seen, snapshot_of
+
+FREE_OF_COST = [TierCost(tier, Decimal(0)) for tier in Tier]
 
 
 def restored(site: Site, tmp_path: Path, name: str) -> Iterator[dict[bytes, Seen]]:
@@ -43,29 +51,111 @@ def data_files(site: Site, vault: Vault, folder: Path) -> list[Path]:
     return [files[str(found[number].archive_id).rsplit("/", 1)[-1]] for number in own]
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_random_half_of_the_archives_of_each_vault_is_enough(
-    site: Site, source: Path, second: DirectoryVault, tmp_path: Path, seed: int
+@dataclass(frozen=True)
+class Copied:
+    """A server with some nights, all copied, to be taken from: its folder, and what each night saw."""
+
+    folder: Path
+    seen: list[dict[bytes, Seen]] = field(repr=False)
+
+
+@pytest.fixture(scope="module")
+def copied_nights(tmp_path_factory: pytest.TempPathFactory) -> Copied:
+    folder = tmp_path_factory.mktemp("copied")
+    (folder / "source").mkdir()
+    site, second = in_folder(folder, folder)
+    seen = nights(site, folder / "source", 4)
+    assert copies(site, second).outcome is Outcome.DONE
+    site.close()
+    return Copied(folder, seen)
+
+
+def in_folder(folder: Path, made: Path) -> tuple[Site, DirectoryVault]:
+    """The server in a folder, with its own vault, and the other one; it was `made` in that one."""
+    clock = ManualClock()
+    vault, second = (
+        DirectoryVault(VaultName(name), str(folder / name), clock) for name in ("vault", "second")
+    )
+    for each in (vault, second):
+        if not (folder / each.name).exists():
+            each.create()
+    return Site.attach(folder / "state", vault, [made / "source"], clock=clock), second
+
+
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow], phases=[Phase.generate]
+)
+@given(st.data())
+def test_whatever_one_vault_lacks_comes_from_the_other(copied_nights: Copied, data: st.DataObject) -> None:
+    """Of each archive one of two copies is gone or damaged, half of them here; every night comes back."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "server"
+        shutil.copytree(copied_nights.folder, folder)
+        site, second = in_folder(folder, copied_nights.folder)
+        own = data_files(site, site.vault, folder / "vault")
+        theirs = data_files(site, second, folder / "second")
+        assert len(own) == len(theirs) >= 4
+        half = set(data.draw(st.permutations(range(len(own))), label="gone here")[: len(own) // 2])
+        fates = data.draw(st.lists(st.booleans(), min_size=len(own), max_size=len(own)), label="only damaged")
+        for number, (here, there) in enumerate(zip(own, theirs, strict=True)):
+            spoil(here if number in half else there, only_damaged=fates[number])
+        first = data.draw(st.sampled_from([None, second.name]), label="reads first")
+        both = replace(site, copies=(second,), reads_first=first)
+        assert list(restored(both, Path(scratch), "both")) == copied_nights.seen
+        assert list(restored(replace(both, reads_first=None), Path(scratch), "again")) == copied_nights.seen
+        site.close()
+
+
+def spoil(path: Path, *, only_damaged: bool) -> None:
+    """Take an archive out of a directory vault, or flip all its bits."""
+    path.parent.chmod(0o700)
+    if not only_damaged:
+        path.unlink()
+        return
+    good = path.read_bytes()
+    path.chmod(0o600)
+    path.write_bytes(bytes(byte ^ 255 for byte in good))
+
+
+def test_what_is_lacking_is_recorded_as_lost_where_it_lacks(
+    site: Site, source: Path, second: DirectoryVault, tmp_path: Path
 ) -> None:
     seen = nights(site, source, 4)
-    assert copies(site, second).outcome is Outcome.DONE
-    dice = random.Random(seed)
-    own = data_files(site, site.vault, tmp_path / "vault")
-    theirs = data_files(site, second, tmp_path / "second")
-    assert len(own) == len(theirs) >= 4
-    gone = set(dice.sample(range(len(own)), len(own) // 2))
-    for number, paths in enumerate(zip(own, theirs, strict=True)):
-        lost = paths[number not in gone]
-        lost.parent.chmod(0o700)
-        lost.unlink()
-    both = replace(site, copies=(second,), reads_first=second.name if seed % 2 else None)
-    assert list(restored(both, tmp_path, "both")) == seen
+    copies(site, second)
+    spoil(data_files(site, site.vault, tmp_path / "vault")[0], only_damaged=False)
+    spoil(data_files(site, second, tmp_path / "second")[1], only_damaged=False)
+    both = replace(site, copies=(second,))
+    assert list(restored(both, tmp_path, "own")) == seen
+    assert list(restored(replace(both, reads_first=second.name), tmp_path, "theirs")) == seen
     with site.inventory.reading() as tx:
         lost_here = [number for number, state in archives.states(tx).items() if state is ArchiveState.LOST]
         number = archives.get_or_create_vault(tx, second.name)
         lost_there = [copy for copy in copied.list_copies(tx, number) if copy.state is ArchiveState.LOST]
-    assert lost_there if seed % 2 else lost_here
-    assert list(restored(replace(both, reads_first=None), tmp_path, "again")) == seen
+    assert (len(lost_here), len(lost_there)) == (1, 1)
+
+
+@pytest.mark.parametrize("only_damaged", [False, True])
+@pytest.mark.parametrize("amount", ["0.10", "0.03", None])
+def test_what_another_vault_costs_stays_within_the_limit(
+    site: Site, source: Path, second: DirectoryVault, tmp_path: Path, amount: str | None, only_damaged: bool
+) -> None:
+    """Each read elsewhere costs 5 cents: a limit ends it, and without one nothing does."""
+    nights(site, source, 1)
+    copies(site, second)
+    for path in data_files(site, site.vault, tmp_path / "vault"):
+        spoil(path, only_damaged=only_damaged)
+    asked: list[VaultName] = []
+
+    def cost_of(vault: VaultName, ranges: int, *_: object) -> Decimal:
+        asked.append(vault)
+        return ranges * Decimal("0.05")
+
+    limit = CostLimit(None if amount is None else Decimal(amount), "this restore", FREE_OF_COST)
+    both = replace(site, copies=(second,), cost_of=cost_of, limit=limit)
+    report = both.restore("latest", tmp_path / "out")
+    paid = amount is None or Decimal(amount) >= len(asked) * Decimal("0.05")
+    assert set(asked) == {second.name}
+    assert (report.outcome is Outcome.DONE) is paid, report.problems
 
 
 def test_what_is_damaged_here_is_read_there(
@@ -76,10 +166,7 @@ def test_what_is_damaged_here_is_read_there(
     own = data_files(site, site.vault, tmp_path / "vault")
     theirs = data_files(site, second, tmp_path / "second")
     for number, paths in enumerate(zip(own, theirs, strict=True)):
-        path = paths[number % 2]
-        good = path.read_bytes()
-        path.chmod(0o600)
-        path.write_bytes(bytes(byte ^ 1 for byte in good))
+        spoil(paths[number % 2], only_damaged=True)
     assert list(restored(replace(site, copies=(second,)), tmp_path, "both")) == seen
     with pytest.raises(AssertionError, match="Problem"):
         list(restored(site, tmp_path, "own"))
@@ -108,8 +195,6 @@ def test_a_cold_vault_is_waited_for_only_where_it_is_needed(
     both = replace(site, copies=(bucket,), wait=lambda: waits.append(emulator.advance(13 * 3600)))
     assert list(restored(both, tmp_path, "all")) == seen
     assert not waits
-    gone = data_files(site, site.vault, tmp_path / "vault")[0]
-    gone.parent.chmod(0o700)
-    gone.unlink()
+    spoil(data_files(site, site.vault, tmp_path / "vault")[0], only_damaged=False)
     assert list(restored(both, tmp_path, "mixed")) == seen
     assert waits

@@ -194,6 +194,7 @@ class Life(Machine):
         kind, job = run_of(self.of.kind), self.of.of_job is not None
         assert kind is not None
         report: dict[str, object] = {} if job else {"vault": "v"}
+        report |= {"vault": "second"} if self.of.kind is TaskKind.COPY else {}
         report["error" if one.outcome == "failed" else "findings"] = "away" if one.outcome == "failed" else []
         report |= {"compared": {}, "read": None, "laws": None} if self.of.kind is TaskKind.CHECK else {}
         report |= {"drill": "drill", "grade": "read back"} if self.of.kind is TaskKind.DRILL else {}
@@ -268,6 +269,10 @@ name = "v"
 kind = "directory"
 path = "{folder}/vault"
 {of_vault}
+[[vault]]
+name = "second"
+kind = "directory"
+path = "{folder}/second"
 [[job]]
 name = "job"
 vault = "v"
@@ -283,6 +288,7 @@ def config_in(folder: str, kind: TaskKind, words: str, zone: str) -> Config:
     of_job = {
         TaskKind.BACKUP: f'schedule = "{words}"',
         TaskKind.FORGET: f'forget = "{words}"\nretention = {{ keep_last = 3 }}',
+        TaskKind.COPY: f'[[job.copy]]\nvault = "second"\nschedule = "{words}"',
     }.get(kind, "")
     drill = f'[[drill]]\nname = "drill"\nvault = "v"\nschedule = "{words}"\nsample = "1 files"'
     path = Path(folder) / "config.toml"
@@ -311,7 +317,7 @@ def stored(inventory: Inventory, kind: TaskKind) -> JobRow:
         empty = {"header": b"", "size": 1, "tree_hash": b"", "archive_id": "a"}
         times = {"submitted_at": micros(at), "stored_at": micros(at)}
         insert_row(tx, "archives", domain=domain, **values, **empty, **times)
-        if kind is TaskKind.FORGET:
+        if kind in {TaskKind.FORGET, TaskKind.COPY}:
             runs.record_attempt(tx, RunKind.BACKUP, job, Outcome.DONE, {}, at, at)
             record_snapshot(tx, snapshot(job, 1, at))
     return job
@@ -372,6 +378,7 @@ def live(kind: TaskKind, words: str, zone: str, drawn: Sequence[Drawn]) -> Life:
 )  # also when the first one ran
 @example(TaskKind.PRUNE, "weekly", "Europe/Berlin", [("off", 0.1, 0.2, 7), ("slow", 0.5, 0.2, 0)])
 @example(TaskKind.FORGET, "monthly", "UTC", [("pause", 0.1, 0.5, 0)])
+@example(TaskKind.COPY, "30 4 * * *", "Europe/Berlin", [("away", 0.3, 0.2, 0), ("stop", 0.6, 0.01, 0)])
 def test_nothing_starves_or_runs_twice_and_status_is_right_at_each_hour(
     kind: TaskKind, words: str, zone: str, drawn: Sequence[Drawn]
 ) -> None:

@@ -24,6 +24,7 @@ from backup.catalogs.amend import Amended, amending
 from backup.catalogs.context import BackupContext, BackupJob, Keys
 from backup.catalogs.report import BackupReport
 from backup.cost import Price
+from backup.cost.limit import CostLimit
 from backup.format.catalog import Record
 from backup.format.enrolment import enrol, enrolment_key, slots
 from backup.format.keys import ChunkSecret, RecoveryKey, Signer
@@ -108,6 +109,10 @@ class Site(Struct):
     makers: int = 1  # processes that make a restore's small files, beside this one
     copies: Sequence[Vault] = ()  # other vaults, with copies, that restores read from, too
     reads_first: VaultName | None = None  # which of all; None: the job's own
+    limit: CostLimit = NO_LIMIT  # of what its restores retrieve
+    cost_of: Callable[[VaultName, int, int, Tier], Decimal | None] = lambda *_: Decimal(
+        0
+    )  # of what was not planned
 
     @classmethod
     def create(
@@ -191,6 +196,7 @@ class Site(Struct):
             inventory=self.inventory,
             vault=self.vault if joined is None else cast("Vault", joined),
             joined=joined,
+            cost_of=self.cost_of,
             clock=self.clock,
             progress=self.progress,
             secret=self.keys.secret,
@@ -254,7 +260,7 @@ class Site(Struct):
         wanted = self.job.sources[0] if path is None else os.fsencode(path)
         plan = plan_restore(self.snapshot(snapshot), wanted, world)
         restore = begin_restore(
-            plan, os.fsencode(target), world, NO_LIMIT, tier=Tier.STANDARD, keys=lambda: [self.key]
+            plan, os.fsencode(target), world, self.limit, tier=Tier.STANDARD, keys=lambda: [self.key]
         )
         known = advance(restore, world)
         for _ in range(12):  # outputs of other restores, which this one shares, may expire meanwhile

@@ -12,7 +12,7 @@ from backup.config import Config, VaultSettings
 from backup.cost import Load
 from backup.cost.limit import CostLimit, TierCost
 from backup.inventory.content.archives import Archive
-from backup.model import ArchiveId, ByteRange, PackKind, Tier
+from backup.model import ArchiveId, ByteRange, PackKind, Tier, VaultName
 from backup.rebuilder.fetching.wants import LimitOnWants, Want
 from backup.transfer.whole import PIECE
 
@@ -77,6 +77,16 @@ def limit_on_archives(
     return limit_on_packs
 
 
+def cost_of_more(config: Config, vault: VaultName, ranges: int, size: int, tier: Tier) -> Decimal | None:
+    """Return the cost of so many more ranges of data packs, together of `size` bytes; None if not known."""
+    settings = config.vault(vault)
+    if settings.kind in FREE:
+        return Decimal(0)
+    found = _quotes_of_load(config, settings, PackKind.DATA, load_of_whole(ranges, size))
+    bills = [quote.bill for quote in found if quote.tier is tier]
+    return bills[0].total if bills and bills[0] else None
+
+
 def limit_on_catalogs(config: Config, settings: VaultSettings, what: str) -> LimitOnWants:
     """Return what gives the limit `[restore] max_restore_cost` on retrieving catalogs for a rebuild.
 
@@ -98,12 +108,18 @@ def limit_on_catalogs(config: Config, settings: VaultSettings, what: str) -> Lim
 def _quotes(
     config: Config, settings: VaultSettings, kind: PackKind, wants: Sequence[Want]
 ) -> Iterator[Quote]:
+    """A quote for each tier, if anything is wanted."""
+    if wants:
+        load = load_of_whole(len(wants), sum(want.extent.length for want in wants))
+        yield from _quotes_of_load(config, settings, kind, load)
+
+
+def _quotes_of_load(config: Config, settings: VaultSettings, kind: PackKind, load: Load) -> Iterator[Quote]:
     """A quote for each tier; where there is nothing to wait for, all cost the same."""
     price = price_of(config, settings, kind)
     waits = price is None or any(tier.hours != (0, 0) for tier in price.retrieval.values())
-    load = load_of_whole(len(wants), sum(want.extent.length for want in wants))
     days = settings.retrieval_days if settings.kind == "s3" and waits else 0
-    for tier in Tier if wants else ():
+    for tier in Tier:
         quote = priced(
             tier if waits else Tier.STANDARD, load, (), price, kind_of(settings, kind), copy_days=days
         )

@@ -17,6 +17,7 @@ from backup.app.base.malloc import share_freed_memory
 from backup.app.base.run_context import RunContext
 from backup.app.base.state import State
 from backup.app.base.vaults import Purpose
+from backup.app.money.limits import cost_of_more
 from backup.config import Config
 from backup.cores import usable_cores
 from backup.errors import TargetError, UsageError
@@ -103,7 +104,8 @@ def context_of_restore(at: RunContext, home: VaultName, first: VaultName) -> Res
         name: partial(_vault_to_read, at, name) for name in some if name != first
     }
     joined = JoinedVaults({first: lambda: context.vault, **makes}, home=home, first=first)
-    return replace(context, vault=cast("Vault", joined), joined=joined)
+    cost_of = partial(cost_of_more, at.config)
+    return replace(context, vault=cast("Vault", joined), joined=joined, cost_of=cost_of)
 
 
 def _vault_to_read(at: RunContext, name: VaultName) -> Vault:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -112,6 +113,7 @@ class _StoredProgress(msgspec.Struct):
     has_entered: bool = False
     elsewhere: dict[int, str] = {}
     place: tuple[bytes, int, int] | None = None
+    left: Decimal | None = None
 
 
 class Failure(Struct, frozen=True):
@@ -154,10 +156,9 @@ class RestoreState(Struct, frozen=True):
 
 def read_progress(tx: Transaction, restore: int) -> RestoreState | None:
     """The recorded state of a restore; None if there is none yet."""
-    data = value_of(tx, "SELECT progress FROM restores WHERE number = ?", (restore,))
-    if data is None:
+    kept = _stored(tx, restore)
+    if kept is None:
         return None
-    kept = msgspec.msgpack.decode(data, type=_StoredProgress)
     met = tuple(Problem.of(problem.path, problem.kind, problem.detail) for problem in kept.problems)
     failures = {number: Failure(failed.why, failed.times) for number, failed in kept.failures.items()}
     counts = (kept.files, kept.written, kept.fetched, kept.seconds)
@@ -166,9 +167,19 @@ def read_progress(tx: Transaction, restore: int) -> RestoreState | None:
     return RestoreState(*counts, met, frozenset(kept.gone), failures, *stages, kept.elsewhere, place)
 
 
+def _stored(tx: Transaction, restore: int) -> _StoredProgress | None:
+    data = value_of(tx, "SELECT progress FROM restores WHERE number = ?", (restore,))
+    return None if data is None else msgspec.msgpack.decode(data, type=_StoredProgress)
+
+
+def _store(tx: Transaction, restore: int, kept: _StoredProgress) -> None:
+    data = msgspec.msgpack.encode(kept)
+    rows_changed(tx, "UPDATE restores SET progress = ? WHERE number = ?", (data, restore))
+
+
 def keep_progress(tx: Transaction, restore: int, progress: RestoreState) -> None:
     """Record the state of a restore."""
-    place = progress.place
+    place, before = progress.place, _stored(tx, restore)
     problems = [_Met(problem.path, str(problem.kind), problem.detail) for problem in progress.problems]
     kept = _StoredProgress(
         gone=sorted(progress.gone),
@@ -184,9 +195,31 @@ def keep_progress(tx: Transaction, restore: int, progress: RestoreState) -> None
         has_entered=progress.has_entered,
         elsewhere=dict(progress.elsewhere),
         place=(place.path, place.device, place.inode) if place is not None else None,
+        left=None if before is None else before.left,
     )
-    data = msgspec.msgpack.encode(kept)
-    rows_changed(tx, "UPDATE restores SET progress = ? WHERE number = ?", (data, restore))
+    _store(tx, restore, kept)
+
+
+def note_left(tx: Transaction, restore: int, left: Decimal) -> None:
+    """Record how much of its limit of cost a restore has left for what it does not plan."""
+    kept = _stored(tx, restore) or _StoredProgress(has_begun=False)
+    kept.left = left
+    _store(tx, restore, kept)
+
+
+def spend(tx: Transaction, restore: int, cost: Decimal | None) -> bool:
+    """Take a cost, None: not known, from what a restore has left; false, and nothing, if that is less.
+
+    Without a limit there is nothing to take it from.
+    """
+    kept = _stored(tx, restore)
+    if kept is None or kept.left is None:
+        return True
+    if cost is None or cost > kept.left:
+        return False
+    kept.left -= cost
+    _store(tx, restore, kept)
+    return True
 
 
 def note_entered(tx: Transaction, restore: int) -> None:

@@ -217,7 +217,10 @@ class _Dump:
         self._context.progress.advance(done=len(data))
 
     def _contents(self, files: Sequence[RestoreFile]) -> ChunkStream:
-        return ChunkStream(self._plan, files, self._known, self._pack_keys, self._context, self._failures)
+        return ChunkStream(
+            *(self._restore, self._plan, files, self._known, self._pack_keys),
+            *(self._context, self._failures),
+        )
 
     def _count(self, entry: RestoreEntry, size: int | None = None) -> None:
         self._files += 1

@@ -15,7 +15,7 @@ from backup.format.frame import FrameCodec
 from backup.format.naming import chunk_id
 from backup.format.pack import derive_keys
 from backup.inventory.records.restore_state import Failure
-from backup.inventory.records.retrievals import Retrieval
+from backup.inventory.records.retrievals import Restore, Retrieval
 from backup.inventory.store.states import RetrievalStage
 from backup.model import MIB, FrameRow
 from backup.restorer.asking import GONE
@@ -36,6 +36,7 @@ class ChunkStream:
 
     def __init__(
         self,
+        restore: Restore,
         plan: RestorePlan,
         files: Sequence[RestoreFile],
         known: Sequence[Retrieval],
@@ -43,6 +44,7 @@ class ChunkStream:
         context: RestoreContext,
         failures: Mapping[int, Failure],
     ) -> None:
+        self._restore = restore
         self._plan = plan
         self._locations = plan.selection.locations
         self._context = context
@@ -125,7 +127,7 @@ class ChunkStream:
         archive, keys = self._plan.archives[retrieval.archive], self._keys[retrieval.archive]
         if retrieval.retrieval_id is None or retrieval.asked is None:
             return
-        elsewhere = self._context.elsewhere(retrieval.archive, retrieval.retrieval_id)
+        elsewhere = partial(self._context.elsewhere, self._restore, retrieval)
         ready = ReadyRange(retrieval.retrieval_id, archive.size, retrieval.asked, rows, elsewhere)
         for row, sealed in self._fetcher.frames(ready, given_up=partial(self._give_up, retrieval.archive)):
             if sealed is None:
