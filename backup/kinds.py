@@ -26,6 +26,7 @@ class RunKind(StrEnum):
     REBUILD_DRILL = "rebuild-drill"
     DRILL = "drill"
     COPY = "copy"
+    EXTEND = "extend"
 
 
 class TaskKind(StrEnum):
@@ -38,6 +39,7 @@ class TaskKind(StrEnum):
     CHECK = "check"
     DRILL = "drill"
     COPY = "copy"
+    EXTEND = "extend"
     RESTORES = "restores"
     RENEWAL = "renewal"
 
@@ -171,6 +173,19 @@ KINDS: Final[Mapping[RunKind, Kind]] = {
             "copy of job {} to vault {}",
             "nightvault copy --job {} --to {}",
             of_job=True,
+            good=(Outcome.DONE,),
+        ),
+    ),
+    RunKind.EXTEND: Kind(
+        "renewal of locks",
+        "locks run out, and whoever takes the server over then may delete what they protect",
+        "nightvault object-lock extend --vault {}",
+        reports=("backup.locker.report:ExtendReport",),
+        operation="backup.operations.extend:Extend",
+        task=TaskTraits(
+            "renewal of locks of vault {}",
+            "nightvault object-lock extend --vault {}",
+            of_vault=True,
             good=(Outcome.DONE,),
         ),
     ),

@@ -373,6 +373,13 @@ class Refusal(Struct, frozen=True):
     kept_until: datetime | None = None
 
 
+class ObjectLock(Struct, frozen=True):
+    """The lock of an object: its mode as the vault names it, and its end."""
+
+    mode: str
+    until: datetime
+
+
 # Credentials.
 
 

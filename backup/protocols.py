@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Protocol, runtime_checkable
@@ -20,6 +20,7 @@ from backup.model import (
     ListedArchive,
     Listing,
     ListingId,
+    ObjectLock,
     OpenUpload,
     Part,
     Refusal,
@@ -272,6 +273,38 @@ class NamesVersions(Protocol):
 
         Empty where it is not known.
         """
+        ...
+
+
+@runtime_checkable
+class LocksObjects(Protocol):
+    """An optional ability of a `Vault`, whose objects can be locked until a date: nobody deletes them before.
+
+    Errors are those of `Vault`; `ArchiveMissingError` for an object that is not there.
+    """
+
+    @property
+    def locks(self) -> bool:
+        """Whether what is stored in it is locked."""
+        ...
+
+    def vault_time(self) -> datetime:
+        """The time by its own clock, which decides."""
+        ...
+
+    def lockable(
+        self, inventory_ids: Collection[InventoryId]
+    ) -> tuple[frozenset[ArchiveId], frozenset[ArchiveId]]:
+        """The ids of all archives that are there, be they hidden; and of these inventories' identities and
+        marks."""
+        ...
+
+    def lock_of(self, key: ArchiveId) -> ObjectLock | None:
+        """The lock of an object; None if it was never locked."""
+        ...
+
+    def lock_until(self, key: ArchiveId, until: datetime) -> ObjectLock:
+        """Lock an object until then; its lock from then on, as the vault has it. It may be repeated."""
         ...
 
 

@@ -18,6 +18,7 @@ from backup.inventory.records.readings import Grade
 from backup.inventory.records.runs import Run
 from backup.inventory.store.states import StepStage
 from backup.kinds import KINDS, Outcome, RunKind, load
+from backup.locker.report import ExtendReport
 from backup.model import JobName, SnapshotId, VaultName
 from backup.pruner.compact import CompactReport
 from backup.pruner.report import Group, PruneReport
@@ -114,6 +115,26 @@ REPORTS: dict[RunKind, list[Report]] = {
             ("pack 01 is not what was stored there",),
             ("odd",),
             "line",
+        ),
+    ],
+    RunKind.EXTEND: [
+        ExtendReport(COLD),
+        ExtendReport(
+            COLD,
+            objects=7,
+            due=3,
+            extended=2,
+            looked=1,
+            until=AT,
+            ends=AT,
+            next=AT,
+            idle=2,
+            idle_until=AT,
+            requests_a_year=256,
+            month=Decimal("0.001"),
+            year=Decimal("0.012"),
+            missing=("data/1",),
+            warnings=("odd",),
         ),
     ],
 }

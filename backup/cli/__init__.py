@@ -72,6 +72,7 @@ SECTIONS = {
         "undelete": "Take back archives that a prune has condemned.",
         "compact": "Free archives that are mostly dead.",
         "copy": "Copy snapshots into another vault, still sealed.",
+        "object-lock": "Renew locks of what is stored.",
         "tag": "Give snapshots tags.",
         "pin": "Keep snapshots whatever the policy says.",
         "unpin": "Let the policy decide on snapshots again.",

@@ -29,7 +29,7 @@ LONGEST_NAME = 255  # bytes, by the file systems of Linux
 LONGEST_PATH = 1024  # so that it can be restored below a target, which takes some 4096
 MOST_PARTS = 10_000  # Glacier, "Uploading large archives in parts"
 
-_LOCK_KEYS = ("lock_for", "lock_step", "lock_role_arn", "lock_forever")
+_LOCK_KEYS = ("lock_for", "lock_step", "lock_role_arn", "lock_forever", "extend")
 _S3_KEYS = (
     *("bucket", "prefix", "storage_class", "catalog_class", "retrieval_days", "path_style", "checksums"),
     *("lock", *_LOCK_KEYS),

@@ -112,6 +112,7 @@ class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     lock_for: int = DEFAULT_LOCK_FOR
     lock_step: int = DEFAULT_LOCK_STEP
     lock_forever: str | None = None
+    extend: str | None = None
     pack_size: int = 0  # once read: that of the kind
     part_size: int = 32 * MIB
     parts_at_once: Annotated[int, Meta(ge=1, le=64)] | None = None

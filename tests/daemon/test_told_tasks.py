@@ -34,6 +34,7 @@ TITLES = {
     TaskKind.CHECK: "check of vault cold failed",
     TaskKind.DRILL: "drill weekly (read back) failed",
     TaskKind.COPY: "copy of job main to vault cold failed",
+    TaskKind.EXTEND: "renewal of locks of vault cold failed",
 }
 STATES = {
     TaskKind.BACKUP: "backup/main",
@@ -43,6 +44,7 @@ STATES = {
     TaskKind.CHECK: "check-compared/cold",
     TaskKind.DRILL: "drill-read-back/weekly",
     TaskKind.COPY: "copy/main@cold",
+    TaskKind.EXTEND: "extend/cold",
 }
 NAMES = {
     TaskKind.BACKUP: "main",

@@ -28,7 +28,9 @@ from tests.support.made_up_inventories import fresh_ledger, snapshot
 JOBS = ("job", "other")
 NOW = micros(START)
 HOUR = 3_600_000_000
-OF_VAULTS = {RunKind.COMPACT, RunKind.PRUNE, RunKind.CHECK, RunKind.DRILL, RunKind.REBUILD_DRILL}
+OF_VAULTS = {
+    *(RunKind.COMPACT, RunKind.PRUNE, RunKind.CHECK, RunKind.DRILL, RunKind.REBUILD_DRILL, RunKind.EXTEND),
+}
 MAY_BE_OVER = OF_VAULTS | {RunKind.COPY}
 ASKED = MAY_BE_OVER | {RunKind.FORGET}
 SORTS = ("read", "compared", "laws")

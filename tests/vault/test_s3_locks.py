@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import pytest
 
-from backup.errors import ArchiveMissingError, VaultError
+from backup.errors import ArchiveMissingError, DeniedError, VaultError
 from backup.format.enrolment import HeirMark
-from backup.model import ArchiveId, ByteRange, InventoryId, RetrievalState, Tier
+from backup.model import ArchiveId, ByteRange, InventoryId, ObjectLock, RetrievalState, Tier
 from backup.retention.locks import LockRules, locked_until
 from backup.vault.s3.requests import BucketLock
 from backup.vault.s3.vault import S3Vault
@@ -156,3 +157,66 @@ def test_a_bucket_without_object_lock_stores_nothing(emulated_s3: Any) -> None:
     s3_vault(emulated_s3, name).create()
     with pytest.raises(VaultError, match="Object Lock"):
         store(s3_vault(emulated_s3, name, lock=LOCK), b"pack")
+
+
+def test_locks_are_seen_and_set_later(emulated_s3: Any, emulator: RunningEmulator, vault: S3Vault) -> None:
+    """Of what is hidden, too; a lock that ends later, or is stricter, stays as it is."""
+    pack, other = store(vault, b"pack"), store(vault, b"other")
+    vault.add_identity(OURS, TOKEN)
+    vault.add_mark(HeirMark(OURS, OURS, bytes(32), bytes(64)).to_text())
+    store(s3_vault_beside(vault), b"not below the prefix")
+    hide(emulated_s3, vault)
+    archives, others = vault.lockable([OURS])
+    assert archives == {pack, other}
+    assert len(others) == 2
+    assert not vault.lockable([])[1]
+    assert vault.locks
+    now = vault.vault_time()
+    assert abs(now - EmulatorClock(emulator).now()) < timedelta(minutes=1)
+    first = locked_until(now, RULES)
+    for key in (*archives, *others):
+        assert vault.lock_of(key) == ObjectLock("GOVERNANCE", first)
+    later = first + DAY
+    assert vault.lock_until(pack, later) == ObjectLock("GOVERNANCE", later)
+    assert vault.lock_until(pack, first) == ObjectLock("GOVERNANCE", later)
+    (version,) = (
+        line["VersionId"]
+        for line in emulated_s3.list_object_versions(Bucket=bucket_of(vault))["Versions"]
+        if line["Key"].endswith(other)
+    )
+    strict = {"Mode": "COMPLIANCE", "RetainUntilDate": first}
+    where = {"Bucket": bucket_of(vault), "Key": f"web1/{other}", "VersionId": version}
+    emulated_s3.put_object_retention(**where, Retention=strict)
+    assert vault.lock_until(other, later) == ObjectLock("COMPLIANCE", later)
+
+
+def test_what_was_stored_before_is_locked_later(emulated_s3: Any) -> None:
+    """Versions and object lock that were switched on later: the version of before has no name of its own."""
+    name = new_bucket_name()
+    plain = s3_vault(emulated_s3, name, storage_class="STANDARD")
+    plain.create()
+    pack = store(plain, b"pack")
+    status = {"Status": "Enabled"}
+    emulated_s3.put_bucket_versioning(Bucket=name, VersioningConfiguration=status)
+    emulated_s3.put_object_lock_configuration(
+        Bucket=name, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled"}
+    )
+    vault = s3_vault(emulated_s3, name, storage_class="STANDARD", lock=LOCK)
+    assert vault.lockable([])[0] == {pack}
+    assert vault.lock_of(pack) is None
+    until = locked_until(vault.vault_time(), RULES)
+    assert vault.lock_until(pack, until).until == until
+    hide(emulated_s3, vault)
+    assert read(vault, pack, 4) == b"pack"
+    assert list(vault.delete_archives({pack: None})) == [pack]
+    with pytest.raises(ArchiveMissingError):
+        vault.lock_of(ArchiveId("data/" + "0" * 32 + "/" + "1" * 32))
+
+
+def test_a_lock_that_the_policy_does_not_allow(emulated_s3: Any, vault: S3Vault) -> None:
+    pack = store(vault, b"pack")
+    denied = {"Effect": "Deny", "Principal": "*", "Action": "s3:PutObjectRetention"}
+    statement = {**denied, "Resource": f"arn:aws:s3:::{bucket_of(vault)}/*"}
+    emulated_s3.put_bucket_policy(Bucket=bucket_of(vault), Policy=json.dumps({"Statement": [statement]}))
+    with pytest.raises(DeniedError):
+        vault.lock_until(pack, locked_until(vault.vault_time(), RULES) + DAY)

@@ -23,7 +23,7 @@ PAGE_CONFIG: Final = "page.toml"
 _VAULT: Final = """
 name kind path region vault bucket prefix storage_class catalog_class retrieval_days endpoint pack_size
 part_size tier deletes check check_sample prune prune_grace compact compact_horizon keep_within
-lock lock_for lock_step lock_forever
+lock lock_for lock_step lock_forever extend
 """
 _JOB: Final = (
     "name vault schedule timezone jitter catch_up retry retention forget alarm_on_unusual may_shrink"

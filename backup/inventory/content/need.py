@@ -27,7 +27,7 @@ from backup.inventory.content.packed import largest_chunk
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.driver import numerals, raw_rows, row_of
 from backup.inventory.store.states import RestoreStage
-from backup.inventory.store.times import moment
+from backup.inventory.store.times import micros, moment
 from backup.model import PackKind, SnapshotId, VaultName
 
 _BATCH = 500
@@ -66,13 +66,19 @@ class ArchiveUse(Struct, frozen=True):
         return self.chunks > 0 and self.needed == 0
 
 
-def kept_snapshots(tx: Transaction, *, without: Collection[SnapshotId] = ()) -> Kept:
-    """The snapshots that are not forgotten (`without` these), or that an open restore reads."""
+def kept_snapshots(
+    tx: Transaction, *, without: Collection[SnapshotId] = (), forgotten_since: datetime | None = None
+) -> Kept:
+    """The snapshots that are not forgotten (`without` these), or that an open restore reads.
+
+    With `forgotten_since` also those that were forgotten after that time.
+    """
     sql = """SELECT s.id, s.job, s.number FROM snapshots s
              WHERE s.forgotten_at IS NULL OR s.id IN (SELECT snapshot FROM restores WHERE state = ?)
-             ORDER BY s.job, s.number"""
+             OR s.forgotten_at > ? ORDER BY s.job, s.number"""
     kept: dict[int, list[int]] = {}
-    for snapshot, job, number in raw_rows(tx, sql, (RestoreStage.OPEN.value,)):
+    since = None if forgotten_since is None else micros(forgotten_since)
+    for snapshot, job, number in raw_rows(tx, sql, (RestoreStage.OPEN.value, since)):
         if snapshot not in without:
             kept.setdefault(job, []).append(number)
     return kept

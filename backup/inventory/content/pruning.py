@@ -154,16 +154,19 @@ def _sets(tx: Transaction, sql: str) -> dict[int, frozenset[int]]:
 # What is needed besides what kept entries name.
 
 
-def needed_catalogs(tx: Transaction) -> set[int]:
+def needed_catalogs(tx: Transaction, *, since: datetime | None = None) -> set[int]:
     """Archives of catalogs that a rebuild may need: two full generations, and all since the older one.
 
-    Of a job's catalogs in a vault all are needed where no two full ones are stored.
+    Of a job's catalogs in a vault all are needed where no two full ones are stored. With `since` what a
+    rebuild of any state since then may need: two generations that were stored before.
     """
-    sql = f"""SELECT c.job, d.vault, c.number, c.generation, c.archive, a.state
+    before = 2**63 - 1 if since is None else micros(since)
+    sql = f"""SELECT c.job, d.vault, c.number, c.generation, c.archive,
+                     CASE WHEN coalesce(a.stored_at, a.submitted_at) <= ? THEN a.state ELSE '' END
               FROM catalogs c JOIN archives a ON a.number = c.archive JOIN domains d ON d.number = a.domain
               WHERE a.state IN ({_STATES}) ORDER BY c.job, d.vault, c.number"""
     needed: set[int] = set()
-    for _, rows in groupby(raw_rows(tx, sql, ()), key=itemgetter(0, 1)):
+    for _, rows in groupby(raw_rows(tx, sql, (before,)), key=itemgetter(0, 1)):
         every = list(rows)
         fulls = [
             number
@@ -171,8 +174,8 @@ def needed_catalogs(tx: Transaction) -> set[int]:
             if generation == Generation.FULL and state == ArchiveState.STORED
         ]
         kept = len(fulls) >= _FULL_GENERATIONS_KEPT
-        since = fulls[-_FULL_GENERATIONS_KEPT] if kept else 0
-        needed.update(archive for _, _, number, _, archive, _ in every if number >= since)
+        first = fulls[-_FULL_GENERATIONS_KEPT] if kept else 0
+        needed.update(archive for _, _, number, _, archive, _ in every if number >= first)
     return needed
 
 

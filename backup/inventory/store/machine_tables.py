@@ -1,4 +1,4 @@
-"""The tables of this machine: what was mounted where, and containers that a run has to start again."""
+"""The tables of this machine: what was mounted where, containers to start again, ends of locks."""
 
 from __future__ import annotations
 
@@ -30,4 +30,15 @@ stopped_containers = Table(
     Column("grace", Integer, nullable=False),
     Column("started_at", Long, nullable=False),
     Column("finished_at", Long),
+)
+
+# The end of an object's lock, as the vault has answered it; `key` is an archive's id, or that of an identity
+# or a mark.
+locks = Table(
+    "locks",
+    TABLES,
+    refers("vault", "vaults.number"),
+    Column("key", Text, nullable=False),
+    Column("until", Long, nullable=False),
+    PrimaryKeyConstraint("vault", "key"),
 )

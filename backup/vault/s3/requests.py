@@ -145,10 +145,14 @@ class BucketRequests:
             return {"Key": whole}
         if whole not in self._versions:
             for line in self.lines(doing, whole):
-                self._versions[line["Key"]] = line["VersionId"]
+                self.remember(line)
         if whole not in self._versions:
             raise ArchiveMissingError(f"cannot {doing}: there is no {key}")
         return {"Key": whole, "VersionId": self._versions[whole]}
+
+    def remember(self, line: Mapping[str, Any]) -> None:
+        """Remember the version of an object in a list, so that it need not be looked up."""
+        self._versions[line["Key"]] = line["VersionId"]
 
     def lines(self, doing: str, prefix: str, **parameters: Any) -> Iterator[Mapping[str, Any]]:
         """The objects below a prefix, by key, as S3 lists them; where they are locked also what is hidden."""

@@ -19,6 +19,7 @@ from backup.vault.s3 import answers
 from backup.vault.s3.deletions import S3Deletions, guard_by_md5
 from backup.vault.s3.identity import S3Identity, is_identity
 from backup.vault.s3.keys import is_passed_over
+from backup.vault.s3.locks import S3Locks
 from backup.vault.s3.requests import CRC64NVME, Bucket, BucketRequests
 from backup.vault.s3.retrievals import S3Retrievals
 from backup.vault.s3.uploads import S3Uploads
@@ -30,7 +31,7 @@ class _OwnedByUsError(VaultError):
     """CreateBucket's code for a bucket that exists and belongs to us."""
 
 
-class S3Vault(S3Identity, S3Uploads, S3Retrievals, S3Deletions):
+class S3Vault(S3Identity, S3Uploads, S3Retrievals, S3Deletions, S3Locks):
     """A `Vault` in a bucket; `client` is `aws.make_client(session, "s3", …)`."""
 
     def __init__(

@@ -1,0 +1,165 @@
+"""One renewal of locks: what any state of the last `lock_for` needed stays locked for another `lock_for`.
+
+Ends count as the vault has answered them, and each answer is recorded before the next batch is asked for:
+what ends first is renewed first, so that a renewal that is cut has done what matters most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from math import ceil
+from typing import Final
+
+from backup.cost import Price
+from backup.errors import ArchiveMissingError, InterruptedRunError, NightvaultError
+from backup.inventory.content.locks import Needed, forget_locks, lock_ends, needed_keys, record_locks
+from backup.locker.report import ExtendReport
+from backup.model import ArchiveId
+from backup.protocols import LocksObjects, phase
+from backup.retention.locks import LockedState, LockRules, locked_until, locks_due
+from backup.transfer.recognise import require_same
+from backup.transfer.vault_run import VaultRun
+
+NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""The end of a lock that there never was."""
+
+_BATCH = 256
+_DAY, _MONTH, _YEAR = timedelta(days=1), timedelta(days=30), timedelta(days=365)
+
+
+class LockContext(VaultRun, frozen=True, kw_only=True):
+    """All inputs of a renewal; `locks` is the vault as what can lock, opened by the role that may.
+
+    `needed` finds the archives that snapshots need. `price` is that of a request, None where none is known;
+    `threads`: how many are sent at once.
+    """
+
+    locks: LocksObjects
+    rules: LockRules
+    needed: Needed
+    price: Price | None = None
+    threads: int = 16
+
+
+def extend(context: LockContext, *, only_plan: bool = False) -> ExtendReport:
+    """Lock for longer what is due; a plan only looks. `OtherVaultError` if it is not the vault of before."""
+    require_same(context.inventory, context.vault, context.patience)
+    return _Renewal(context, only_plan=only_plan).run()
+
+
+class _Renewal:
+    """One renewal, or its plan."""
+
+    def __init__(self, context: LockContext, *, only_plan: bool) -> None:
+        self._context = context
+        self._only_plan = only_plan
+        self._ends: dict[ArchiveId, datetime] = {}  # of what is needed, as the vault has answered
+        self._missing: set[ArchiveId] = set()
+
+    def run(self) -> ExtendReport:
+        """Find what is needed, look at locks that are not known, and renew those that are due."""
+        context, rules = self._context, self._context.rules
+        now = context.patience.call(context.locks.vault_time)
+        idle, looked = self._find(now)
+        keys = sorted(self._ends)
+        until = {number: self._ends[key] for number, key in enumerate(keys)}
+        needed = LockedState(now, frozenset(until))
+        due = {keys[number]: end for number, end in locks_due(until, [needed], now, rules)}
+        extended = 0
+        if not self._only_plan:
+            with phase(context.progress, "Locking for longer", counts="object"):
+                extended = self._ask(list(due), lambda key: context.locks.lock_until(key, due[key]).until)
+        first = min(self._ends.values(), default=None)
+        a_year = len(self._ends) * _YEAR / rules.step
+        return ExtendReport(
+            context.vault.name,
+            is_plan=self._only_plan,
+            objects=len(self._ends),
+            due=len(due),
+            extended=extended,
+            looked=looked,
+            until=locked_until(now, rules) if due else None,
+            ends=None if first is None or first == NEVER else first,
+            next=None if first is None else max(now, first - rules.lock_for),
+            idle=len(idle),
+            idle_until=max(idle, default=None),
+            requests_a_year=ceil(a_year),
+            month=self._price(_MONTH),
+            year=self._price(_YEAR),
+            missing=tuple(sorted(self._missing)),
+        )
+
+    def _price(self, span: timedelta) -> Decimal | None:
+        """What it costs to renew each lock once a step for that long."""
+        price, step = self._context.price, self._context.rules.step
+        if price is None:
+            return None
+        return price.uploading(0, 1) * len(self._ends) * (span // _DAY) / (step // _DAY)
+
+    def _find(self, now: datetime) -> tuple[list[datetime], int]:
+        """The ends of locks that nothing needs any more, and how many unknown ones were looked at.
+
+        What any state since `now - lock_for` needed is needed; where the vault answers with the end of its
+        lock, that is recorded.
+        """
+        context, inventory, name = self._context, self._context.inventory, self._context.vault.name
+        lineage = [inventory.id, *inventory.ancestors]
+        archives, others = context.patience.call(lambda: context.locks.lockable(lineage))
+        with inventory.reading() as tx:
+            needed = needed_keys(tx, name, now - context.rules.lock_for, context.needed)
+            known = lock_ends(tx, name)
+        wanted = (needed & archives) | others
+        self._missing |= needed - archives
+        self._ends = {key: end for key, end in known.items() if key in wanted}
+        with phase(context.progress, "Looking at locks", counts="object"):
+            looked = self._ask(sorted(wanted - known.keys()), self._end_of)
+        gone = known.keys() - archives - others
+        if gone and not self._only_plan:
+            with inventory.writing() as tx:
+                forget_locks(tx, name, gone)
+        kept = archives - wanted
+        return [end for key, end in known.items() if key in kept and end > now], looked
+
+    def _end_of(self, key: ArchiveId) -> datetime:
+        lock = self._context.locks.lock_of(key)
+        return NEVER if lock is None else lock.until
+
+    def _ask(self, keys: Sequence[ArchiveId], ask: Callable[[ArchiveId], datetime]) -> int:
+        """Ask for the end of each lock, many at once; how many answers came.
+
+        The answers to a batch are recorded before an error of it is raised.
+        """
+        context, answered = self._context, 0
+
+        def one_of(key: ArchiveId) -> datetime | NightvaultError:
+            try:
+                return context.patience.call(lambda: ask(key))
+            except NightvaultError as error:
+                return error
+
+        with ThreadPoolExecutor(context.threads, "lock") as workers:
+            for start in range(0, len(keys), _BATCH):
+                if context.stop():
+                    raise InterruptedRunError("the renewal was stopped: the next one goes on")
+                batch = keys[start : start + _BATCH]
+                answers = dict(zip(batch, workers.map(one_of, batch), strict=True))
+                ends = {key: end for key, end in answers.items() if isinstance(end, datetime)}
+                self._record(ends)
+                answered += len(ends)
+                context.progress.advance(files=len(ends))
+                for key, answer in answers.items():
+                    if isinstance(answer, ArchiveMissingError):
+                        self._missing.add(key)
+                        self._ends.pop(key, None)
+                    elif isinstance(answer, NightvaultError):
+                        raise answer
+        return answered
+
+    def _record(self, ends: Mapping[ArchiveId, datetime]) -> None:
+        self._ends |= ends
+        if ends and not self._only_plan:
+            with self._context.inventory.writing() as tx:
+                record_locks(tx, self._context.vault.name, ends)

@@ -1,0 +1,104 @@
+"""The report of a renewal of locks: what was locked for longer, what is locked until when, and its price."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from msgspec import Struct
+
+from backup.kinds import Outcome
+from backup.model import VaultName
+from backup.reports import Fact, warned
+from backup.wording import counted, money
+
+
+class ExtendReport(Struct, frozen=True, rename={"is_plan": "plan"}):
+    """The result of a renewal, or its plan.
+
+    `objects` are needed, of which `due` are to be locked for longer, and `extended` are. `ends`: the earliest
+    end of what is needed; `next`: when something is due again. `missing` are keys that the vault does not
+    show. `idle`: locked and needed by nothing of the last `lock_for`, the last of them until `idle_until`.
+    `month` and `year`: renewals of as many objects.
+    """
+
+    vault: VaultName
+    is_plan: bool = False
+    objects: int = 0
+    due: int = 0
+    extended: int = 0
+    looked: int = 0
+    until: datetime | None = None
+    ends: datetime | None = None
+    next: datetime | None = None
+    idle: int = 0
+    idle_until: datetime | None = None
+    requests_a_year: int = 0
+    month: Decimal | None = None
+    year: Decimal | None = None
+    missing: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    waits_for: str = ""
+
+    @property
+    def subject(self) -> str:
+        """The run in words."""
+        return f"renewal of locks of vault {self.vault}"
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """A sentence if something that is needed is not in the vault."""
+        if not self.missing:
+            return ()
+        what = counted(len(self.missing), "object")
+        return (f"{what} that restores need, not in the vault: {self.missing[0]}, …; `nightvault check`",)
+
+    @property
+    def outcome(self) -> Outcome:
+        """Partial if something could not be locked."""
+        return Outcome.PARTIAL if self.problems else Outcome.DONE
+
+    def facts(self, currency: str = "USD") -> Iterator[Fact]:
+        """Problems and warnings, then counts, ends and the price."""
+        yield from warned((*self.problems, *self.warnings))
+        until = f" until {self.until:%Y-%m-%d}" if self.until else ""
+        done = self.due if self.is_plan else self.extended
+        yield Fact(f"{counted(done, 'object')} locked for longer{until}, of {self.objects:,} that are needed")
+        yield Fact(f"{done:,} of {self.objects:,}{until}", "locked for longer")
+        if self.ends:
+            yield Fact(f"{self.ends:%Y-%m-%d}", "first end")
+        if self.next:
+            yield Fact(f"{self.next:%Y-%m-%d}", "due again")
+        if self.idle and self.idle_until:
+            what = f"{counted(self.idle, 'object')} that nothing needs"
+            yield Fact(f"{what}, the last until {self.idle_until:%Y-%m-%d}", "runs out")
+        if self.year is not None and self.month is not None:
+            price = f"{money(self.month, currency)} a month, {money(self.year, currency)} a year"
+            yield Fact(f"{price}: {self.requests_a_year:,} requests a year", "price")
+
+    def document(self) -> dict[str, Any]:
+        """The report as JSON; its keys are part of the interface."""
+        return {
+            "vault": self.vault,
+            "plan": self.is_plan,
+            "objects": self.objects,
+            "due": self.due,
+            "extended": self.extended,
+            "looked": self.looked,
+            "until": _time(self.until),
+            "ends": _time(self.ends),
+            "next": _time(self.next),
+            "idle": self.idle,
+            "idle_until": _time(self.idle_until),
+            "requests_a_year": self.requests_a_year,
+            "month": None if self.month is None else f"{self.month:.6f}",
+            "year": None if self.year is None else f"{self.year:.6f}",
+            "missing": list(self.missing),
+            "warnings": list(self.warnings),
+        }
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()

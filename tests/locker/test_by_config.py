@@ -1,0 +1,108 @@
+"""`nightvault object-lock extend`, and the task: by a config, in a bucket of the emulator."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backup.app.base.clock import SystemClock
+from backup.app.base.opened import opened
+from backup.app.tasks.tasks import tasks_of
+from backup.config import load_config
+from backup.daemon.task_run import TaskRun
+from backup.daemon.work import TaskWork
+from backup.inventory.content.locks import lock_ends
+from backup.kinds import Outcome, TaskKind
+from backup.model import VaultName
+from tests.support.daemons import Figures
+from tests.support.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator
+from tests.support.s3_clients import client, new_bucket_name
+from tests.support.servers import Server, fill
+
+
+@pytest.fixture
+def server(tmp_path: Path, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """A server with a vault that locks, after a backup."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY)
+    made = Server(tmp_path, SystemClock())
+    fill(made.source)
+    made.write_config(f"""\
+[[vault]]
+name = "cold"
+kind = "s3"
+region = "{REGION}"
+bucket = "{new_bucket_name()}"
+storage_class = "STANDARD"
+path_style = true
+endpoint = "{emulator.s3_url}"
+lock = "governance"
+extend = "daily"
+""")
+    made.init()
+    made.backup()
+    return made
+
+
+def bucket_of(server: Server) -> str:
+    """Its bucket."""
+    return str(load_config(str(server.config)).vault("cold").bucket)
+
+
+def test_the_command(server: Server, emulator: RunningEmulator) -> None:
+    """A plan records nothing; then all ends are known; what an attacker has done is seen through."""
+    s3 = client(emulator.s3_url)
+    plan = server.json("object-lock", "extend", "--dry-run")
+    assert (plan["plan"], plan["due"], plan["extended"], plan["missing"]) == (True, 0, 0, [])
+    there = s3.list_object_versions(Bucket=bucket_of(server))["Versions"]
+    assert plan["objects"] == plan["looked"] == len(there)
+    assert not any(run["kind"] == "extend" for run in server.json("runs"))
+    for line in there:
+        s3.delete_object(Bucket=bucket_of(server), Key=line["Key"])
+    done = server.json("object-lock", "extend", "--vault", "cold")
+    assert (done["plan"], done["objects"], done["due"]) == (False, len(there), 0)
+    assert server.json("runs")[0]["kind"] == "extend"
+    with closing(opened(load_config(str(server.config)))) as inventory, inventory.reading() as tx:
+        assert len(lock_ends(tx, VaultName("cold"))) == len(there)
+    assert "0 of" in server.done("object-lock", "extend").stdout
+    restored = server.restore(server.folder / "out")
+    assert (restored / "a.txt").read_text() == "alpha\n"
+
+
+def test_the_task_and_what_it_leaves_when_it_fails(server: Server, emulator: RunningEmulator) -> None:
+    """What was not locked is locked; what is denied is a run that failed, until it works."""
+    s3, name = client(emulator.s3_url), bucket_of(server)
+    kept = s3.list_object_versions(Bucket=name)["Versions"][0]
+    where = {"Bucket": name, "Key": kept["Key"], "VersionId": kept["VersionId"]}
+    s3.put_object_retention(**where, Retention={}, BypassGovernanceRetention=True)
+    statement = {"Effect": "Deny", "Principal": "*", "Action": "s3:PutObjectRetention"}
+    policy = {"Statement": [{**statement, "Resource": f"arn:aws:s3:::{name}/*"}]}
+    s3.put_bucket_policy(Bucket=name, Policy=json.dumps(policy))
+    server.fails(14, "object-lock", "extend")
+    (failed, *_) = server.json("runs")
+    assert (failed["kind"], failed["outcome"]) == ("extend", "failed")
+    assert any("renewal of locks" in concern["text"] for concern in concerns(server))
+    s3.delete_bucket_policy(Bucket=name)
+    config = load_config(str(server.config))
+    (task,) = [task for task in tasks_of(config) if task.kind is TaskKind.EXTEND]
+    done = TaskWork(config, server.clock)(TaskRun(task, server.clock.now(), Figures()))
+    assert done.report is not None
+    assert done.report.outcome is Outcome.DONE
+    assert s3.get_object_retention(**where)["Retention"]["Mode"] == "GOVERNANCE"
+    assert concerns(server) == []
+
+
+def concerns(server: Server) -> list[dict[str, Any]]:
+    """What status has to say of runs."""
+    told = server.run("--json", "status")
+    return [concern for concern in json.loads(told.stdout)["concerns"] if concern["topic"] == "run"]
+
+
+def test_a_vault_that_locks_nothing(server: Server) -> None:
+    text = server.config.read_text().replace('lock = "governance"\nextend = "daily"\n', "")
+    server.config.write_text(text)
+    assert "vault cold locks nothing" in server.fails(2, "object-lock", "extend")

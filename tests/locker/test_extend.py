@@ -1,0 +1,194 @@
+"""Renewals of locks: all that any state of the last `lock_for` needed, what ends first before all else."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from backup.app.money.prices import builtin_table
+from backup.errors import NightvaultError
+from backup.inventory.content.locks import lock_ends, record_locks
+from backup.kinds import Outcome
+from backup.locker.extend import extend
+from backup.model import ArchiveId
+from backup.retention.locks import LockRules, locked_until
+from tests.support.locked_vaults import IDENTITY, LockedDirectory, lock_context, renew
+from tests.support.nightly_servers import DAY, Nights
+
+RULES = LockRules(60 * DAY, 10 * DAY)
+
+
+class LockedNights(Nights):
+    """A server with a vault that locks."""
+
+    vault: LockedDirectory
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.vault = LockedDirectory(folder / "vault", self.clock, RULES)
+        self.site = replace(self.site, vault=self.vault)
+
+    def night(self, name: str | None = None, contents: bytes | None = None) -> int:
+        """A backup, all of which is locked."""
+        made = super().night(name, contents)
+        self.vault.lock_new()
+        return made
+
+    def known(self) -> dict[ArchiveId, datetime]:
+        """The ends that the inventory knows."""
+        with self.site.inventory.reading() as tx:
+            return dict(lock_ends(tx, self.vault.name))
+
+    def asked(self, what: str) -> list[ArchiveId]:
+        """What the vault was asked since the last time."""
+        found = [key for kind, key in self.vault.asked if kind == what]
+        self.vault.asked.clear()
+        return found
+
+
+@pytest.fixture
+def nights(tmp_path: Path) -> LockedNights:
+    """A server after three nights."""
+    made = LockedNights(tmp_path)
+    for _ in range(3):
+        made.night()
+    return made
+
+
+def test_what_is_not_known_is_looked_at_once(nights: LockedNights) -> None:
+    everything = {*nights.listed(), IDENTITY}
+    plan = renew(nights.site, nights.vault, only_plan=True)
+    assert (plan.is_plan, plan.objects, plan.due, plan.looked) == (True, len(everything), 0, len(everything))
+    assert nights.known() == {}, "a plan records nothing"
+    nights.vault.asked.clear()
+    report = renew(nights.site, nights.vault)
+    assert (report.objects, report.extended, report.missing) == (len(everything), 0, ())
+    assert report.outcome is Outcome.DONE
+    assert set(nights.asked("look")) == everything
+    assert nights.known() == nights.vault.ends
+    renew(nights.site, nights.vault)
+    assert nights.vault.asked == []
+
+
+def test_each_is_renewed_once_a_step(nights: LockedNights) -> None:
+    """Every day for a year: as many requests as were quoted, and never less than `lock_for` left."""
+    table = builtin_table().find("us-east-1", "s3:STANDARD")
+    assert table is not None
+    quoted = extend(lock_context(nights.site, nights.vault, table), only_plan=True)
+    assert quoted.requests_a_year == -(-quoted.objects * 365 // 10)
+    assert quoted.year == table.uploading(0, 1) * quoted.objects * 365 / 10
+    assert quoted.month == table.uploading(0, 1) * quoted.objects * 3
+    renew(nights.site, nights.vault)
+    nights.vault.asked.clear()
+    for _ in range(730):
+        nights.clock.advance(DAY)
+        renew(nights.site, nights.vault)
+        assert min(nights.vault.ends.values()) >= nights.clock.now() + RULES.lock_for
+    asked = nights.asked("lock")
+    assert len(asked) == 2 * quoted.objects * 365 // 10
+    assert table.uploading(0, len(asked)).quantize(Decimal("0.01")) == (2 * quoted.year).quantize(
+        Decimal("0.01")
+    )
+
+
+def test_what_was_forgotten_stays_for_as_long_as_somebody_may_look(nights: LockedNights) -> None:
+    """Forgotten by an intruder, say; after `lock_for` it runs out, and prune names the day."""
+    for _ in range(3):
+        nights.night()
+    needed = nights.listed()
+    renew(nights.site, nights.vault)
+    nights.forget(1, 2, 3)
+    nights.vault.lock_new()
+    for _ in range(59):
+        nights.clock.advance(DAY)
+        renew(nights.site, nights.vault)
+    assert all(nights.vault.ends[ArchiveId(key)] >= nights.clock.now() + RULES.lock_for for key in needed)
+    for _ in range(15):
+        nights.clock.advance(DAY)
+        report = renew(nights.site, nights.vault)
+    assert report.idle >= 1, "what only these needed"
+    least, ends = nights.clock.now() + RULES.lock_for, nights.vault.ends
+    only_theirs = {ArchiveId(key) for key in needed if ends[ArchiveId(key)] < least}
+    assert len(only_theirs) == report.idle
+    assert report.idle_until == max(nights.vault.ends[key] for key in only_theirs)
+    nights.site.prune()
+    nights.clock.advance(4 * DAY)
+    refused = nights.site.prune().refused
+    assert {group.until for group in refused} <= set(nights.vault.ends.values())
+    nights.assert_kept()
+
+
+def test_cut_at_each_request(tmp_path: Path) -> None:
+    """What was answered is known, what ends first went first, and the next renewal does the rest."""
+    nights = LockedNights(tmp_path)
+    for _ in range(2):
+        nights.night()
+        nights.clock.advance(9 * DAY)
+    renew(nights.site, nights.vault)
+    nights.clock.advance(65 * DAY)
+    before, known = dict(nights.vault.ends), nights.known()
+    due = renew(nights.site, nights.vault, only_plan=True).due
+    assert due == len(before)
+    for most in range(due + 1):
+        nights.vault.ends = dict(before)
+        nights.vault.asked.clear()
+        with nights.site.inventory.writing() as tx:
+            record_locks(tx, nights.vault.name, known)
+        nights.vault.most = most
+        if most < due:
+            with pytest.raises(NightvaultError):
+                renew(nights.site, nights.vault)
+        else:
+            renew(nights.site, nights.vault)
+        done = [key for _, key in nights.vault.asked]
+        assert len(done) == most
+        left = [before[key] for key in before if key not in done]
+        assert all(before[key] <= end for key in done for end in left)
+        assert nights.known() == nights.vault.ends
+    nights.vault.most = None
+    renew(nights.site, nights.vault)
+    assert set(nights.vault.ends.values()) == {locked_until(nights.clock.now(), RULES)}
+
+
+def test_what_is_not_there_any_more_is_said(nights: LockedNights) -> None:
+    renew(nights.site, nights.vault)
+    gone = ArchiveId(min(nights.listed()))
+    del nights.vault.ends[gone]
+    nights.vault.destroy()
+    assert gone not in nights.listed()
+    report = renew(nights.site, nights.vault)
+    assert report.missing == (gone,)
+    assert report.outcome is Outcome.PARTIAL
+    assert gone in report.problems[0]
+    assert gone not in nights.known()
+
+
+def test_a_vault_that_was_not_locked_before(nights: LockedNights) -> None:
+    """`lock` set on later: the first renewal locks everything that is needed."""
+    nights.vault.ends.clear()
+    report = renew(nights.site, nights.vault)
+    assert report.extended == report.objects == len(nights.vault.ends)
+    assert report.until == report.ends == locked_until(nights.clock.now(), RULES)
+    nights.vault.destroy()
+    nights.assert_kept()
+
+
+def test_an_intruder_with_all_rights_of_the_host_destroys_nothing_in_time(nights: LockedNights) -> None:
+    """Everything is forgotten and deleted that can be; somebody who looks within `lock_for` finds all."""
+    renew(nights.site, nights.vault)
+    needed = nights.listed()
+    nights.clock.advance(20 * DAY)
+    nights.forget(1, 2, 3)
+    nights.vault.lock_new()
+    for _ in range(12):
+        nights.clock.advance(5 * DAY)
+        renew(nights.site, nights.vault)
+        nights.vault.destroy()
+    assert needed <= nights.listed()
+    nights.clock.advance(timedelta(days=71))
+    nights.vault.destroy()
+    assert not needed & nights.listed()

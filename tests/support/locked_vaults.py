@@ -1,0 +1,110 @@
+"""A directory that locks what is stored, as a bucket does: for fast tests of locks and their ends."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from msgspec.structs import asdict, replace
+
+from backup.cost import Price
+from backup.errors import ArchiveMissingError, DeniedError
+from backup.locker.extend import LockContext, extend
+from backup.locker.report import ExtendReport
+from backup.model import ArchiveId, InventoryId, ObjectLock, Refusal, VaultName
+from backup.protocols import Clock
+from backup.pruner.needed import needed_archives
+from backup.retention.locks import LockRules, locked_until, longest_lock
+from backup.vault.directory import DirectoryVault
+from tests.support.backups import Site
+from tests.support.integrity import list_now
+
+IDENTITY = ArchiveId("the vault's identity")
+
+
+class LockedDirectory(DirectoryVault):
+    """A vault with locks; `asked` counts what was asked of them, `most` cuts the power after so many."""
+
+    def __init__(self, folder: Path, clock: Clock, rules: LockRules) -> None:
+        super().__init__(VaultName("disk"), str(folder), clock)
+        self.clock = clock
+        self.rules = rules
+        self.ends: dict[ArchiveId, datetime] = {}
+        self.asked: list[tuple[str, ArchiveId]] = []
+        self.most: int | None = None
+
+    @property
+    def locks(self) -> bool:
+        """Always."""
+        return True
+
+    def vault_time(self) -> datetime:
+        """That of the tests."""
+        return self.clock.now()
+
+    def lock_new(self) -> None:
+        """Lock what was stored since, as a bucket does with each upload."""
+        for key in (*(line.archive_id for line in list_now(self).archives), IDENTITY):
+            self.ends.setdefault(key, locked_until(self.clock.now(), self.rules))
+
+    def lockable(
+        self, inventory_ids: Collection[InventoryId]
+    ) -> tuple[frozenset[ArchiveId], frozenset[ArchiveId]]:
+        """What is listed, and the identity."""
+        assert inventory_ids
+        there = {line.archive_id for line in list_now(self).archives}
+        return frozenset(there), frozenset({IDENTITY})
+
+    def lock_of(self, key: ArchiveId) -> ObjectLock | None:
+        """The lock, if it has one."""
+        self._meet("look", key)
+        end = self.ends.get(key)
+        return None if end is None else ObjectLock("GOVERNANCE", end)
+
+    def lock_until(self, key: ArchiveId, until: datetime) -> ObjectLock:
+        """Lock it; nobody may for longer than the policy allows, and nothing is shortened."""
+        self._meet("lock", key)
+        if until > longest_lock(self.clock.now(), self.rules):
+            raise DeniedError("the policy does not allow that")
+        self.ends[key] = max(until, self.ends.get(key, until))
+        return ObjectLock("GOVERNANCE", self.ends[key])
+
+    def _meet(self, what: str, key: ArchiveId) -> None:
+        if self.most is not None and len(self.asked) >= self.most:
+            raise DeniedError("there is no power")
+        self.asked.append((what, key))
+        if key != IDENTITY and key not in {line.archive_id for line in list_now(self).archives}:
+            raise ArchiveMissingError(f"there is no {key}")
+
+    def delete_archives(self, stored: Mapping[ArchiveId, datetime | None]) -> Mapping[ArchiveId, Refusal]:
+        """Refuse what is locked."""
+        now = self.clock.now()
+        held = {key: self.ends[key] for key in stored if self.ends.get(key, now) > now}
+        refused = super().delete_archives({key: at for key, at in stored.items() if key not in held})
+        return {**refused, **{key: Refusal("object lock keeps it", end) for key, end in held.items()}}
+
+    def destroy(self) -> None:
+        """What an intruder with all rights of the host does: delete all that can be deleted."""
+        self.delete_archives({line.archive_id: None for line in list_now(self).archives})
+
+
+def lock_context(site: Site, vault: LockedDirectory, price: Price | None = None) -> LockContext:
+    """The context of a renewal; one request after the other, so that a cut meets the planned one."""
+    world = replace(site.world, vault=vault)
+    fields = {name: asdict(world)[name] for name in ("clock", "progress", "stop", "retry_limit", "inventory")}
+    return LockContext(
+        **fields,
+        vault=vault,
+        locks=vault,
+        rules=vault.rules,
+        needed=needed_archives,
+        price=price,
+        threads=1,
+    )
+
+
+def renew(site: Site, vault: LockedDirectory, *, only_plan: bool = False) -> ExtendReport:
+    """One renewal."""
+    return partial(extend, only_plan=only_plan)(lock_context(site, vault))
