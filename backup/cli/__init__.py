@@ -51,6 +51,7 @@ SECTIONS = {
         "versions": "List every version of one file.",
         "diff": "Show what differs between two snapshots.",
         "mount": "Mount everything that was saved as files.",
+        "serve-files": "Serve everything that was saved over WebDAV.",
         "stats": "Show what is stored, what it costs, and how it grows.",
         "vaults": "List the vaults and their contents.",
         "archives": "List the archives in the vaults.",

@@ -12,7 +12,16 @@ from msgspec.structs import replace
 
 from tests.pages.machine import Machine
 from tests.pages.page import RUN, SHOWN, Block, blocks_of
-from tests.pages.scenes import GLACIER, back_up, emulated, run, run_until_ready, two_nights, write_config
+from tests.pages.scenes import (
+    GLACIER,
+    back_up,
+    emulated,
+    free_port,
+    run,
+    run_until_ready,
+    two_nights,
+    write_config,
+)
 from tests.support.emulated import REPOSITORY
 from tests.support.fuse_mounts import require_fuse
 from tests.support.servers import SCRIPT
@@ -28,10 +37,12 @@ DRILL, GONE, DAMAGED = (
 EXTRACT, COST, ASKING = "Without nightvault", "The cost, before you restore", "Requesting, and waiting"
 CHOOSING, PIPE, LOOKING = "Choosing what comes back", "Into a pipe", "Looking without restoring"
 MOUNT, ASK_COLD, UNIT = "As files: `nightvault mount`", "Asking for what is cold", "At every start"
+SERVE, PORT = "Without a mount: `nightvault serve-files`", "8485"
 ANSWER = "text"
 NOT_RUN = """\
 $ nightvault dump latest:/srv/db.sql.gz --wait --key recovery.key | zcat | psql
 $ nightvault dump latest:/etc --tar --wait --key recovery.key | ssh new-server tar -C /etc --xattrs -xpf -
+http://127.0.0.1:8485  user nightvault  password 5mXl9o2HB1cJxZ0rH3vJdg
 """
 
 
@@ -46,7 +57,21 @@ def part(section: str) -> list[Block]:
 def test_nothing_on_the_page_is_left_out() -> None:
     """The other tests run all blocks of these sections; what is shown only wants another machine."""
     blocks = all_blocks()
-    tested = {DRILL, GONE, DAMAGED, EXTRACT, COST, ASKING, CHOOSING, PIPE, LOOKING, MOUNT, ASK_COLD, UNIT}
+    tested = {
+        DRILL,
+        GONE,
+        DAMAGED,
+        EXTRACT,
+        COST,
+        ASKING,
+        CHOOSING,
+        PIPE,
+        LOOKING,
+        MOUNT,
+        ASK_COLD,
+        SERVE,
+        UNIT,
+    }
     assert {block.section for block in blocks} == tested
     others = [(block.section, block.language) for block in blocks if block.language not in {RUN, SHOWN}]
     assert others == [(ASK_COLD, ANSWER), (UNIT, "ini"), (UNIT, "fstab")]
@@ -133,6 +158,25 @@ def test_what_is_cold_is_quoted_in_the_mount(tmp_path: Path) -> None:
     assert ended.failures == [], (ended.failures, ended.output)
     (answer,) = [block.text for block in all_blocks() if block.language == ANSWER]
     assert shape(answer) in shape(ended.output), ended.output
+
+
+@pytest.mark.skipif(shutil.which("rclone") is None, reason="rclone is not installed")
+def test_files_over_webdav(tmp_path: Path) -> None:
+    machine = two_nights(tmp_path)
+    machine.use_the_program()
+    serve, use = part(SERVE)
+    begin = f"{{\n{serve.text}}} > said &\nuntil [ -s said ]; do sleep 0.1; done\n"
+    script = (
+        f"{begin}PASSWORD=$(cut -d' ' -f7 said)\n{use.text}kill $(pgrep -f serve-files.*{PORT})\nwait $!\n"
+    )
+    ended = run(machine, [replace(use, text=script.replace(PORT, str(free_port())))])
+    assert ended.failures == [], (ended.failures, ended.output)
+    (shown,) = [block.text for block in all_blocks() if (block.section, block.language) == (SERVE, SHOWN)]
+    assert [len(word) for word in shown.split()[1:]] == [4, 10, 8, 22]
+    said = (machine.work / "said").read_text().split()
+    assert said[1:4] == shown.split()[1:4]
+    assert "/dev/sdb1" in ended.output
+    assert (machine.place("/mnt/back") / "index.html").read_text() == "hello\n"
 
 
 def shape(text: str) -> str:

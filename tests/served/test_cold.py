@@ -5,10 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote_from_bytes
 
 import pytest
 
@@ -20,7 +24,9 @@ from backup.served.control import REQUEST
 from backup.served.look import CONTROL
 from backup.served.opened import ServedTree, served_tree
 from tests.support.doubles import Silent
+from tests.support.fuse_mounts import mounted
 from tests.support.servers import PRICES, Cloud, Server, running_cloud
+from tests.support.webdav_clients import serving
 
 HOURS = 3600.0
 
@@ -100,6 +106,52 @@ def test_nothing_is_asked_for_by_whoever_walks_and_reads(cold: ColdServer) -> No
         assert files >= 6
         assert b"a.txt" in served.control.read(CONTROL + b"/refused")
     assert cold.jobs() == []
+
+
+def test_programs_that_walk_and_read_are_refused_at_once(cold: ColdServer, tmp_path: Path) -> None:
+    """By the mount and over WebDAV: an indexer, a search, a copy, a thumbnailer, a comparison."""
+    asked, m = cold.jobs(), tmp_path / "m"
+    with mounted(cold.server, m), serving(cold.server) as files:
+        top = f"{m}/snapshots/latest/main{cold.server.source}"
+        for line, says in (
+            (f"du -sa {m}", ""),
+            (f"find {m} -printf %s", ""),
+            (f"grep -r gamma {top}", "No data available"),
+            (f"cat {top}/a.txt", "No data available"),
+            (f"cp -a {top} {tmp_path}/copy", "No data available"),
+            (f"tar -cf {tmp_path}/copy.tar {top}", "No data available"),
+            (f"file {top}/a.txt", ""),
+            (f"updatedb -l 0 -U {m} -o {tmp_path}/db --prunefs none --prunepaths /none", ""),
+        ):
+            words = line.split()
+            if shutil.which(words[0]):
+                done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+                assert says in done.stderr
+        for href, properties in files.below(quote_from_bytes(cold.place("")) + "/"):
+            if href.endswith("a.txt"):
+                answer = files.ask("GET", href)
+                assert (answer.status, answer.body[:10]) == (403, b"it is cold")
+                assert files.ask("HEAD", href).headers["Content-Length"] == properties["getcontentlength"]
+        if shutil.which("rclone"):
+            remote = files.rclone_remote(f"snapshots/latest/main{cold.server.source}")
+            words = ["rclone", "check", "--download", str(cold.server.source), remote]
+            done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+            assert "403" in done.stderr
+    assert cold.jobs() == asked
+
+
+def test_a_request_over_webdav_is_quoted_as_in_a_mount(cold: ColdServer) -> None:
+    asked = cold.jobs()
+    with serving(cold.server) as files:
+        assert files.ask("PUT", REQUEST, b"snapshots/nowhere\n").status == 403
+        assert b"is in no snapshot" in files.ask("GET", REQUEST).body
+        assert files.ask("PUT", REQUEST, cold.place("deep")[1:] + b"\n").status == 204
+        assert re.search(rb"standard: \d+ retrievals? from .* EUR, 3 to 5", files.ask("GET", REQUEST).body)
+        assert files.ask("PUT", REQUEST, b"x" * 20_000).status == 413
+        assert [href for href, _ in files.below("/.nightvault/")] == [
+            f"/.nightvault/{name}" for name in ("README", "refused", "request")
+        ]
+    assert cold.jobs() == asked
 
 
 def test_a_request_is_quoted_confirmed_and_held_to_the_limit(cold: ColdServer) -> None:

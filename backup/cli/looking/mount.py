@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +18,7 @@ from backup.model import Tier
 if TYPE_CHECKING:
     from backup.inventory.content.snapshots import Snapshot
     from backup.inventory.store.connections import Transaction
+    from backup.served.opened import ServedTree
 
 EXAMPLES = {
     "mount": (
@@ -49,18 +51,41 @@ def mount(
     Nothing that is read there asks a cold vault for anything: such files are refused at once, and
     DIR/.nightvault/README says how one is asked for, within --max-cost.
     """
+    from backup.daemon.systemd import Systemd
+    from backup.served.mount import serve_mount
+
+    require_fuse()
+    directory = os.path.abspath(directory)
+    require_mount_point(directory)
+    owners = {"numeric": numeric_owner, "is_shared": allow_other}
+    with opened_tree(cli, words, job, given, **owners) as served:
+
+        def mounted() -> None:
+            cli.say(f"mounted at {directory}; Ctrl-C ends it")
+            Systemd.of(os.environ).tell("READY=1")
+
+        options = {"allow_other": allow_other, "default_permissions": allow_other, "ro": not served.waits}
+        try:
+            serve_mount(served.look, served.control, directory, mounted=mounted, options=options)
+        except OSError as error:
+            raise TargetError(f"{directory}: {error.strerror}") from error
+
+
+@contextmanager
+def opened_tree(
+    cli: Cli, words: str | None, job: str | None, given: dict[str, Any], **owners: bool
+) -> Iterator[ServedTree]:
+    """The tree of the config's inventory, or what `words` name of it, with the keys of `given` options.
+
+    Requests that the vault still works on at the end are told. The process is closed to others from now on.
+    """
     from backup.app.base.opened import opened
     from backup.cli.restoring.restore_terms import RetrievalTerms
     from backup.cli.support.operating import context_of
     from backup.cli.support.quoting import limit_of
-    from backup.daemon.systemd import Systemd
-    from backup.served.mount import serve_mount
     from backup.served.opened import keep_memory_private, served_tree
 
-    require_fuse()
     terms = RetrievalTerms.taken_from(given | {"on_capacity": None})
-    directory = os.path.abspath(directory)
-    require_mount_point(directory)
     config = cli.config()
     keep_memory_private()
     with closing(opened(config)) as inventory:
@@ -72,25 +97,9 @@ def mount(
             of=of,
             tier=Tier(terms.tier) if terms.tier else None,
             max_cost=limit_of(terms.max_cost, config),
-            numeric=numeric_owner,
-            is_shared=allow_other,
+            **owners,
         ) as served:
-
-            def mounted() -> None:
-                cli.say(f"mounted at {directory}; Ctrl-C ends it")
-                Systemd.of(os.environ).tell("READY=1")
-
-            options = {"allow_other": allow_other, "default_permissions": allow_other}
-            try:
-                serve_mount(
-                    served.look,
-                    served.control,
-                    directory,
-                    mounted=mounted,
-                    options=options | {"ro": not served.waits},
-                )
-            except OSError as error:
-                raise TargetError(f"{directory}: {error.strerror}") from error
+            yield served
             for name in served.thawing.close():
                 cli.say(f"request {name} goes on: `nightvault restores` shows it")
 

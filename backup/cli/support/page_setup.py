@@ -60,10 +60,10 @@ def serve(
         if not context.accounts.users():
             say("nobody may log in yet: `nightvault web user add NAME`")
         options = server_options(build(context), **_tls(settings))
-        with _listening(settings.listen) as sock:
+        with listening(settings.listen, 0o660) as sock:  # the proxy is of the socket's group
             if os.geteuid() == 0:
                 say(_AS_ROOT)
-            say(f"the page listens on {_shown(settings, sock)}")
+            say(f"the page listens on {settings.url or address_of(sock, has_tls=bool(settings.certificate))}")
             run(options, sock)
     finally:
         context.close()
@@ -73,8 +73,7 @@ def page_settings(config: Config, *, listen: str | None, behind_proxy: bool) -> 
     """Return the page's settings in force. `ConfigError` if passwords would cross a network unencrypted."""
     settings = config.web or WebSettings()
     if listen is not None:
-        if not _LISTEN.fullmatch(listen):
-            raise UsageError(f"--listen {listen}: must be like 127.0.0.1:8484, or unix:/PATH")
+        require_address(listen)
         settings = msgspec.structs.replace(settings, listen=listen)
     if behind_proxy:
         settings = msgspec.structs.replace(settings, behind_proxy=True)
@@ -86,7 +85,7 @@ def page_settings(config: Config, *, listen: str | None, behind_proxy: bool) -> 
             advice='listen on a Unix socket that the proxy alone may use: listen = "unix:/PATH"',
         )
     safe = settings.is_unix or settings.behind_proxy or settings.certificate is not None
-    if not safe and not _is_loopback(settings.listen):
+    if not safe and not is_loopback(settings.listen):
         raise ConfigError(
             f"web.listen: others reach {settings.listen}, and passwords would cross the network in clear",
             advice="set certificate and private_key in [web]; or, with a proxy before it, say --behind-proxy",
@@ -94,7 +93,14 @@ def page_settings(config: Config, *, listen: str | None, behind_proxy: bool) -> 
     return settings
 
 
-def _is_loopback(listen: str) -> bool:
+def require_address(listen: str) -> None:
+    """`UsageError` unless that is an address to listen on."""
+    if not _LISTEN.fullmatch(listen):
+        raise UsageError(f"--listen {listen}: must be like 127.0.0.1:8484, or unix:/PATH")
+
+
+def is_loopback(listen: str) -> bool:
+    """Return whether ADDRESS:PORT is reached from this machine alone. `ConfigError`."""
     try:
         return ipaddress.ip_address(listen.rpartition(":")[0].strip("[]")).is_loopback
     except ValueError as error:
@@ -108,16 +114,17 @@ def _tls(settings: WebSettings) -> dict[str, Any]:
 
 
 @contextmanager
-def _listening(listen: str) -> Iterator[socket.socket]:
+def listening(listen: str, mode: int) -> Iterator[socket.socket]:
+    """Listen on an address; a Unix socket has that mode, and is removed at the end. `NightvaultError`."""
     path = listen.removeprefix("unix:") if listen.startswith("unix:") else None
     family = socket.AF_UNIX if path else socket.AF_INET6 if listen.startswith("[") else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         if path is not None:
             _remove_socket(path)
-            os.fchmod(sock.fileno(), 0o660)  # the proxy is of the socket's group
+            os.fchmod(sock.fileno(), mode)
             sock.bind(path)
-            set_mode(path, 0o660)
+            set_mode(path, mode)
         else:
             host, _, port = listen.rpartition(":")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -144,12 +151,12 @@ def _remove_socket(path: str) -> None:
             os.unlink(path)
 
 
-def _shown(settings: WebSettings, sock: socket.socket) -> str:
-    if settings.url is not None or settings.is_unix:
-        return settings.url or settings.listen
+def address_of(sock: socket.socket, *, has_tls: bool = False) -> str:
+    """Return the address of a listening socket, as clients need it."""
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{sock.getsockname()}"
     host, port = sock.getsockname()[:2]
-    scheme = "https" if settings.certificate else "http"
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"{'https' if has_tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def link_address(config: Config, secret: str) -> str:
