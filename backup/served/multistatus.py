@@ -38,17 +38,17 @@ class Resource(NamedTuple):
         return formatdate(max(self.mtime_ns, 0) // 1_000_000_000, usegmt=True)
 
 
-class Wanted(NamedTuple):
+class PropertiesAsked(NamedTuple):
     """The properties that are asked for: `names` of them, or, without names, all; or their names alone."""
 
     names: Sequence[str]
     values: bool = True
 
 
-def wanted_of(body: bytes) -> Wanted:
+def wanted_of(body: bytes) -> PropertiesAsked:
     """What a body asks for; an empty one asks for all. `ValueError` if it is no PROPFIND."""
     if not body.strip():
-        return Wanted(())
+        return PropertiesAsked(())
     try:
         # No entities: whoever declares one is refused with its document type.
         root = ET.fromstring(body, ET.XMLParser(target=_NoDoctype()))  # noqa: S314
@@ -58,9 +58,11 @@ def wanted_of(body: bytes) -> Wanted:
         raise ValueError("it asks for no properties")
     for kind in root:
         if kind.tag == f"{_DAV}prop":
-            return Wanted(tuple(dict.fromkeys(wish.tag for wish in kind)) or (f"{_DAV}resourcetype",))
+            return PropertiesAsked(
+                tuple(dict.fromkeys(wish.tag for wish in kind)) or (f"{_DAV}resourcetype",)
+            )
         if kind.tag in {f"{_DAV}allprop", f"{_DAV}propname"}:
-            return Wanted((), values=kind.tag == f"{_DAV}allprop")
+            return PropertiesAsked((), values=kind.tag == f"{_DAV}allprop")
     raise ValueError("it asks for no properties")
 
 
@@ -70,7 +72,7 @@ class _NoDoctype(ET.TreeBuilder):
         raise ValueError("a document type")
 
 
-def multistatus(resources: Iterable[Resource], wanted: Wanted) -> Iterator[str]:
+def multistatus(resources: Iterable[Resource], wanted: PropertiesAsked) -> Iterator[str]:
     """The answer, in pieces."""
     piece = [_HEAD]
     for resource in resources:
@@ -81,7 +83,7 @@ def multistatus(resources: Iterable[Resource], wanted: Wanted) -> Iterator[str]:
     yield "".join([*piece, _TAIL])
 
 
-def _response(resource: Resource, wanted: Wanted) -> str:
+def _response(resource: Resource, wanted: PropertiesAsked) -> str:
     names = wanted.names or tuple(_PROPERTIES)
     found, missing = [], []
     for name in names:

@@ -107,7 +107,7 @@ class Webdav:
         here = self._resource(path)
         if here.is_collection:
             return StreamingResponse(
-                (f"{one.address}\n" for one in self._below(here)), media_type="text/plain; charset=utf-8"
+                (f"{entry.address}\n" for entry in self._below(here)), media_type="text/plain; charset=utf-8"
             )
         if self._control.is_file(path):
             return Response(self._control.read(path), media_type="text/plain; charset=utf-8")

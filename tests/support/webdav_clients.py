@@ -94,10 +94,10 @@ def serving(server: Server, *words: object, program: Sequence[str] = (SCRIPT,)) 
     words = ("serve-files", "--key", server.key_file, *words)
     with server.process(*words, program=program) as process:
         assert process.stdout is not None
-        said = process.stdout.readline().split()
-        assert said[1::2] == ["user", "password"], (said, process.communicate(timeout=5))
+        said = [word for _ in range(3) for word in process.stdout.readline().split()]
+        assert said[::2] == ["url", "user", "password"], (said, process.communicate(timeout=5))
         try:
-            yield Files(said[0], said[2], said[4], process)
+            yield Files(*said[1::2], process)
         finally:
             process.terminate()
             process.wait(20)

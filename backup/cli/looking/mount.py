@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from backup.cli.options.retrieval_options import key_options, numeric_owner_option
-from backup.cli.options.snapshot_arguments import job_option, split_snapshot_and_path
+from backup.cli.options.snapshot_arguments import job_option
 from backup.cli.support.context import Cli, pass_cli
 from backup.errors import ConfigError, TargetError, UsageError
-from backup.model import Tier
-
-if TYPE_CHECKING:
-    from backup.inventory.content.snapshots import Snapshot
-    from backup.inventory.store.connections import Transaction
-    from backup.served.opened import ServedTree
 
 EXAMPLES = {
     "mount": (
@@ -51,6 +43,7 @@ def mount(
     Nothing that is read there asks a cold vault for anything: such files are refused at once, and
     DIR/.nightvault/README says how one is asked for, within --max-cost.
     """
+    from backup.cli.looking.tree_of_files import opened_tree
     from backup.daemon.systemd import Systemd
     from backup.served.mount import serve_mount
 
@@ -69,50 +62,6 @@ def mount(
             serve_mount(served.look, served.control, directory, mounted=mounted, options=options)
         except OSError as error:
             raise TargetError(f"{directory}: {error.strerror}") from error
-
-
-@contextmanager
-def opened_tree(
-    cli: Cli, words: str | None, job: str | None, given: dict[str, Any], **owners: bool
-) -> Iterator[ServedTree]:
-    """The tree of the config's inventory, or what `words` name of it, with the keys of `given` options.
-
-    Requests that the vault still works on at the end are told. The process is closed to others from now on.
-    """
-    from backup.app.base.opened import opened
-    from backup.cli.restoring.restore_terms import RetrievalTerms
-    from backup.cli.support.operating import context_of
-    from backup.cli.support.quoting import limit_of
-    from backup.served.opened import keep_memory_private, served_tree
-
-    terms = RetrievalTerms.taken_from(given | {"on_capacity": None})
-    config = cli.config()
-    keep_memory_private()
-    with closing(opened(config)) as inventory:
-        with inventory.reading() as tx:
-            of = None if words is None else snapshot_path(cli, tx, words, job)
-        with served_tree(
-            context_of(cli, config, inventory),
-            terms.keys,
-            of=of,
-            tier=Tier(terms.tier) if terms.tier else None,
-            max_cost=limit_of(terms.max_cost, config),
-            **owners,
-        ) as served:
-            yield served
-            for name in served.thawing.close():
-                cli.say(f"request {name} goes on: `nightvault restores` shows it")
-
-
-def snapshot_path(cli: Cli, tx: Transaction, words: str, job: str | None) -> tuple[Snapshot, bytes]:
-    """Return the snapshot and the path in it that words name. `UsageError`."""
-    from backup.cli.options.snapshot_arguments import chosen_job, paths_that_choose_job, saved_path
-    from backup.inventory.content.snapshots import find_snapshot
-
-    name, path = split_snapshot_and_path(words)
-    of_job = chosen_job(cli.config(), tx, job)
-    snapshot = find_snapshot(tx, name, job=of_job, paths=paths_that_choose_job(path))
-    return snapshot, saved_path(tx, snapshot, path)
 
 
 def require_fuse() -> None:

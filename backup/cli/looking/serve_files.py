@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from backup.cli.looking.mount import opened_tree
 from backup.cli.options.retrieval_options import key_options
 from backup.cli.options.snapshot_arguments import job_option
 from backup.cli.support.context import Cli, pass_cli
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 EXAMPLES = {
     "serve-files": (
         "nightvault serve-files --key recovery.key",
-        "nightvault serve-files --listen unix:/run/nightvault/files.sock --key recovery.key",
+        "nightvault serve-files --listen unix:/run/files.sock --key recovery.key",
     )
 }
 IDLE: Final = 3600.0
@@ -51,6 +50,7 @@ def serve_files(cli: Cli, /, listen: str, words: str | None, job: str | None, **
     password for this once are printed. Nothing that is read there asks a cold vault for anything: such files
     are refused at once, and /.nightvault/README says how one is asked for, within --max-cost.
     """
+    from backup.cli.looking.tree_of_files import opened_tree
     from backup.cli.support.page_setup import is_loopback, listening, require_address
 
     _require_packages()
@@ -73,7 +73,7 @@ def serve_files(cli: Cli, /, listen: str, words: str | None, job: str | None, **
         guard = Guard(Webdav(served.look, served.control), password, time.monotonic)
         threading.Thread(target=_end_when_idle, args=(cli, guard), name="idle", daemon=True).start()
         told = {"url": address_of(sock), "user": USER, "password": password}
-        cli.show(told, f"{told['url']}  user {USER}  password {password}")
+        cli.show(told, "\n".join(f"{name:<8}  {value}" for name, value in told.items()))
         run(server_options(guard, protocol=Patient), sock)
 
 
