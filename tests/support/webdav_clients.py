@@ -97,7 +97,7 @@ def serving(server: Server, *words: object, program: Sequence[str] = (SCRIPT,)) 
         said = [word for _ in range(3) for word in process.stdout.readline().split()]
         assert said[::2] == ["url", "user", "password"], (said, process.communicate(timeout=5))
         try:
-            yield Files(*said[1::2], process)
+            yield Files(said[1], said[3], said[5], process)
         finally:
             process.terminate()
             process.wait(20)
