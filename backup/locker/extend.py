@@ -15,11 +15,20 @@ from typing import Final
 
 from backup.cost import Price
 from backup.errors import ArchiveMissingError, InterruptedRunError, NightvaultError
-from backup.inventory.content.locks import Needed, forget_locks, lock_ends, needed_keys, record_locks
+from backup.inventory.content.locks import (
+    JobParts,
+    Needed,
+    forget_locks,
+    lock_ends,
+    needed_keys,
+    parts_of_jobs,
+    record_locks,
+)
+from backup.inventory.records.readings import LockDate, record_dates
 from backup.locker.report import ExtendReport
 from backup.model import ArchiveId
 from backup.protocols import LocksObjects, phase
-from backup.retention.locks import LockedState, LockRules, locked_until, locks_due
+from backup.retention.locks import LockedState, LockRules, locked_until, locks_due, restores_until
 from backup.transfer.recognise import require_same
 from backup.transfer.vault_run import VaultRun
 
@@ -58,6 +67,7 @@ class _Renewal:
         self._only_plan = only_plan
         self._ends: dict[ArchiveId, datetime] = {}  # of what is needed, as the vault has answered
         self._missing: set[ArchiveId] = set()
+        self._others: frozenset[ArchiveId] = frozenset()  # identities and marks
 
     def run(self) -> ExtendReport:
         """Find what is needed, look at locks that are not known, and renew those that are due."""
@@ -72,6 +82,7 @@ class _Renewal:
         if not self._only_plan:
             with phase(context.progress, "Locking for longer", counts="object"):
                 extended = self._ask(list(due), lambda key: context.locks.lock_until(key, due[key]).until)
+        dates = self._dates(now)
         first = min(self._ends.values(), default=None)
         a_year = len(self._ends) * _YEAR / rules.step
         return ExtendReport(
@@ -89,8 +100,34 @@ class _Renewal:
             requests_a_year=ceil(a_year),
             month=self._price(_MONTH),
             year=self._price(_YEAR),
+            dates=tuple(dates.values()),
             missing=tuple(sorted(self._missing)),
         )
+
+    def _dates(self, now: datetime) -> dict[int, LockDate]:
+        """Until when the snapshots of each job restore, by the ends that were answered."""
+        name, inventory = self._context.vault.name, self._context.inventory
+        with inventory.reading() as tx:
+            every = parts_of_jobs(tx, name)
+        dates = {
+            parts.number: LockDate(parts.job, name, parts.nights, parts.newest, self._date(parts, now), now)
+            for parts in every
+        }
+        if dates and not self._only_plan:
+            with inventory.writing() as tx:
+                record_dates(tx, dates)
+        return dates
+
+    def _date(self, parts: JobParts, now: datetime) -> datetime | None:
+        """The earliest end of what its snapshots need; None if something is not locked, or lost."""
+        ends = self._ends
+        chains = [[ends[key] for key in chain if key in ends] for chain in parts.chains]
+        whole = [
+            min(found) for found, chain in zip(chains, parts.chains, strict=True) if len(found) == len(chain)
+        ]
+        each = [[ends[key]] if key in ends else [] for key in (*parts.archives, *self._others)]
+        until = None if parts.is_lost or not self._others else restores_until([*each, whole])
+        return until if until is not None and until > now else None
 
     def _price(self, span: timedelta) -> Decimal | None:
         """What it costs to renew each lock once a step for that long."""
@@ -108,6 +145,7 @@ class _Renewal:
         context, inventory, name = self._context, self._context.inventory, self._context.vault.name
         lineage = [inventory.id, *inventory.ancestors]
         archives, others = context.patience.call(lambda: context.locks.lockable(lineage))
+        self._others = others
         with inventory.reading() as tx:
             needed = needed_keys(tx, name, now - context.rules.lock_for, context.needed)
             known = lock_ends(tx, name)

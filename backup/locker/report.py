@@ -8,7 +8,9 @@ from decimal import Decimal
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
+from backup.inventory.records.readings import LockDate
 from backup.kinds import Outcome
 from backup.model import VaultName
 from backup.reports import Fact, warned
@@ -19,7 +21,8 @@ class ExtendReport(Struct, frozen=True, rename={"is_plan": "plan"}):
     """The result of a renewal, or its plan.
 
     `objects` are needed, of which `due` are to be locked for longer, and `extended` are. `ends`: the earliest
-    end of what is needed; `next`: when something is due again. `missing` are keys that the vault does not
+    end of what is needed; `next`: when something is due again. `dates`: until when the snapshots of each job
+    restore whatever an intruder does. `missing` are keys that the vault does not
     show. `idle`: locked and needed by nothing of the last `lock_for`, the last of them until `idle_until`.
     `month` and `year`: renewals of as many objects.
     """
@@ -38,6 +41,7 @@ class ExtendReport(Struct, frozen=True, rename={"is_plan": "plan"}):
     requests_a_year: int = 0
     month: Decimal | None = None
     year: Decimal | None = None
+    dates: tuple[LockDate, ...] = ()
     missing: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     waits_for: str = ""
@@ -69,6 +73,8 @@ class ExtendReport(Struct, frozen=True, rename={"is_plan": "plan"}):
         yield Fact(f"{done:,} of {self.objects:,}{until}", "locked for longer")
         if self.ends:
             yield Fact(f"{self.ends:%Y-%m-%d}", "first end")
+        for date in self.dates:
+            yield Fact(date.text, date.job)
         if self.next:
             yield Fact(f"{self.next:%Y-%m-%d}", "due again")
         if self.idle and self.idle_until:
@@ -95,9 +101,15 @@ class ExtendReport(Struct, frozen=True, rename={"is_plan": "plan"}):
             "requests_a_year": self.requests_a_year,
             "month": None if self.month is None else f"{self.month:.6f}",
             "year": None if self.year is None else f"{self.year:.6f}",
+            "dates": [
+                asdict(date) | {name: _time(getattr(date, name)) for name in _TIMES} for date in self.dates
+            ],
             "missing": list(self.missing),
             "warnings": list(self.warnings),
         }
+
+
+_TIMES = ("newest", "until", "as_of")
 
 
 def _time(at: datetime | None) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 
 from backup.app.base.clock import SystemClock
 from backup.app.base.opened import opened
+from backup.app.status.metrics import metrics_text
+from backup.app.status.status import read_status
 from backup.app.tasks.tasks import tasks_of
 from backup.config import load_config
 from backup.daemon.task_run import TaskRun
@@ -106,3 +109,29 @@ def test_a_vault_that_locks_nothing(server: Server) -> None:
     text = server.config.read_text().replace('lock = "governance"\nextend = "daily"\n', "")
     server.config.write_text(text)
     assert "vault cold locks nothing" in server.fails(2, "object-lock", "extend")
+
+
+def test_the_date_is_told(server: Server) -> None:
+    """In status, its JSON, metrics; before it is known, and once it is too near, as a concern."""
+
+    def told() -> tuple[list[str], Any]:
+        document = json.loads(server.run("--json", "status").stdout)
+        texts = [each["text"] for each in document["concerns"] if each["topic"] == "protection"]
+        return texts, document["jobs"][0]["locks"]
+
+    assert told() == (["job main: nobody knows until when it restores whatever an intruder does"], None)
+    report = server.json("object-lock", "extend")
+    (date,) = report["dates"]
+    texts, locks = told()
+    assert texts == []
+    assert (locks["nights"], locks["until"][:10]) == (1, report["ends"][:10])
+    assert (date["job"], date["until"]) == ("main", report["ends"])
+    screen = " ".join(server.run("status").stdout.split())
+    assert f"its night restores until {date['until'][:10]}; to be renewed by" in screen
+    text = metrics_text(read_status(load_config(str(server.config)), server.clock.now()))
+    gauge = next(line for line in text.splitlines() if line.startswith("nightvault_locked_until"))
+    assert float(gauge.rsplit(" ", 1)[1]) == datetime.fromisoformat(date["until"]).timestamp()
+    text = server.config.read_text()
+    server.config.write_text(text.replace('"governance"', '"governance"\nlock_for = "200d"'))
+    (text,) = told()[0]
+    assert text.endswith("which is less than 200 days")

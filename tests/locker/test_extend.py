@@ -2,52 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 
 from backup.app.money.prices import builtin_table
 from backup.errors import NightvaultError
-from backup.inventory.content.locks import lock_ends, record_locks
+from backup.inventory.content.locks import record_locks
 from backup.kinds import Outcome
 from backup.locker.extend import extend
 from backup.model import ArchiveId
-from backup.retention.locks import LockRules, locked_until
-from tests.support.locked_vaults import IDENTITY, LockedDirectory, lock_context, renew
-from tests.support.nightly_servers import DAY, Nights
-
-RULES = LockRules(60 * DAY, 10 * DAY)
-
-
-class LockedNights(Nights):
-    """A server with a vault that locks."""
-
-    vault: LockedDirectory
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.vault = LockedDirectory(folder / "vault", self.clock, RULES)
-        self.site = replace(self.site, vault=self.vault)
-
-    def night(self, name: str | None = None, contents: bytes | None = None) -> int:
-        """A backup, all of which is locked."""
-        made = super().night(name, contents)
-        self.vault.lock_new()
-        return made
-
-    def known(self) -> dict[ArchiveId, datetime]:
-        """The ends that the inventory knows."""
-        with self.site.inventory.reading() as tx:
-            return dict(lock_ends(tx, self.vault.name))
-
-    def asked(self, what: str) -> list[ArchiveId]:
-        """What the vault was asked since the last time."""
-        found = [key for kind, key in self.vault.asked if kind == what]
-        self.vault.asked.clear()
-        return found
+from backup.retention.locks import locked_until
+from tests.support.locked_vaults import IDENTITY, RULES, LockedNights, lock_context, renew
+from tests.support.nightly_servers import DAY
 
 
 @pytest.fixture

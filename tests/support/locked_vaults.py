@@ -11,6 +11,7 @@ from msgspec.structs import asdict, replace
 
 from backup.cost import Price
 from backup.errors import ArchiveMissingError, DeniedError
+from backup.inventory.content.locks import lock_ends
 from backup.locker.extend import LockContext, extend
 from backup.locker.report import ExtendReport
 from backup.model import ArchiveId, InventoryId, ObjectLock, Refusal, VaultName
@@ -20,7 +21,9 @@ from backup.retention.locks import LockRules, locked_until, longest_lock
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
 from tests.support.integrity import list_now
+from tests.support.nightly_servers import DAY, Nights
 
+RULES = LockRules(60 * DAY, 10 * DAY)
 IDENTITY = ArchiveId("the vault's identity")
 
 
@@ -34,6 +37,7 @@ class LockedDirectory(DirectoryVault):
         self.ends: dict[ArchiveId, datetime] = {}
         self.asked: list[tuple[str, ArchiveId]] = []
         self.most: int | None = None
+        self.is_unknown = False  # its identity was deleted
 
     @property
     def locks(self) -> bool:
@@ -88,6 +92,7 @@ class LockedDirectory(DirectoryVault):
     def destroy(self) -> None:
         """What an intruder with all rights of the host does: delete all that can be deleted."""
         self.delete_archives({line.archive_id: None for line in list_now(self).archives})
+        self.is_unknown |= self.ends[IDENTITY] <= self.clock.now()
 
 
 def lock_context(site: Site, vault: LockedDirectory, price: Price | None = None) -> LockContext:
@@ -108,3 +113,31 @@ def lock_context(site: Site, vault: LockedDirectory, price: Price | None = None)
 def renew(site: Site, vault: LockedDirectory, *, only_plan: bool = False) -> ExtendReport:
     """One renewal."""
     return partial(extend, only_plan=only_plan)(lock_context(site, vault))
+
+
+class LockedNights(Nights):
+    """A server with a vault that locks."""
+
+    vault: LockedDirectory
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.vault = LockedDirectory(folder / "vault", self.clock, RULES)
+        self.site = replace(self.site, vault=self.vault)
+
+    def night(self, name: str | None = None, contents: bytes | None = None) -> int:
+        """A backup, all of which is locked."""
+        made = super().night(name, contents)
+        self.vault.lock_new()
+        return made
+
+    def known(self) -> dict[ArchiveId, datetime]:
+        """The ends that the inventory knows."""
+        with self.site.inventory.reading() as tx:
+            return dict(lock_ends(tx, self.vault.name))
+
+    def asked(self, what: str) -> list[ArchiveId]:
+        """What the vault was asked since the last time."""
+        found = [key for kind, key in self.vault.asked if kind == what]
+        self.vault.asked.clear()
+        return found

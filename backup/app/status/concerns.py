@@ -13,14 +13,14 @@ suspended process holds a lock; a restore does not go on, or lacks something; a 
 does not answer, or is not set up in AWS; less is free on a disk than should be (a quarter of it: critical);
 storing costs more than it may; archives that nothing needs wait a month longer than necessary for the keeper;
 the last good check of a vault is too old; a channel does not take its messages; a stranger writes of this
-server's jobs, or a source has lost nearly everything, and no person has answered; a part of the status cannot
-be determined.
+server's jobs, or a source has lost nearly everything, and no person has answered; what a locking vault
+holds of a job is not locked for as long as it is to be; a part of the status cannot be determined.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from backup.app.base.certificate_dates import CertificateStatus
@@ -42,6 +42,7 @@ from backup.wording import counted, size
 OF_DATES = frozenset({"jobs", "dates of jobs", "schedules", "what ended well", "what vaults hold"})
 """The parts of a status without which nobody knows what is overdue."""
 _SET_UP = "nightvault setup aws --plan"
+_RENEWED = timedelta(days=3)  # some renew each day, and a day may be missed
 
 
 def concerns_of(status: Status) -> list[Concern]:
@@ -59,6 +60,7 @@ def concerns_of(status: Status) -> list[Concern]:
         *_clocks(status),
         *_daemon(status),
         *_locks(status),
+        *_unlocked(status),
         *_restores(status),
         *_disks(status.disks),
         *_costs(status),
@@ -252,6 +254,27 @@ def _locks(status: Status) -> Iterator[Concern]:
     for suspended in status.suspended:
         text = f"process {suspended.process} holds the lock {suspended.lock}, and is suspended"
         yield Concern(Level.WARNING, Topic.LOCK, text, "nightvault unlock")
+
+
+def _unlocked(status: Status) -> Iterator[Concern]:
+    """Jobs of which what is stored is not locked for as long as it is to be."""
+    for job in status.jobs:
+        if job.lock_for is None or job.last_good is None:
+            continue
+        date, command = job.locks, f"nightvault object-lock extend --vault {job.vault}"
+        if date is None:
+            text = f"job {job.name}: nobody knows until when it restores whatever an intruder does"
+        elif date.until is None:
+            text = f"job {job.name}: something that its snapshots need is not locked"
+        elif date.until < status.now + job.lock_for - _RENEWED:
+            days = job.lock_for.days
+            until = f"job {job.name} restores until {shown(date.until)}"
+            text = f"{until} whatever an intruder does, which is less than {days} days"
+        elif status.now - date.as_of > job.lock_for:
+            text = f"job {job.name}: nobody has looked since {shown(date.as_of)} until when it is locked"
+        else:
+            continue
+        yield Concern(Level.WARNING, Topic.PROTECTION, text, command, job.name, about=job.name)
 
 
 def _restores(status: Status) -> Iterator[Concern]:

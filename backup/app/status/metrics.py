@@ -50,6 +50,7 @@ def metrics_text(status: Status) -> str:
     gauges = [
         *_of_jobs(status.jobs),
         *_of_proofs(status.jobs),
+        *_of_locks(status.jobs),
         *_of_scheduled(status.scheduled),
         *_of_vaults(status.vaults, status.currency),
         *_of_server(status),
@@ -123,6 +124,17 @@ def _of_proofs(jobs: Sequence[JobStatus]) -> Iterator[_Gauge]:
         "last_proven_timestamp_seconds",
         "When something of a job's archives was last read back or opened.",
         [(labels(job, grade), _time(when)) for job, grade, when in last if when is not None],
+    )
+
+
+def _of_locks(jobs: Sequence[JobStatus]) -> Iterator[_Gauge]:
+    """Yield until when each job restores whatever an intruder does; 0 for one that is not protected."""
+    locking = [job for job in jobs if job.lock_for is not None]
+    ends = [(job, job.locks.until if job.locks else None) for job in locking]
+    yield _Gauge(
+        "locked_until_timestamp_seconds",
+        "Until when the job's snapshots restore whatever an intruder does; 0: not protected.",
+        [(_labels(job), "0" if until is None else _time(until)) for job, until in ends],
     )
 
 

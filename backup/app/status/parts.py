@@ -17,6 +17,7 @@ from backup.app.base.certificate_dates import CertificateStatus
 from backup.inventory.content.strangers import OpenStranger
 from backup.inventory.questions.proofs import NOTHING_PROVEN, LoadProof, Proof
 from backup.inventory.questions.status import Undeleted
+from backup.inventory.records.readings import LockDate
 from backup.inventory.records.runs import Run
 from backup.kinds import RunKind, TaskKind
 from backup.model import JobName, SnapshotId, VaultName
@@ -44,6 +45,7 @@ class Topic(StrEnum):
     DAEMON = "daemon"
     CERTIFICATE = "certificate"
     LOCK = "lock"
+    PROTECTION = "protection"
     RESTORE = "restore"
     DISK = "disk"
     COST = "cost"
@@ -95,6 +97,8 @@ class JobStatus(Struct, frozen=True):
     databases: tuple[LoadProof, ...] = ()  # of which it has dumps
     bound_to: VaultName | None = None
     failed_at: datetime | None = None  # when the daemon's newest attempt failed, if that is the last
+    locks: LockDate | None = None  # until when it restores, where its vault locks what is stored
+    lock_for: timedelta | None = None  # for how long that is to be, at least; None: its vault locks nothing
 
 
 class VaultStatus(Struct, frozen=True):

@@ -42,6 +42,7 @@ from backup.inventory.records import messages, retrievals
 from backup.inventory.records import tasks as task_rows
 from backup.inventory.records.ended_runs import is_dead
 from backup.inventory.records.messages import Delivery
+from backup.inventory.records.readings import LockDate, lock_dates
 from backup.inventory.records.runs import Run
 from backup.inventory.records.tasks import Pause, TaskRow
 from backup.inventory.store.connections import Transaction
@@ -101,6 +102,7 @@ class _Looks(Struct, frozen=True):
     runs: Sequence[Run]
     known_since: datetime
     proofs: Mapping[tuple[VaultName, JobName | None], Proof]
+    locks: Sequence[LockDate]
     loads: Sequence[LoadProof]
     held: Sequence[queries.HeldArchives]
     good: queries.LastGood | None
@@ -138,6 +140,7 @@ def recorded_status(
         runs=runs,
         known_since=known_since(tx, config),
         proofs=part("what was proven", lambda: proofs(tx, now), {}),
+        locks=part("locks", lambda: lock_dates(tx), ()),
         loads=part("what was loaded", lambda: load_proofs(tx), ()),
         held=held,
         good=part("what ended well", lambda: queries.last_good(tx, now), None),
@@ -309,7 +312,15 @@ def _job(job: JobSettings, rows: _JobRows, looks: _Looks) -> JobStatus:
         databases=tuple(proof for proof in looks.loads if proof.job == job.name),
         bound_to=snapshots.vault if snapshots is not None else None,
         failed_at=failed_at(row, last_run),
+        locks=next((date for date in looks.locks if (date.job, date.vault) == (job.name, job.vault)), None),
+        lock_for=_lock_for(looks.config, job),
     )
+
+
+def _lock_for(config: Config, job: JobSettings) -> timedelta | None:
+    """For how long its vault locks what is stored; None where it locks nothing."""
+    vault = next((vault for vault in config.vaults if vault.name == job.vault), None)
+    return None if vault is None or vault.lock is None else timedelta(seconds=vault.lock_for)
 
 
 def _restores(tx: Transaction, config: Config) -> list[RestoreStatus]:

@@ -102,6 +102,7 @@ def _job(job: JobStatus, status: Status) -> dict[str, Any]:
         "paused_until": job.paused_until,
         "timer": job.has_timer,
         "proven": proof_document(job.proof),
+        "locks": None if job.locks is None else asdict(job.locks),
         "databases": [
             {"kind": proof.engine, "name": proof.database, "loaded_at": proof.loaded_at}
             for proof in job.databases

@@ -173,8 +173,17 @@ def _not_yet(status: Status) -> Iterator[str]:
 def _proven(job: JobStatus) -> Iterator[tuple[str, str]]:
     if job.proof.bytes:
         yield "tested", f"{job.name}: {proof_text(job.proof)}"
+    if job.locks is not None and job.lock_for is not None:
+        yield "locked", f"{job.name}: {job.locks.text}{_renew_by(job)}"
     if job.databases:
         yield "databases", f"{job.name}: {loads_text(job.databases)}"
+
+
+def _renew_by(job: JobStatus) -> str:
+    """By when locks are to be renewed, for at least `lock_for` to be left."""
+    if job.locks is None or job.locks.until is None or job.lock_for is None:
+        return ""
+    return f"; to be renewed by {job.locks.until - job.lock_for:%Y-%m-%d}"
 
 
 def _lines(status: Status) -> Iterator[tuple[str, str]]:

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 
-from backup.inventory.content.archives import THERE, ArchiveState, get_or_create_vault
-from backup.inventory.content.need import Kept, kept_snapshots
+from msgspec import Struct
+
+from backup.inventory.content.archives import SOUND, THERE, ArchiveState, get_or_create_vault
+from backup.inventory.content.lost import lost_chunks
+from backup.inventory.content.need import Kept, archive_uses, chunks_held, kept_snapshots, mark_copies
 from backup.inventory.content.pruning import needed_catalogs
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.driver import changed, insert_tuples, marks, raw_rows
 from backup.inventory.store.times import micros, moment
-from backup.model import ArchiveId, VaultName
+from backup.model import ArchiveId, Generation, JobName, VaultName
+
+
+class JobParts(Struct, frozen=True):
+    """What a job's kept snapshots need in a vault to be restored by a rebuild.
+
+    `archives` are all needed; of `chains`, each a full catalog with the deltas after it, any one will do.
+    `is_lost`: something that they need is nowhere any more.
+    """
+
+    number: int
+    job: JobName
+    nights: int
+    newest: datetime
+    archives: frozenset[ArchiveId]
+    chains: tuple[frozenset[ArchiveId], ...]
+    is_lost: bool
+
 
 Needed = Callable[[Transaction, VaultName, Kept], set[int]]
 """Returns the numbers of the archives of a vault that snapshots need (`pruner/needed.py`)."""
@@ -26,10 +48,7 @@ def needed_keys(tx: Transaction, vault: VaultName, since: datetime, needed: Need
     """
     kept = kept_snapshots(tx, forgotten_since=since)
     numbers = needed(tx, vault, kept) | needed_catalogs(tx, since=since)
-    sql = f"""SELECT a.number, a.archive_id FROM archives a JOIN domains d ON d.number = a.domain
-              JOIN vaults v ON v.number = d.vault
-              WHERE v.name = ? AND a.archive_id IS NOT NULL AND a.state IN ({marks(THERE)})"""
-    found = {ArchiveId(key) for number, key in raw_rows(tx, sql, (vault, *THERE)) if number in numbers}
+    found = {key for number, key in _keys(tx, vault).items() if number in numbers}
     copied = """SELECT k.archive_id FROM copies k JOIN vaults v ON v.number = k.vault
                 WHERE v.name = ? AND k.archive_id IS NOT NULL
                 AND (k.state = ? OR k.state = ? AND k.since > ?)"""
@@ -56,3 +75,52 @@ def forget_locks(tx: Transaction, vault: VaultName, keys: Iterable[ArchiveId]) -
     sql = "DELETE FROM locks WHERE vault = (SELECT number FROM vaults WHERE name = ?) AND key = ?"
     for key in keys:
         changed(tx, sql, (vault, key))
+
+
+def parts_of_jobs(tx: Transaction, vault: VaultName) -> list[JobParts]:
+    """What the kept snapshots of each job of a vault need there; one pass over the entries of each."""
+    keys = _keys(tx, vault)
+    lost = int.from_bytes(lost_chunks(tx, vault).marks, "little")
+    sql = """SELECT j.number, j.name, s.number, s.started_at FROM snapshots s JOIN jobs j ON j.number = s.job
+             JOIN vaults v ON v.number = j.vault WHERE v.name = ? AND s.forgotten_at IS NULL
+             ORDER BY j.number, s.number"""
+    found = []
+    for (job, name), rows in groupby(raw_rows(tx, sql, (vault,)), key=itemgetter(0, 1)):
+        nights = [(number, started) for _, _, number, started in rows]
+        chunks = chunks_held(tx, {job: [number for number, _ in nights]})
+        is_lost = bool(lost & int.from_bytes(chunks, "little"))
+        mark_copies(tx, chunks)
+        archives = {use.number for use in archive_uses(tx, chunks, vault) if use.needed}
+        found.append(
+            JobParts(
+                number=job,
+                job=JobName(name),
+                nights=len(nights),
+                newest=moment(max(started for _, started in nights)),
+                archives=frozenset(keys[archive] for archive in archives),
+                chains=tuple(_chains(tx, vault, job)),
+                is_lost=is_lost,
+            )
+        )
+    return found
+
+
+def _keys(tx: Transaction, vault: VaultName) -> dict[int, ArchiveId]:
+    """The ids of the archives that a vault holds, by number."""
+    sql = f"""SELECT a.number, a.archive_id FROM archives a JOIN domains d ON d.number = a.domain
+              JOIN vaults v ON v.number = d.vault
+              WHERE v.name = ? AND a.archive_id IS NOT NULL AND a.state IN ({marks(THERE)})"""
+    return {number: ArchiveId(key) for number, key in raw_rows(tx, sql, (vault, *THERE))}
+
+
+def _chains(tx: Transaction, vault: VaultName, job: int) -> Iterator[frozenset[ArchiveId]]:
+    """By each of a job's full catalogs: the catalogs by which a rebuild finds its newest state."""
+    sql = f"""SELECT c.number, c.generation, a.archive_id
+              FROM catalogs c JOIN archives a ON a.number = c.archive
+              JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
+              WHERE c.job = ? AND v.name = ? AND a.archive_id IS NOT NULL AND a.state IN ({marks(SOUND)})"""
+    every = list(raw_rows(tx, sql, (job, vault, *SOUND)))
+    for first, generation, full in every:
+        if generation == Generation.FULL:
+            after = (key for number, kind, key in every if number > first and kind == Generation.DELTA)
+            yield frozenset(map(ArchiveId, (full, *after)))

@@ -1,8 +1,11 @@
-"""Queries for readings: pieces of archives that checks read back, requested now, read hours later."""
+"""Queries for readings: pieces of archives that checks read back, requested now, read hours later.
+
+And until when snapshots restore whatever an intruder does, as renewals of locks have found out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from enum import IntEnum
 from typing import Any, Final
@@ -11,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from backup.format.catalog import VerifiedRecord, pack_u64, unpack_u64
-from backup.inventory.content.archives import IN_VAULTS, SOUND
+from backup.inventory.content.archives import IN_VAULTS, SOUND, get_or_create_vault
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.driver import (
     changed,
@@ -25,7 +28,7 @@ from backup.inventory.store.driver import (
 from backup.inventory.store.states import ReadingStage, RetrievalStage
 from backup.inventory.store.times import micros, moment
 from backup.kinds import Outcome, RunKind
-from backup.model import ByteRange, RetrievalId, Tier, VaultName
+from backup.model import ByteRange, JobName, RetrievalId, Tier, VaultName
 
 _WITHIN: Final = """archive = ? AND start >= ? AND "end" <= ? AND state = ?"""
 READ_COLUMNS: Final = (
@@ -288,4 +291,55 @@ def rows_of(record: VerifiedRecord, run: int, archive: int) -> list[tuple[Any, .
             record.grade,
         )
         for start, end in zip(bounds[::2], bounds[1::2], strict=True)
+    ]
+
+
+class LockDate(Struct, frozen=True):
+    """Until when a job's snapshots restore from a vault whatever an intruder does, found out at `as_of`.
+
+    `nights` are how many, the newest of them begun at `newest`. `until`: None if something that they need is
+    not locked, or lost.
+    """
+
+    job: JobName
+    vault: VaultName
+    nights: int
+    newest: datetime
+    until: datetime | None
+    as_of: datetime
+
+    @property
+    def text(self) -> str:
+        """The date as a sentence."""
+        nights = f"the last {self.nights} nights" if self.nights > 1 else "its night"
+        if self.until is None:
+            return f"something that {nights} {'need' if self.nights > 1 else 'needs'} is not locked"
+        verb = "restore" if self.nights > 1 else "restores"
+        return f"whatever an intruder does today, {nights} {verb} until {self.until:%Y-%m-%d}"
+
+
+def record_dates(tx: Transaction, dates: Mapping[int, LockDate]) -> None:
+    """Record until when the snapshots of these jobs restore, by the jobs' numbers."""
+    for job, date in dates.items():
+        vault = get_or_create_vault(tx, date.vault)
+        changed(tx, "DELETE FROM lock_dates WHERE job = ? AND vault = ?", (job, vault))
+        until = None if date.until is None else micros(date.until)
+        times = {"newest": micros(date.newest), "until": until, "as_of": micros(date.as_of)}
+        insert_row(tx, "lock_dates", job=job, vault=vault, nights=date.nights, **times)
+
+
+def lock_dates(tx: Transaction) -> list[LockDate]:
+    """Until when the snapshots of each job restore, as it was last found out."""
+    sql = """SELECT j.name, v.name, l.nights, l.newest, l.until, l.as_of FROM lock_dates l
+             JOIN jobs j ON j.number = l.job JOIN vaults v ON v.number = l.vault ORDER BY j.name, v.name"""
+    return [
+        LockDate(
+            JobName(job),
+            VaultName(vault),
+            nights,
+            moment(newest),
+            None if until is None else moment(until),
+            moment(as_of),
+        )
+        for job, vault, nights, newest, until, as_of in raw_rows(tx, sql, ())
     ]

@@ -42,3 +42,17 @@ locks = Table(
     Column("until", Long, nullable=False),
     PrimaryKeyConstraint("vault", "key"),
 )
+
+# Until when a job's snapshots restore whatever an intruder does, as it was last found out: `nights` of them,
+# the newest begun at `newest`; null: something that they need is not locked.
+lock_dates = Table(
+    "lock_dates",
+    TABLES,
+    refers("job", "jobs.number"),
+    refers("vault", "vaults.number"),
+    Column("nights", Long, nullable=False),
+    Column("newest", Long, nullable=False),
+    Column("until", Long),
+    Column("as_of", Long, nullable=False),
+    PrimaryKeyConstraint("job", "vault"),
+)

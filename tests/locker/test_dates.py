@@ -1,0 +1,138 @@
+"""The date: whatever an intruder does, what was promised restores until then, and not for much longer."""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from backup.errors import NightvaultError
+from backup.inventory.content.locks import record_locks
+from backup.inventory.records.readings import LockDate, lock_dates
+from backup.model import SnapshotId
+from backup.rebuilder.context import Wish
+from backup.rebuilder.members import Trust
+from tests.support.locked_vaults import IDENTITY, RULES, LockedNights, renew
+from tests.support.nightly_servers import DAY
+from tests.support.rebuilds import Bare
+from tests.support.trees import assert_same_tree
+
+MOMENT = timedelta(seconds=1)
+
+
+def promised(nights: LockedNights) -> LockDate | None:
+    """What the inventory says of the job."""
+    with nights.site.inventory.reading() as tx:
+        found = lock_dates(tx)
+    return found[0] if found else None
+
+
+def restores(nights: LockedNights, snapshots: list[SnapshotId], folder: Path, as_of: datetime) -> bool:
+    """Whether a bare machine restores these snapshots from what the vault has, by the state of that time."""
+    if nights.vault.is_unknown:
+        return False
+    bare = Bare(folder, nights.vault, nights.site)
+    try:
+        bare.rebuild(Wish(trust=Trust(), before=as_of))
+    except NightvaultError:
+        return False
+    with_all = bare.site()
+    try:
+        numbers = {snapshot.id: snapshot.number for snapshot in with_all.snapshots(also_forgotten=True)}
+        for snapshot in snapshots:
+            target = folder / "out" / snapshot
+            with_all.restore(snapshot, target)
+            assert_same_tree(nights.trees[numbers[snapshot]], target)
+    except (NightvaultError, KeyError):
+        return False
+    finally:
+        with_all.close()
+    return True
+
+
+def kept(nights: LockedNights) -> list[SnapshotId]:
+    """The ids of the snapshots that are kept."""
+    return [snapshot.id for snapshot in nights.site.snapshots()]
+
+
+def attacked(nights: LockedNights, until: datetime) -> None:
+    """An intruder with all rights of the host deletes what can be deleted, at each day until then."""
+    while nights.clock.now() < until:
+        nights.clock.advance(min(DAY, until - nights.clock.now()))
+        nights.vault.destroy()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_date_promised_too_much_or_too_little(tmp_path: Path, seed: int) -> None:
+    """Random histories: nights, forgetting, prunes, renewals whole and cut, days; then an intruder."""
+    chance, nights = random.Random(seed), LockedNights(tmp_path)
+    nights.night()
+    snapshots: list[SnapshotId] = []
+    for _ in range(chance.randrange(8, 20)):
+        nights.clock.advance(MOMENT)  # else what follows is of the time that was promised for
+        what = chance.choice(["night", "night", "forget", "prune", "renew", "renew", "cut", "days"])
+        if what == "night":
+            nights.night()
+        elif what == "forget" and len(nights.site.snapshots()) > 1:
+            nights.forget(nights.site.snapshots()[0].number)
+            nights.vault.lock_new()
+        elif what == "prune":
+            nights.site.prune()
+            nights.vault.lock_new()
+        elif what == "renew":
+            renew(nights.site, nights.vault)
+            snapshots = kept(nights)
+        elif what == "cut":
+            nights.vault.asked.clear()
+            nights.vault.most = chance.randrange(10)
+            try:
+                renew(nights.site, nights.vault)
+                snapshots = kept(nights)
+            except NightvaultError:
+                pass
+            nights.vault.most = None
+        else:
+            nights.clock.advance(chance.randrange(1, 25) * DAY)
+    date = promised(nights)
+    if date is None:
+        renew(nights.site, nights.vault)
+        date, snapshots = promised(nights), kept(nights)
+    assert date is not None
+    assert date.until is not None
+    assert date.nights == len(snapshots)
+    today, now = kept(nights), nights.clock.now()
+    (now_said,) = renew(nights.site, nights.vault, only_plan=True).dates  # also what a cut renewal has done
+    attacked(nights, date.until - MOMENT)
+    assert restores(nights, snapshots, tmp_path / "before", date.as_of), f"promised until {date.until}"
+    if now_said.until is None or now_said.until < nights.clock.now():
+        return
+    attacked(nights, now_said.until - MOMENT)
+    assert restores(nights, today, tmp_path / "until", now), f"promised until {now_said.until}"
+    attacked(nights, now_said.until + RULES.step)
+    assert not restores(nights, today, tmp_path / "after", now), "more than a step too careful"
+
+
+def test_what_is_not_locked_is_not_promised(tmp_path: Path) -> None:
+    """A pack, the identity or each catalog that is not locked any more takes the date away."""
+    nights = LockedNights(tmp_path)
+    for _ in range(2):
+        nights.night()
+    report = renew(nights.site, nights.vault)
+    (date,) = report.dates
+    assert (date.nights, date.until) == (2, min(nights.vault.ends.values()))
+    assert f"the last 2 nights restore until {date.until:%Y-%m-%d}" in str(list(report.facts()))
+    plan = renew(nights.site, nights.vault, only_plan=True)
+    assert [replaced.until for replaced in plan.dates] == [date.until]
+    ends, soon = dict(nights.vault.ends), nights.clock.now() + DAY
+    for key in ends:
+        with nights.site.inventory.writing() as tx:
+            record_locks(tx, nights.vault.name, {**ends, key: soon})
+        (after,) = renew(nights.site, nights.vault, only_plan=True).dates
+        assert after.until == soon, f"{key} ends in a day"
+    with nights.site.inventory.writing() as tx:
+        record_locks(tx, nights.vault.name, {**ends, IDENTITY: nights.clock.now()})
+    (after,) = renew(nights.site, nights.vault, only_plan=True).dates
+    assert after.until is None
+    assert "something that the last 2 nights need is not locked" in after.text
