@@ -25,7 +25,7 @@ from backup.model import MIB, FrameRow
 from backup.protocols import Clock
 from backup.transfer.retry import RetryPolicy
 
-MOST: Final = 40 * MIB
+MOST: Final = 24 * MIB
 """So many bytes of opened frames are kept."""
 _THREADS: Final = 3
 _TRIES: Final = 3  # of a vault that does not answer: whoever reads waits for some seconds at most

@@ -29,7 +29,9 @@ _CREDIT: Final = 32
 _READ_AHEAD: Final = 1024 * 1024
 _LARGEST_CONTROL: Final = 1024 * 1024
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_AGAIN: Final = 0.05  # seconds
+_AGAIN: Final = 0.05  # seconds until it is asked again whether the session has begun
+_BY_ITSELF: Final = 0.3  # seconds in which libfuse 3.17 ends by itself; older ones are interrupted
+_IN_VAIN: Final = 3.0  # seconds until the next interruption: one in the midst of unmounting is not for that
 _WRITES: Final = os.O_WRONLY | os.O_RDWR
 
 
@@ -309,7 +311,7 @@ def serve_mount(
 def _ended_by_signals(end: Callable[[], bool]) -> Iterator[None]:
     """Let a thread wait for the signals that end a process, from before the body on, and call `end` then.
 
-    It is called until it says that there was something to end, and what the body waits for is interrupted.
+    It is called until it says that there was something to end; what the body waits for then is interrupted.
     libfuse itself hears them once it has mounted: one that comes a moment earlier would leave a dead mount.
     """
     ignored = {number for number in _ENDING if signal.getsignal(number) is signal.SIG_IGN}
@@ -320,10 +322,12 @@ def _ended_by_signals(end: Callable[[], bool]) -> Iterator[None]:
 
     def wait() -> None:
         signal.sigwait(signals)
-        while not is_over.is_set():
-            if end():
-                signal.pthread_kill(body, signal.SIGUSR1)
-            is_over.wait(_AGAIN)
+        while not end() and not is_over.wait(_AGAIN):
+            pass
+        pause = _BY_ITSELF
+        while not is_over.wait(pause):
+            signal.pthread_kill(body, signal.SIGUSR1)
+            pause = _IN_VAIN
 
     waiter = threading.Thread(target=wait, name="signals")
     waiter.start()

@@ -11,6 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final, NamedTuple
 
+from backup.app.base.malloc import share_freed_memory
 from backup.app.base.run_context import RunContext
 from backup.app.base.state import State
 from backup.app.base.vaults import Purpose, make_vault
@@ -28,6 +29,7 @@ from backup.served.look import Look, OwnerIds
 from backup.served.thawing import Thawing
 
 _SET_DUMPABLE: Final = 4  # PR_SET_DUMPABLE
+_INVENTORY: Final = 4 * 1024  # KiB that each connection keeps of it; the kernel has the rest in memory anyway
 
 
 class ServedTree(NamedTuple):
@@ -58,6 +60,8 @@ def served_tree(
 ) -> Iterator[ServedTree]:
     """The tree of an inventory, or `of` one snapshot's path alone, as long as the body runs."""
     config, inventory = at.config, at.inventory
+    share_freed_memory()
+    inventory.connections.keep_less(_INVENTORY)
     tree = Tree(inventory, stamp=_stamp, seconds=time.monotonic)
     if of is not None:
         tree = Tree(inventory, stamp=_stamp, seconds=time.monotonic, top=tree.top_of(*of))

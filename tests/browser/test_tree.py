@@ -191,3 +191,13 @@ def test_a_large_directory_comes_in_pages_and_the_same_whoever_asks(tmp_path: Pa
         found.close()
     finally:
         inventory.close()
+
+
+def test_a_process_that_looks_for_days_keeps_little_of_the_inventory(site: Site) -> None:
+    connections = site.inventory.connections
+    connections.keep_less(512)
+    with connections.outside() as one, connections.outside() as another:
+        sizes = [link.execute("PRAGMA cache_size").fetchone() for link in (one, another)]
+    assert sizes == [(-512,), (-512,)]
+    with connections.outside() as kept:
+        assert kept in (one, another)

@@ -33,7 +33,7 @@ def await_state(folder: Path, *, mounted: bool, seconds: float = 20) -> bool:
     """Wait until it is mounted, or no more; whether that came."""
     until = time.monotonic() + seconds
     while is_mounted(folder) is not mounted and time.monotonic() < until:
-        time.sleep(0.05)
+        time.sleep(0.01)
     return is_mounted(folder) is mounted
 
 

@@ -105,6 +105,18 @@ class Connections:
         """Commit the transaction."""
         connection.commit()
 
+    def keep_less(self, kibibytes: int) -> None:
+        """Let each connection keep no more of the file in memory: for a process that only looks, for days."""
+        connect = self._connect
+
+        def opened() -> sqlite3.Connection:
+            connection = connect()
+            connection.execute(f"PRAGMA cache_size=-{kibibytes}")
+            return connection
+
+        self._connect = opened
+        self.close()
+
     def close(self) -> None:
         """Close all connections; those in use, when their transactions end."""
         with self._lock:
