@@ -26,7 +26,7 @@ from backup.format.frame import FrameCodec
 from backup.format.header import NO_FEATURE, CatalogFeature, CatalogOption
 from backup.format.pack import NO_HASH, NO_PACK, CatalogFields, parse_header
 from backup.inventory.content import archives, entries, mounts, packed
-from backup.inventory.content.archives import Archive, CatalogPosition
+from backup.inventory.content.archives import Archive, ArchiveState, CatalogPosition
 from backup.inventory.content.entries import StagedEntry
 from backup.inventory.content.lost import replacements
 from backup.inventory.content.snapshots import has_snapshots, list_snapshots
@@ -373,7 +373,8 @@ def archive_records(
         within = (contents or {}).get(number)
         if within is None:
             within = PackContents(packed.frame_rows(tx, number), *packed.chunks_of(tx, number))
-        yield from records.split_frames(number, within.frames)
+        if archive.state is not ArchiveState.DELETED:  # of one that is not there only chunks' ids count
+            yield from records.split_frames(number, within.frames)
         yield from records.split_chunks(number, within.numbers, within.chunks)
 
 
@@ -387,5 +388,5 @@ def _archives(
         if copied_to is not None:
             from backup.inventory.content import copied  # few vaults have copies
 
-            found = copied.as_in_vault(tx, copied_to, found)
+            found = copied.as_described(tx, copied_to, found)
         yield from (found[number] for number in some)

@@ -7,7 +7,7 @@ snapshots; where one of them is older than what the vault has, a full one after 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Self
@@ -21,6 +21,7 @@ from backup.format.catalog import Record
 from backup.format.header import NO_FEATURE, CatalogFeature
 from backup.inventory.content import archives, copied, entries, entry_versions, mounts
 from backup.inventory.content.archives import Archive, ArchiveState
+from backup.inventory.content.copied import KeptThere
 from backup.inventory.content.dumps import dump_records
 from backup.inventory.content.entries import EntryRow
 from backup.inventory.content.need import archives_with, chunks_held
@@ -36,22 +37,33 @@ _NUMBERS_A_RECORD = 100_000
 
 
 class CopiedState(Struct, frozen=True):
-    """The snapshots of a job that a vault has, or gets, by number, rising; those up to `before` it has."""
+    """The snapshots of a job that a vault has, or gets, by number, rising; those up to `before` it has.
+
+    `is_left`: the newest that its catalogs had is gone. They say nothing of the ends of what only that had:
+    a full one has to come before another delta with snapshots.
+    """
 
     numbers: tuple[int, ...]
     before: int = 0
+    is_left: bool = False
 
     @classmethod
     def recorded(cls, tx: Transaction, vault: int, job: int) -> Self:
         """The state that the job's catalogs there have."""
         there = copied.kept_there(tx, vault, job)
         numbers = tuple(number for number, state in there.items() if state in copied.TOLD)
-        return cls(numbers, max(numbers, default=0))
+        newest = max(numbers, default=0)
+        gone = max((number for number, state in there.items() if state is KeptThere.DROPPED), default=0)
+        return cls(numbers, newest, gone > newest)
 
     @property
     def newest(self) -> int:
         """The newest of them; 0 if there is none."""
         return max(self.numbers, default=0)
+
+    def is_newer(self, number: int) -> bool:
+        """Whether a delta can say that this snapshot is there, too."""
+        return number > self.newest and not self.is_left
 
     def entries(self, rows: Iterable[Sequence[Any]]) -> Iterator[tuple[Any, ...]]:
         """The versions that one of them holds, as records; what ended after the newest is live."""
@@ -83,13 +95,14 @@ class CopySender(CatalogSender):
             state = CopiedState.recorded(tx, at.vault, at.row.number)
         return self._delta(state, set(), amendment)
 
-    def full(self) -> Archive:
-        """Store a full catalog of what the vault has of the job."""
+    def full(self, new: Sequence[int] = ()) -> Archive:
+        """Store a full catalog of what the vault has of the job, and of these snapshots."""
         at, where = self._at, self._at.row.number
         with at.context.inventory.reading() as tx:
-            state = CopiedState.recorded(tx, at.vault, where)
+            had = CopiedState.recorded(tx, at.vault, where).numbers
+            state = CopiedState(tuple(sorted({*had, *new})))
             named = archives.named_archives(tx, where, vault=at.vault, also_spoiled=True)
-            names = named & describable(tx, at.vault, where, state.numbers)
+            names = _described(tx, at.vault, where, state.numbers, named)
         return self._full(state, names)
 
     def _delta(self, state: CopiedState, names: set[int], amendment: Sequence[Record]) -> Archive:
@@ -174,15 +187,17 @@ class CopySender(CatalogSender):
                 yield records.ClosedRecord(some, removed_in)
 
 
-def describable(tx: Transaction, vault: int, job: int, numbers: Sequence[int]) -> set[int]:
-    """The archives that the vault has, and those that entries of these snapshots name chunks by.
+def _described(
+    tx: Transaction, vault: int, job: int, numbers: Sequence[int], named: Collection[int]
+) -> set[int]:
+    """Of the archives that were named those that the vault has, and all that entries of snapshots name.
 
-    The latter may be gone there: the chunk lies in another, too, and is found by its id.
+    The latter may be gone there: their chunks lie in others, too, and are found by their ids.
     """
     there = {copy.archive: copy.state for copy in copied.list_copies(tx, vault)}
     held = archives_with(tx, chunks_held(tx, {job: numbers}))
     gone = ArchiveState.DELETED, ArchiveState.LOST
-    return {archive for archive, state in there.items() if state not in gone} | {
+    return {archive for archive, state in there.items() if archive in named and state not in gone} | {
         archive for archive, _ in held if archive in there
     }
 

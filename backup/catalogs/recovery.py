@@ -122,9 +122,11 @@ def _copied(tx: Transaction, at: OpenVault, run: Run, job: JobRow, prepared: byt
     from backup.inventory.content import copied  # rarely
     from backup.inventory.records.copied_amendments import apply_in
 
-    numbers, amendment = msgspec.msgpack.decode(prepared, type=tuple[list[int], bytes])
+    newer, older, amendment = msgspec.msgpack.decode(prepared, type=tuple[list[int], list[int], bytes])
     now = at.context.clock.now()
-    copied.record_copied(tx, at.vault, job.number, numbers)
+    copied.record_copied(tx, at.vault, job.number, newer)
+    if copied.has_full_of(tx, run.number):
+        copied.record_copied(tx, at.vault, job.number, older)
     apply_in(tx, at.vault, job, amendments.decode(amendment), now)
     told = {"vault": at.context.vault.name, "error": "the process died before it had an end"}
     runs.finish_run(tx, run.number, Outcome.INTERRUPTED, told, now)

@@ -116,7 +116,8 @@ def to_say(
         read = [snapshot.number for snapshot in held if snapshot.id in ids]
         asked = waits(tx, may_shrink=[row.name] if rule.may_shrink else ())
         must_wait = any(wait.job == row.name for wait in asked)
-        forgotten = rule.goes(held, read, context.clock.now(), waits=must_wait)
+        going = rule.goes(held, read, context.clock.now(), waits=must_wait)
+        forgotten = [number for number in going if states.get(number) is KeptThere.COPIED]
     return Announced(tuple(whole), frozenset(names), frozenset(again), tuple(forgotten))
 
 
@@ -143,21 +144,24 @@ def say(at: OpenVault, row: JobRow, said: Announced, run: Run) -> str:
     with inventory.writing() as tx:
         named = said.names | _named_by_entries(tx, at, row.number, said.whole)
         before = CopiedState.recorded(tx, at.vault, row.number)
-        prepared = said.whole, amendments.encode(amendment)
-        runs.prepare(tx, run.number, msgspec.msgpack.encode(prepared))
         is_new = catalogs.read_chain(tx, row.number, at.vault, inventory).is_new
-    state = CopiedState(tuple(sorted({*before.numbers, *said.whole})), before.newest)
+        newer = [number for number in said.whole if is_new or before.is_newer(number)]
+        older = sorted(set(said.whole) - set(newer))
+        prepared = newer, older, amendments.encode(amendment)
+        runs.prepare(tx, run.number, msgspec.msgpack.encode(prepared))
+    state = CopiedState(tuple(sorted({*before.numbers, *newer})), before.newest)
     sender = CopySender(OpenRun(**asdict(at), row=row, run=run))
     if is_new:
         sender.first(state, set(named))
     else:
         sender.delta_of_copy(state, {*named, *said.again}, amendment)
     with inventory.writing() as tx:
-        copied.record_copied(tx, at.vault, row.number, said.whole)
+        copied.record_copied(tx, at.vault, row.number, newer)
         copied_amendments.apply_in(tx, at.vault, row, amendment, now)
-    is_older = any(number < before.newest for number in said.whole)
-    if not is_new and (is_older or said.again or sender.full_due() is not None):
-        sender.full()
+    if not is_new and (older or said.again or sender.full_due() is not None):
+        sender.full(older)
+        with inventory.writing() as tx:
+            copied.record_copied(tx, at.vault, row.number, older)
     return sender.line()
 
 

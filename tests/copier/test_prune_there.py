@@ -18,14 +18,16 @@ from backup.inventory.content.copied import KeptThere
 from backup.inventory.records import runs
 from backup.inventory.store.times import micros
 from backup.kinds import RunKind
-from backup.model import VaultName
+from backup.model import ArchiveId, VaultName
 from backup.pruner.report import PruneReport
 from backup.retention.copies import CopyRule
 from backup.retention.policy import Policy
 from backup.vault.directory import DirectoryVault
 from tests.copier.support import brought_back, copies, nights
 from tests.support.backups import Site
+from tests.support.checks import check
 from tests.support.doubles import FaultyVault, ManualClock, PowerCut, cut_at
+from tests.support.rebuilds import Bare
 from tests.support.transaction_cuts import cut_transaction
 from tests.support.trees import snapshot_of
 
@@ -189,3 +191,45 @@ def test_chunks_of_a_pack_that_is_not_copied_are_taken_from_another(
     assert copies(site, second).archives < sent
     pruned(site, second, clock)
     assert brought_back(site, second, tmp_path, "later") == seen
+
+
+def test_when_the_newest_copy_was_given_up_a_later_one_has_nothing_of_it(
+    site: Site, source: Path, second: DirectoryVault, tmp_path: Path, clock: ManualClock
+) -> None:
+    seen = nights(site, source, 2)
+    copies(site, second)
+    (source / "new-1").unlink()
+    seen += nights(site, source, 1, first=5)
+    for of in (there(site, second), site):
+        of.amend(ForgottenRecord([2], micros(clock.now())))
+        for _ in range(3):
+            of.prune(grace=timedelta(hours=1))
+            clock.advance(2 * DAY)
+    assert [snapshot.number for snapshot in site.snapshots(also_forgotten=True)] == [1, 3]
+    copies(site, second)
+    assert brought_back(site, second, tmp_path, "there") == [seen[0], seen[2]]
+
+
+def test_what_was_lost_and_sent_again_is_found_whatever_older_catalogs_say(
+    site: Site, source: Path, second: DirectoryVault, tmp_path: Path, clock: ManualClock
+) -> None:
+    """Both jobs need the pack; only the catalogs of one know where it lies now."""
+    seen = nights(site, source, 1)
+    other = site.with_job(name="other")
+    other.backup()
+    copies(site, second)
+    copies(other, second)
+    with site.inventory.reading() as tx:
+        lost = [ArchiveId(at) for (at,) in tx.connection.execute("SELECT archive_id FROM copies")]
+    second.delete_archives(dict.fromkeys(lost))
+    check(there(site, second))
+    assert set(states(site, second)) == {ArchiveState.LOST}
+    clock.advance(2 * DAY)
+    assert copies(other, second).archives == len(lost)
+    machine = Bare(tmp_path / "bare", second, site)
+    machine.rebuild()
+    built = machine.site()
+    for name in ("job", "other"):
+        built.with_job(name=name).restore("latest", tmp_path / name)
+        assert dict(snapshot_of(tmp_path / name)) == seen[0]
+    built.close()

@@ -126,10 +126,10 @@ class Copying(RuleBasedStateMachine):
 
 
 def run(make: Callable[[Path], Pair], folder: Path, kind: str, share: float) -> None:
-    """Walks over one pair of vaults."""
+    """Walks over one pair of vaults: a share of the usual steps, or as many as were asked for."""
     machine = type(kind, (Copying,), {"make": staticmethod(make), "folder": folder})
-    walks = max(1, round(STEPS * share / A_WALK))
-    number = campaigns.seed(None if STEPS <= USUAL else random.randrange(2**32))
+    walks = max(1, round(STEPS * (share if STEPS == USUAL else 1) / A_WALK))
+    number = campaigns.seed(None if STEPS == USUAL else random.randrange(2**32))
     if number is not None:
         print(f"{walks} walks of {A_WALK} steps, {kind}, NIGHTVAULT_TEST_SEED={number}")
         machine = seed(number)(machine)

@@ -21,6 +21,7 @@ from backup.inventory.store.driver import (
     changed,
     insert_row,
     insert_tuples,
+    marks,
     needed,
     number_of,
     numerals,
@@ -29,7 +30,7 @@ from backup.inventory.store.driver import (
     value_of,
 )
 from backup.inventory.store.times import micros, moment
-from backup.model import ArchiveId, InventoryId, SnapshotId, UploadId, VaultName
+from backup.model import ArchiveId, Generation, InventoryId, SnapshotId, UploadId, VaultName
 
 _BATCH = 500
 
@@ -53,8 +54,14 @@ def submit_copy(
     part_size: int,
     now: datetime,
 ) -> None:
-    """Record a copy before its first byte is sent; one that was lost is made again."""
+    """Record a copy before its first byte is sent; one that was lost is made again.
+
+    What catalogs there said of it, they said of what was lost: another has to name it anew.
+    """
     changed(tx, "DELETE FROM copies WHERE archive = ? AND vault = ?", (archive, vault))
+    said = """DELETE FROM catalog_archives WHERE archive = ? AND catalog IN (
+                SELECT c.number FROM archives c JOIN domains d ON d.number = c.domain WHERE d.vault = ?)"""
+    changed(tx, said, (archive, vault))
     where = {"archive": archive, "vault": vault, "domain": domain}
     state = {"state": ArchiveState.SUBMITTED, "since": micros(now)}
     insert_row(tx, "copies", **where, **state, spool_file=spool_file, part_size=part_size)
@@ -103,14 +110,14 @@ def pending_copies(tx: Transaction, vault: int, inventory_id: InventoryId) -> li
 
 def list_copies(tx: Transaction, vault: int) -> list[CopiedArchive]:
     """All copies in a vault, by archive."""
-    sql = """SELECT n.archive, max(c.submitted_at) FROM catalog_archives n
+    sql = """SELECT DISTINCT n.archive FROM catalog_archives n
              JOIN archives c ON c.number = n.catalog JOIN domains d ON d.number = c.domain
-             WHERE d.vault = ? AND c.state = ? GROUP BY n.archive"""
-    said = dict(raw_rows(tx, sql, (vault, ArchiveState.STORED)))
-    sql = "SELECT archive, state, since, stored_at FROM copies WHERE vault = ? ORDER BY archive"
+             WHERE d.vault = ? AND c.state = ?"""
+    said = {archive for (archive,) in raw_rows(tx, sql, (vault, ArchiveState.STORED))}
+    sql = "SELECT archive, state, since FROM copies WHERE vault = ? ORDER BY archive"
     return [
-        CopiedArchive(archive, ArchiveState(state), moment(since), said.get(archive, -1) >= (stored or 0))
-        for archive, state, since, stored in raw_rows(tx, sql, (vault,))
+        CopiedArchive(archive, ArchiveState(state), moment(since), archive in said)
+        for archive, state, since in raw_rows(tx, sql, (vault,))
     ]
 
 
@@ -153,10 +160,21 @@ def home_of(tx: Transaction, snapshot: SnapshotId) -> VaultName:
 
 
 def vaults_with(tx: Transaction, job: int, number: int) -> list[VaultName]:
-    """The vaults into which a snapshot was copied."""
-    sql = """SELECT v.name FROM copied_snapshots s JOIN vaults v ON v.number = s.vault
-             WHERE s.job = ? AND s.number = ? ORDER BY v.name"""
-    return [VaultName(name) for (name,) in raw_rows(tx, sql, (job, number))]
+    """The vaults that have a copy of a snapshot."""
+    sql = f"""SELECT v.name FROM copied_snapshots s JOIN vaults v ON v.number = s.vault
+              WHERE s.job = ? AND s.number = ? AND s.state IN ({marks(TOLD)}) ORDER BY v.name"""
+    return [VaultName(name) for (name,) in raw_rows(tx, sql, (job, number, *TOLD))]
+
+
+def as_described(tx: Transaction, vault: int, found: Mapping[int, Archive]) -> dict[int, Archive]:
+    """The archives as catalogs of that vault describe them: what is on its way is not there yet."""
+    there = as_in_vault(tx, vault, found)
+    return {
+        number: replace(archive, state=ArchiveState.LOST)
+        if archive.state is ArchiveState.SUBMITTED
+        else archive
+        for number, archive in there.items()
+    }
 
 
 def recipients_of(tx: Transaction, archives: Sequence[int]) -> dict[int, bytes]:
@@ -219,6 +237,13 @@ def record_copied(tx: Transaction, vault: int, job: int, numbers: Iterable[int])
     sql = "UPDATE copied_snapshots SET state = ? WHERE vault = ? AND job = ? AND number = ? AND state = ?"
     for number in numbers:
         changed(tx, sql, (KeptThere.COPIED, vault, job, number, KeptThere.WANTED))
+
+
+def has_full_of(tx: Transaction, run: int) -> bool:
+    """Whether a copy stored a full catalog after its delta."""
+    sql = """SELECT 1 FROM archives a JOIN catalogs c ON c.archive = a.number
+             WHERE a.run = ? AND c.generation = ? AND c.parent IS NOT NULL AND a.state = ?"""
+    return row_of(tx, sql, (run, Generation.FULL, ArchiveState.STORED)) is not None
 
 
 def forgotten_there(tx: Transaction, vault: int, job: int) -> dict[int, datetime]:

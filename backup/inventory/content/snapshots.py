@@ -26,11 +26,11 @@ SNAPSHOTS: Final = (
 )
 """The start of a query for snapshots, whose rows `row_to_snapshot` takes."""
 _KEPT_OR_COPIED: Final = """(s.forgotten_at IS NULL OR (s.job, s.number) IN (
-  SELECT c.job, c.number FROM copied_snapshots c JOIN vaults v ON v.number = c.vault WHERE v.name = ?))"""
+  SELECT c.job, c.number FROM copied_snapshots c JOIN vaults v ON v.number = c.vault
+  WHERE v.name = ? AND c.state IN ('copied', 'forgotten')))"""
 _NOT_ALONE: Final = """NOT EXISTS (SELECT 1 FROM copied_snapshots k
                                    WHERE k.job = s.job AND k.number = s.number AND k.is_alone)"""
-_ALL: Final = -1
-"""The limit that is none."""
+_ALL: Final = -1  # the limit that is none
 COMPARED: Final = 7
 """With the fullest of so many usual or accepted snapshots a new one is compared."""
 _Path = bytes  # a size is called so below

@@ -27,7 +27,7 @@ from backup.inventory.content.archives import ArchiveState
 from backup.inventory.content.mounts import mark_mount_points
 from backup.inventory.content.packed import index_chunks, insert_missing_chunks
 from backup.inventory.questions import compared
-from backup.inventory.rebuilt.bulk import insert_rows
+from backup.inventory.rebuilt.bulk import insert_rows, store_again
 from backup.inventory.records import amendments
 from backup.inventory.records.readings import READ_COLUMNS, rows_of
 from backup.inventory.store import invariants, schema, stranger_tables
@@ -135,8 +135,11 @@ class Builder:
 
     def lose_archive(self, number: int) -> None:
         """Mark an archive as lost, as the catalogs describe its contents wrongly."""
-        sql = "UPDATE archives SET state = ? WHERE number = ?"
-        changed(self._tx, sql, (ArchiveState.LOST.value, number))
+        changed(self._tx, "UPDATE archives SET state = ? WHERE number = ?", (ArchiveState.LOST, number))
+
+    def sent_again(self, number: int, archive_id: str, at: int, version: str) -> bool:
+        """Record where an archive lies that was stored again, after what is known of it; whether it was."""
+        return store_again(self._tx, number, archive_id, at, version)
 
     def mount_points(self, job: int, numbers: Sequence[int]) -> None:
         """Mark these live entries of the job as mount points."""
@@ -203,8 +206,7 @@ class Builder:
 
     def forget(self, job: int, numbers: Sequence[int]) -> None:
         """Delete these snapshots, which hold values that are out of range."""
-        sql = "DELETE FROM snapshots WHERE job = ? AND number = ?"
-        run_many(self._tx, sql, [(job, number) for number in numbers])
+        run_many(self._tx, "DELETE FROM snapshots WHERE job = ? AND number = ?", [(job, n) for n in numbers])
 
     def confirm(self, found: Sequence[ListedArchive], *, settled_before: datetime) -> int:
         """Mark as stored what the vault lists; returns how many (`compared.confirm`).

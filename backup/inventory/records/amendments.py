@@ -37,8 +37,8 @@ _DROP: Final = (
        AND NOT EXISTS (SELECT 1 FROM copied_snapshots k
                        WHERE k.job = snapshots.job AND k.number = snapshots.number
                          AND k.state IN ('copied', 'forgotten'))""",
-    "DELETE FROM copied_snapshots WHERE job = ? AND number = ? AND state NOT IN ('copied', 'forgotten')",
-    "UPDATE copied_snapshots SET is_alone = 1 WHERE job = ? AND number = ?",
+    "DELETE FROM copied_snapshots WHERE job = ? AND number = ? AND state = 'wanted'",
+    "UPDATE copied_snapshots SET is_alone = 1 WHERE job = ? AND number = ? AND state <> 'dropped'",
 )
 _DROP_ENTRIES: Final = """DELETE FROM entries WHERE removed_in IS NOT NULL
    AND directory IN (SELECT number FROM directories WHERE job = ?)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from backup.format import records
 from backup.format.catalog import Record
 from backup.inventory.content.archives import SOUND, ArchiveState
-from backup.inventory.content.copied import KeptThere, forgotten_there
+from backup.inventory.content.copied import TOLD, KeptThere, forgotten_there
 from backup.inventory.records import amendments
 from backup.inventory.records.runs import JobRow
 from backup.inventory.store.connections import Transaction
@@ -74,17 +74,20 @@ def _dropped(tx: Transaction, job: int, vault: int, record: records.DroppedRecor
     """Give copies up; what only this vault still had goes from the inventory, too."""
     alone: list[int] = []
     sql = "SELECT is_alone FROM copied_snapshots WHERE job = ? AND vault = ? AND number = ?"
+    there = """UPDATE copied_snapshots SET state = ?, forgotten_at = NULL, is_alone = 0
+               WHERE job = ? AND vault = ? AND number = ?"""
     for number in record.snapshots:
         where = (job, vault, number)
-        if any(is_alone for (is_alone,) in raw_rows(tx, sql, where)):
-            changed(tx, "DELETE FROM copied_snapshots WHERE job = ? AND vault = ? AND number = ?", where)
-            alone.append(number)
-        else:
-            there = """UPDATE copied_snapshots SET state = ?, forgotten_at = NULL
-                       WHERE job = ? AND vault = ? AND number = ?"""
-            changed(tx, there, (KeptThere.DROPPED, *where))
+        alone += [number for (is_alone,) in raw_rows(tx, sql, where) if is_alone]
+        changed(tx, there, (KeptThere.DROPPED, *where))
     if alone:
         amendments.apply(tx, job, [records.DroppedRecord(alone)], now=now)
+        over = f"""DELETE FROM copied_snapshots WHERE job = ? AND vault = ? AND state = ?
+                   AND number < (SELECT max(k.number) FROM copied_snapshots k WHERE k.job = ? AND k.vault = ?
+                                 AND k.state IN ({marks(TOLD)}))
+                   AND NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.job = copied_snapshots.job
+                                   AND s.number = copied_snapshots.number)"""
+        changed(tx, over, (job, vault, KeptThere.DROPPED, job, vault, *TOLD))
 
 
 def _condemned(

@@ -86,7 +86,10 @@ class ArchiveApplier:
             return
         self.names.append(record.number)
         if known is not None:
-            self._skipping.add(record.number)
+            if self._was_sent_again(record):
+                self._taken[record.number] = record.size
+            else:
+                self._skipping.add(record.number)
             return
         self.packs[record.number] = record.pack_id
         self._pack_ids.add(record.pack_id)
@@ -104,6 +107,17 @@ class ArchiveApplier:
         place = (record.number, record.domain, None, record.kind, str(state), record.pack_id, record.header)
         row = (*place, record.size, record.tree_hash, archive_id, record.stored_at, record.stored_at)
         self._builder.insert(schema.archives, [(*row, taken_up_at, record.version or None)])
+
+    def _was_sent_again(self, record: records.ArchiveRecord) -> bool:
+        """Whether a pack lies where this record says, and not where one before did; then that is recorded.
+
+        Copies that their vault had lost are sent again.
+        """
+        is_there = record.state in {ArchiveState.STORED, ArchiveState.UNCONFIRMED}
+        archive_id = record.archive_id
+        if not is_there or not archive_id or self._archive_ids.get(record.pack_id) != archive_id:
+            return False
+        return self._builder.sent_again(record.number, archive_id, record.stored_at, record.version)
 
     def _of_archive(self, number: int) -> int | None:
         """The size of the archive that a record is of; None if there is nothing to take."""
