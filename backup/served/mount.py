@@ -316,7 +316,7 @@ def _ended_by_signals(end: Callable[[], bool]) -> Iterator[None]:
     """
     ignored = {number for number in _ENDING if signal.getsignal(number) is signal.SIG_IGN}
     signals = {*_ENDING} - ignored | {signal.SIGTERM}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # mfusepy and libfuse would hear ignored ones
     signal.signal(signal.SIGUSR1, lambda *_: None)  # interrupts what the main thread waits for
     is_over, body = threading.Event(), threading.get_ident()
 

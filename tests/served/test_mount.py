@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ import pytest
 from backup.app.base.clock import SystemClock
 from tests.support.fuse_mounts import await_state, is_mounted, mounted, require_fuse
 from tests.support.random_trees import RandomTree, loosen
-from tests.support.servers import Server, directory_server
+from tests.support.servers import SCRIPT, Server, directory_server
 from tests.support.trees import snapshot_of
 
 pytestmark = pytest.mark.slow
@@ -123,6 +124,28 @@ def test_a_signal_ends_it_and_it_can_be_mounted_again(server: Server, tmp_path: 
             process.send_signal(number)
             assert process.wait(20) == 0
             assert await_state(tmp_path / "m", mounted=False)
+
+
+def test_a_signal_that_is_ignored_ends_nothing(server: Server, tmp_path: Path) -> None:
+    """As in a shell's background; whoever is in the mount does not keep it from ending."""
+    program = ("sh", "-c", 'trap "" INT; exec "$0" "$@"', SCRIPT)
+    with mounted(server, tmp_path / "m", program=program) as process:
+        inside = os.open(saved(server, tmp_path / "m"), os.O_RDONLY)
+        process.send_signal(signal.SIGINT)
+        assert os.listdir(tmp_path / "m")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        os.close(inside)
+        assert process.stderr is not None
+        assert process.stderr.read().splitlines()[1:] == []
+
+
+def test_systemd_is_told_when_it_is_there(server: Server, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(20)
+        manager.bind(str(tmp_path / "notify"))
+        with mounted(server, tmp_path / "m", program=("env", f"NOTIFY_SOCKET={tmp_path}/notify", SCRIPT)):
+            assert manager.recv(100) == b"READY=1"
 
 
 def test_unmounting_ends_the_command(server: Server, tmp_path: Path) -> None:
