@@ -215,7 +215,7 @@ ASKS_FOR_RETRIEVALS = {
     "transfer.retrievals.ask.ask": {
         "restorer/asking.py:_ask_for_planned": "for what `plan_retrievals` recorded",
         "checker/read_sample.py:_ask": "for what `plan_readings` recorded",
-        "rebuilder/fetching/fetch.py:_ask_for": "",
+        "transfer/fetching/fetch.py:_ask_for": "",
     },
     "plan_retrievals": {"restorer/restore.py:_record": "as `begin_restore` says, which alone calls it"},
     "restorer.restore._record": {"restorer/restore.py:begin_restore": ""},

@@ -14,7 +14,7 @@ from backup.inventory.content import copied
 from backup.inventory.content.archives import Archive
 from backup.inventory.content.snapshots import Snapshot
 from backup.inventory.store.database import Inventory
-from backup.model import ArchiveId, SnapshotId, UploadId
+from backup.model import MIB, ArchiveId, SnapshotId, UploadId
 from backup.protocols import Vault
 from backup.retention.copies import CopyRule
 
@@ -22,7 +22,8 @@ from backup.retention.copies import CopyRule
 class CopyContext(BackupContext, frozen=True, kw_only=True):
     """Inputs of a copy into `vault` of what lies in `source`; packs on their way are in `folder`.
 
-    `limit_on` gives the limit on reading archives from the source.
+    `limit_on` gives the limit on reading archives from the source, `round_bytes` how much is asked for at a
+    time where it makes them readable hours later.
     """
 
     source: Vault
@@ -31,6 +32,7 @@ class CopyContext(BackupContext, frozen=True, kw_only=True):
     folder: str
     limit_on: Callable[[Sequence[Archive]], CostLimit]
     keep_line: KeepLine | None = None
+    round_bytes: int = 64 * 1024 * MIB
 
 
 class CopyChoice(Struct, frozen=True):

@@ -19,8 +19,9 @@ from msgspec.structs import replace
 
 from backup.catalogs.run_setup import require_domain, require_ours
 from backup.copier.context import CopyChoice, CopyContext, CopyRecords
-from backup.copier.report import CopyReport
+from backup.copier.report import Asks, CopyReport
 from backup.copier.saying import destination, domain_there, finish_dead, say, to_say
+from backup.copier.thawing import TIER, Thawing, good_leaves, named
 from backup.errors import (
     InterruptedRunError,
     NightvaultError,
@@ -41,7 +42,7 @@ from backup.model import ArchiveId, ByteRange, JobName, Tier
 from backup.protocols import phase
 from backup.retention.copies import archives_there, packs_to_send
 from backup.transfer.retrievals.once import new_token
-from backup.transfer.sent import leaves_of, remove
+from backup.transfer.sent import remove
 from backup.transfer.upload import Uploader, outgoing_of
 from backup.transfer.whole import WholeArchive, fetch_to_files
 
@@ -63,10 +64,9 @@ def copy(context: CopyContext, job: JobName, choice: CopyChoice, *, only_plan: b
     """Copy snapshots of a job that the destination lacks. `LockedError` if another copy runs; `UsageError`.
 
     A pack that is not at the source, or not what was recorded, is a problem: snapshots that need it are not
-    copied, all others are.
+    copied, all others are. A source that waits is asked for a round of packs at a time: what the report waits
+    for another call goes on with, in any process.
     """
-    if context.source.traits.waits:
-        raise UsageError(f"vault {context.source.name} makes archives readable hours later: not copied from")
     _require_known(context)
     inventory = context.inventory
     with inventory.writing() as tx:
@@ -78,10 +78,9 @@ def copy(context: CopyContext, job: JobName, choice: CopyChoice, *, only_plan: b
         return _report(context, _plan(context, row, choice, vault))
     with inventory.locked("copy"):
         _begin(context)
-        with inventory.writing() as tx:
-            run = runs.open_amendment(tx, RunKind.COPY, row, context.clock.now(), b"", copied_to=vault)
-        with _recorded_end(context, run):
-            return _copy(context, row, choice, vault, run)
+        if context.source.traits.waits:
+            return _copy_in_rounds(context, row, choice, vault)
+        return _copy_once(context, row, choice, vault)
 
 
 def _begin(context: CopyContext) -> None:
@@ -96,6 +95,37 @@ def _begin(context: CopyContext) -> None:
         return
     with destination(context) as at:
         finish_dead(at)
+
+
+def _copy_in_rounds(context: CopyContext, row: JobRow, choice: CopyChoice, vault: int) -> CopyReport:
+    """Copy what was made readable, and ask for the next packs, until the vault is to be waited for."""
+    done: CopyReport | None = None
+    given_up: set[int] = set()
+    while True:
+        plan = _plan(context, row, choice, vault)
+        send = [archive for archive in plan.send if archive.number not in given_up]
+        with Thawing.opened(context, send, context.round_bytes) as thawing:
+            waits_for = thawing.bring()
+            if waits_for:
+                with context.inventory.writing() as tx:
+                    copied.want(tx, vault, row.number, [snapshot.number for snapshot in plan.new])
+                waiting = replace(_report(context, plan), snapshots=(), archives=0, bytes=0)
+                return replace(done or waiting, waits_for=waits_for)
+            report = _copy_once(context, row, choice, vault, thawing)
+            given_up.update(thawing.given_up)
+            done = report if done is None else done.then(report)
+            if not thawing.has_more:
+                return done
+
+
+def _copy_once(
+    context: CopyContext, row: JobRow, choice: CopyChoice, vault: int, thawing: Thawing | None = None
+) -> CopyReport:
+    """Copy all that is missing; of a source that waits what came of this round."""
+    with context.inventory.writing() as tx:
+        run = runs.open_amendment(tx, RunKind.COPY, row, context.clock.now(), b"", copied_to=vault)
+    with _recorded_end(context, run):
+        return _copy(context, row, choice, vault, run, thawing)
 
 
 @contextmanager
@@ -114,7 +144,9 @@ def _recorded_end(context: CopyContext, run: Run) -> Iterator[None]:
         raise
 
 
-def _copy(context: CopyContext, row: JobRow, choice: CopyChoice, vault: int, run: Run) -> CopyReport:
+def _copy(
+    context: CopyContext, row: JobRow, choice: CopyChoice, vault: int, run: Run, thawing: Thawing | None
+) -> CopyReport:
     """The run under its lock: from its record to its report."""
     inventory = context.inventory
     with _uploader(context, vault) as uploader:
@@ -125,7 +157,7 @@ def _copy(context: CopyContext, row: JobRow, choice: CopyChoice, vault: int, run
         plan = _plan(context, row, choice, vault)
         with inventory.writing() as tx:
             copied.want(tx, vault, row.number, [snapshot.number for snapshot in plan.new])
-        problems = _send(context, plan, vault, uploader)
+        problems = _send(context, plan, vault, uploader, thawing)
         sent = uploader.stored_archives, uploader.stored_bytes
     report = replace(_report(context, plan), archives=sent[0], bytes=sent[1], problems=tuple(problems))
     with inventory.reading() as tx:
@@ -141,13 +173,15 @@ def _copy(context: CopyContext, row: JobRow, choice: CopyChoice, vault: int, run
         report = replace(report, recovery_line=line, warnings=warnings)
     with inventory.writing() as tx:
         names = {snapshot.number: snapshot.id for snapshot in plan.new}
+        lacking = [number for number in names if number not in said.whole]
+        later = lacking if thawing is not None and thawing.has_more else []
         report = replace(
             report,
             snapshots=tuple(names[number] for number in said.whole),
-            not_copied=tuple(name for number, name in names.items() if number not in said.whole),
+            not_copied=() if later else tuple(names[number] for number in lacking),
             forgotten=len(said.forgotten),
         )
-        copied.want(tx, vault, row.number, ())
+        copied.want(tx, vault, row.number, later)
         runs.finish_run(tx, run.number, report.outcome, report.document(), context.clock.now())
     return report
 
@@ -167,6 +201,10 @@ def _require_known(context: CopyContext) -> None:
 
 
 def _report(context: CopyContext, plan: CopyPlan) -> CopyReport:
+    asks = None
+    if context.source.traits.waits and plan.send:
+        costs = {of.tier: of.total for of in context.limit_on(plan.send).costs}
+        asks = Asks(TIER, costs.get(TIER))
     return CopyReport(
         plan.row.name,
         context.vault.name,
@@ -174,6 +212,7 @@ def _report(context: CopyContext, plan: CopyPlan) -> CopyReport:
         tuple(snapshot.id for snapshot in plan.new),
         len(plan.send),
         plan.bytes,
+        asks=asks,
     )
 
 
@@ -213,10 +252,13 @@ def _uploader(context: CopyContext, vault: int) -> Uploader:
     )
 
 
-def _send(context: CopyContext, plan: CopyPlan, vault: int, uploader: Uploader) -> list[str]:
+def _send(
+    context: CopyContext, plan: CopyPlan, vault: int, uploader: Uploader, thawing: Thawing | None
+) -> list[str]:
     """Bring the packs down and send them; returns what could not be copied, in sentences."""
     problems: list[str] = []
-    context.limit_on(plan.send).hold(Tier.STANDARD)
+    if thawing is None:
+        context.limit_on(plan.send).hold(Tier.STANDARD)
     with context.inventory.reading() as tx:
         sealed_for = copied.recipients_of(tx, [archive.number for archive in plan.send])
     with phase(context.progress, f"Copying to vault {context.vault.name}", plan.bytes, counts="archive"):
@@ -224,9 +266,15 @@ def _send(context: CopyContext, plan: CopyPlan, vault: int, uploader: Uploader) 
             if context.stop():
                 raise InterruptedRunError("the copy was asked to stop: the next one goes on with it")
             file = f"{archive.label.pack_id.hex()}.pack"
-            leaves = _bring(context, archive, os.path.join(context.folder, file), problems)
+            path = os.path.join(context.folder, file)
+            if thawing is None:
+                leaves = _bring(context, archive, path, problems)
+            else:
+                leaves = thawing.leaves(archive, problems)
             if leaves is not None:
                 upload = _record(context, archive, vault, sealed_for[archive.number], file)
+                if thawing is not None:
+                    thawing.take(archive, path)  # recorded before: what is cut now is not asked for again
                 uploader.send(outgoing_of(_as_sealed(upload), leaves))
             context.progress.advance(files=1, done=archive.size)
         uploader.drain()
@@ -235,7 +283,7 @@ def _send(context: CopyContext, plan: CopyPlan, vault: int, uploader: Uploader) 
 
 def _bring(context: CopyContext, archive: Archive, path: str, problems: list[str]) -> list[bytes] | None:
     """Bring a pack down; its leaves. None, and a problem more, if it is not what was recorded."""
-    source, pack = context.source, f"pack {archive.label.pack_id.hex()} in vault {context.source.name}"
+    source, pack = context.source, named(archive, context.source.name)
     archive_id, token = ArchiveId(archive.archive_id or ""), new_token()
     try:
         asked = context.patience.call(
@@ -251,11 +299,7 @@ def _bring(context: CopyContext, archive: Archive, path: str, problems: list[str
     if failure is not None:
         problems.append(f"{pack} cannot be read, and is not copied: {failure}")
         return None
-    leaves = leaves_of(path, archive)
-    if leaves is None:
-        remove(path)
-        problems.append(f"{pack} is not what was stored there, and is not copied: run a check of that vault")
-    return leaves
+    return good_leaves(path, archive, pack, problems)
 
 
 def _record(

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.kinds import Outcome
-from backup.model import JobName, SnapshotId, VaultName
+from backup.model import JobName, SnapshotId, Tier, VaultName
 from backup.reports import Fact, warned
 from backup.wording import counted, size
+
+
+class Asks(Struct, frozen=True):
+    """How archives of a source that waits are made readable: the tier, and the cost, if it is known."""
+
+    tier: Tier
+    cost: Decimal | None = None
 
 
 class CopyReport(Struct, frozen=True):
     """The result of a copy, or of its plan: snapshots of a job, packs and their bytes.
 
     `not_copied` are snapshots that lack a pack; `problems` say why. `forgotten`: how many were
-    forgotten there.
+    forgotten there. `asks`: of a plan, where the source makes archives readable hours later.
     """
 
     job: JobName
@@ -32,6 +41,20 @@ class CopyReport(Struct, frozen=True):
     recovery_line: str = ""
     waits_for: str = ""
     forgotten: int = 0
+    asks: Asks | None = None
+
+    def then(self, later: CopyReport) -> CopyReport:
+        """This report, and that of a later round."""
+        return replace(
+            later,
+            snapshots=(*self.snapshots, *later.snapshots),
+            archives=self.archives + later.archives,
+            bytes=self.bytes + later.bytes,
+            problems=(*self.problems, *later.problems),
+            warnings=(*self.warnings, *later.warnings),
+            recovery_line=later.recovery_line or self.recovery_line,
+            forgotten=self.forgotten + later.forgotten,
+        )
 
     @property
     def subject(self) -> str:
@@ -43,7 +66,7 @@ class CopyReport(Struct, frozen=True):
         """Partial, if something could not be copied."""
         return Outcome.PARTIAL if self.problems or self.not_copied else Outcome.DONE
 
-    def facts(self, currency: str = "USD") -> Iterator[Fact]:  # noqa: ARG002
+    def facts(self, currency: str = "USD") -> Iterator[Fact]:
         """Problems and warnings, then counts."""
         yield from warned((*self.problems, *self.warnings))
         yield Fact(
@@ -53,6 +76,9 @@ class CopyReport(Struct, frozen=True):
         yield Fact(self.source, "from vault")
         yield Fact(f"{len(self.snapshots):,} copied", "snapshots")
         yield Fact(f"{self.archives:,} sent, {size(self.bytes)}", "archives")
+        if self.asks is not None:
+            cost = "unknown cost" if self.asks.cost is None else f"{self.asks.cost} {currency}"
+            yield Fact(f"{self.asks.tier}, round by round, hours later each: {cost}", "retrieval")
         if self.forgotten:
             yield Fact(f"{counted(self.forgotten, 'snapshot')} there, by the copy's policy", "forgot")
 
@@ -67,7 +93,12 @@ class CopyReport(Struct, frozen=True):
             "bytes": self.bytes,
             "not_copied": list(self.not_copied),
             "forgotten": self.forgotten,
+            "retrieval": None if self.asks is None else _asked(self.asks),
             "problems": list(self.problems),
             "warnings": list(self.warnings),
             "recovery_line": self.recovery_line,
         }
+
+
+def _asked(asks: Asks) -> dict[str, Any]:
+    return {"tier": asks.tier, "cost": None if asks.cost is None else str(asks.cost)}

@@ -12,11 +12,11 @@ from backup.format.keys import ChunkSecret, RecoveryKey, Signer
 from backup.format.line import RecoveryLine
 from backup.model import InventoryId, Tier
 from backup.protocols import Vault
-from backup.rebuilder.fetching.fetch import CatalogFetcher
-from backup.rebuilder.fetching.journal import Journal
-from backup.rebuilder.fetching.wants import LimitOnWants
 from backup.rebuilder.floor import Floor
 from backup.rebuilder.members import Trust
+from backup.transfer.fetching.fetch import ArchiveFetcher
+from backup.transfer.fetching.journal import Journal
+from backup.transfer.fetching.wants import LimitOnWants
 from backup.transfer.vault_run import RunBase
 
 
@@ -65,9 +65,9 @@ class CatalogRun(RunBase, frozen=True, kw_only=True):
     recovery_keys: Sequence[RecoveryKey]
     limit_on: LimitOnWants
 
-    def fetcher(self, journal: Journal, tier: Tier) -> CatalogFetcher:
+    def fetcher(self, journal: Journal, tier: Tier) -> ArchiveFetcher:
         """Return what requests and downloads archives, as the journal has it."""
-        return CatalogFetcher(
+        return ArchiveFetcher(
             *(self.vault, self.clock, self.progress, journal),
             limit_on=self.limit_on,
             tier=tier,

@@ -29,10 +29,10 @@ from backup.rebuilder.catalogs.intake import Intake, WaitsError
 from backup.rebuilder.catalogs.old_lines import is_exhausted, needless, successor_of
 from backup.rebuilder.catalogs.others import MOST_LOOKED_AT, Others
 from backup.rebuilder.context import RebuildContext, Wish
-from backup.rebuilder.fetching.fetch import CatalogFetcher
 from backup.rebuilder.floor import acceptance, oddly_dated
 from backup.rebuilder.members import CatalogCandidate, Chain, Member, OlderStateError
 from backup.rebuilder.report import Suspicion
+from backup.transfer.fetching.fetch import ArchiveFetcher
 
 _MOST_AHEAD = 10_000
 """Labels with numbers so much above all that was read say nothing: anybody can store one."""
@@ -41,7 +41,7 @@ _MOST_AHEAD = 10_000
 class StateFinder:
     """One step of the search; `files`, `suspicions` and `listing` are its results."""
 
-    def __init__(self, wish: Wish, context: RebuildContext, bringer: CatalogFetcher) -> None:
+    def __init__(self, wish: Wish, context: RebuildContext, bringer: ArchiveFetcher) -> None:
         self._wish = wish
         self._context = context
         self._bringer = bringer

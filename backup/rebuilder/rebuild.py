@@ -39,13 +39,13 @@ from backup.rebuilder.catalogs.candidates import NothingToRebuildError, candidat
 from backup.rebuilder.catalogs.found import FoundJob
 from backup.rebuilder.catalogs.intake import WaitsError
 from backup.rebuilder.context import RebuildContext, ServerKeys, Wish
-from backup.rebuilder.fetching.fetch import CatalogFetcher
-from backup.rebuilder.fetching.journal import Journal
 from backup.rebuilder.find_states import StateFinder
 from backup.rebuilder.floor import acceptance
 from backup.rebuilder.members import NewerCatalogError, OlderStateError, OtherNameError
 from backup.rebuilder.record_ranges import MOST_NUMBERS
 from backup.rebuilder.report import RebuildReport, RebuiltJob
+from backup.transfer.fetching.fetch import ArchiveFetcher
+from backup.transfer.fetching.journal import Journal
 
 
 def rebuild(wish: Wish, context: RebuildContext) -> RebuildReport:
@@ -87,7 +87,7 @@ def waits_for(wish: Wish, context: RebuildContext) -> str:
 
 
 def _find_and_build(
-    wish: Wish, context: RebuildContext, bringer: CatalogFetcher, finder: StateFinder
+    wish: Wish, context: RebuildContext, bringer: ArchiveFetcher, finder: StateFinder
 ) -> RebuildReport:
     """Of the newest state whose full catalog can be applied; one that cannot is as good as damaged."""
     while True:
@@ -106,7 +106,7 @@ class _Building:
     """From chains to an inventory in its place."""
 
     def __init__(
-        self, wish: Wish, context: RebuildContext, bringer: CatalogFetcher, finder: StateFinder
+        self, wish: Wish, context: RebuildContext, bringer: ArchiveFetcher, finder: StateFinder
     ) -> None:
         self._wish = wish
         self._context = context

@@ -22,7 +22,7 @@ from backup.format.crc64 import combine_crc64
 from backup.kinds import RunKind
 from backup.model import ArchiveId
 from backup.rebuilder.context import Wish
-from backup.rebuilder.fetching.journal import Journal
+from backup.transfer.fetching.journal import Journal
 from backup.vault.aws import make_s3_client
 from backup.vault.s3.vault import S3Vault
 from tests.support.backups import Site

@@ -19,7 +19,7 @@ from backup.operations.check import Check
 from backup.operations.drill import Drill
 from backup.operations.recorded import step_of
 from backup.operations.restores import continue_restores
-from backup.rebuilder.fetching.wants import whole
+from backup.transfer.fetching.wants import whole
 from tests.support.doubles import Silent
 from tests.support.servers import (
     PRICES,

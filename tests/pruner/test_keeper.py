@@ -38,7 +38,7 @@ from backup.protocols import VaultTraits
 from backup.pruner.keeper.folder import KeeperFolder
 from backup.pruner.keeper.validity import Validity
 from backup.pruner.listed import PruneStoppedError
-from backup.rebuilder.fetching.wants import Want
+from backup.transfer.fetching.wants import Want
 from backup.vault.directory import DirectoryVault
 from tests.pruner.conftest import Kept
 from tests.support.backups import server_keys

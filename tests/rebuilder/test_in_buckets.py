@@ -15,8 +15,8 @@ from backup.cost.limit import CostLimit, TierCost
 from backup.errors import LimitRefusedError
 from backup.model import PackKind, Tier
 from backup.rebuilder.context import Wish
-from backup.rebuilder.fetching.wants import Want
 from backup.rebuilder.report import RebuildReport
+from backup.transfer.fetching.wants import Want
 from backup.vault.s3.vault import S3Vault
 from tests.support import campaigns
 from tests.support.backups import Site

@@ -12,7 +12,7 @@ from pathlib import Path
 from backup.protocols import Clock, Vault
 from backup.pruner.keeper.keep import KeeperContext, keep
 from backup.pruner.keeper.report import InventoryReport, KeeperReport
-from backup.rebuilder.fetching.wants import LimitOnWants
+from backup.transfer.fetching.wants import LimitOnWants
 from tests.support.backups import Site, recovery_key
 from tests.support.doubles import Silent, no_limit
 

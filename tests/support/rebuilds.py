@@ -20,10 +20,10 @@ from backup.inventory.store.database import open_inventory
 from backup.model import InventoryId
 from backup.protocols import Vault
 from backup.rebuilder.context import RebuildContext, ServerKeys, Wish
-from backup.rebuilder.fetching.wants import LimitOnWants
 from backup.rebuilder.members import Trust
 from backup.rebuilder.rebuild import rebuild
 from backup.rebuilder.report import RebuildReport
+from backup.transfer.fetching.wants import LimitOnWants
 from tests.support.backups import Site, enrolled, recovery_key
 from tests.support.doubles import Silent, no_limit
 

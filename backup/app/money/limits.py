@@ -13,7 +13,7 @@ from backup.cost import Load
 from backup.cost.limit import CostLimit, TierCost
 from backup.inventory.content.archives import Archive
 from backup.model import ArchiveId, ByteRange, PackKind, Tier, VaultName
-from backup.rebuilder.fetching.wants import LimitOnWants, Want
+from backup.transfer.fetching.wants import LimitOnWants, Want
 from backup.transfer.whole import PIECE
 
 FREE = {"directory"}

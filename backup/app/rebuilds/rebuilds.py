@@ -16,7 +16,7 @@ from backup.inventory.store.database import require_file, sqlite_path
 from backup.model import InventoryId, VaultName
 from backup.protocols import Clock, Progress, Vault
 from backup.rebuilder.context import RebuildContext, ServerKeys
-from backup.rebuilder.fetching.journal import Journal
+from backup.transfer.fetching.journal import Journal
 
 
 def rebuild_context(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from backup.cli.options.moments import parse_moment
+from backup.cli.options.retrieval_options import wait_option
 from backup.cli.render.amounts import parse_amount
 from backup.cli.support.choosing_vault import Result, show_results
 from backup.cli.support.context import Cli, pass_cli
@@ -55,6 +56,7 @@ class _PlannedCopy(NamedTuple):
     "--max-cost", "max_cost", metavar="MONEY", help="Copy nothing if reading it costs more than that."
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be copied; send nothing.")
+@wait_option
 @pass_cli
 def copy(
     cli: Cli,
@@ -66,6 +68,7 @@ def copy(
     tags: tuple[str, ...],
     max_cost: str | None,
     dry_run: bool,
+    wait: bool,
 ) -> None:
     """Copy snapshots into another vault, as they are: the same packs, still sealed.
 
@@ -77,10 +80,13 @@ def copy(
     of its own: `nightvault rebuild --vault` from it alone brings everything back that was copied, with tags
     and pins, also what the first vault has forgotten and pruned since.
 
-    The first vault must make archives readable at once: a directory, or a bucket that is no archive.
+    A first vault that makes archives readable hours later is asked for a part of them at a time, by its
+    cheapest retrievals: give the same command again, and it goes on. Exit code 17 says that it waits.
+    --max-cost is held against all that is left, before anything is asked for.
     """
     from backup.app.money.prices import currency_of
     from backup.errors import UsageError
+    from backup.wording import counted
 
     config = cli.config()
     moment = None if since is None else parse_moment(since, cli.clock.now(), cli.warn)
@@ -95,10 +101,11 @@ def copy(
         wanted = _chosen(config, source, target, job, snapshot, moment, tags)
     results: list[Result] = []
     for each in wanted:
-        report = _copy(cli, config, each, limit, is_plan=dry_run)
+        report = _copy(cli, config, each, limit, is_plan=dry_run, stays=wait)
         nothing = "nothing is missing there"
         text = report_lines(report, currency_of(config), is_plan=dry_run, nothing=nothing)
-        results.append(result_of(cli, report, "\n".join(text), report.problems))
+        so_far = f"{counted(report.archives, 'archive')} sent so far"
+        results.append(result_of(cli, report, "\n".join(text), report.problems, so_far=so_far))
     show_results(cli, results)
 
 
@@ -161,7 +168,7 @@ def _chosen(
 
 
 def _copy(
-    cli: Cli, config: Config, each: _PlannedCopy, limit: Decimal | None, *, is_plan: bool
+    cli: Cli, config: Config, each: _PlannedCopy, limit: Decimal | None, *, is_plan: bool, stays: bool
 ) -> CopyReport:
     from backup.cli.support.telling import telling
     from backup.operations.copy import Copy
@@ -174,4 +181,4 @@ def _copy(
         return operation.plan if is_plan else operation.step
 
     told = None if is_plan else telling(cli, config, Copy.kind, job=each.job)
-    return operate(cli, config, begin, told=told)
+    return operate(cli, config, begin, told=told, stays=stays)

@@ -162,10 +162,11 @@ def result_of(
     text: object,
     remarks: Sequence[str] = (),
     warnings: Sequence[str] | None = None,
+    so_far: str = "nothing was done yet",
 ) -> Result:
     """The outcome of an operation: its exit code, what it did (`text`, for rich), remarks and warnings.
 
-    The warnings are the report's, if no others are given.
+    The warnings are the report's, if no others are given. `so_far`: what one that waits has done.
     """
     from backup.kinds import Outcome
 
@@ -173,7 +174,7 @@ def result_of(
         return Result(
             dict(report.document()),
             ExitCode.WAITING,
-            f"the {report.subject} waits for {report.waits_for}; nothing was done yet\n"
+            f"the {report.subject} waits for {report.waits_for}; {so_far}\n"
             "next: run the same command again in some hours, or now with --wait",
         )
 

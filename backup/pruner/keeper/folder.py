@@ -23,8 +23,8 @@ from backup.model import InventoryId, VaultName
 from backup.owners import make_private
 from backup.pruner.keeper.lineages import pair_of
 from backup.pruner.keeper.report import InventoryReport
-from backup.rebuilder.fetching.journal import PACK
 from backup.safe_paths import make_folders
+from backup.transfer.fetching.journal import PACK
 
 _OTHER = "another `nightvault prune --delete-only` is at work in this state directory"
 

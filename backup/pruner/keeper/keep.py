@@ -49,11 +49,11 @@ from backup.rebuilder.catalogs.candidates import NothingToRebuildError
 from backup.rebuilder.catalogs.families import find_family
 from backup.rebuilder.catalogs.intake import WaitsError
 from backup.rebuilder.context import CatalogRun, RebuildContext, Wish
-from backup.rebuilder.fetching.journal import Journal
 from backup.rebuilder.floor import Floor
 from backup.rebuilder.members import ForkError, OlderStateError, QuestionError, TwoSignersError
 from backup.rebuilder.rebuild import rebuild, waits_for
 from backup.retention.prune import DEFAULT_GRACE, LISTS_FOLLOW
+from backup.transfer.fetching.journal import Journal
 from backup.transfer.succession import MOST_NAMED
 from backup.wording import counted
 

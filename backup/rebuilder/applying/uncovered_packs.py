@@ -43,8 +43,8 @@ from backup.model import (
 from backup.rebuilder.catalogs.file import tree_hash_of_file
 from backup.rebuilder.catalogs.intake import WaitsError
 from backup.rebuilder.context import RebuildContext
-from backup.rebuilder.fetching.fetch import CatalogFetcher
-from backup.rebuilder.fetching.wants import Want
+from backup.transfer.fetching.fetch import ArchiveFetcher
+from backup.transfer.fetching.wants import Want
 
 _AT_ONCE = 4
 _TAIL = 2 * MIB  # a directory is some 64 KiB as a rule; a larger one is asked for in a second round
@@ -68,7 +68,7 @@ def read_uncovered(
     inventory_id: InventoryId,
     signer_public: bytes,
     context: RebuildContext,
-    bringer: CatalogFetcher,
+    bringer: ArchiveFetcher,
     suspect: Suspect,
 ) -> Recovered:
     """Record the chunks of the inventory's data packs that no catalog names. `WaitsError`."""
@@ -109,7 +109,7 @@ class _PackReading:
     """Reads headers and directories of packs, retrieved in one or two rounds, or as whole packs."""
 
     def __init__(
-        self, context: RebuildContext, bringer: CatalogFetcher, suspect: Suspect, signer: bytes
+        self, context: RebuildContext, bringer: ArchiveFetcher, suspect: Suspect, signer: bytes
     ) -> None:
         self._context = context
         self._signer = signer

@@ -9,8 +9,8 @@ from backup.model import Listing
 from backup.rebuilder.catalogs.candidates import by_inventory, candidates_of
 from backup.rebuilder.catalogs.intake import Intake
 from backup.rebuilder.context import RebuildContext, Wish
-from backup.rebuilder.fetching.journal import Journal
 from backup.rebuilder.members import CatalogCandidate
+from backup.transfer.fetching.journal import Journal
 
 _MOST_TRIED = 8  # catalogs of one inventory
 

@@ -23,10 +23,10 @@ from backup.rebuilder.catalogs.file import CatalogFile, read_catalog_file, tree_
 from backup.rebuilder.catalogs.found import KnownVault, Refused
 from backup.rebuilder.catalogs.newer import NewerCatalogs
 from backup.rebuilder.context import RebuildContext, Wish
-from backup.rebuilder.fetching.fetch import CatalogFetcher
-from backup.rebuilder.fetching.wants import whole
 from backup.rebuilder.members import CatalogCandidate, Member, UntrustedError
 from backup.rebuilder.report import Suspicion
+from backup.transfer.fetching.fetch import ArchiveFetcher
+from backup.transfer.fetching.wants import whole
 
 _REFUSED = (FormatError, IntegrityError)
 _FROZEN = ", which something has frozen: `nightvault config check` names it"
@@ -43,7 +43,7 @@ class WaitsError(Exception):
 class Intake:
     """The retrieved catalogs; `known`, `trusted` and `suspicions` are the results."""
 
-    def __init__(self, wish: Wish, context: RebuildContext, bringer: CatalogFetcher) -> None:
+    def __init__(self, wish: Wish, context: RebuildContext, bringer: ArchiveFetcher) -> None:
         self._context = context
         self._bringer = bringer
         self.trusted = TrustedCatalogs(context.recovery_keys, wish.trust, wish.accepted)

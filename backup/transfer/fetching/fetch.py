@@ -18,9 +18,9 @@ from backup.errors import (
 from backup.format.header import LARGEST_HEADER
 from backup.model import MIB, ArchiveId, ByteRange, Listing, RetrievalId, Tier
 from backup.protocols import Clock, Progress, Vault, phase
-from backup.rebuilder.fetching.journal import Journal
-from backup.rebuilder.fetching.journal_stores import JournalListings, JournalRetrievals
-from backup.rebuilder.fetching.wants import Brought, LimitOnWants, Want
+from backup.transfer.fetching.journal import Journal
+from backup.transfer.fetching.journal_stores import JournalListings, JournalRetrievals
+from backup.transfer.fetching.wants import Brought, LimitOnWants, Want
 from backup.transfer.retrievals.ask import ask
 from backup.transfer.retrievals.client import RetrievalClient, Seen, Verdict
 from backup.transfer.retrievals.listing import ask_for_listing, bring_listing
@@ -36,8 +36,8 @@ Screen = Callable[[Want, bytes | memoryview], None]
 """Takes an archive's first bytes. `FormatError` if the rest is not to come down."""
 
 
-class CatalogFetcher:
-    """The requests and downloads of one rebuild. Every step is in the journal before it is taken.
+class ArchiveFetcher:
+    """The requests and downloads of one rebuild, or copy. Every step is in the journal before it is taken.
 
     Before any request all that was wanted so far is held to the limit of cost, with what is requested again.
     """

@@ -1,4 +1,4 @@
-"""The journal of what a rebuild requested and fetched, so that the same command goes on hours later.
+"""The journal of what a rebuild, or a copy, requested and fetched, so that it goes on hours later.
 
     <state>/rebuild/journal.json   what was asked for: tokens and ids; rewritten whole
     <state>/rebuild/listing.json   the listing, once it came
@@ -28,7 +28,6 @@ from backup.safe_paths import make_folders
 from backup.transfer.retrievals.once import new_token
 
 _JOURNAL, _LISTING = "journal.json", "listing.json"
-_OTHER = "another rebuild is at work in this state directory"
 
 
 class JournalRequest(msgspec.Struct):
@@ -80,15 +79,20 @@ class Journal:
 
     @classmethod
     @contextmanager
-    def opened(cls, folder: str, vault: str) -> Iterator[Journal]:
-        """Open the folder's journal under its lock. `LockedError`; `UsageError` if it is of another vault."""
+    def opened(cls, folder: str, vault: str, *, of: str = "rebuild") -> Iterator[Journal]:
+        """Open the folder's journal under its lock. `LockedError`; `UsageError` if it is of another vault.
+
+        `of`: the kind of run whose journal it is.
+        """
         try:
             make_folders(folder)
-            lock = file_lock(os.path.join(folder, "lock"), told=_OTHER)
+            lock = file_lock(
+                os.path.join(folder, "lock"), told=f"another {of} is at work in this state directory"
+            )
         except OSError as error:
             raise SpoolError(f"{folder} cannot be made: {error.strerror}") from error
         with lock:
-            journal = cls(folder, _read(folder, vault))
+            journal = cls(folder, _read(folder, vault, of))
             try:
                 yield journal
             finally:
@@ -163,6 +167,17 @@ class Journal:
         name = hashlib.sha256(archive_id.encode()).hexdigest()[:32]
         return os.path.join(self.folder, name + PACK)
 
+    def has(self, archive_id: ArchiveId) -> bool:
+        """Whether all of an archive was asked for, or came."""
+        return archive_id in self.retrievals or os.path.exists(self.path_of(archive_id))
+
+    def drop(self, archive_id: ArchiveId) -> None:
+        """Forget that all of an archive was asked for, and delete its file, if it is here."""
+        with suppress(FileNotFoundError):
+            os.unlink(self.path_of(archive_id))
+        if self.retrievals.pop(archive_id, None) is not None:
+            self.save()
+
     def clear(self) -> None:
         """Remove the folder: the rebuild is over."""
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -182,14 +197,14 @@ class Journal:
             raise SpoolError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _read(folder: str, vault: str) -> _Document:
+def _read(folder: str, vault: str, of: str) -> _Document:
     with suppress(FileNotFoundError, ValueError), open(os.path.join(folder, _JOURNAL), "rb") as file:
         document = msgspec.json.decode(file.read(), type=_Document)
         if _is_empty(folder, document):
             return _Document(vault)
         if vault not in {document.vault, document.told_name}:
             raise UsageError(
-                f"a rebuild from vault {document.vault} was begun in {folder}",
+                f"a {of} from vault {document.vault} was begun in {folder}",
                 advice=f"finish it, or remove {folder} to begin anew",
             )
         return document

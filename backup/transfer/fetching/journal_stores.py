@@ -8,8 +8,8 @@ from datetime import datetime
 from backup.errors import NightvaultError
 from backup.model import Listing, ListingId, RetrievalId, RetrievalState, Tier
 from backup.protocols import Clock
-from backup.rebuilder.fetching.journal import Journal, JournalRequest
-from backup.rebuilder.fetching.wants import Brought, Want
+from backup.transfer.fetching.journal import Journal, JournalRequest
+from backup.transfer.fetching.wants import Brought, Want
 from backup.transfer.retrievals.client import Pending, RetrievalAnswer, Seen, Verdict, Wanted
 from backup.transfer.retrievals.listing import ListingRequest
 from backup.transfer.retrievals.once import new_token

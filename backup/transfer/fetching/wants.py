@@ -1,4 +1,4 @@
-"""Bytes of archives that a rebuild needs in files, and the results."""
+"""Bytes of archives that a rebuild or a copy needs in files, and the results."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ LimitOnWants = Callable[[Sequence[Want]], CostLimit]
 """Returns the limit of cost that retrieving these is held to, with its cost."""
 
 
-def whole(archive_id: ArchiveId, size: int) -> Want:
-    """Return a want of all of a catalog."""
-    return Want(archive_id, size, ByteRange(0, size))
+def whole(archive_id: ArchiveId, size: int, kind: PackKind = PackKind.CATALOG) -> Want:
+    """Return a want of all of an archive."""
+    return Want(archive_id, size, ByteRange(0, size), kind)
 
 
 @dataclass(slots=True)

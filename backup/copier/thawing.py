@@ -1,0 +1,145 @@
+"""Makes packs of a source that waits readable, round by round, and brings them down.
+
+A round is what is asked for together. It may take days, over as many processes: what was asked for, and what
+came, is in a journal beside the packs on their way.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Final, Self
+
+from backup.copier.context import CopyContext
+from backup.cost.limit import CostLimit
+from backup.files import spool_errors
+from backup.inventory.content.archives import Archive
+from backup.model import ArchiveId, PackKind, Tier, VaultName
+from backup.transfer.fetching.fetch import ArchiveFetcher
+from backup.transfer.fetching.journal import Journal
+from backup.transfer.fetching.wants import Want, whole
+from backup.transfer.retrievals.rounds import due
+from backup.transfer.sent import leaves_of, remove
+from backup.wording import counted
+
+TIER: Final = Tier.BULK  # no copy is in a hurry
+_SPARE: Final = 4  # of so many free bytes of the disk a round takes one, at most
+_OLD: Final = timedelta(days=30)  # what was asked for and is not wanted any more goes after that time
+
+
+class Thawing:
+    """The packs of a copy that are asked for, or came; for one thread, within `opened`.
+
+    `given_up` are those that the vault cannot give, or gave otherwise than they were stored.
+    """
+
+    def __init__(self, context: CopyContext, journal: Journal, send: Sequence[Archive], most: int) -> None:
+        self.given_up: set[int] = set()
+        self._vault = context.source.name
+        self._journal = journal
+        self._by_id = {_id(archive): archive for archive in send}
+        self._limit_on = context.limit_on
+        self._fetcher = ArchiveFetcher(
+            context.source,
+            context.clock,
+            context.progress,
+            journal,
+            limit_on=self._limit,
+            tier=TIER,
+            patience=context.patience,
+        )
+        self._round = self._chosen(context, send, most)
+        self._paths: dict[str, str] = {}
+        self._missing: dict[str, str] = {}
+
+    @classmethod
+    @contextmanager
+    def opened(cls, context: CopyContext, send: Sequence[Archive], most: int) -> Iterator[Self]:
+        """Open the journal of what was asked for of that vault. `LockedError` if another has it open."""
+        folder = os.path.join(f"{context.folder}.thawed", context.source.name)
+        with Journal.opened(folder, context.source.name, of="copy") as journal:
+            _forget_old(context, journal, {_id(archive) for archive in send})
+            yield cls(context, journal, send, most)
+
+    def bring(self) -> str:
+        """Ask for this round, and bring it down once all of it is ready; what it waits for, "" if nothing.
+
+        `LimitRefusedError`, before anything is asked for, if all that is left costs more than the limit.
+        """
+        self._limit_on([*self._by_id.values()]).hold(TIER)
+        brought = self._fetcher.bring([_want(archive) for archive in self._round])
+        self._paths, self._missing = brought.paths, brought.missing
+        return counted(brought.waiting, "retrieval") if brought.waiting else ""
+
+    @property
+    def has_more(self) -> bool:
+        """Whether packs are left for later rounds."""
+        return len(self._by_id) > len(self._round)
+
+    def leaves(self, archive: Archive, problems: list[str]) -> list[bytes] | None:
+        """The leaves of a pack that came; None if it is for a later round, or, a problem more, not copied."""
+        pack, name = named(archive, self._vault), _id(archive)
+        if name in self._missing:
+            self.given_up.add(archive.number)
+            problems.append(f"{pack} cannot be read, and is not copied: {self._missing[name]}")
+            return None
+        path = self._paths.get(name)
+        leaves = None if path is None else good_leaves(path, archive, pack, problems)
+        if path is not None and leaves is None:
+            self.given_up.add(archive.number)
+            self._journal.drop(name)
+        return leaves
+
+    def take(self, archive: Archive, path: str) -> None:
+        """Move a pack that came to where it is sent from."""
+        with spool_errors(path, "written"):
+            os.replace(self._paths[_id(archive)], path)
+        self._journal.drop(_id(archive))
+
+    def _chosen(self, context: CopyContext, send: Sequence[Archive], most: int) -> Sequence[Archive]:
+        """The packs that were asked for before, or came; if there are none, the first that fit a round."""
+        journal = self._journal
+        begun = [archive for archive in send if journal.has(_id(archive))]
+        return begun or due(
+            send,
+            lambda archive: archive.size,
+            under_way=0,
+            budget=min(most, shutil.disk_usage(journal.folder).free // _SPARE),
+            traits=context.source.traits,
+        )
+
+    def _limit(self, wants: Sequence[Want]) -> CostLimit:
+        return self._limit_on([self._by_id[want.archive_id] for want in wants])
+
+
+def named(archive: Archive, vault: VaultName) -> str:
+    """A pack in words."""
+    return f"pack {archive.label.pack_id.hex()} in vault {vault}"
+
+
+def good_leaves(path: str, archive: Archive, pack: str, problems: list[str]) -> list[bytes] | None:
+    """The leaves of a pack that was brought down; None, a problem more, if it is not what was recorded."""
+    leaves = leaves_of(path, archive)
+    if leaves is None:
+        remove(path)
+        problems.append(f"{pack} is not what was stored there, and is not copied: run a check of that vault")
+    return leaves
+
+
+def _id(archive: Archive) -> ArchiveId:
+    return ArchiveId(archive.archive_id or "")
+
+
+def _want(archive: Archive) -> Want:
+    return whole(_id(archive), archive.size, PackKind.DATA)
+
+
+def _forget_old(context: CopyContext, journal: Journal, wanted: set[ArchiveId]) -> None:
+    """Let go of what was asked for long ago and is not wanted."""
+    before = context.clock.now() - _OLD
+    for name, asked in [*journal.retrievals.items()]:
+        if name not in wanted and asked.asked_at is not None and asked.asked_at < before:
+            journal.drop(ArchiveId(name))
