@@ -21,6 +21,7 @@ from backup.daemon.work import TaskWork
 from backup.inventory.content.locks import lock_ends
 from backup.kinds import Outcome, TaskKind
 from backup.model import VaultName
+from backup.web.pages.overview import overview
 from tests.support.daemons import Figures
 from tests.support.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator
 from tests.support.s3_clients import client, new_bucket_name
@@ -131,6 +132,10 @@ def test_the_date_is_told(server: Server) -> None:
     text = metrics_text(read_status(load_config(str(server.config)), server.clock.now()))
     gauge = next(line for line in text.splitlines() if line.startswith("nightvault_locked_until"))
     assert float(gauge.rsplit(" ", 1)[1]) == datetime.fromisoformat(date["until"]).timestamp()
+    config = load_config(str(server.config))
+    with closing(opened(config)) as inventory, inventory.reading() as tx:
+        (shown,) = overview(tx, config, server.clock.now(), None).locks
+    assert (shown.job, shown.until) == ("main", datetime.fromisoformat(date["until"]))
     text = server.config.read_text()
     server.config.write_text(text.replace('"governance"', '"governance"\nlock_for = "200d"'))
     (text,) = told()[0]

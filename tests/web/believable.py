@@ -19,6 +19,7 @@ from backup.app.status.parts import (
     Topic,
 )
 from backup.inventory.content.snapshots import Pin, Snapshot
+from backup.inventory.records.readings import LockDate
 from backup.kinds import Outcome, RunKind
 from backup.model import JobName, Problem, ProblemKind, SnapshotId, Tier, VaultName
 from backup.web.pages import entries, overview, quote, runs, versions
@@ -204,6 +205,10 @@ def the_overview(name: str, *, well: bool) -> overview.Overview:
                 NOW - 2 * DAY if not well else NOW + 30 * DAY,
                 is_overdue=not well,
             ),
+        ],
+        [
+            LockDate(JobName(name), VAULT, 12, NOW - DAY, NOW + 61 * DAY, NOW),
+            LockDate(JobName("db"), VAULT, 30, NOW - DAY, NOW + 60 * DAY if well else None, NOW),
         ],
     )
 

@@ -37,6 +37,7 @@ from backup.inventory.pages.run_pages import BackupRow
 from backup.inventory.pages.snapshot_pages import SnapshotSize, counts_by_job, sizes_since
 from backup.inventory.questions.proofs import Proof, proofs
 from backup.inventory.questions.status import HeldArchives, held
+from backup.inventory.records.readings import LockDate
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.times import micros, moment
 from backup.model import JobName, VaultName
@@ -142,6 +143,7 @@ class Overview(Struct, frozen=True):
     last_read_back: datetime | None
     last_opened: datetime | None = None  # when what was read back was last opened with a recovery key
     scheduled: Sequence[ScheduledStatus] = ()  # all but the backups
+    locks: Sequence[LockDate] = ()  # until when each job restores, where its vault locks what is stored
 
 
 class _Rows(Struct, frozen=True):
@@ -197,6 +199,7 @@ def overview(tx: Transaction, config: Config, now: datetime, daemon: DaemonStatu
         last_read_back=proof.last_read_back,
         scheduled=found.scheduled,
         last_opened=proof.last_opened,
+        locks=[job.locks for job in found.jobs if job.locks is not None and job.lock_for is not None],
     )
 
 

@@ -1,0 +1,39 @@
+"""Object lock of SeaweedFS, which reads S3 in its own way: what is locked there stays, and is found."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+
+from backup.retention.locks import LockRules, locked_until
+from backup.vault.s3.requests import BucketLock
+from tests.support.archives import read_directly, store
+from tests.support.rigs import s3_vault
+
+DAY = timedelta(days=1)
+LOCK = BucketLock("GOVERNANCE", partial(locked_until, rules=LockRules(60 * DAY, 10 * DAY)))
+
+
+@pytest.mark.slow
+@pytest.mark.real
+def test_what_is_locked_there_stays(seaweedfs: Any) -> None:
+    vault = s3_vault(seaweedfs, "locked", storage_class="STANDARD", lock=LOCK)
+    vault.create()
+    archives = [store(vault, b"pack %d" % number) for number in range(3)]
+    end = locked_until(vault.vault_time(), LockRules(60 * DAY, 10 * DAY))
+    for key in archives:
+        lock = vault.lock_of(key)
+        assert lock is not None
+        assert (lock.mode, lock.until) == ("GOVERNANCE", end)
+        seaweedfs.delete_object(Bucket="locked", Key=key)
+    listed = vault.fetch_listing(vault.request_listing("t")).archives
+    assert {line.archive_id for line in listed} == set(archives)
+    assert vault.lockable([])[0] == set(archives)
+    assert [read_directly(vault, key, 6) for key in archives] == [b"pack 0", b"pack 1", b"pack 2"]
+    refused = vault.delete_archives(dict.fromkeys(archives))
+    assert {refusal.kept_until for refusal in refused.values()} == {end}
+    assert vault.lock_until(archives[0], end + DAY).until == end + DAY
+    assert vault.lock_until(archives[0], end).until == end + DAY
