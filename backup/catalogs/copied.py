@@ -112,8 +112,8 @@ class CopySender(CatalogSender):
             chain = catalogs.read_chain(tx, at.row.number, at.vault, inventory)
             names = names - {copy.archive for copy in copied.list_copies(tx, at.vault) if copy.is_said}
             position = catalogs.position_after(chain, at.row, number, Generation.DELTA, names)
-            told = self._snapshots(tx, [number for number in state.numbers if number > state.before])
-            told += amendment
+            new = [number for number in state.numbers if number > state.before]
+            told = [*self._snapshots(tx, new, marked=state.numbers if new else ()), *amendment]
             stream = self._delta_records(tx, position.number, chain, sorted(names), state, told)
             written = self._write(stream, position, chain, _features(told))
         return self._send(written)
@@ -124,18 +124,22 @@ class CopySender(CatalogSender):
         with inventory.reading() as tx:
             chain = catalogs.read_chain(tx, at.row.number, at.vault, inventory)
             position = catalogs.position_after(chain, at.row, number, Generation.FULL, names)
-            told = self._snapshots(tx, state.numbers)
+            told = self._snapshots(tx, state.numbers, marked=state.numbers)
             told += records_there(tx, at.row.number, at.vault)
             stream = self._full_records(tx, position.number, chain, sorted(names), state, told)
             written = self._write(stream, position, chain, _features(told))
         return self._send(written)
 
-    def _snapshots(self, tx: Transaction, numbers: Sequence[int]) -> list[Record]:
-        """These snapshots with their tags and pins; what is forgotten at the source is not forgotten here."""
+    def _snapshots(self, tx: Transaction, numbers: Sequence[int], *, marked: Collection[int]) -> list[Record]:
+        """These snapshots, and tags and pins of those `marked`: they may be newer than what was told of them.
+
+        What is forgotten at the source is not forgotten here.
+        """
         every = list_snapshots(tx, job=self._at.row.name, also_forgotten=True, also_alone=True)
         some = [snapshot for snapshot in every if snapshot.number in numbers]
         found: list[Record] = list(map(amendments.record_of, some))
-        return found + [marks for snapshot in some if (marks := amendments.marks_of(snapshot)) is not None]
+        told = [snapshot for snapshot in every if snapshot.number in marked]
+        return found + [marks for snapshot in told if (marks := amendments.marks_of(snapshot)) is not None]
 
     def _full_records(
         self,

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from msgspec.structs import replace
@@ -15,20 +16,24 @@ from msgspec.structs import replace
 from backup.copier.context import CopyChoice
 from backup.copier.copy import copy
 from backup.errors import LockedError, OtherVaultError
-from backup.format.records import ForgottenRecord
+from backup.format.records import ForgottenRecord, MarksRecord
 from backup.inventory.content import archives, copied, identities
 from backup.inventory.content.archives import ArchiveState
 from backup.inventory.records import runs
 from backup.inventory.store.times import micros
 from backup.kinds import Outcome
 from backup.model import MIB, VaultName
+from backup.retention.copies import CopyRule
+from backup.retention.policy import Policy
 from backup.vault.directory import DirectoryVault
 from tests.copier.support import brought_back, context_of, copies, nights
 from tests.support.backups import Site
 from tests.support.doubles import FaultyVault, ManualClock, PowerCut, cut_at
 from tests.support.emulated import RunningEmulator
+from tests.support.rebuilds import Bare
 from tests.support.rigs import s3_client, s3_vault
 from tests.support.transaction_cuts import cut_transaction
+from tests.support.trees import snapshot_of
 
 
 class Sleeping(ManualClock):
@@ -60,6 +65,43 @@ def test_all_comes_back_from_the_copy_alone(
     assert later.archives < report.archives + 2
     shutil.rmtree(tmp_path / "vault", ignore_errors=True)
     assert brought_back(site, second, tmp_path, "bare") == seen
+
+
+def test_tags_pins_and_what_is_kept_come_back_from_the_copy_alone(
+    site: Site, source: Path, second: DirectoryVault, tmp_path: Path, clock: ManualClock
+) -> None:
+    """As they were at the newest copy, also of what the source has forgotten since."""
+    seen = nights(site, source, 3)
+    site.amend(MarksRecord(1, ["before the move", "keep"], pinned=True, note="by hand"))
+    rule = CopyRule(Policy(last=1, tags=(frozenset({"keep"}),)), ZoneInfo("UTC"))
+    copies(site, second)
+    site.amend(MarksRecord(2, ["keep"], pinned=False))
+    clock.advance(timedelta(days=1))
+    seen += nights(site, source, 1, first=3)
+    assert copies(site, second, CopyChoice(rule=rule)).forgotten == 1
+    site.amend(ForgottenRecord([1, 3], micros(clock.now())))
+    shutil.rmtree(tmp_path / "vault", ignore_errors=True)
+    machine = Bare(tmp_path / "bare", second, site)
+    machine.rebuild()
+    built = machine.site()
+    back = {snapshot.number: snapshot for snapshot in built.snapshots(also_forgotten=True)}
+    at_home = {snapshot.number: snapshot for snapshot in site.snapshots(also_forgotten=True)}
+    assert {number for number, snapshot in back.items() if snapshot.forgotten_at} == {3}
+    for number, snapshot in back.items():
+        was = at_home[number]
+        assert (snapshot.id, snapshot.started_at, snapshot.tags, snapshot.pin) == (
+            was.id,
+            was.started_at,
+            was.tags,
+            was.pin,
+        )
+        target = tmp_path / f"back-{number}"
+        if not snapshot.forgotten_at:
+            built.restore(snapshot.id, target)
+            assert dict(snapshot_of(target)) == seen[number - 1]
+    assert back[1].pin is not None
+    assert back[2].tags == ("keep",)
+    built.close()
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
