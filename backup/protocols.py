@@ -276,6 +276,17 @@ class NamesVersions(Protocol):
         ...
 
 
+class LockableObjects(Struct, frozen=True):
+    """The ids of objects that can be locked: archives, and `others`: identities and marks.
+
+    `covered` are those among them over which somebody else put a delete marker, or another object.
+    """
+
+    archives: frozenset[ArchiveId]
+    others: frozenset[ArchiveId]
+    covered: frozenset[ArchiveId] = frozenset()
+
+
 @runtime_checkable
 class LocksObjects(Protocol):
     """An optional ability of a `Vault`, whose objects can be locked until a date: nobody deletes them before.
@@ -292,11 +303,8 @@ class LocksObjects(Protocol):
         """The time by its own clock, which decides."""
         ...
 
-    def lockable(
-        self, inventory_ids: Collection[InventoryId]
-    ) -> tuple[frozenset[ArchiveId], frozenset[ArchiveId]]:
-        """The ids of all archives that are there, be they hidden; and of these inventories' identities and
-        marks."""
+    def lockable(self, inventory_ids: Collection[InventoryId]) -> LockableObjects:
+        """All archives that are there, be they hidden, and these inventories' identities and marks."""
         ...
 
     def lock_of(self, key: ArchiveId) -> ObjectLock | None:

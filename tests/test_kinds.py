@@ -134,6 +134,8 @@ REPORTS: dict[RunKind, list[Report]] = {
             month=Decimal("0.001"),
             year=Decimal("0.012"),
             missing=("data/1",),
+            covered=("data/2",),
+            covered_count=1,
             warnings=("odd",),
         ),
     ],

@@ -36,6 +36,7 @@ NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """The end of a lock that there never was."""
 
 _BATCH = 256
+_MOST_NAMED = 20
 _DAY, _MONTH, _YEAR = timedelta(days=1), timedelta(days=30), timedelta(days=365)
 
 
@@ -68,6 +69,7 @@ class _Renewal:
         self._ends: dict[ArchiveId, datetime] = {}  # of what is needed, as the vault has answered
         self._missing: set[ArchiveId] = set()
         self._others: frozenset[ArchiveId] = frozenset()  # identities and marks
+        self._covered: frozenset[ArchiveId] = frozenset()  # by what somebody else put over them
 
     def run(self) -> ExtendReport:
         """Find what is needed, look at locks that are not known, and renew those that are due."""
@@ -102,6 +104,8 @@ class _Renewal:
             year=self._price(_YEAR),
             dates=tuple(dates.values()),
             missing=tuple(sorted(self._missing)),
+            covered=tuple(sorted(self._covered)[:_MOST_NAMED]),
+            covered_count=len(self._covered),
         )
 
     def _dates(self, now: datetime) -> dict[int, LockDate]:
@@ -144,8 +148,9 @@ class _Renewal:
         """
         context, inventory, name = self._context, self._context.inventory, self._context.vault.name
         lineage = [inventory.id, *inventory.ancestors]
-        archives, others = context.patience.call(lambda: context.locks.lockable(lineage))
-        self._others = others
+        there = context.patience.call(lambda: context.locks.lockable(lineage))
+        archives, others = there.archives, there.others
+        self._others, self._covered = others, there.covered
         with inventory.reading() as tx:
             needed = needed_keys(tx, name, now - context.rules.lock_for, context.needed)
             known = lock_ends(tx, name)

@@ -22,9 +22,9 @@ class ExtendReport(Struct, frozen=True, rename={"is_plan": "plan"}):
 
     `objects` are needed, of which `due` are to be locked for longer, and `extended` are. `ends`: the earliest
     end of what is needed; `next`: when something is due again. `dates`: until when the snapshots of each job
-    restore whatever an intruder does. `missing` are keys that the vault does not
-    show. `idle`: locked and needed by nothing of the last `lock_for`, the last of them until `idle_until`.
-    `month` and `year`: renewals of as many objects.
+    restore whatever an intruder does. `covered`: objects over which somebody else put something. `missing`
+    are keys that the vault does not show. `idle`: locked and needed by nothing of the last `lock_for`, the
+    last of them until `idle_until`. `month` and `year`: renewals of as many objects.
     """
 
     vault: VaultName
@@ -43,6 +43,8 @@ class ExtendReport(Struct, frozen=True, rename={"is_plan": "plan"}):
     year: Decimal | None = None
     dates: tuple[LockDate, ...] = ()
     missing: tuple[str, ...] = ()
+    covered: tuple[str, ...] = ()
+    covered_count: int = 0
     warnings: tuple[str, ...] = ()
     waits_for: str = ""
 
@@ -53,15 +55,22 @@ class ExtendReport(Struct, frozen=True, rename={"is_plan": "plan"}):
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """A sentence if something that is needed is not in the vault."""
-        if not self.missing:
-            return ()
-        what = counted(len(self.missing), "object")
-        return (f"{what} that restores need, not in the vault: {self.missing[0]}, …; `nightvault check`",)
+        """A sentence each if something that is needed is not there, or somebody was at work there."""
+        found = []
+        if self.missing:
+            what = counted(len(self.missing), "object")
+            found.append(f"{what} that restores need, not in the vault: {self.missing[0]}, …")
+        if self.covered:
+            what = counted(self.covered_count, "object")
+            found.append(
+                f"somebody put delete markers, or something else, over {what} of vault {self.vault}: "
+                f"{self.covered[0]}, …; nothing of it is lost, and restores read it: docs/ransomware.md"
+            )
+        return tuple(found)
 
     @property
     def outcome(self) -> Outcome:
-        """Partial if something could not be locked."""
+        """Partial if something could not be locked, or somebody was at work there."""
         return Outcome.PARTIAL if self.problems else Outcome.DONE
 
     def facts(self, currency: str = "USD") -> Iterator[Fact]:
@@ -105,6 +114,8 @@ class ExtendReport(Struct, frozen=True, rename={"is_plan": "plan"}):
                 asdict(date) | {name: _time(getattr(date, name)) for name in _TIMES} for date in self.dates
             ],
             "missing": list(self.missing),
+            "covered": list(self.covered),
+            "covered_count": self.covered_count,
             "warnings": list(self.warnings),
         }
 

@@ -67,12 +67,17 @@ def test_the_command(server: Server, emulator: RunningEmulator) -> None:
     assert not any(run["kind"] == "extend" for run in server.json("runs"))
     for line in there:
         s3.delete_object(Bucket=bucket_of(server), Key=line["Key"])
-    done = server.json("object-lock", "extend", "--vault", "cold")
+    done = server.json("object-lock", "extend", "--vault", "cold", exit_code=3)
+    assert (len(done["covered"]), done["covered_count"]) == (len(there), len(there))
+    (text,) = [concern["text"] for concern in concerns(server)]
+    assert "renewal of locks" in text
     assert (done["plan"], done["objects"], done["due"]) == (False, len(there), 0)
     assert server.json("runs")[0]["kind"] == "extend"
     with closing(opened(load_config(str(server.config)))) as inventory, inventory.reading() as tx:
         assert len(lock_ends(tx, VaultName("cold"))) == len(there)
-    assert "0 of" in server.done("object-lock", "extend").stdout
+    told = server.run("object-lock", "extend")
+    assert (told.exit_code, "0 of" in told.stdout) == (3, True)
+    assert "somebody put delete markers, or something else, over 3 objects of vault cold" in told.stderr
     restored = server.restore(server.folder / "out")
     assert (restored / "a.txt").read_text() == "alpha\n"
 

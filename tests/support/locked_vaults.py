@@ -15,7 +15,7 @@ from backup.inventory.content.locks import lock_ends
 from backup.locker.extend import LockContext, extend
 from backup.locker.report import ExtendReport
 from backup.model import ArchiveId, InventoryId, ObjectLock, Refusal, VaultName
-from backup.protocols import Clock
+from backup.protocols import Clock, LockableObjects
 from backup.pruner.needed import needed_archives
 from backup.retention.locks import LockRules, locked_until, longest_lock
 from backup.vault.directory import DirectoryVault
@@ -53,13 +53,11 @@ class LockedDirectory(DirectoryVault):
         for key in (*(line.archive_id for line in list_now(self).archives), IDENTITY):
             self.ends.setdefault(key, locked_until(self.clock.now(), self.rules))
 
-    def lockable(
-        self, inventory_ids: Collection[InventoryId]
-    ) -> tuple[frozenset[ArchiveId], frozenset[ArchiveId]]:
+    def lockable(self, inventory_ids: Collection[InventoryId]) -> LockableObjects:
         """What is listed, and the identity."""
         assert inventory_ids
         there = {line.archive_id for line in list_now(self).archives}
-        return frozenset(there), frozenset({IDENTITY})
+        return LockableObjects(frozenset(there), frozenset({IDENTITY}))
 
     def lock_of(self, key: ArchiveId) -> ObjectLock | None:
         """The lock, if it has one."""

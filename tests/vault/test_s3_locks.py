@@ -165,11 +165,14 @@ def test_locks_are_seen_and_set_later(emulated_s3: Any, emulator: RunningEmulato
     vault.add_identity(OURS, TOKEN)
     vault.add_mark(HeirMark(OURS, OURS, bytes(32), bytes(64)).to_text())
     store(s3_vault_beside(vault), b"not below the prefix")
+    assert vault.lockable([OURS]).covered == frozenset()
     hide(emulated_s3, vault)
-    archives, others = vault.lockable([OURS])
+    there = vault.lockable([OURS])
+    archives, others = there.archives, there.others
     assert archives == {pack, other}
     assert len(others) == 2
-    assert not vault.lockable([])[1]
+    assert there.covered == archives | others
+    assert not vault.lockable([]).others
     assert vault.locks
     now = vault.vault_time()
     assert abs(now - EmulatorClock(emulator).now()) < timedelta(minutes=1)
@@ -202,7 +205,7 @@ def test_what_was_stored_before_is_locked_later(emulated_s3: Any) -> None:
         Bucket=name, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled"}
     )
     vault = s3_vault(emulated_s3, name, storage_class="STANDARD", lock=LOCK)
-    assert vault.lockable([])[0] == {pack}
+    assert vault.lockable([]).archives == {pack}
     assert vault.lock_of(pack) is None
     until = locked_until(vault.vault_time(), RULES)
     assert vault.lock_until(pack, until).until == until

@@ -12,6 +12,7 @@ from typing import Any
 
 from backup.errors import ArchiveMissingError, DeniedError, VaultError
 from backup.model import ArchiveId, InventoryId, ObjectLock
+from backup.protocols import LockableObjects
 from backup.vault.s3 import keys
 from backup.vault.s3.requests import BucketRequests
 
@@ -34,23 +35,23 @@ class S3Locks:
         """The time by S3's own clock."""
         return self._requests.now("look what time it is")
 
-    def lockable(
-        self, inventory_ids: Collection[InventoryId]
-    ) -> tuple[frozenset[ArchiveId], frozenset[ArchiveId]]:
+    def lockable(self, inventory_ids: Collection[InventoryId]) -> LockableObjects:
         """The keys of all archives that are there, and of these inventories' identities and marks.
 
         By versions, so that what is hidden is among them; the versions are remembered.
         """
         prefix = self._requests.bucket.prefix
         below = tuple(keys.catalogs_of(inventory_id) for inventory_id in inventory_ids)
-        archives, others = set[ArchiveId](), set[ArchiveId]()
+        archives, others, covered = set[ArchiveId](), set[ArchiveId](), set[ArchiveId]()
         for line in self._requests.lines("list what is locked", prefix):
             key = line["Key"].removeprefix(prefix)
             if keys.label_of(key) is None and not (key.startswith(below) and not line["Size"]):
                 continue
             self._requests.remember(line)
             (others if keys.label_of(key) is None else archives).add(ArchiveId(key))
-        return frozenset(archives), frozenset(others)
+            if not line["IsLatest"]:
+                covered.add(ArchiveId(key))
+        return LockableObjects(frozenset(archives), frozenset(others), frozenset(covered))
 
     def lock_of(self, key: ArchiveId) -> ObjectLock | None:
         """GetObjectRetention; None for what is not locked."""
