@@ -285,6 +285,8 @@ timezone = "{zone}"
 
 def config_in(folder: str, kind: TaskKind, words: str, zone: str) -> Config:
     of_vault = f'{kind} = "{words}"' if kind.value in {"check", "prune", "compact"} else ""
+    if kind is TaskKind.EXTEND:
+        of_vault = f'lock = "governance"\n{kind} = "{words}"'
     of_job = {
         TaskKind.BACKUP: f'schedule = "{words}"',
         TaskKind.FORGET: f'forget = "{words}"\nretention = {{ keep_last = 3 }}',
@@ -292,11 +294,13 @@ def config_in(folder: str, kind: TaskKind, words: str, zone: str) -> Config:
     }.get(kind, "")
     drill = f'[[drill]]\nname = "drill"\nvault = "v"\nschedule = "{words}"\nsample = "1 files"'
     path = Path(folder) / "config.toml"
-    path.write_text(
-        CONFIG.format(
-            folder=folder, zone=zone, of_vault=of_vault, of_job=of_job, drill=drill if kind == "drill" else ""
-        )
+    text = CONFIG.format(
+        folder=folder, zone=zone, of_vault=of_vault, of_job=of_job, drill=drill if kind == "drill" else ""
     )
+    if kind is TaskKind.EXTEND:  # no directory locks
+        bucket = 'kind = "s3"\nstorage_class = "STANDARD"\nregion = "x"\nbucket = "bucket"\nendpoint = "http://127.0.0.1:9"'
+        text = text.replace(f'kind = "directory"\npath = "{folder}/vault"', bucket)
+    path.write_text(text)
     return load_config(str(path))
 
 

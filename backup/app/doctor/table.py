@@ -341,6 +341,7 @@ WHY: Mapping[Topic, str] = {
     Topic.COST: "more is stored than was meant to be paid for",
     Topic.CHECK: "nobody knows whether the archives are still there and whole",
     Topic.VAULT: "what has changed since the last good backup is nowhere else",
+    Topic.PROTECTION: "whoever takes this server over may delete what is not locked",
     Topic.SHRUNK: "a disk may be away, or somebody deleted what is needed; old snapshots pile up meanwhile",
     Topic.AWAY: "no backup can be stored in it, and nothing be restored from it",
     Topic.UNKNOWN: "what cannot be looked at is not known to be well",

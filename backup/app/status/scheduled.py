@@ -105,7 +105,8 @@ def _overdue_from(
     read = config.job(task.of_job).vault if task.kind is TaskKind.COPY and task.of_job else task.vault
     settings = config.vault(read)
     tier = config.drill(task.name).tier if task.kind is TaskKind.DRILL else None
-    slack = task.timing.jitter + longest_wait(settings, tier or settings.tier)
+    waits = task.kind is not TaskKind.EXTEND  # which reads nothing
+    slack = task.timing.jitter + longest_wait(settings, tier or settings.tier) * waits
     if good is None:
         since = min(max(since, stored), known.now)
         return overdue_from(when, next_due(when, None, since), slack)
