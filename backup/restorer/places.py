@@ -164,9 +164,9 @@ class JoinedVaults:
         return self._made[name]
 
     def _split(self, words: str) -> tuple[VaultName, str]:
-        name, mark, its_id = words.removeprefix(_MARK).partition(_MARK)
-        if words.startswith(_MARK) and mark and VaultName(name) in self._make:
-            return VaultName(name), its_id
+        name = vault_named_in(words)
+        if name is not None and name in self._make:
+            return name, words[len(name) + 2 * len(_MARK) :]
         return self._home, words
 
 
@@ -176,6 +176,12 @@ _MARK = "@"
 def named_in(archive: Archive) -> ArchiveId | None:
     """The id by which joined vaults are asked for an archive."""
     return None if archive.archive_id is None else ArchiveId(_named(archive.vault, archive.archive_id))
+
+
+def vault_named_in(its_id: str | None) -> VaultName | None:
+    """The vault that the id of an archive or retrieval names; None if it names none."""
+    name, mark, _ = (its_id or "").removeprefix(_MARK).partition(_MARK)
+    return VaultName(name) if its_id and its_id.startswith(_MARK) and mark else None
 
 
 def _named(vault: VaultName, its_id: str) -> str:

@@ -154,7 +154,7 @@ class Summary(Struct, frozen=True):
     @property
     def deduplication(self) -> float | None:
         """Bytes of all versions of files for each byte of chunks that was stored."""
-        return self.version_bytes / self.chunk_bytes if self.chunk_bytes else None
+        return self.version_bytes / self.chunk_bytes if self.version_bytes and self.chunk_bytes else None
 
     @property
     def compression(self) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from msgspec import Struct
@@ -11,6 +11,7 @@ from backup.config import VaultSettings
 from backup.inventory.records.retrievals import Retrieval
 from backup.inventory.store.states import RetrievalStage
 from backup.model import Tier
+from backup.restorer.places import vault_named_in
 
 # Hours, least and most. Glacier developer guide, "Downloading an Archive in Amazon Glacier"; S3 user guide,
 # "Understanding archive retrieval options": most of them, not all.
@@ -40,13 +41,36 @@ def longest_wait(settings: VaultSettings, tier: Tier) -> timedelta:
     return timedelta(hours=hours + (_LIST_HOURS if settings.kind == "glacier" else 0))
 
 
-def expected(settings: VaultSettings, known: Sequence[Retrieval]) -> Expected | None:
-    """Return the time at which all waiting retrievals are ready; None if none is waiting."""
+def expected(
+    settings: VaultSettings, known: Sequence[Retrieval], others: Sequence[VaultSettings] = ()
+) -> Expected | None:
+    """Return the time at which all waiting retrievals are ready; None if none is waiting.
+
+    They are of that vault, but for those whose ids name one of `others`.
+    """
     spans = [
-        tuple(retrieval.requested_at + timedelta(hours=hours) for hours in hours_of(settings, retrieval.tier))
-        for retrieval in known
-        if retrieval.state is RetrievalStage.WAITING and retrieval.requested_at is not None
+        tuple(asked_at + timedelta(hours=hours) for hours in hours_of(vault, tier))
+        for vault, tier, asked_at in _waiting(settings, known, others)
     ]
     if not spans:
         return None
     return Expected(max(least for least, _ in spans), max(most for _, most in spans))
+
+
+def usual_hours(
+    settings: VaultSettings, known: Sequence[Retrieval], others: Sequence[VaultSettings]
+) -> tuple[float, float] | None:
+    """Return the hours that the slowest of those retrievals usually takes; None if none is waiting."""
+    every = [hours_of(vault, tier) for vault, tier, _ in _waiting(settings, known, others)]
+    return max(every, key=lambda hours: hours[1], default=None)
+
+
+def _waiting(
+    settings: VaultSettings, known: Sequence[Retrieval], others: Sequence[VaultSettings]
+) -> Iterator[tuple[VaultSettings, Tier, datetime]]:
+    """Of each waiting retrieval its vault, its tier, and when it was requested."""
+    by_name = {str(vault.name): vault for vault in others}
+    for retrieval in known:
+        if retrieval.state is RetrievalStage.WAITING and retrieval.requested_at is not None:
+            named = vault_named_in(retrieval.retrieval_id)
+            yield by_name.get(named or "", settings), retrieval.tier, retrieval.requested_at

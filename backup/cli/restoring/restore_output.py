@@ -32,14 +32,15 @@ def restore_document(report: RestoreReport) -> dict[str, Any]:
 
 def show_waiting(cli: Cli, begun: Restore, known: Sequence[Retrieval]) -> NoReturn:
     """Show what a restore waits for, and how long it may take; end the command with exit code 17."""
-    from backup.app.money.expected_times import hours_of
+    from backup.app.money.expected_times import hours_of, usual_hours
     from backup.cli.render.render import counted
     from backup.restorer.restore import waiting_report
 
     report = waiting_report(begun, known)
     when = expected_of(cli, begun, known)
     asked = counted(report.retrievals, "retrieval")
-    usual = hours_text(*hours_of(cli.config().vault(begun.vault), begun.tier))
+    settings, vaults = cli.config().vault(begun.vault), cli.config().vaults
+    usual = hours_text(*(usual_hours(settings, known, vaults) or hours_of(settings, begun.tier)))
     by = f"({usual} with {begun.tier}){expected_text(when, cli.clock.now())}"
     lines = [
         f"restore {begun.id} waits for {report.waiting} of {asked} {by}",

@@ -39,7 +39,8 @@ def expected_of(cli: Cli, begun: Restore, known: Sequence[Retrieval]) -> Expecte
     """Return the time at which all retrievals of a restore are expected to be ready; None if unknown."""
     from backup.app.money.expected_times import expected
 
-    return expected(cli.config().vault(begun.vault), known)
+    config = cli.config()
+    return expected(config.vault(begun.vault), known, config.vaults)
 
 
 def wait_until_readable(

@@ -5,7 +5,7 @@ For a restore that the daemon does not continue, it shows the reason, and the co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -36,13 +36,12 @@ def restores(cli: Cli, everything: bool) -> None:
     from backup.cli.render.tables import Column
 
     config = cli.config()
-    settings = {vault.name: vault for vault in config.vaults}
+    settings = {str(vault.name): vault for vault in config.vaults}
     with closing(opened(config)) as inventory:
         found = _with_retrievals(inventory, everything=everything)
         has_ended = not found and not everything and bool(_with_retrievals(inventory, everything=True))
         documents = [
-            _document(restore, known, settings.get(restore.vault))
-            | _held(restore, config.state_dir, inventory)
+            _document(restore, known, settings) | _held(restore, config.state_dir, inventory)
             for restore, known in found
         ]
     rows: list[tuple[object, ...]] = []
@@ -90,13 +89,17 @@ def _held(restore: Restore, state_dir: str, inventory: Inventory) -> dict[str, s
     return {"held": None, "next": None}
 
 
-def _document(restore: Restore, known: Sequence[Retrieval], settings: VaultSettings | None) -> dict[str, Any]:
+def _document(
+    restore: Restore, known: Sequence[Retrieval], vaults: Mapping[str, VaultSettings]
+) -> dict[str, Any]:
     from backup.app.money.expected_times import expected
     from backup.cli.render.render import path_document
     from backup.restorer.report import stage
 
     states: list[str] = [part.state for part in known]
-    when = expected(settings, known) if settings is not None and restore.state is RestoreStage.OPEN else None
+    when, settings = None, vaults.get(restore.vault)
+    if settings is not None and restore.state is RestoreStage.OPEN:
+        when = expected(settings, known, [*vaults.values()])
     return {
         "id": restore.id,
         "snapshot": restore.snapshot,

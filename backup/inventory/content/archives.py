@@ -339,10 +339,15 @@ def catalog_of_run(tx: Transaction, run: int) -> tuple[int, ArchiveState] | None
 
 
 def vault_totals(tx: Transaction) -> dict[VaultName, tuple[int, int]]:
-    """Archives and their bytes, by vault."""
-    sql = f"""SELECT v.name, count(*), coalesce(sum(a.size), 0) FROM {IN_VAULTS}
-              WHERE a.state IN ({marks(THERE)}) GROUP BY v.name"""
-    return {VaultName(name): (count, size) for name, count, size in raw_rows(tx, sql, THERE)}
+    """Archives and their bytes, by vault; copies, too."""
+    sql = f"""SELECT v.name, count(*), coalesce(sum(t.size), 0) FROM (
+                SELECT d.vault, a.size FROM archives a JOIN domains d ON d.number = a.domain
+                WHERE a.state IN ({marks(THERE)})
+                UNION ALL
+                SELECT k.vault, a.size FROM copies k JOIN archives a ON a.number = k.archive
+                WHERE k.state IN ({marks(THERE)})
+              ) AS t JOIN vaults v ON v.number = t.vault GROUP BY v.name"""
+    return {VaultName(name): (count, size) for name, count, size in raw_rows(tx, sql, (*THERE, *THERE))}
 
 
 def count_unread(tx: Transaction) -> dict[VaultName, int]:

@@ -35,11 +35,11 @@ _PROVEN = f"""{OWNED}, read_back AS ({_BYTES.format(grade=int(Grade.READ_BACK))}
 opened AS ({_BYTES.format(grade=int(Grade.OPENED))})
 SELECT o.vault, o.job, sum(o.size), sum(min(o.size, coalesce(r.bytes, 0))),
        sum(min(o.size, coalesce(p.bytes, 0))), max(r.last), max(p.last)
-FROM owned o LEFT JOIN read_back r ON r.archive = o.number LEFT JOIN opened p ON p.archive = o.number
+FROM own o LEFT JOIN read_back r ON r.archive = o.number LEFT JOIN opened p ON p.archive = o.number
 WHERE o.state IN {_SOUND} AND o.archive_id IS NOT NULL
 GROUP BY o.vault, o.job"""
 
-_OF_JOBS = f"""{OWNED} SELECT number, job FROM owned
+_OF_JOBS = f"""{OWNED} SELECT number, job FROM own
 WHERE vault = ? AND state IN {_SOUND} AND archive_id IS NOT NULL"""
 
 

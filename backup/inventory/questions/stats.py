@@ -2,8 +2,8 @@
 
 An archive belongs to the job whose run stored it. After a rebuild no runs are known: then to the job of the
 first catalog that names it. If neither is known it has no job; nor have archives that only a vault's list
-shows. Deleted and lost archives are in no sum, as they cost nothing; condemned ones are, until they are
-deleted.
+shows. A copy in another vault belongs to the same job there. Deleted and lost archives are in no sum, as they
+cost nothing; condemned ones are, until they are deleted.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ WITH ordered AS (
     FROM ordered o CROSS JOIN catalog_archives n ON n.catalog = o.archive
     WHERE EXISTS (SELECT 1 FROM archives WHERE run IS NULL AND kind = {int(PackKind.DATA)})
     GROUP BY n.archive
-), owned AS (
+), own AS (
     SELECT a.number, a.kind, a.state, a.size, a.archive_id, v.name AS vault, j.name AS job,
-           coalesce(a.stored_at, a.submitted_at) AS stored_at
+           coalesce(a.stored_at, a.submitted_at) AS stored_at, 0 AS is_copy
     FROM archives a
     JOIN domains d ON d.number = a.domain
     JOIN vaults v ON v.number = d.vault
@@ -52,6 +52,12 @@ WITH ordered AS (
     LEFT JOIN first_named f ON f.archive = a.number
     LEFT JOIN ordered o ON o.place = f.place
     LEFT JOIN jobs j ON j.number = coalesce(c.job, r.job, o.job)
+), owned AS (
+    SELECT * FROM own
+    UNION ALL
+    SELECT own.number, own.kind, k.state, own.size, k.archive_id, v.name, own.job,
+           coalesce(k.stored_at, k.since), 1
+    FROM copies k JOIN own ON own.number = k.archive JOIN vaults v ON v.number = k.vault
 )"""
 
 _STORED = f"""{OWNED}
@@ -68,20 +74,27 @@ ORDER BY day, o.vault, o.job, o.kind, condemned"""
 _EACH = f"""{OWNED}
 SELECT o.number, o.vault, o.job, o.kind, o.stored_at / {_DAY}, o.state = 'condemned', 1, o.size, 0, 0,
        {_SHORT}
-FROM owned o WHERE o.state IN {_BILLED} ORDER BY o.number"""
+FROM own o WHERE o.state IN {_BILLED} ORDER BY o.number"""
 
 _SNAPSHOTS = f"""
 SELECT v.name, j.name, t.kept, t.size, coalesce(s.files, 0), coalesce(s.bytes, 0), t.forgotten
 FROM jobs j
-JOIN vaults v ON v.number = j.vault
 JOIN (
-    SELECT job, count(*) - count(forgotten_at) AS kept, count(forgotten_at) AS forgotten,
+    SELECT vault, job, count(*) - count(forgotten_at) AS kept, count(forgotten_at) AS forgotten,
            {sum_of("CASE WHEN forgotten_at IS NULL THEN bytes ELSE 0 END")} AS size,
            max(CASE WHEN forgotten_at IS NULL THEN number END) AS newest
-    FROM snapshots GROUP BY job
+    FROM (
+        SELECT h.vault, s.job, s.number, s.bytes, s.forgotten_at
+        FROM snapshots s JOIN jobs h ON h.number = s.job
+        UNION ALL
+        SELECT c.vault, c.job, c.number, s.bytes, c.forgotten_at
+        FROM copied_snapshots c JOIN snapshots s ON s.job = c.job AND s.number = c.number
+        WHERE c.state IN ('copied', 'forgotten')
+    ) AS there GROUP BY vault, job
 ) AS t ON t.job = j.number
+JOIN vaults v ON v.number = t.vault
 LEFT JOIN snapshots s ON s.job = j.number AND s.number = t.newest
-ORDER BY j.number"""
+ORDER BY j.number, t.vault <> j.vault, v.name"""
 
 # By directory first, in the order of the index: sorting all entries by job would take as much memory as they.
 _VERSIONS = f"""
@@ -137,6 +150,8 @@ _RETRIEVALS = f"""{OWNED}, asked AS (
 )
 SELECT o.vault, o.job, o.kind, q.tier, count(*), sum(q.size)
 FROM asked q JOIN owned o ON o.number = q.archive
+  AND CASE WHEN q.retrieval_id LIKE '@%' THEN instr(q.retrieval_id, '@' || o.vault || '@') = 1
+           ELSE NOT o.is_copy END
 GROUP BY o.vault, o.job, o.kind, q.tier ORDER BY o.vault, o.job, o.kind, q.tier"""
 
 _SHARED = f"""{OWNED}
@@ -144,7 +159,7 @@ SELECT o.vault, o.job, other.name, count(*), sum(o.size)
 FROM (
     SELECT DISTINCT n.archive, c.job FROM catalog_archives n JOIN catalogs c ON c.archive = n.catalog
 ) AS named
-JOIN owned o ON o.number = named.archive
+JOIN own o ON o.number = named.archive
 JOIN jobs other ON other.number = named.job
 WHERE o.state IN {_BILLED} AND o.job <> other.name
 GROUP BY o.vault, o.job, other.name ORDER BY o.vault, o.job, other.name"""

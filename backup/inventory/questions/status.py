@@ -47,11 +47,15 @@ WHERE r.outcome = 'running' OR r.number IN ({NEWEST_ENDED})
 ORDER BY r.number DESC"""
 
 _HELD = f"""
-SELECT v.name, a.kind, count(*), sum(a.size), sum(max(0, {SMALLEST} - a.size)),
-       min(coalesce(a.stored_at, a.submitted_at))
-FROM archives a JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
-WHERE a.state IN {_listed(THERE)}
-GROUP BY v.name, a.kind ORDER BY v.name, a.kind"""
+SELECT v.name, h.kind, count(*), sum(h.size), sum(max(0, {SMALLEST} - h.size)), min(h.at)
+FROM (
+    SELECT d.vault, a.kind, a.size, coalesce(a.stored_at, a.submitted_at) AS at
+    FROM archives a JOIN domains d ON d.number = a.domain WHERE a.state IN {_listed(THERE)}
+    UNION ALL
+    SELECT k.vault, a.kind, a.size, coalesce(k.stored_at, k.since)
+    FROM copies k JOIN archives a ON a.number = k.archive WHERE k.state IN {_listed(THERE)}
+) AS h JOIN vaults v ON v.number = h.vault
+GROUP BY v.name, h.kind ORDER BY v.name, h.kind"""
 
 _SPOILED = f"""
 SELECT EXISTS (SELECT 1 FROM archives WHERE archive_id IS NOT NULL
