@@ -19,7 +19,12 @@ from msgspec.structs import asdict
 from backup.catalogs.context import BackupContext, Keys, OpenRun, OpenVault, Sending
 from backup.catalogs.full import lacks_full
 from backup.catalogs.recovery import recover
-from backup.catalogs.run_setup import open_vault, require_ours, require_still_ours
+from backup.catalogs.run_setup import (
+    look_before_taking_back,
+    open_vault,
+    require_ours,
+    require_still_ours,
+)
 from backup.catalogs.sending import CatalogSender
 from backup.errors import NightvaultError
 from backup.format.catalog import Record
@@ -76,6 +81,10 @@ class Amender:
         self._context = at.context
         self._keep_line = keep_line
         self._looked = at.context.clock.now()
+
+    def look_before_taking_back(self) -> None:
+        """Learn which condemned archives are gone, before anything that needs them is taken back."""
+        look_before_taking_back(self._context)
 
     def amend(
         self, kind: RunKind, job: JobRow, amendment: Sequence[Record], report: Mapping[str, Any]

@@ -8,7 +8,7 @@ from backup.catalogs.context import BackupContext, Keys, OpenVault, Sending
 from backup.catalogs.packing import Spool
 from backup.errors import ConfigError, NightvaultError, VaultError
 from backup.format.keys import domain_id
-from backup.inventory.content import archives, identities, lost
+from backup.inventory.content import archives, identities
 from backup.inventory.content.archives import ArchiveState
 from backup.inventory.content.strangers import OpenStranger
 from backup.protocols import TakesFiles
@@ -50,7 +50,7 @@ def require_ours(
     that the vault's list shows. So do a rebuilt inventory's runs at first: before its mark was seen, the
     machine before it may have gone on, and deleted.
     """
-    patience = context.retry_limit.patience(context.clock, context.progress, attempts=_FIRST_TRIES)
+    patience = _first_patience(context)
     is_new_heir = leaves_marks and _is_new_heir(context)
     where, note = (context.inventory, context.vault, context.clock, patience), context.progress.note
     by = successors(keys)
@@ -58,6 +58,19 @@ def require_ours(
     if found or is_new_heir:
         _build_on_what_is_shown(context, patience)
     return found
+
+
+def look_before_taking_back(context: BackupContext) -> None:
+    """Learn what of the condemned archives is there, if the inventory was rebuilt.
+
+    The machine before it may have been deleting them in the hour in which this one began.
+    """
+    if context.inventory.ancestors:
+        _build_on_what_is_shown(context, _first_patience(context))
+
+
+def _first_patience(context: BackupContext) -> RetryPolicy:
+    return context.retry_limit.patience(context.clock, context.progress, attempts=_FIRST_TRIES)
 
 
 def _is_new_heir(context: BackupContext) -> bool:
@@ -79,7 +92,8 @@ def _is_new_heir(context: BackupContext) -> bool:
 def _build_on_what_is_shown(context: BackupContext, patience: RetryPolicy) -> int:
     """Mark archives as lost that the vault's list should show and does not; returns their number.
 
-    For a run while somebody else may delete: it stores missing data again. Where lists take hours it goes by
+    For a run while somebody else may delete: it stores missing data again, and takes back no snapshot that
+    needs what was condemned and is gone. Where lists take hours it goes by
     the newest that was fetched, and asks for a newer one.
     """
     from backup.inventory.questions import compared  # hardly ever needed, as what follows
@@ -99,7 +113,9 @@ def _build_on_what_is_shown(context: BackupContext, patience: RetryPolicy) -> in
             return 0
         covered = compared.must_show(tx, head, vault.name, clock.now(), at_once=at_once, stored=stored)
         missing, _ = compared.absent_archives(tx, head.number, vault.name, covered)
-        lost.mark(tx, [archive.number for archive in missing], ArchiveState.LOST)
+        compared.record(tx, vault.name, missing, ArchiveState.LOST, clock.now())
+        deleted = compared.absent_condemned(tx, head.number, vault.name, covered)
+        compared.record(tx, vault.name, deleted, ArchiveState.DELETED, clock.now())
     return len(missing)
 
 

@@ -20,9 +20,9 @@ from backup.checker.report import CheckFinding, CheckReport, ComparedList
 from backup.errors import LockedError, VaultMissingError
 from backup.format.enrolment import HeirMark
 from backup.format.pack import parse_description
-from backup.inventory.content import archives, copied, copied_pruning, strangers
+from backup.inventory.content import archives, strangers
 from backup.inventory.content.archives import ArchiveState
-from backup.inventory.content.lost import lost_chunks, mark, replacements, spoiled_archives
+from backup.inventory.content.lost import lost_chunks, replacements, spoiled_archives
 from backup.inventory.questions import compared
 from backup.inventory.records import readings, retrievals, runs
 from backup.inventory.records.retrievals import ListedRow, ListingRow
@@ -160,12 +160,7 @@ class _ListComparison:
         """Believe the list, if it is our vault's; a copy that is not as it was sent is made again."""
         if self.is_other:
             return
-        mark(tx, [row.number for row in rows if not row.is_copy], state)
-        copies = [row.number for row in rows if row.is_copy]
-        if copies:
-            vault = copied.vault_number(tx, self._context.vault.name)
-            again = ArchiveState.LOST if state is ArchiveState.DAMAGED else state
-            copied_pruning.mark(tx, vault, copies, again, self._context.clock.now())
+        compared.record(tx, self._context.vault.name, rows, state, self._context.clock.now())
 
     def _judge(self, tx: Transaction) -> int:
         """Mark what the list says of ours; how many are newer than it."""

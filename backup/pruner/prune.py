@@ -12,9 +12,10 @@ from msgspec.structs import replace
 from backup.catalogs.amend import Amender
 from backup.format import records
 from backup.format.catalog import Record
-from backup.inventory.content import copied, copied_pruning, lost, pruning
+from backup.inventory.content import copied, copied_pruning, pruning
 from backup.inventory.content.archives import ArchiveState
 from backup.inventory.content.packed import index_chunks
+from backup.inventory.questions import compared
 from backup.inventory.records import runs
 from backup.inventory.records.old_runs import find_old_runs, remove_old_runs
 from backup.inventory.records.retrievals import ListingRow
@@ -159,13 +160,12 @@ class _Prune:
         }  # what else is missing a check finds and tells
         needed = {archive.number for archive in found.plan.take_up} & missing
         if missing:
-            now, copies = self._clock.now(), {number for number in missing if found.archives[number].is_copy}
+            now, name = self._clock.now(), self._vault.name
             with self._inventory.writing() as tx:
-                pruning.record_deleted(tx, sorted(missing - needed - copies), now)
-                lost.mark(tx, needed - copies, ArchiveState.LOST)
-                vault = copied.vault_number(tx, self._vault.name)
-                copied_pruning.record_deleted(tx, vault, sorted((missing - needed) & copies), now)
-                copied_pruning.mark(tx, vault, needed & copies, ArchiveState.LOST, now)
+                deleted = [found.archives[number] for number in sorted(missing - needed)]
+                compared.record(tx, name, deleted, ArchiveState.DELETED, now)
+                lost = [found.archives[number] for number in sorted(needed)]
+                compared.record(tx, name, lost, ArchiveState.LOST, now)
         return len(missing)
 
     def _delete(self, found: DecisionAndRows) -> None:

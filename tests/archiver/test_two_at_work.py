@@ -12,8 +12,11 @@ from typing import TypeVar
 import pytest
 from msgspec.structs import replace
 
-from backup.errors import HeirError, NightvaultError, OlderInventoryError
+from backup.app.retention.undo import undo_of_job
+from backup.catalogs.amend import amending
+from backup.errors import HeirError, NightvaultError, OlderInventoryError, UsageError
 from backup.format.records import ForgottenRecord
+from backup.inventory.records.runs import list_jobs
 from backup.inventory.store.times import micros
 from backup.kinds import Outcome
 from backup.protocols import Vault
@@ -122,6 +125,37 @@ def test_a_person_may_let_it_go_on_without_what_came_after_its_rebuild(shared: S
     accept_catalogs(heir.inventory, shared.vault.name, [pack], "ada", shared.clock.now())
     assert heir.backup().outcome is Outcome.DONE
     shared.assert_whole(heir, shared.folder / "out")
+
+
+@pytest.mark.parametrize("has_night", [False, True], ids=["before its first night", "after it"])
+def test_a_rebuilt_server_takes_back_nothing_that_is_gone(shared: SharedVault, has_night: bool) -> None:
+    """The machine before it deletes what it has condemned, and dies before its catalog tells of that."""
+    first = shared.first(2)
+    before = shared.data_of(first.inventory.id)
+    gone_on(shared, first)
+    heir = shared.heir(first, "heir")
+
+    def night() -> None:
+        if has_night:
+            assert heir.backup().outcome is Outcome.DONE
+
+    def dies() -> None:
+        raise KeyboardInterrupt
+
+    dying = Meanwhile(Meanwhile(first.vault, "delete_archives", night), "complete_upload", dies)
+    with pytest.raises(KeyboardInterrupt):
+        shared.prune(replace(first, vault=dying), deletes=True)
+    assert not before & shared.data_of(first.inventory.id)
+    shared.pass_time()
+    lists(shared, heir)
+    forgotten = {row[0] for row in query(heir, "SELECT id FROM snapshots WHERE forgotten_at IS NOT NULL")}
+    assert forgotten
+    with heir.inventory.reading() as tx:
+        rows = list_jobs(tx, heir.vault.name)
+    with amending(heir.keys, heir.world, heir.job.sending) as amender:
+        back = undo_of_job(heir.inventory, amender, rows, rows[0], forgotten, if_all=True)
+        with pytest.raises(UsageError, match="were deleted"):
+            list(back)
 
 
 # A machine that sleeps, and is replaced meanwhile.

@@ -41,6 +41,7 @@ class JudgedBesideOthers(Judged):
         self.elsewhere = Elsewhere(
             ground.vault, lambda: self.clock.now() - self.skew, tells_time=ground.has_clock
         )
+        self.forgotten_elsewhere: set[str] = set()
         self.keeper_answers: set[bytes] = set()  # packs
         self.tellings: set[tuple[bytes, str]] = set()  # inventory, and the sentence
         self.untold: dict[str, datetime] = {}  # when an archive was seen to be condemned no more
@@ -161,6 +162,17 @@ class JudgedBesideOthers(Judged):
         if self.vault.traits.lists_at_once or (looks and abs(self.skew) < HOUR):
             assert absent <= self.vanished, "it goes on with what was deleted"
         return not absent
+
+    def forgotten_at_rebuild(self, before: set[str]) -> None:
+        """See `Judged`. Where no heir had stored anything, the rebuild goes on from an old image's nights."""
+        known = {row[0] for row in self._rows("SELECT archive_id FROM archives")}
+        taken_over = known & self.elsewhere.held.keys()
+        for archive_id in taken_over:
+            self.vault.held[archive_id] = self.elsewhere.held.pop(archive_id)
+            self.vault.packs[archive_id] = self.elsewhere.labels.pop(archive_id).pack_id
+        if taken_over:
+            self.forgotten |= self.forgotten_elsewhere
+        super().forgotten_at_rebuild(before)
 
     def _learn(self) -> None:
         before = set(self.told)

@@ -222,6 +222,7 @@ class Others(World):
     def _prunes_elsewhere(self, other: Site, which: int) -> None:
         kept = other.with_job(name=JOBS[which % len(JOBS)]).snapshots()
         if kept:
+            self.forgotten_elsewhere.add(kept[0].id)
             word = records.ForgottenRecord([kept[0].number], micros(self.clock.now()))
             other.with_job(name=JOBS[which % len(JOBS)]).amend(word)
         with suppress(PruneStoppedError):

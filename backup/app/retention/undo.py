@@ -66,6 +66,7 @@ def undo_of_job(
     if_all: bool,
 ) -> Iterator[Amended]:
     """Take the snapshots of one job back; `rows` are all jobs of its vault."""
+    amender.look_before_taking_back()
     with inventory.reading() as tx:
         found = returns(
             tx, [snapshot for snapshot in _forgotten(tx, chosen) if snapshot.job_number == row.number]

@@ -6,9 +6,9 @@ that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -70,6 +70,20 @@ class OurArchive(NamedTuple):
     size: int
     stored_at: int
     is_copy: int = 0
+
+
+class HeldThere(Protocol):
+    """An archive, or a copy of one, in a vault."""
+
+    @property
+    def number(self) -> int:
+        """The archive's number."""
+        ...
+
+    @property
+    def is_copy(self) -> int:
+        """Whether it is a copy of an archive of another vault."""
+        ...
 
 
 class PackRow(NamedTuple):
@@ -140,8 +154,8 @@ def must_show(
 
 
 def stored_numbers(tx: Transaction, vault: VaultName) -> frozenset[int]:
-    """The archives that the vault has, as far as we know."""
-    return frozenset(archive.number for archive in _ours(tx, vault, _OURS))
+    """The archives that the vault has, as far as we know, also those that are condemned."""
+    return frozenset(archive.number for archive in _ours(tx, vault, (*_OURS, ArchiveState.CONDEMNED)))
 
 
 def settled_before(made_at: datetime, *, at_once: bool) -> datetime:
@@ -200,6 +214,38 @@ def absent_archives(tx: Transaction, listing: int, vault: VaultName, covered: Co
     rows = _ours(tx, vault, _OURS, f"AND NOT EXISTS ({_LINE})", listing)
     missing = [row for row in rows if covered.holds(row)]
     return missing, [row for row in rows if not covered.holds(row)]
+
+
+def absent_condemned(tx: Transaction, listing: int, vault: VaultName, covered: Covered) -> list[OurArchive]:
+    """Condemned archives that the listing must show and does not: somebody else has deleted them."""
+    rows = _ours(tx, vault, (ArchiveState.CONDEMNED,), f"AND NOT EXISTS ({_LINE})", listing)
+    return [row for row in rows if covered.holds(row)]
+
+
+def record(
+    tx: Transaction, vault: VaultName, rows: Iterable[HeldThere], state: ArchiveState, now: datetime
+) -> None:
+    """Set the state of archives of a vault, and of copies of others'; a copy that is damaged counts as lost.
+
+    Except of those whose deletion was decided, which can only be recorded as deleted.
+    """
+    from backup.inventory.content import copied, copied_pruning, lost, pruning  # not to look at a list
+
+    every = list(rows)
+    own = [row.number for row in every if not row.is_copy]
+    copies = [row.number for row in every if row.is_copy]
+    if state is ArchiveState.DELETED:
+        pruning.record_deleted(tx, own, now)
+    else:
+        lost.mark(tx, own, state)
+    if not copies:
+        return
+    number = copied.vault_number(tx, vault)
+    if state is ArchiveState.DELETED:
+        copied_pruning.record_deleted(tx, number, copies, now)
+    else:
+        again = ArchiveState.LOST if state is ArchiveState.DAMAGED else state
+        copied_pruning.mark(tx, number, copies, again, now)
 
 
 def differing_archives(tx: Transaction, listing: int, vault: VaultName) -> list[OurArchive]:

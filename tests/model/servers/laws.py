@@ -9,7 +9,18 @@ from backup.pruner.listed import PruneStoppedError
 from tests.model.servers.pruning import Prunes
 from tests.model.servers.rebuilding import RebuildableVault, Rebuilt
 from tests.model.servers.vault import Shown
-from tests.model.servers.world import FULL, NAMES, PERIOD, Cast, Catalog, Machine, Night, World, now
+from tests.model.servers.world import (
+    FULL,
+    NAMES,
+    PERIOD,
+    UNCONFIRMED,
+    Cast,
+    Catalog,
+    Machine,
+    Night,
+    World,
+    now,
+)
 from tests.support.doubles import ManualClock
 
 
@@ -19,6 +30,7 @@ class Laws(Prunes):
     def __init__(self, cast: Cast, vault: RebuildableVault) -> None:
         super().__init__(cast, vault)
         self._given_up: dict[tuple[int, ...], tuple[frozenset[int], dict[int, int], tuple[bool, bool]]] = {}
+        self._late: dict[tuple[int, ...], frozenset[int]] = {}
 
     # A keeper that slept.
 
@@ -36,7 +48,10 @@ class Laws(Prunes):
     # The laws.
 
     def broken(self, world: World) -> str:
-        """Every chunk of every snapshot that nobody gave up is in a pack that the vault has, and is known."""
+        """Every chunk of every snapshot that nobody gave up is in a pack that the vault has, and is known.
+
+        Who takes a snapshot back after the grace has it once a list confirms that (`_is_not_yet_back`).
+        """
         there = {pack.order: pack.chunk for pack in world.packs if pack.there}
         if len(there) == len(world.packs):
             return ""
@@ -45,6 +60,8 @@ class Laws(Prunes):
         for machine in world.machines:
             for night in machine.nights:
                 if night.pack in there or self._is_given_up(night, machine, world, dropped, forgotten):
+                    continue
+                if self._is_not_yet_back(night, machine, world.catalogs):
                     continue
                 if not any(
                     row.pack in there and chunks[row.pack] == chunks[night.pack] for row in machine.rows
@@ -73,6 +90,27 @@ class Laws(Prunes):
             machine.inventory in heir.ancestors and any(own.order == night.order for own in heir.nights)
             for heir in world.machines
         )
+
+    def _is_not_yet_back(self, night: Night, machine: Machine, catalogs: tuple[int, ...]) -> bool:
+        """Whether it was taken back after the grace of its pack, and no list has confirmed that since."""
+        if night.order not in self._taken_back_late(catalogs):
+            return False
+        return any(row.pack == night.pack and row.state == UNCONFIRMED for row in machine.rows)
+
+    def _taken_back_late(self, catalogs: tuple[int, ...]) -> frozenset[int]:
+        """The snapshots that were last taken back when their packs might have been deleted already."""
+        if catalogs not in self._late:
+            grace = round(self.cast.grace / PERIOD)
+            late: set[int] = set()
+            condemned: dict[int, int] = {}
+            for catalog in (self.vault.catalogs[number] for number in catalogs):
+                ends = [condemned.get(pack, _LATER) + grace for pack in catalog.said.taken_up]
+                late -= set(catalog.said.back)
+                if any(end <= catalog.period for end in ends):
+                    late |= set(catalog.said.back)
+                condemned |= dict.fromkeys(catalog.said.condemned, catalog.period)
+            self._late[catalogs] = frozenset(late)
+        return self._late[catalogs]
 
     def given_up(self, catalogs: tuple[int, ...]) -> tuple[frozenset[int], dict[int, int], tuple[bool, bool]]:
         """What honest machines dropped; when they forgot others; whether two went on from one state.

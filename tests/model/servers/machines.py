@@ -8,7 +8,7 @@ copies a list confirms (`compared.confirm`), and what is needed (`plain.py`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from msgspec.structs import replace
 
@@ -23,6 +23,7 @@ from tests.model.servers.rebuilding import RebuildableVault
 from tests.model.servers.vault import IDS, JOB, VOUCHING, Shown, mark_of, pack_id
 from tests.model.servers.world import (
     CONDEMNED,
+    DELETED,
     LOST,
     NEVER,
     STORED,
@@ -163,18 +164,32 @@ class Machines:
         return row.taken_up < 0 or now(row.taken_up) < before
 
     def only_shown(self, machine: Machine, shown: Shown) -> Machine:
-        """What the list must show and does not is lost (`run_setup._build_on_what_is_shown`)."""
-        missing = self.missing(machine, shown)
-        rows = tuple(Row(row.pack, LOST) if row.pack in missing else row for row in machine.rows)
-        return replace(machine, rows=rows) if missing else machine
+        """What the list must show and does not is lost, or deleted (`run_setup._build_on_what_is_shown`)."""
+        states = dict.fromkeys(self.missing(machine, shown), LOST)
+        states |= dict.fromkeys(self.missing_condemned(machine, shown), DELETED)
+        rows = tuple(Row(row.pack, states[row.pack]) if row.pack in states else row for row in machine.rows)
+        return replace(machine, rows=rows) if states else machine
 
     def missing(self, machine: Machine, shown: Shown) -> set[int]:
         """What it relies on, and the list must show and does not."""
+        return self._absent(machine, shown, {STORED, UNCONFIRMED})
+
+    def is_surely_gone(self, night: Night, shown: Shown) -> bool:
+        """Whether the list must show a pack with the chunk of a snapshot, and shows none."""
+        chunk = shown.chunks[night.pack]
+        is_due = not self.cast.lag or shown.periods[night.pack] < shown.period
+        return is_due and all(pack.chunk != chunk for pack in shown.packs)
+
+    def missing_condemned(self, machine: Machine, shown: Shown) -> set[int]:
+        """What is condemned, and the list must show and does not."""
+        return self._absent(machine, shown, {CONDEMNED})
+
+    def _absent(self, machine: Machine, shown: Shown, states: Collection[str]) -> set[int]:
         there, dates = {pack.order for pack in shown.packs}, shown.periods
         return {
             row.pack
             for row in machine.rows
-            if row.state in {STORED, UNCONFIRMED}
+            if row.state in states
             and row.pack not in there
             and (not self.cast.lag or dates[row.pack] < shown.period)
         }
@@ -192,6 +207,10 @@ class Machines:
         if key not in self._careful:
             self._careful[key] = self.has_strangers(machine, shown)
         return self._careful[key]
+
+    def looks_before_taking_back(self, machine: Machine) -> bool:
+        """Whether an undo goes by what the list shows (`run_setup.look_before_taking_back`)."""
+        return bool(machine.ancestors)
 
     def _is_settled(self, machine: Machine, shown: Shown) -> bool:
         return now(machine.began) < settled_before(shown.at, at_once=False)

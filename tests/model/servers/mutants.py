@@ -48,6 +48,11 @@ class _NotCareful(Servers):
         return False
 
 
+class _TakesBackBlindly(Servers):
+    def looks_before_taking_back(self, machine: Machine) -> bool:
+        return False
+
+
 class _NoSecondLook(Servers):
     def looks_again(self, since: int, period: int) -> bool:
         return False
@@ -196,8 +201,14 @@ MUTANTS: list[ServerMutant] = [
     ServerMutant(
         "a prune that slept asks for nothing",
         _GONE,
-        replace(_SMALL, periods=3, undos=1, heir_nights=0, sleeps=1, sleepers=("prune",)),
+        replace(_SMALL, periods=3, undos=1, sleeps=1, sleepers=("prune",)),
         _SleptOver,
+    ),
+    ServerMutant(
+        "a rebuilt server looks at the list before it takes anything back",
+        "the list shows no",
+        replace(_SMALL, undos=1, sleeps=1, sleepers=("prune",)),
+        _TakesBackBlindly,
     ),
     ServerMutant(
         "a list of before the catalogs is not gone by",

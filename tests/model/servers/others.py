@@ -65,7 +65,12 @@ class Others(Laws):
 
     def _marked(self, world: World, machine: Machine) -> tuple[World, Machine]:
         """An heir leaves its marks before it stores anything."""
-        machine = replace(machine, began=world.period) if machine.ancestors and machine.began < 0 else machine
+        world, machine = self._with_marks(world, machine)
+        is_first = bool(machine.ancestors) and machine.began < 0
+        return world, replace(machine, began=world.period) if is_first else machine
+
+    def _with_marks(self, world: World, machine: Machine) -> tuple[World, Machine]:
+        """An heir leaves its marks before it does anything in the vault."""
         if machine.is_marked or not machine.ancestors:
             return world, machine
         proven, period = self.cast.proof == "signed", world.period

@@ -93,7 +93,7 @@ class Servers(Others):
                     after = self._stored(self._spend(world, "forgets"), index, machine, said)
                     yield Step(f"{self.name(machine)} forgets snapshot {night.order}", after)
         if self._may(world, "undos"):
-            yield from self._undos(self._spend(world, "undos"), index, machine)
+            yield from self._undos(self._spend(world, "undos"), shown, index, machine)
         if self._may(world, "undeletes"):
             yield from self._undeletes(self._spend(world, "undeletes"), shown, index, machine)
         if self._may(world, "prunes") and machine.nights:
@@ -118,13 +118,17 @@ class Servers(Others):
                 )
             yield from self._sleeps(after, index, machine, said, story)
 
-    def _undos(self, world: World, index: int, machine: Machine) -> Iterator[Step[World]]:
+    def _undos(self, world: World, shown: Shown, index: int, machine: Machine) -> Iterator[Step[World]]:
+        if self.looks_before_taking_back(machine):
+            machine = self.only_shown(machine, shown)
         for night in machine.nights:
             taken_up = self.taken_up_with(world, machine, night) if night.forgotten >= 0 else None
             if taken_up is not None:
                 said = Said(back=(night.order,), taken_up=taken_up)
                 story = f"{self.name(machine)} takes snapshot {night.order} back"
-                yield Step(story, self._stored(world, index, machine, said))
+                is_gone = taken_up and self.is_surely_gone(night, shown)
+                broken = f"{story}, and the list shows no {taken_up}" if is_gone else ""
+                yield Step(story, self._stored(world, index, machine, said), broken)
                 yield from self._sleeps(world, index, machine, said, story)
 
     def _undeletes(self, world: World, shown: Shown, index: int, machine: Machine) -> Iterator[Step[World]]:
@@ -186,6 +190,7 @@ class Servers(Others):
     def _prunes(self, world: World, shown: Shown, index: int, machine: Machine) -> Iterator[Step[World]]:
         if self.prune_stops(machine, shown):
             return
+        world, machine = self._with_marks(world, machine)
         found = self.plan(machine, shown)
         if found is None:
             return
