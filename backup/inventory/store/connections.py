@@ -111,7 +111,7 @@ class Connections:
 
         def opened() -> sqlite3.Connection:
             connection = connect()
-            connection.execute(f"PRAGMA cache_size=-{kibibytes}")
+            connection.execute(f"PRAGMA cache_size={-int(kibibytes)}")
             return connection
 
         self._connect = opened
