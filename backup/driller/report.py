@@ -18,7 +18,7 @@ from backup.inventory.store.states import StepStage
 from backup.kinds import Outcome
 from backup.model import JobName, VaultName
 from backup.reports import Fact
-from backup.wording import counted, printable, size
+from backup.wording import counted, escape, size
 
 GRADES: Mapping[Grade, str] = {
     Grade.READ_BACK: "read back",
@@ -194,7 +194,7 @@ def _rows(read: ReadBack | None, opened: Opened | None, cost: Decimal, currency:
 def load_text(dump: LoadedDump) -> str:
     """Return what was loaded as text."""
     counts = f"{counted(dump.tables, 'table')}, {counted(dump.rows, 'row')}"
-    return f"loaded {dump.kind} {printable(dump.database)}: {counts}"
+    return f"loaded {dump.kind} {escape(dump.database)}: {counts}"
 
 
 def names_of(jobs: Sequence[JobName] | None, vault: VaultName) -> str:

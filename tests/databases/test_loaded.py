@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from backup.app.status.verified import loads_text
 from backup.driller.loading import differences
+from backup.driller.report import LoadedDump, load_text
+from backup.inventory.questions.proofs import LoadProof
+from backup.model import JobName
 from tests.support.servers import Server, directory_server
 
 DRILL = '\n[[drill]]\nname = "databases"\nvault = "cold"\nload = true\n'
@@ -83,6 +87,16 @@ def test_the_doctor_names_databases_that_no_drill_has_loaded(server: Server) -> 
     assert "no drill has ever loaded them" not in told()
     server.clock.sleep(timedelta(days=500).total_seconds())
     assert "job main has dumps of app, which a drill loaded last before" in told()
+
+
+def test_names_of_databases_are_on_one_line_and_told_apart() -> None:
+    """A kind is named where two have the name; each state once."""
+    now = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    names = [("mariadb", "shop", now), ("postgresql", "a\nb", now), ("postgresql", "shop", None)]
+    proofs = [LoadProof(JobName("main"), kind, name, 1, when) for kind, name, when in names]
+    assert loads_text(proofs) == "mariadb/shop, a\\x0ab loaded 2026-03-01; postgresql/shop never loaded"
+    loaded = LoadedDump("main", "postgresql", "a\nb", 1, 2)
+    assert load_text(loaded) == "loaded postgresql a\\x0ab: 1 table, 2 rows"
 
 
 def test_tables_and_rows_are_compared() -> None:

@@ -9,7 +9,7 @@ from backup.inventory.questions.proofs import NOTHING_PROVEN, LoadProof, Proof, 
 from backup.inventory.records.readings import Grade
 from backup.inventory.store.connections import Transaction
 from backup.model import JobName
-from backup.wording import printable
+from backup.wording import escape
 
 _GRADES = {Grade.READ_BACK: "read back", Grade.OPENED: "opened"}
 
@@ -31,12 +31,15 @@ def proof_text(proof: Proof) -> str:
 
 def loads_text(found: Sequence[LoadProof]) -> str:
     """Return which databases were proven to load, and when, as text."""
-    told = (
-        f"{printable(proof.database)} "
-        + ("never loaded" if proof.loaded_at is None else f"loaded {proof.loaded_at.astimezone():%Y-%m-%d}")
-        for proof in found
-    )
-    return ", ".join(told)
+    names = [proof.database for proof in found]
+    groups: dict[str, list[str]] = {}
+    for proof in found:
+        is_alone = names.count(proof.database) == 1
+        when = proof.loaded_at
+        state = "never loaded" if when is None else f"loaded {when.astimezone():%Y-%m-%d}"
+        name = proof.database if is_alone else f"{proof.engine}/{proof.database}"
+        groups.setdefault(state, []).append(escape(name))
+    return "; ".join(f"{', '.join(these)} {state}" for state, these in groups.items())
 
 
 def _share_text(when: datetime | None, share: float | None) -> str:
