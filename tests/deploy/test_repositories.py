@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import campaigns
 from tests.support.emulated import REPOSITORY
 from tests.support.servers import Server, directory_server
 
+FILES = campaigns.share("NIGHTVAULT_TEST_CHUNK_FILES", 50_000)
 HOOK = REPOSITORY / "deploy" / "hooks" / "quiet-repository"
 needs_restic = pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed")
 needs_borg = pytest.mark.skipif(shutil.which("borg") is None, reason="borg is not installed")
@@ -180,20 +182,22 @@ def test_a_repository_of_borg_comes_back_whole(tmp_path: Path) -> None:
 @pytest.mark.real
 @pytest.mark.slow
 def test_a_datastore_like_that_of_a_proxmox_backup_server(tmp_path: Path) -> None:
-    """65,536 directories and 200,000 chunk files; a night that adds a hundredth reads and stores that."""
+    """Up to 65,536 directories, for three files each; a night that adds a hundredth reads and stores that."""
     store = tmp_path / "store"
     chunks = store / ".chunks"
     chunks.mkdir(parents=True)
-    for number in range(65_536):
+    shelves, more = min(65_536, FILES // 3), FILES // 100
+    for number in range(shelves):
         (chunks / f"{number:04x}").mkdir()
     pad = b"x" * 100
 
     def add(first: int, count: int) -> None:
         for number in range(first, first + count):
             name = f"{number * 2654435761 % 2**32:08x}"
-            (chunks / name[:4] / f"{name}{'0' * 56}").write_bytes(name.encode() + pad)
+            shelf = chunks / f"{int(name[:4], 16) % shelves:04x}"
+            (shelf / f"{name}{'0' * 56}").write_bytes(name.encode() + pad)
 
-    add(0, 200_000)
+    add(0, FILES)
     server = server_of(tmp_path / "server", "flock", tmp_path / "lock")
     (tmp_path / "lock").touch()
     text = server.config.read_text().replace(f'sources = ["{tmp_path}/lock"]', f'sources = ["{store}"]')
@@ -203,12 +207,12 @@ def test_a_datastore_like_that_of_a_proxmox_backup_server(tmp_path: Path) -> Non
     took = [time.monotonic() - began]
     time.sleep(65)  # what was written in the last minute before it was read is read once more
     server.backup()
-    add(200_000, 2_000)
+    add(FILES, more)
     began = time.monotonic()
     night = server.backup()
     took.append(time.monotonic() - began)
     print(f"first {took[0]:.0f} s, {first['bytes_uploaded']} bytes")
     print(f"night {took[1]:.1f} s, {night['bytes_uploaded']} bytes")
-    assert first["files"] == 200_000
-    assert (night["outcome"], night["files"], night["files_read"]) == ("done", 202_000, 2_000)
+    assert first["files"] == FILES
+    assert (night["outcome"], night["files"], night["files_read"]) == ("done", FILES + more, more)
     assert night["bytes_uploaded"] < first["bytes_uploaded"] / 10
