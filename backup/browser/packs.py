@@ -83,7 +83,7 @@ class Packs:
         return None if archive is None or archive.state in _GONE else archive
 
     def ranges(self, number: int) -> Sequence[ReadableRange]:
-        """What can be read of an archive now, the nearest first: a copy on disk, its vault, an output."""
+        """Places where an archive can be read now, the nearest first: a copy on disk, its vault, output."""
         return self._look(number).ranges
 
     def forget(self, number: int) -> None:

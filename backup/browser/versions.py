@@ -97,7 +97,7 @@ def named(found: Sequence[tuple[bytes, str, Status]], ending: bytes) -> Iterator
 
 
 def ending_of(name: bytes) -> bytes:
-    """What a name ends with, by which programs know its kind: `.pdf`; empty if it has none."""
+    """The ending of a name, by which programs know its kind: `.pdf`; empty if it has none."""
     stem, dot, ending = name.rpartition(b".")
     is_one = bool(stem and dot) and len(ending) < _LONGEST_ENDING and ending.isalnum()
     return b"." + ending if is_one else b""

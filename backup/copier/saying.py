@@ -79,7 +79,7 @@ def finish_dead(at: OpenVault) -> None:
 
 
 class Announced(Struct, frozen=True):
-    """What a catalog there is to say: snapshots of a job, by number, that are whole or forgotten there.
+    """News for a catalog of the destination: a job's snapshots, by number, that are whole or forgotten there.
 
     `names` are the archives that the former need, `again` those sent again, which it has to name anew.
     """
@@ -98,7 +98,7 @@ class Announced(Struct, frozen=True):
 def to_say(
     tx: Transaction, context: CopyContext, row: JobRow, planned: Sequence[Snapshot], choice: CopyChoice
 ) -> Announced:
-    """What can be said now of the snapshots that were to be copied, and of those that were copied before."""
+    """The news of the snapshots that were to be copied, and of those that were copied before."""
     vault = copied.vault_number(tx, context.vault.name)
     there, states = archives_there(copied.list_copies(tx, vault)), copied.kept_there(tx, vault, row.number)
     stored, named = packs_stored(there), packs_copied(there)

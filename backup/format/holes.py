@@ -67,7 +67,7 @@ class Layout:
             first, index = end, index + 1
 
     def stretches(self, offset: int, length: int) -> Iterator[tuple[int | None, int]]:
-        """What bytes of the file are made of: where in its data each stretch begins, None for a hole."""
+        """The stretches of a range of the file: where each begins in its data, None for a hole."""
         end = min(offset + length, self.size)
         index = bisect_right(self._starts, offset) - 1
         while offset < end:

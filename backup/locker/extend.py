@@ -134,7 +134,7 @@ class _Renewal:
         return until if until is not None and until > now else None
 
     def _price(self, span: timedelta) -> Decimal | None:
-        """What it costs to renew each lock once a step for that long."""
+        """The cost of renewing each lock once a step for that long."""
         price, step = self._context.price, self._context.rules.step
         if price is None:
             return None

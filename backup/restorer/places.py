@@ -78,7 +78,7 @@ class JoinedVaults:
         return best
 
     def _rank(self, archive: Archive) -> tuple[int, bool]:
-        """What is less is better; of what nothing is known to be readable it is the job's own."""
+        """A sort key: a lower one is better; where nothing is known to be readable the job's own vault is."""
         is_known = archive.vault in self._make and archive.archive_id is not None
         grade = _GRADES.get(archive.state, _NOT_THERE) if is_known else _NOT_THERE
         return grade, archive.vault != self.name

@@ -1,4 +1,4 @@
-"""What object locks are decided by: dates and sets in, dates and sets out; pure.
+"""The decisions on object locks: dates and sets in, dates and sets out; pure.
 
     until = locked_until(now, rules)                     # with an upload, and when a lock is renewed
     date = restores_until(locks_of_parts)                # "whatever an intruder does, this restores until"

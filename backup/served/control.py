@@ -37,7 +37,7 @@ class Request(Protocol):
         ...
 
     def answer(self) -> str:
-        """What would be needed, or what was asked for and how far that is."""
+        """The need and its price, or how far a request is."""
         ...
 
 
@@ -63,7 +63,7 @@ class ControlFiles:
         return path in self._files
 
     def read(self, path: bytes) -> bytes:
-        """What a control file says now."""
+        """The present text of a control file."""
         return self._files[path]().encode(errors="surrogateescape")
 
     def write(self, path: bytes, data: bytes) -> None:

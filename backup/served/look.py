@@ -1,4 +1,4 @@
-"""What both ways in answer: statuses, attributes, open files, and errors that tools print well.
+"""Answers of both ways in: statuses, attributes, open files, and errors that tools print well.
 
 Cold contents are refused at once, with ENODATA ("No data available"). EIO would say that a disk is broken,
 EAGAIN and ESTALE make programs try again, and EACCES would blame rights.
@@ -47,7 +47,7 @@ class OwnerIds(NamedTuple):
 
 
 class EntryStatus(NamedTuple):
-    """What `stat` says of an entry."""
+    """The status of an entry, as `stat` gives it."""
 
     mode: int
     inode: int
@@ -160,7 +160,7 @@ class Look:
             raise self.failed(path, error) from error
 
     def failed(self, path: bytes, error: Exception) -> OSError:
-        """What a program is told of contents that cannot be read."""
+        """The error that a program gets for contents that cannot be read."""
         if isinstance(error, ColdContentError):
             with self._lock:
                 if path not in self._refused:

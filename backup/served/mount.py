@@ -81,7 +81,7 @@ class _ControlFile:
 
 
 class MountOperations:
-    """What the kernel asks; each error is an `OSError`. `mounted` is called once it can be used."""
+    """Answers to the kernel; each error is an `OSError`. `mounted` is called once it can be used."""
 
     use_ns = True
 

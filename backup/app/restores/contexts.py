@@ -86,7 +86,7 @@ def context_of_snapshot(
 
 
 def _price_class(at: RunContext, vault: VaultName) -> tuple[bool, bool]:
-    """What is less is the cheaper and faster to read."""
+    """A sort key: a lower one is cheaper and faster to read."""
     traits = at.of_vault(vault, Purpose.RESTORE).vault.traits
     return traits.waits, at.config.vault(vault).kind != "directory"
 

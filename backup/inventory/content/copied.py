@@ -197,7 +197,7 @@ class KeptThere(StrEnum):
 
 
 TOLD = (KeptThere.COPIED, KeptThere.FORGOTTEN)
-"""What the newest state of the job's catalogs there has."""
+"""The contents of the newest state of the job's catalogs there."""
 
 
 def kept_there(tx: Transaction, vault: int, job: int) -> dict[int, KeptThere]:

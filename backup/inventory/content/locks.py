@@ -20,7 +20,7 @@ from backup.model import ArchiveId, Generation, JobName, VaultName
 
 
 class JobParts(Struct, frozen=True):
-    """What a job's kept snapshots need in a vault to be restored by a rebuild.
+    """The archives in a vault by which a rebuild restores a job's kept snapshots.
 
     `archives` are all needed; of `chains`, each a full catalog with the deltas after it, any one will do.
     `is_lost`: something that they need is nowhere any more.
@@ -78,7 +78,7 @@ def forget_locks(tx: Transaction, vault: VaultName, keys: Iterable[ArchiveId]) -
 
 
 def parts_of_jobs(tx: Transaction, vault: VaultName) -> list[JobParts]:
-    """What the kept snapshots of each job of a vault need there; one pass over the entries of each."""
+    """The archives that each job's kept snapshots need in a vault; one pass over the entries of each."""
     keys = _keys(tx, vault)
     lost = int.from_bytes(lost_chunks(tx, vault).marks, "little")
     sql = """SELECT j.number, j.name, s.number, s.started_at FROM snapshots s JOIN jobs j ON j.number = s.job

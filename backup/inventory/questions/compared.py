@@ -56,7 +56,7 @@ _HELD: Final = f"""(
     SELECT a.number, a.kind, k.state, a.pack_id, k.archive_id, a.size, a.tree_hash, k.version,
            coalesce(k.stored_at, k.since), 1, v.name
     FROM copies k JOIN archives a ON a.number = k.archive JOIN vaults v ON v.number = k.vault) a"""
-"""What vaults hold, or should: their own archives, and copies of others'."""
+"""The rows of all that vaults hold, or should: their own archives, and copies of others'."""
 
 
 class OurArchive(NamedTuple):

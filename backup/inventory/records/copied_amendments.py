@@ -36,7 +36,7 @@ def apply_in(tx: Transaction, vault: int, job: JobRow, amendment: Sequence[Recor
 
 
 def records_there(tx: Transaction, job: int, vault: int) -> list[Record]:
-    """What catalogs there say of snapshots that are forgotten, and of copies that are condemned."""
+    """Words of catalogs there on snapshots that are forgotten, and on copies that are condemned."""
     by_time: dict[int, list[int]] = {}
     for number, at in forgotten_there(tx, vault, job).items():
         by_time.setdefault(micros(at), []).append(number)
