@@ -366,4 +366,5 @@ def the_quote(name: str) -> quote.QuotePage:
         places(),
         command,
         command + " --dry-run",
+        "nightvault serve-files --snapshot 1e5e0c19af37b2d4",
     )

@@ -138,5 +138,7 @@ def test_no_line_of_a_command_ends_within_an_option(chromium: Chrome, tmp_path: 
     commands = chromium.execute_script(
         "return [...document.querySelectorAll('.command code')].map(code => code.textContent)"
     )
-    assert commands
-    assert all(" --target " in command for command in commands)
+    *restores, files = commands
+    assert restores
+    assert all(" --target " in command for command in restores)
+    assert files.startswith("nightvault serve-files --snapshot ")

@@ -73,6 +73,7 @@ class QuotePage(Struct, frozen=True):
 
     `command` restores with the config's tier. `is_too_much`: there are more entries than a page may count
     (`limit`); `tiers` is empty then, and the command with `--dry-run` shows the price.
+    `files_command` serves the files of the snapshot: what is not cold can be opened without a restore.
     `is_free`: nothing is retrieved or paid, as from a directory. `missing` are paths not in the snapshot.
     """
 
@@ -91,6 +92,7 @@ class QuotePage(Struct, frozen=True):
     places: Sequence[Place]
     command: str
     dry_run_command: str
+    files_command: str
 
 
 def restore_command(
@@ -164,6 +166,7 @@ def quote(tx: Transaction, config: Config, now: datetime, snapshot: str, paths: 
         places=summed(config, held, readable(tx, now, held)),
         command=restore_command(of.id, names),
         dry_run_command=restore_command(of.id, names, dry_run=True),
+        files_command=f"nightvault serve-files --snapshot {of.id}",
     )
 
 

@@ -108,6 +108,12 @@ def test_too_much_is_not_counted(
     page = quote.quote(tx, config, now, MIDDLE, [b"/"])
     assert (page.is_too_much, page.tiers, page.is_free) == (True, [], False)
     assert words_of(page.dry_run_command)[-1] == b"--dry-run"
+    assert words_of(page.files_command) == [
+        b"nightvault",
+        b"serve-files",
+        b"--snapshot",
+        page.snapshot.id.encode(),
+    ]
 
 
 @pytest.mark.parametrize("paths", [[], [b"x"], [b"/a"] * 101, [b"/../x"]])
