@@ -29,6 +29,7 @@ WHOLE = {
 
 LARGER = {
     "a rebuilt server, one sleep": Cast(heirs=1, sleeps=1),
+    "a rebuilt server, one sleep, what is taken back": Cast(heirs=1, sleeps=1, undos=1),
     "a rebuilt server, a power cut": Cast(heirs=1, crashes=1),
     "a rebuilt server, what is taken back": Cast(heirs=1, undos=1, undeletes=1),
     "a rebuilt server and a keeper": Cast(heirs=1, keeper=1),
