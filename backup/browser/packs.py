@@ -1,4 +1,4 @@
-"""Where the bytes of archives can be read now, and the keys that open them. Nothing is retrieved."""
+"""Archives whose bytes can be read now, and the keys that open them. Nothing is retrieved."""
 
 from __future__ import annotations
 

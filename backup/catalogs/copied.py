@@ -20,7 +20,7 @@ from backup.format import catalog as records
 from backup.format.catalog import Record
 from backup.format.header import NO_FEATURE, CatalogFeature
 from backup.inventory.content import archives, copied, entries, entry_versions, mounts
-from backup.inventory.content.archives import Archive, ArchiveState
+from backup.inventory.content.archives import Archive, ArchiveState, CatalogPosition
 from backup.inventory.content.copied import KeptThere
 from backup.inventory.content.dumps import dump_records
 from backup.inventory.content.entries import EntryRow
@@ -114,7 +114,7 @@ class CopySender(CatalogSender):
             position = catalogs.position_after(chain, at.row, number, Generation.DELTA, names)
             new = [number for number in state.numbers if number > state.before]
             told = [*self._snapshots(tx, new, marked=state.numbers if new else ()), *amendment]
-            stream = self._delta_records(tx, position.number, chain, sorted(names), state, told)
+            stream = self._stream(tx, position, chain, names, state, told)
             written = self._write(stream, position, chain, _features(told))
         return self._send(written)
 
@@ -126,7 +126,7 @@ class CopySender(CatalogSender):
             position = catalogs.position_after(chain, at.row, number, Generation.FULL, names)
             told = self._snapshots(tx, state.numbers, marked=state.numbers)
             told += records_there(tx, at.row.number, at.vault)
-            stream = self._full_records(tx, position.number, chain, sorted(names), state, told)
+            stream = self._stream(tx, position, chain, names, state, told)
             written = self._write(stream, position, chain, _features(told))
         return self._send(written)
 
@@ -141,41 +141,27 @@ class CopySender(CatalogSender):
         told = [snapshot for snapshot in every if snapshot.number in marked]
         return found + [marks for snapshot in told if (marks := amendments.marks_of(snapshot)) is not None]
 
-    def _full_records(
+    def _stream(
         self,
         tx: Transaction,
-        number: int,
+        position: CatalogPosition,
         chain: catalogs.Chain,
-        names: Sequence[int],
+        names: Collection[int],
         state: CopiedState,
         told: Sequence[Record],
     ) -> Iterator[Record | tuple[Any, ...]]:
-        at, job = self._at, self._at.row.number
-        yield from catalogs.start_records(at, number, Generation.FULL, chain)
-        yield from catalogs.archive_records(tx, at.context.inventory, names, copied_to=at.vault)
-        yield from _owners_and_directories(tx, job)
-        yield from state.entries(entries.all_entries(tx, job))
-        yield records.MountsRecord(records.pack_u64(mounts.mount_points(tx, job)))
-        yield from dump_records(tx, job)
-        yield from told
-        yield chain.record()
-
-    def _delta_records(
-        self,
-        tx: Transaction,
-        number: int,
-        chain: catalogs.Chain,
-        names: Sequence[int],
-        state: CopiedState,
-        told: Sequence[Record],
-    ) -> Iterator[Record | tuple[Any, ...]]:
-        at, job = self._at, self._at.row.number
-        yield from catalogs.start_records(at, number, Generation.DELTA, chain)
-        yield from catalogs.archive_records(tx, at.context.inventory, names, copied_to=at.vault)
-        if state.newest > state.before:
+        """The records of a catalog: a full one has all entries, a delta what is new since `state.before`."""
+        at, job, generation = self._at, self._at.row.number, position.generation
+        yield from catalogs.start_records(at, position.number, generation, chain)
+        yield from catalogs.archive_records(tx, at.context.inventory, sorted(names), copied_to=at.vault)
+        is_full = generation is Generation.FULL
+        if is_full or state.newest > state.before:
             yield from _owners_and_directories(tx, job)
-            yield from state.entries(entry_versions.entries_since(tx, job, state.before))
-            yield from self._ends(tx, state)
+            if is_full:
+                yield from state.entries(entries.all_entries(tx, job))
+            else:
+                yield from state.entries(entry_versions.entries_since(tx, job, state.before))
+                yield from self._ends(tx, state)
             yield records.MountsRecord(records.pack_u64(mounts.mount_points(tx, job)))
             yield from dump_records(tx, job)
         yield from told

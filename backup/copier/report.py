@@ -16,7 +16,7 @@ from backup.wording import counted, size
 
 
 class Asks(Struct, frozen=True):
-    """How archives of a source that waits are made readable: the tier, and the cost, if it is known."""
+    """The terms on which archives of a source that waits are made readable: tier, cost if it is known."""
 
     tier: Tier
     cost: Decimal | None = None

@@ -73,7 +73,7 @@ class RestoreReport(Struct, frozen=True):
 
     @property
     def from_vaults(self) -> str:
-        """How many archives were read from which vault, in words."""
+        """The number of archives read from each vault, in words."""
         every = sorted(self.vaults.items())
         return ", ".join(f"{counted(count, 'archive')} from vault {vault}" for vault, count in every)
 

@@ -40,7 +40,7 @@ _ACLS: Final = {acl.ACCESS, acl.DEFAULT}
 
 
 class OwnerIds(NamedTuple):
-    """How saved owners are shown: by numbers of this machine."""
+    """Saved owners as they are shown: by numbers of this machine."""
 
     ids: Callable[[Owner], tuple[int, int]]
     acl: Callable[[bytes, Extra], bytes]

@@ -165,7 +165,7 @@ class MountOperations:
         return 0
 
     def readlink(self, path: str) -> str:
-        """Where a symlink leads, as it was saved."""
+        """The target of a symlink, as it was saved."""
         return os.fsdecode(self._look.node(os.fsencode(path)).target)
 
     def open(self, path: str, info: Any) -> int:

@@ -46,7 +46,7 @@ class PropertiesAsked(NamedTuple):
 
 
 def wanted_of(body: bytes) -> PropertiesAsked:
-    """What a body asks for; an empty one asks for all. `ValueError` if it is no PROPFIND."""
+    """The properties that a body asks for; an empty one asks for all. `ValueError` if it is no PROPFIND."""
     if not body.strip():
         return PropertiesAsked(())
     try:

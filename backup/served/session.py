@@ -51,7 +51,7 @@ class Directory(Protocol):
 
     @property
     def stem(self) -> bytes:
-        """What a path of an entry begins with."""
+        """The beginning of the path of each entry."""
         ...
 
     @property

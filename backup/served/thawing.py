@@ -43,7 +43,7 @@ _NOTHING: Final = "nothing was asked for yet: .nightvault/README says how\n"
 
 
 class _Quoted(Struct, frozen=True):
-    """What was asked about last: its plan, its quotes, and the word that confirms it."""
+    """The last question: its plan, its quotes, and the word that confirms it."""
 
     plan: RestorePlan
     context: RestoreContext
@@ -98,7 +98,7 @@ class Thawing:
                 raise OSError(errno.EPERM, os.strerror(errno.EPERM)) from error
 
     def answer(self) -> str:
-        """What was said last, and how far each request is."""
+        """The last words, and how far each request is."""
         with self._lock:
             self._look()
             waiting = [f"request {name} waits for the vault\n" for name in self._open]

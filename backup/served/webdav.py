@@ -139,7 +139,7 @@ class Webdav:
             yield self._look.read(path, file, offset, min(_PIECE, end - offset))
 
     def _resource(self, path: bytes) -> Resource:
-        """What is at a path. `ENOENT`; what WebDAV cannot show is not there."""
+        """The entry at a path. `ENOENT`, also for one that WebDAV cannot show."""
         if self._control.is_file(path):
             return Resource(path, False, len(self._control.read(path)), 0, False, "")
         if path == CONTROL:
@@ -159,7 +159,7 @@ class Webdav:
                 yield found
 
     def _plain(self, path: bytes) -> bytes:
-        """Where the tree's own symlinks in a path lead to."""
+        """The path to which the tree's own symlinks lead."""
         return self._look.tree.plain(path)
 
 

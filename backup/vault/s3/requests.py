@@ -40,7 +40,7 @@ _MINIMUM = {"GLACIER": 90, "GLACIER_IR": 90, "DEEP_ARCHIVE": 180, "STANDARD_IA":
 
 
 class BucketLock(Struct, frozen=True):
-    """How objects are locked: the mode as S3 has it, and the end of a lock that begins at a time of S3's."""
+    """The locks of new objects: the mode as S3 has it, and the end of one that begins at a time of S3's."""
 
     mode: str
     until: Callable[[datetime], datetime]
