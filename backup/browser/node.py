@@ -84,9 +84,14 @@ def node_of(row: Status) -> Node | None:
     )
 
 
-def made_up(path: bytes, mtime_ns: int = 0) -> Node:
+def made_up(path: bytes, mtime_ns: int = 0, *, mode: int = 0o755) -> Node:
     """A directory that no source had."""
-    return Node(EntryKind.DIRECTORY, 0o755, 0, mtime_ns, 0, _MADE_UP | _number_of(path))
+    return Node(EntryKind.DIRECTORY, mode, 0, mtime_ns, 0, _MADE_UP | _number_of(path))
+
+
+def gathered(name: bytes) -> Node:
+    """One in which files lie without the directories that closed them: for whoever looks alone."""
+    return made_up(name, mode=0o700)
 
 
 def alias(path: bytes, target: bytes, mtime_ns: int) -> Node:

@@ -17,7 +17,7 @@ from typing import Final
 from msgspec import Struct
 
 from backup.browser.databases import Databases
-from backup.browser.node import Node, alias, made_up, node_of
+from backup.browser.node import Node, alias, gathered, made_up, node_of
 from backup.browser.versions import Versions
 from backup.inventory.content import entries
 from backup.inventory.content.entry_versions import Series
@@ -168,8 +168,10 @@ class Tree:
             case [b"databases", *below]:
                 yield from self._databases.below(below)
             case []:
-                names = [b"snapshots", b"versions", *([b"databases"] if self._databases.are_there() else [])]
-                yield from ((name, made_up(name)) for name in names)
+                yield b"snapshots", made_up(b"snapshots")
+                yield b"versions", gathered(b"versions")
+                if self._databases.are_there():
+                    yield b"databases", gathered(b"databases")
 
     def _below_snapshots(self, steps: list[bytes], path: bytes) -> Named:
         match steps:

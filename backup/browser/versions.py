@@ -7,7 +7,7 @@ from heapq import merge
 from itertools import groupby
 from operator import itemgetter
 
-from backup.browser.node import Node, can_be_named, made_up, node_of
+from backup.browser.node import Node, can_be_named, gathered, made_up, node_of
 from backup.inventory.content.entry_versions import Series
 from backup.inventory.content.snapshots import Snapshot
 from backup.inventory.questions import browsing
@@ -32,7 +32,7 @@ class Versions:
     def find(self, steps: list[bytes]) -> Node | None:
         """A path of any night as a folder, or a version in it."""
         if not steps:
-            return made_up(b"versions")
+            return gathered(b"versions")
         if any(self._versions_at(steps)):
             return made_up(b"versions/" + b"/".join(steps))
         return dict(self._own(steps[:-1])).get(steps[-1]) if steps[1:] else None

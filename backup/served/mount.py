@@ -114,7 +114,7 @@ class MountOperations:
 
     def xattrs(self, path: bytes) -> Mapping[bytes, bytes]:
         """The extended attributes of a path."""
-        return {} if path.startswith(CONTROL) else self._look.xattrs(path)
+        return {} if path == CONTROL or self._control.is_file(path) else self._look.xattrs(path)
 
     def began(self, session: MountSession) -> None:
         """Know the session, which can be used from now on."""
@@ -260,15 +260,15 @@ class MountOperations:
         here = self._look.node(b"/")
         named = [(b".", here), (b"..", here)]
         named += [(name, here._replace(kind=EntryKind.FILE)) for name in self._control.names]
-        return _OpenDirectory(
-            CONTROL + b"/",
-            lambda: iter(named),
-            lambda _, node: self._look.status(node),
-            gives_statuses=False,
-        )
+
+        def status(name: bytes, _: Node) -> EntryStatus:
+            return self._control_status(CONTROL if name in {b".", b".."} else CONTROL + b"/" + name)
+
+        return _OpenDirectory(CONTROL + b"/", lambda: iter(named), status, gives_statuses=False)
 
     def _control_status(self, path: bytes) -> EntryStatus:
         here = self._look.status(self._look.node(b"/"))
+        here = here._replace(uid=os.geteuid(), gid=os.getegid())  # who may ask is who pays, whoever's / is
         if path == CONTROL:
             return here._replace(mode=stat.S_IFDIR | 0o700, inode=here.inode + 1)
         mode = stat.S_IFREG | (0o600 if path == REQUEST else 0o400)

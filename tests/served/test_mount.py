@@ -18,10 +18,13 @@ from pathlib import Path
 import pytest
 
 from backup.app.base.clock import SystemClock
+from backup.cli.looking import mount
+from backup.errors import ConfigError, UsageError
 from tests.support.fuse_mounts import await_state, is_mounted, mounted, require_fuse
 from tests.support.random_trees import RandomTree, loosen
 from tests.support.servers import SCRIPT, Server, directory_server
 from tests.support.trees import snapshot_of
+from tests.support.users import AS_NOBODY
 
 pytestmark = pytest.mark.slow
 FORGETFUL = """\
@@ -110,6 +113,55 @@ def test_one_snapshot_alone_is_the_whole_mount(server: Server, tmp_path: Path) -
         assert set(os.listdir(tmp_path / "m" / ".nightvault")) == {"README", "refused", "request"}
 
 
+def test_others_get_in_as_far_as_closed_directories_let_them(
+    server: Server, tmp_path: Path, nobody: int
+) -> None:
+    """The folders that gather files by their paths show them without those directories: they are closed."""
+    closed = server.source / "closed"
+    closed.mkdir(mode=0o700)
+    (closed / "open").write_text("secret")
+    (closed / "open").chmod(0o644)
+    server.source.chmod(0o755)
+    server.backup()
+    m = tmp_path / "m"
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+
+    def seen_by_others(path: object) -> str:
+        done = subprocess.run(
+            [*AS_NOBODY, "ls", str(path)], capture_output=True, text=True, check=False, cwd="/"
+        )
+        return done.stdout + done.stderr
+
+    with mounted(server, m, "--allow-other"):
+        assert "versions" in seen_by_others(m)
+        assert "by-time" in seen_by_others(m / "snapshots")
+        for path in (saved(server, m) / "closed", m / "versions", f"{m}/versions{closed}/open"):
+            assert "Permission denied" in seen_by_others(path)
+        assert os.listdir(f"{m}/versions{closed}/open")
+        assert [(m / "versions").stat().st_uid, (m / "versions").stat().st_mode & 0o777] == [0, 0o700]
+    os.chown(server.source, nobody, nobody)
+    server.backup()
+    os.chown(server.source, 0, 0)
+    with mounted(server, m, "--allow-other", "--snapshot", f"latest:{server.source}", "--numeric-owner"):
+        assert m.stat().st_uid == nobody
+        for path in (m / ".nightvault", *(m / ".nightvault").iterdir()):
+            assert (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode & 0o077) == (0, 0, 0)
+        assert "Permission denied" in seen_by_others(m / ".nightvault")
+
+
+def test_a_saved_name_that_begins_like_the_control_folder_keeps_its_attributes(
+    server: Server, tmp_path: Path
+) -> None:
+    file = server.source / ".nightvaultrc"
+    file.touch()
+    os.setxattr(file, "user.kept", b"yes")
+    server.backup()
+    with mounted(server, tmp_path / "m", "--snapshot", f"latest:{server.source}"):
+        assert os.getxattr(tmp_path / "m" / ".nightvaultrc", "user.kept") == b"yes"
+        assert os.listxattr(tmp_path / "m" / ".nightvault") == []
+
+
 def test_eight_readers_at_once(server: Server, tmp_path: Path) -> None:
     content = (server.source / "large").read_bytes()
     with mounted(server, tmp_path / "m"), ThreadPoolExecutor(8) as pool:
@@ -182,3 +234,22 @@ def test_a_directory_that_is_not_empty_is_refused(server: Server, tmp_path: Path
     assert "is not empty" in server.fails(2, "mount", tmp_path / "full", "--key", server.key_file)
     assert "No such file" in server.fails(2, "mount", tmp_path / "none", "--key", server.key_file)
     assert not is_mounted(tmp_path / "full")
+
+
+def test_what_cannot_be_unmounted_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """fusermount3 is not there, or may not take away a dead mount, as one of another user."""
+    (tmp_path / "fusermount3").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "fusermount3").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    def dead(_: str) -> list[str]:
+        raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+
+    monkeypatch.setattr("os.listdir", dead)
+    with pytest.raises(UsageError, match="dead mount") as caught:
+        mount.require_mount_point("/mnt/two nights")
+    assert caught.value.advice == "as root: umount -l '/mnt/two nights'"
+    (tmp_path / "fusermount3").unlink()
+    with pytest.raises(ConfigError, match="fusermount3") as missing:
+        mount.require_fuse()
+    assert "apt install fuse3" in str(missing.value.advice)

@@ -66,6 +66,8 @@ def mount(
 
 def require_fuse() -> None:
     """`ConfigError` unless a directory can be mounted here."""
+    import shutil
+
     from backup.installed import how_to_add
 
     try:
@@ -78,6 +80,11 @@ def require_fuse() -> None:
         raise ConfigError(
             f"mounting needs libfuse 3: {error}", advice="on Debian and Ubuntu: apt install fuse3"
         ) from error
+    if shutil.which("fusermount3") is None:
+        raise ConfigError(
+            "mounting needs fusermount3, which is not installed",
+            advice="on Debian and Ubuntu: apt install fuse3",
+        )
     if not os.path.exists("/dev/fuse"):
         raise ConfigError(
             "there is no /dev/fuse here, as in many containers",
@@ -88,6 +95,7 @@ def require_fuse() -> None:
 def require_mount_point(directory: str) -> None:
     """`UsageError` unless it is an empty directory; what a killed mount left there is taken away."""
     import errno
+    import shlex
     import subprocess
 
     try:
@@ -95,7 +103,11 @@ def require_mount_point(directory: str) -> None:
     except OSError as error:
         if error.errno != errno.ENOTCONN:
             raise UsageError(f"{directory}: {error.strerror}", advice="name an empty directory") from error
-        subprocess.run(["fusermount3", "-u", "-z", directory], check=False)
+        if subprocess.run(["fusermount3", "-u", "-z", directory], check=False).returncode:
+            raise UsageError(
+                f"{directory}: a dead mount is there, and could not be taken away",
+                advice=f"as root: umount -l {shlex.quote(directory)}",
+            ) from error
         names = []
     if names:
         raise UsageError(f"{directory} is not empty", advice="name an empty directory")
