@@ -29,6 +29,7 @@ from backup.inventory.records.retrievals import Restore
 from backup.log_context import about
 from backup.protocols import Clock
 from backup.reports import Fact
+from backup.restorer.dump.dump import ask_once
 from backup.restorer.restore import RestoreReport, step
 from backup.restorer.selection.choice import Choice
 from backup.restorer.writer.mark import read_place, require_mark
@@ -104,8 +105,10 @@ def _go_on(restore: Restore, at: RunContext, units: RestoreUnits | None) -> Rest
     with at.inventory.reading() as tx:
         home = home_of(tx, restore.snapshot)
     context = replace(context_of_restore(at, home, restore.vault), unattended=True)
-    if not is_dump:
-        require_mark(restore, context)  # or what is asked for would be paid for, and fetched by nobody
+    if is_dump:
+        ask_once(restore, context)
+        return None
+    require_mark(restore, context)  # or what is asked for would be paid for, and fetched by nobody
     return step(restore, context).report
 
 

@@ -202,14 +202,12 @@ def step(
 ) -> RestoreStep:
     """Request what is due, deliver what has come, and request what there is room for then.
 
-    Of a dump all is requested, and its command delivers it. `known` are the retrievals if they were requested
+    `known` are the retrievals if they were requested
     a moment ago, `fresh` is a plan made then. What expires before it is fetched is requested again where that
     costs nothing, or once if it `may_lapse`. `RetrievalExpiredError` otherwise; and what `advance` raises.
     """
     if known is None:
         known = advance(restore, context)
-    if Choice.decode(restore.choice).output:
-        return RestoreStep(known)
     may_lapse = may_lapse or not context.vault.traits.waits
     report = None
     while report is None and has_come(known):

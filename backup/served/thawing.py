@@ -17,7 +17,6 @@ from typing import Final
 from msgspec import Struct
 
 from backup.app.base.run_context import RunContext
-from backup.app.base.state import State
 from backup.app.money.limits import limit_on
 from backup.app.money.prices import Quote, currency_of, gap_for, kind_of, price_of, quotes
 from backup.app.restores.contexts import restore_context
@@ -25,14 +24,16 @@ from backup.browser.tree import Tree
 from backup.errors import LimitRefusedError, NightvaultError
 from backup.format.keys import RecoveryKey
 from backup.inventory.content.snapshots import Snapshot
-from backup.inventory.records.retrievals import Restore, Retrieval
+from backup.inventory.records import retrievals
+from backup.inventory.records.retrievals import Restore
 from backup.inventory.records.runs import vault_of_job
+from backup.inventory.store.states import RestoreStage
 from backup.model import OnCapacity, Tier
 from backup.restorer.context import RestoreContext
-from backup.restorer.dump.dump import STDOUT
+from backup.restorer.dump.dump import REQUEST, ask_once
 from backup.restorer.plan import RestorePlan
 from backup.restorer.report import is_ready
-from backup.restorer.restore import advance, begin_restore, cancel, plan_restore
+from backup.restorer.restore import begin_restore, plan_restore
 from backup.restorer.selection.choice import Choice, Output
 from backup.wording import counted, money, shown_path, size
 
@@ -154,7 +155,7 @@ class Thawing:
         limit = limit_on(config, settings, quoted.quotes, self._limit, "this request", less="ask for less")
         restore = begin_restore(
             quoted.plan.laid(gap_for(price_of(config, settings), quoted.tier)),
-            STDOUT,
+            REQUEST,
             context,
             limit,
             tier=quoted.tier,
@@ -163,10 +164,15 @@ class Thawing:
         )
         self._quoted = None
         self._open[restore.id] = restore, context
-        known = advance(restore, context)
-        self._end_if_come(restore, known)
         if not self._looks.is_alive():
             self._looks.start()
+        try:
+            self._look_at(restore, context)
+        except NightvaultError as error:
+            return (
+                f"recorded as {restore.id}; not asked yet: {error}\n"
+                f"it is tried again; `nightvault restore cancel {restore.id}` ends it\n"
+            )
         return f"asked for, as {restore.id}: `nightvault restores` shows it\n"
 
     def _look_now_and_then(self) -> None:
@@ -177,18 +183,26 @@ class Thawing:
     def _look(self) -> None:
         for name, (restore, context) in list(self._open.items()):
             try:
-                self._end_if_come(restore, advance(restore, context))
+                self._look_at(restore, context)
             except NightvaultError as error:
                 self._said = f"request {name}: {error}\n"
 
-    def _end_if_come(self, restore: Restore, known: Sequence[Retrieval]) -> None:
-        """End a request that all has come of: else what lapses would be asked and paid for again."""
-        if is_ready(known):
-            directory = State(self._at.config.state_dir).restores
-            cancel(restore, self._at.inventory, directory, self._at.clock)
-            del self._open[restore.id]
-            self._came()
-            self._said = f"request {restore.id} has come: it can be read now\n"
+    def _look_at(self, restore: Restore, context: RestoreContext) -> None:
+        """Go on with a request, unless it is over: the daemon goes on with it as well."""
+        if self._is_open(restore):
+            ask_once(restore, context)
+        if self._is_open(restore):
+            return
+        del self._open[restore.id]
+        self._came()
+        with self._at.inventory.reading() as tx:
+            has_come = is_ready(retrievals.retrievals_of(tx, restore.number))
+        came = "has come: it can be read now" if has_come else "is over: it was cancelled, or has lapsed"
+        self._said = f"request {restore.id} {came}\n"
+
+    def _is_open(self, restore: Restore) -> bool:
+        with self._at.inventory.reading() as tx:
+            return retrievals.find_restore(tx, restore.number).state is RestoreStage.OPEN
 
 
 def _line(quote: Quote, currency: str) -> str:

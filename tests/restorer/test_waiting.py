@@ -10,11 +10,20 @@ from typing import Any
 
 import pytest
 
-from backup.errors import DeniedError, RetrievalExpiredError, RetrievalNotReadyError, UnreachableError
+from backup.errors import (
+    DeniedError,
+    RetrievalExpiredError,
+    RetrievalNotReadyError,
+    UnreachableError,
+    UsageError,
+)
 from backup.inventory.content.archives import list_archives
+from backup.inventory.records.retrievals import Restore, find_restore
 from backup.kinds import Outcome
 from backup.model import MIB, PackKind, ProblemKind, RetrievalState, RetrievalStatus, Tier
+from backup.restorer.dump.dump import REQUEST, STDOUT, ask_once
 from backup.restorer.restore import advance, begin_restore, deliver, is_ready, plan_restore, waiting_report
+from backup.restorer.selection.choice import Choice, Output
 from tests.restorer.cold import Cold
 from tests.support.doubles import NO_LIMIT, Fault, PowerCut, cut_at
 from tests.support.rigs import HOUR
@@ -112,6 +121,56 @@ def test_an_output_that_expired_is_asked_for_again_alone(cold: Cold, out: Path) 
     assert is_ready(known)
     assert deliver(restore, known, cold.site.restore_world).outcome is Outcome.DONE
     assert_same_tree(cold.source, out)
+
+
+@pytest.mark.parametrize("target", [STDOUT, REQUEST])
+def test_what_lapses_of_a_dump_is_not_asked_for_again_where_nobody_watches(cold: Cold, target: bytes) -> None:
+    """The dump is over: who pays for it again begins anew."""
+    world, begun = cold.site.restore_world, begin_dump(cold, target)
+    ask_once(begun, world)
+    asked = [job["JobId"] for job in cold.jobs()]
+    assert len(asked) == 2
+    if target == STDOUT:
+        cold.pass_hours(5)
+        ask_once(begun, world)
+        assert is_ready(cold.known(begun))
+        assert state_of(cold, begun) == "open"
+    cold.pass_hours(40)
+    ask_once(begun, world)
+    assert state_of(cold, begun) == "cancelled"
+    assert not os.listdir(world.key_directory)
+    with pytest.raises(UsageError, match="cancelled already"):
+        ask_once(begun, world)
+    assert {job["JobId"] for job in cold.jobs()} <= set(asked)
+
+
+def test_a_request_asks_for_the_rest_and_is_over_once_all_has_come(cold: Cold) -> None:
+    vault = cold.behind(Fault("request_retrieval", DeniedError("no"), skip=1))
+    world, begun = cold.site.restore_world, begin_dump(cold, REQUEST)
+    with pytest.raises(DeniedError):
+        ask_once(begun, world)
+    vault.assert_all_met()
+    assert [retrieval.state for retrieval in cold.known(begun)] == ["waiting", "planned"]
+    ask_once(begun, world)
+    assert [retrieval.state for retrieval in cold.known(begun)] == ["waiting"] * 2
+    cold.pass_hours(5)
+    ask_once(begun, world)
+    assert state_of(cold, begun) == "cancelled"
+    assert [retrieval.state for retrieval in cold.known(begun)] == ["ready"] * 2
+
+
+def begin_dump(cold: Cold, target: bytes) -> Restore:
+    """One of everything."""
+    world = cold.site.restore_world
+    choice = Choice(output=Output.TAR)
+    plan = plan_restore(cold.site.snapshot(), os.fsencode(cold.source), world, choice)
+    return begin_restore(plan, target, world, NO_LIMIT, tier=Tier.STANDARD, keys=lambda: [cold.site.key])
+
+
+def state_of(cold: Cold, restore: Restore) -> str:
+    """The recorded state of a restore."""
+    with cold.site.inventory.reading() as tx:
+        return find_restore(tx, restore.number).state
 
 
 def test_an_output_that_expires_while_it_is_fetched(cold: Cold, out: Path) -> None:

@@ -7,8 +7,9 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from backup.app.base.opened import opened
 from backup.app.base.run_context import RunContext
 from backup.cli.support.keyfiles import read_key
 from backup.config import load_config
+from backup.errors import UnreachableError
+from backup.operations.restores import continue_restores
 from backup.served.control import REQUEST
 from backup.served.look import CONTROL
 from backup.served.opened import ServedTree, served_tree
@@ -45,6 +48,18 @@ class ColdServer:
         found = self.cloud.admin("glacier").list_jobs(accountId="-", vaultName="tree")["JobList"]
         return [job for job in found if job["Action"] == "ArchiveRetrieval"]
 
+    def asked(self) -> set[str]:
+        """The ids of those."""
+        return {job["JobId"] for job in self.jobs()}
+
+    def tick(self) -> None:
+        """What the daemon does with open restores."""
+        assert list(continue_restores(self.config, clock=self.server.clock, stop=threading.Event())) == []
+
+    def key_files(self) -> list[Path]:
+        """The files of keys of archives."""
+        return [*(self.server.state / "restores").glob("*.keys")]
+
     def tree(self, stack: ExitStack, limit: str | None) -> ServedTree:
         """The tree, with a limit of cost."""
         at = RunContext(
@@ -61,7 +76,20 @@ class ColdServer:
 
 @pytest.fixture(scope="module")
 def cold(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ColdServer]:
-    folder = tmp_path_factory.mktemp("cold")
+    with cold_server(tmp_path_factory.mktemp("cold")) as made:
+        yield made
+
+
+@pytest.fixture
+def later(tmp_path: Path) -> Iterator[ColdServer]:
+    """One of a test's own: days pass in its vault."""
+    with cold_server(tmp_path) as made:
+        yield made
+
+
+@contextmanager
+def cold_server(folder: Path) -> Iterator[ColdServer]:
+    """A server with one backup."""
     with running_cloud(folder) as cloud:
         server = cloud.server(folder / "web1", vault="tree")
         (folder / "prices.toml").write_text(PRICES)
@@ -186,6 +214,59 @@ def test_a_request_is_quoted_confirmed_and_held_to_the_limit(cold: ColdServer) -
         content = served.look.read(file, served.look.open(file), 0, 10_000)
         assert content == b"gamma\n" * 1000
         assert served.thawing.close() == []
-        assert not [file for file in (cold.server.state / "restores").iterdir() if file.suffix == ".keys"]
+        assert not cold.key_files()
         served.control.write(REQUEST, words.encode())
     assert len(cold.jobs()) == asked
+
+
+def confirmed(served: ServedTree, path: bytes) -> str:
+    """The answer to a confirmed request."""
+    served.control.write(REQUEST, path[1:])
+    (word,) = re.findall(r"confirm ([0-9a-f]{8})", served.control.read(REQUEST).decode())
+    served.control.write(REQUEST, f"confirm {word}".encode())
+    return served.control.read(REQUEST).decode()
+
+
+def test_once_the_mount_is_gone_the_daemon_ends_what_has_come(later: ColdServer) -> None:
+    """A dump's own command, though, finds what it has asked for."""
+    with ExitStack() as stack:
+        assert "asked for" in confirmed(later.tree(stack, "10"), later.place("a.txt"))
+    asked = later.asked()
+    assert asked
+    later.tick()
+    (request,) = later.server.json("restores")
+    assert (request["stage"], request["target"]) == ("waiting", {"path": "/.nightvault/request"})
+    words = ("dump", f"latest:{later.server.source}/deep/b.bin", "--key", later.server.key_file)
+    assert later.server.run(*words).exit_code == 17
+    asked = later.asked()
+    for _ in range(2):
+        later.cloud.emulator.advance(6 * HOURS)
+        later.tick()
+        (dump,) = later.server.json("restores")
+        assert (dump["stage"], dump["target"]) == ("ready", {"path": "/dev/stdout"})
+    assert [file.name for file in later.key_files()] == [f"{dump['id']}.keys"]
+    assert later.asked() == asked
+
+
+def test_a_vault_that_does_not_answer_at_once(later: ColdServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request is recorded, and is not called refused: it is asked for later, unless somebody ends it."""
+
+    def silent(*_: object) -> None:
+        raise UnreachableError("the vault does not answer")
+
+    with ExitStack() as stack:
+        served = later.tree(stack, "10")
+        with monkeypatch.context() as patch:
+            patch.setattr("backup.served.thawing.ask_once", silent)
+            served.control.write(REQUEST, later.place("a.txt")[1:])
+            (word,) = re.findall(r"confirm ([0-9a-f]{8})", served.control.read(REQUEST).decode())
+            served.control.write(REQUEST, f"confirm {word}".encode())
+            said = served.thawing._said
+        (name,) = re.findall("recorded as ([0-9a-f]+); not asked yet: the vault does not answer", said)
+        assert f"`nightvault restore cancel {name}` ends it" in said
+        assert served.thawing._looks.is_alive()
+        assert not later.asked()
+        later.server.done("restore", "cancel", name)
+        assert "is over" in served.control.read(REQUEST).decode()
+        assert served.thawing.close() == []
+    assert not later.asked()

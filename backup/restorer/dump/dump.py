@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 
+from msgspec.structs import replace
+
 from backup.errors import IntegrityError, RetrievalNotReadyError
 from backup.inventory.content import snapshots
 from backup.inventory.records import retrievals
 from backup.inventory.records.restore_state import Failure, read_progress
 from backup.inventory.records.retrievals import Restore, Retrieval
-from backup.inventory.store.states import RetrievalStage
+from backup.inventory.store.states import UNDER_WAY, RetrievalStage
 from backup.kinds import Outcome
 from backup.model import MIB, EntryKind, Problem, ProblemKind
 from backup.protocols import phase
+from backup.restorer.asking import advance
 from backup.restorer.context import RestoreContext, alone_with
 from backup.restorer.delivery import end_restore, fail_run, give_up, open_run
 from backup.restorer.dump.streaming import ChunkStream
@@ -31,6 +34,8 @@ from backup.restorer.selection.files import RestoreFile
 from backup.wording import shown_path
 
 STDOUT = b"/dev/stdout"
+REQUEST = b"/.nightvault/request"
+"""The target of what a mount asked for: nobody writes it, it is read there once it has come."""
 FITS = 32 * MIB
 
 Sink = Callable[[bytes | memoryview], object]
@@ -44,9 +49,8 @@ def dump(restore: Restore, context: RestoreContext, sink: Sink) -> RestoreReport
     still be fetched. For any other vault it is over.
     """
     with alone_with(context.inventory, restore):
+        known, failures = _asked_for(restore, context)
         with context.inventory.reading() as tx:
-            known = retrievals.retrievals_of(tx, restore.number)
-            kept = read_progress(tx, restore.number)
             snapshot = snapshots.get_snapshot(tx, restore.snapshot)
         if not is_ready(known):
             raise RetrievalNotReadyError(
@@ -56,7 +60,6 @@ def dump(restore: Restore, context: RestoreContext, sink: Sink) -> RestoreReport
         plan = plan_restore(snapshot, restore.path, context, Choice.decode(restore.choice), known=known)
         run = open_run(restore, snapshot, context)
         try:
-            failures = kept.failures if kept else {}
             report = _Dump(restore, plan, known, pack_keys, context, sink, failures).run()
         except BaseException as error:
             fail_run(run, error, context)
@@ -64,6 +67,37 @@ def dump(restore: Restore, context: RestoreContext, sink: Sink) -> RestoreReport
                 give_up(restore, context.inventory, context.key_directory, context.clock)
             raise
         return end_restore(restore, report, run, context)
+
+
+def ask_once(restore: Restore, context: RestoreContext) -> None:
+    """Ask for what was not asked for yet, and see what has come; nothing that lapsed is asked for again.
+
+    The restore is over once something has lapsed, since who pays for it again begins anew; of a mount's
+    `REQUEST` once all has come, too.
+    """
+    before, failures = _asked_for(restore, context)
+    planned = {retrieval.number for retrieval in before if retrieval.state is RetrievalStage.PLANNED}
+    asked = {retrieval.number for retrieval in before if retrieval.state in UNDER_WAY}
+    advance(restore, replace(context, may_ask=lambda retrieval: retrieval.number in planned))
+    known, failed = _asked_for(restore, context)
+    has_lapsed = any(
+        retrieval.number in asked
+        and retrieval.state is RetrievalStage.PLANNED
+        and failed.get(retrieval.number) == failures.get(retrieval.number)
+        for retrieval in known
+    )
+    if has_lapsed or (restore.target == REQUEST and is_ready(known)):
+        with alone_with(context.inventory, restore):
+            give_up(restore, context.inventory, context.key_directory, context.clock)
+
+
+def _asked_for(
+    restore: Restore, context: RestoreContext
+) -> tuple[Sequence[Retrieval], Mapping[int, Failure]]:
+    """The retrievals, and the failures of some."""
+    with context.inventory.reading() as tx:
+        kept = read_progress(tx, restore.number)
+        return retrievals.retrievals_of(tx, restore.number), kept.failures if kept else {}
 
 
 class _Dump:
