@@ -14,7 +14,7 @@ from math import ceil
 from typing import Final
 
 from backup.cost import Price
-from backup.errors import ArchiveMissingError, InterruptedRunError, NightvaultError
+from backup.errors import ArchiveMissingError, DeniedError, InterruptedRunError, NightvaultError
 from backup.inventory.content.locks import (
     JobParts,
     Needed,
@@ -173,9 +173,11 @@ class _Renewal:
     def _ask(self, keys: Sequence[ArchiveId], ask: Callable[[ArchiveId], datetime]) -> int:
         """Ask for the end of each lock, many at once; how many answers came.
 
-        The answers to a batch are recorded before an error of it is raised.
+        The answers to a batch are recorded before an error of it is raised. What is denied of some keeps
+        nothing from the others, and is raised in the end.
         """
         context, answered = self._context, 0
+        denied: DeniedError | None = None
 
         def one_of(key: ArchiveId) -> datetime | NightvaultError:
             try:
@@ -197,8 +199,12 @@ class _Renewal:
                     if isinstance(answer, ArchiveMissingError):
                         self._missing.add(key)
                         self._ends.pop(key, None)
+                    elif isinstance(answer, DeniedError):
+                        denied = denied or answer
                     elif isinstance(answer, NightvaultError):
                         raise answer
+        if denied is not None:
+            raise denied
         return answered
 
     def _record(self, ends: Mapping[ArchiveId, datetime]) -> None:

@@ -22,7 +22,7 @@ from msgspec import Struct
 from backup.app.aws_setup.documents import AwsSetup, BucketSetup, documents
 from backup.emulator.s3.operations import OPERATIONS
 from backup.errors import DeniedError
-from backup.model import ByteRange, Tier, VaultName
+from backup.model import ByteRange, ObjectLock, Tier, VaultName
 from backup.retention.locks import LockRules, locked_until, longest_lock
 from backup.vault.s3.requests import Bucket, BucketLock
 from backup.vault.s3.vault import S3Vault
@@ -280,6 +280,29 @@ def test_what_each_role_is_for(place: Place) -> None:
     for read in (s3.get_object, s3.head_object):
         with pytest.raises(s3.exceptions.ClientError):
             read(**of)
+
+
+def test_a_stricter_lock_of_before_is_renewed_and_nothing_is_stored_in_that_mode(place: Place) -> None:
+    """Since the mode was changed from compliance to governance."""
+    archive = store(place.vault("backup"), b"of before")
+    (version,) = place.root.list_object_versions(Bucket=BUCKET.name, Prefix=f"web1/{archive}")["Versions"]
+    of = {"Bucket": BUCKET.name, "Key": version["Key"], "VersionId": version["VersionId"]}
+    root, until = place.root, locked_until(place.now(), RULES)
+    root.delete_bucket_policy(Bucket=BUCKET.name)
+    root.put_object_retention(**of, Retention={"Mode": "COMPLIANCE", "RetainUntilDate": until})
+    (denied,) = [some for some in MADE["bucket"]["Statement"] if some["Sid"] == "NoOtherLocks"]
+    of_before = {**denied, "Action": ["s3:PutObject", "s3:PutObjectRetention"]}
+    longer = longest_lock(place.now(), RULES) - timedelta(hours=1)
+    root.put_bucket_policy(Bucket=BUCKET.name, Policy=json.dumps({"Statement": [of_before]}))
+    with pytest.raises(DeniedError) as caught:
+        place.vault("lock").lock_until(archive, longer)
+    assert "compliance mode" in caught.value.advice
+    root.put_bucket_policy(Bucket=BUCKET.name, Policy=json.dumps(MADE["bucket"]))
+    assert place.vault("lock").lock_until(archive, longer) == ObjectLock("COMPLIANCE", longer)
+    s3 = client(place.emulator.s3_url, key_id("backup"), secret_of("backup"))
+    strict = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": until}
+    with pytest.raises(s3.exceptions.ClientError, match="AccessDenied"):
+        s3.put_object(Bucket=BUCKET.name, Key=f"{version['Key']}0", Body=b"", IfNoneMatch="*", **strict)
 
 
 def test_until_its_date_and_no_step_longer(place: Place) -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from backup.app.money.prices import builtin_table
-from backup.errors import NightvaultError
+from backup.errors import DeniedError, NightvaultError
 from backup.inventory.content.locks import record_locks
 from backup.kinds import Outcome
 from backup.locker.extend import extend
-from backup.model import ArchiveId
+from backup.model import ArchiveId, ObjectLock
 from backup.retention.locks import locked_until
 from tests.support.locked_vaults import IDENTITY, RULES, LockedNights, lock_context, renew
 from tests.support.nightly_servers import DAY
@@ -121,6 +121,28 @@ def test_cut_at_each_request(tmp_path: Path) -> None:
     nights.vault.most = None
     renew(nights.site, nights.vault)
     assert set(nights.vault.ends.values()) == {locked_until(nights.clock.now(), RULES)}
+
+
+def test_what_is_denied_of_one_keeps_nothing_from_the_others(
+    nights: LockedNights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where its lock is in a mode that the bucket's policy does not allow."""
+    monkeypatch.setattr("backup.locker.extend._BATCH", 2)
+    renew(nights.site, nights.vault)
+    nights.clock.advance(30 * DAY)
+    first, before = min(nights.vault.ends), dict(nights.vault.ends)
+    real = nights.vault.lock_until
+
+    def denied(key: ArchiveId, until: datetime) -> ObjectLock:
+        if key == first:
+            raise DeniedError("its mode is another")
+        return real(key, until)
+
+    monkeypatch.setattr(nights.vault, "lock_until", denied)
+    with pytest.raises(DeniedError, match="its mode"):
+        renew(nights.site, nights.vault)
+    assert {key for key in before if nights.vault.ends[key] == before[key]} == {first}
+    assert nights.known() == nights.vault.ends
 
 
 def test_what_is_not_there_any_more_is_said(nights: LockedNights) -> None:

@@ -300,7 +300,7 @@ def bucket_policy(setup: AwsSetup, bucket: BucketSetup) -> Document:
     """The bucket policy: nobody may use another class, overwrite an object, or send requests in the clear.
 
     Where objects are locked, nobody locks for longer or otherwise than was meant, and nobody ends a lock: who
-    may change this policy takes that statement out first.
+    may change this policy takes that statement out first. A stricter lock of before is renewed as it is.
 
     S3 asks for a condition on writing once an upload is completed; its beginning and its parts name none.
     """
@@ -327,6 +327,7 @@ def _locks_denied(bucket: BucketSetup, keys: Sequence[str]) -> list[Document]:
     if bucket.lock_mode is None:
         return []
     locking = ("s3:PutObject", "s3:PutObjectRetention")
+    in_one_mode = locking if bucket.lock_mode == "COMPLIANCE" else locking[:1]  # else stricter ones run out
     beyond = {"NumericGreaterThan": {_REMAINING: str(bucket.lock_days)}}
     other = {
         "StringNotEquals": {"s3:object-lock-mode": bucket.lock_mode},
@@ -334,7 +335,7 @@ def _locks_denied(bucket: BucketSetup, keys: Sequence[str]) -> list[Document]:
     }
     return [
         _deny("NoLongerLocks", locking, keys, beyond),
-        _deny("NoOtherLocks", locking, keys, other),
+        _deny("NoOtherLocks", in_one_mode, keys, other),
         _deny("NobodyEndsLocks", ("s3:BypassGovernanceRetention",), keys, {}),
     ]
 

@@ -83,10 +83,20 @@ class S3Locks:
             if there is None or (there.until < until and there.mode == wanted.mode):
                 raise
             if there.until < until:
-                self._retain(key, ObjectLock(there.mode, until), doing)
+                self._retain_stricter(key, ObjectLock(there.mode, until), doing)
                 return ObjectLock(there.mode, until)
             return there
         return wanted
+
+    def _retain_stricter(self, key: ArchiveId, wanted: ObjectLock, doing: str) -> None:
+        try:
+            self._retain(key, wanted, doing)
+        except DeniedError as error:
+            mode = wanted.mode.lower()
+            advice = (
+                f"its lock is in {mode} mode, which a policy of before denies: `nightvault setup aws --plan`"
+            )
+            raise DeniedError(str(error), advice=advice) from error
 
     def _retain(self, key: ArchiveId, wanted: ObjectLock, doing: str) -> None:
         self._requests.call(
