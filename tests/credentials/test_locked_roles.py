@@ -290,7 +290,8 @@ def test_a_stricter_lock_of_before_is_renewed_and_nothing_is_stored_in_that_mode
     root, until = place.root, locked_until(place.now(), RULES)
     root.delete_bucket_policy(Bucket=BUCKET.name)
     root.put_object_retention(**of, Retention={"Mode": "COMPLIANCE", "RetainUntilDate": until})
-    (denied,) = [some for some in MADE["bucket"]["Statement"] if some["Sid"] == "NoOtherLocks"]
+    statements: Any = MADE["bucket"]["Statement"]
+    (denied,) = [some for some in statements if some["Sid"] == "NoOtherLocks"]
     of_before = {**denied, "Action": ["s3:PutObject", "s3:PutObjectRetention"]}
     longer = longest_lock(place.now(), RULES) - timedelta(hours=1)
     root.put_bucket_policy(Bucket=BUCKET.name, Policy=json.dumps({"Statement": [of_before]}))
