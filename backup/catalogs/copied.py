@@ -110,7 +110,7 @@ class CopySender(CatalogSender):
         number = self._allot()
         with inventory.reading() as tx:
             chain = catalogs.read_chain(tx, at.row.number, at.vault, inventory)
-            names = names - {copy.archive for copy in copied.list_copies(tx, at.vault) if copy.is_said}
+            names = names - archives.named_archives(tx, at.row.number, vault=at.vault)
             position = catalogs.position_after(chain, at.row, number, Generation.DELTA, names)
             new = [number for number in state.numbers if number > state.before]
             told = [*self._snapshots(tx, new, marked=state.numbers if new else ()), *amendment]

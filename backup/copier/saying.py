@@ -102,6 +102,7 @@ def to_say(
     vault = copied.vault_number(tx, context.vault.name)
     there, states = archives_there(copied.list_copies(tx, vault)), copied.kept_there(tx, vault, row.number)
     stored, named = packs_stored(there), packs_copied(there)
+    named &= archives.named_archives(tx, row.number, vault=vault)  # one job's catalogs suffice for it
     listed = {snapshot.number for snapshot in list_snapshots(tx, job=row.name)}
     new = [snapshot.number for snapshot in planned if snapshot.number in listed]
     whole, names = _whole(tx, row.number, new, stored)

@@ -17,12 +17,13 @@ from backup.copier.context import CopyChoice
 from backup.copier.copy import copy
 from backup.errors import LockedError, OtherVaultError
 from backup.format.records import ForgottenRecord, MarksRecord
-from backup.inventory.content import archives, copied, identities
+from backup.inventory.content import archives, copied, copied_pruning, identities
 from backup.inventory.content.archives import ArchiveState
 from backup.inventory.records import runs
 from backup.inventory.store.times import micros
 from backup.kinds import Outcome
 from backup.model import MIB, VaultName
+from backup.rebuilder.context import Wish
 from backup.retention.copies import CopyRule
 from backup.retention.policy import Policy
 from backup.vault.directory import DirectoryVault
@@ -351,3 +352,43 @@ def test_into_a_cold_bucket_cut_at_its_calls(
         if not is_cut:
             break
     assert brought_back(site, bucket, tmp_path, "bare") == seen
+
+
+def test_the_catalogs_of_one_job_suffice_for_it(
+    site: Site, source: Path, second: DirectoryVault, tmp_path: Path
+) -> None:
+    """Two jobs save the same files; the second one's packs are the first one's, and it comes back alone."""
+    other = site.with_job(name="other", sources=[source])
+    for night in range(2):
+        nights(site, source, 1, first=night)
+        other.backup()
+        copies(site, second)
+        copies(other, second)
+    machine = Bare(tmp_path / "bare", second, other)
+    machine.rebuild(Wish(jobs=frozenset({"other"})))
+    built = machine.site()
+    newest = max(built.snapshots(), key=lambda snapshot: snapshot.number)
+    built.restore(newest.id, tmp_path / "back")
+    assert dict(snapshot_of(tmp_path / "back")) == dict(snapshot_of(source))
+    built.close()
+
+
+def test_what_was_sent_again_is_named_by_each_job_that_needs_it(
+    site: Site, source: Path, second: DirectoryVault, tmp_path: Path
+) -> None:
+    other = site.with_job(name="other", sources=[source])
+    nights(site, source, 1)
+    other.backup()
+    copies(site, second)
+    copies(other, second)
+    with site.inventory.writing() as tx:
+        vault = copied.vault_number(tx, second.name)
+        numbers = [copy.archive for copy in copied.list_copies(tx, vault)]
+        copied_pruning.mark(tx, vault, numbers, ArchiveState.LOST, site.clock.now())
+    assert copies(site, second).archives
+    copies(other, second)
+    with site.inventory.reading() as tx:
+        for job in (site.job.name, other.job.name):
+            row = runs.find_job(tx, job)
+            assert row is not None
+            assert set(numbers) <= archives.named_archives(tx, row.number, vault=vault), job

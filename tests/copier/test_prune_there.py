@@ -12,10 +12,11 @@ from msgspec.structs import replace
 
 from backup.copier.context import CopyChoice
 from backup.format.records import ForgottenRecord, RetiredRecord, TakenBackRecord
-from backup.inventory.content import copied
+from backup.inventory.content import copied, copied_pruning
 from backup.inventory.content.archives import ArchiveState
 from backup.inventory.content.copied import KeptThere
 from backup.inventory.records import runs
+from backup.inventory.store.driver import raw_rows
 from backup.inventory.store.times import micros
 from backup.kinds import RunKind
 from backup.model import ArchiveId, VaultName
@@ -233,3 +234,47 @@ def test_what_was_lost_and_sent_again_is_found_whatever_older_catalogs_say(
         built.with_job(name=name).restore("latest", tmp_path / name)
         assert dict(snapshot_of(tmp_path / name)) == seen[0]
     built.close()
+
+
+def marked(site: Site, to: DirectoryVault, state: ArchiveState, only: ArchiveState) -> None:
+    """All copies that are in the second state are in the first."""
+    with site.inventory.writing() as tx:
+        vault = copied.vault_number(tx, to.name)
+        some = [copy.archive for copy in copied.list_copies(tx, vault) if copy.state is only]
+        assert some
+        copied_pruning.mark(tx, vault, some, state, site.clock.now())
+
+
+def test_what_was_lost_and_sent_again_has_its_whole_grace(
+    site: Site, source: Path, second: DirectoryVault, clock: ManualClock
+) -> None:
+    """It was condemned long ago, before it was lost."""
+    nights(site, source, 2)
+    copies(site, second)
+    there(site, second).amend(ForgottenRecord([1], micros(clock.now())))
+    assert there(site, second).prune(grace=7 * DAY).condemned.archives
+    marked(site, second, ArchiveState.LOST, ArchiveState.CONDEMNED)
+    there(site, second).amend(TakenBackRecord([1]))
+    assert copies(site, second).archives
+    with site.inventory.reading() as tx:
+        assert not list(raw_rows(tx, "SELECT * FROM condemned_copies", ()))
+
+
+def test_a_lost_copy_that_was_condemned_goes_with_its_archive(
+    site: Site, source: Path, second: DirectoryVault, clock: ManualClock
+) -> None:
+    """Both sides give it up: nothing of it stays behind, and later prunes go on."""
+    nights(site, source, 3)
+    copies(site, second)
+    there(site, second).amend(ForgottenRecord([1], micros(clock.now())))
+    assert there(site, second).prune(grace=7 * DAY).condemned.archives
+    with site.inventory.writing() as tx:
+        vault = copied.vault_number(tx, second.name)
+        ((archive,),) = raw_rows(tx, "SELECT min(archive) FROM condemned_copies", ())
+        copied_pruning.mark(tx, vault, [archive], ArchiveState.LOST, clock.now())
+    site.amend(ForgottenRecord([1], micros(clock.now())))
+    for _ in range(4):
+        site.prune(grace=timedelta(hours=1))
+        pruned(site, second, clock, 1)
+        clock.advance(30 * DAY)
+    site.prune(grace=timedelta(hours=1))

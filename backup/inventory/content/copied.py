@@ -58,6 +58,7 @@ def submit_copy(
 
     What catalogs there said of it, they said of what was lost: another has to name it anew.
     """
+    changed(tx, "DELETE FROM condemned_copies WHERE archive = ? AND vault = ?", (archive, vault))
     changed(tx, "DELETE FROM copies WHERE archive = ? AND vault = ?", (archive, vault))
     said = """DELETE FROM catalog_archives WHERE archive = ? AND catalog IN (
                 SELECT c.number FROM archives c JOIN domains d ON d.number = c.domain WHERE d.vault = ?)"""

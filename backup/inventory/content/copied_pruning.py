@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import Final
 
 from backup.inventory.content.archives import THERE, ArchiveState
 from backup.inventory.content.copied import KeptThere
@@ -129,15 +130,20 @@ def record_refused(
             changed(tx, sql, (ArchiveState.CONDEMNED, *where, ArchiveState.DELETING))
 
 
+_UNKNOWN: Final = """k.since < ? AND k.state IN (?, ?) AND k.archive IN (
+                       SELECT number FROM archives WHERE state = ? AND length(header) = 0)"""
+
+
 def forget_deleted(tx: Transaction, before: datetime) -> None:
     """Delete the rows of copies that were deleted before then, of archives of which nothing is known now.
 
     Until then a late list may show them, and catalogs there name them for the ids of their chunks.
     """
-    sql = """DELETE FROM copies WHERE since < ? AND state IN (?, ?) AND archive IN (
-               SELECT number FROM archives WHERE state = ? AND length(header) = 0)"""
-    deleted = ArchiveState.DELETED
-    changed(tx, sql, (micros(before), deleted, ArchiveState.LOST, deleted))
+    values = micros(before), ArchiveState.DELETED, ArchiveState.LOST, ArchiveState.DELETED
+    said = f"""DELETE FROM condemned_copies WHERE (archive, vault) IN (
+                 SELECT k.archive, k.vault FROM copies k WHERE {_UNKNOWN})"""
+    changed(tx, said, values)
+    changed(tx, f"DELETE FROM copies AS k WHERE {_UNKNOWN}", values)
 
 
 # What is needed there.
