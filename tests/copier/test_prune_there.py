@@ -30,7 +30,7 @@ from tests.support.checks import check
 from tests.support.doubles import FaultyVault, ManualClock, PowerCut, cut_at
 from tests.support.rebuilds import Bare
 from tests.support.transaction_cuts import cut_transaction
-from tests.support.trees import snapshot_of
+from tests.support.trees import Seen, snapshot_of
 
 DAY = timedelta(days=1)
 LAST = CopyChoice(rule=CopyRule(Policy(last=1), ZoneInfo("UTC")))
@@ -278,3 +278,28 @@ def test_a_lost_copy_that_was_condemned_goes_with_its_archive(
         pruned(site, second, clock, 1)
         clock.advance(30 * DAY)
     site.prune(grace=timedelta(hours=1))
+
+
+def test_old_catalogs_of_copies_go(
+    site: Site, source: Path, second: DirectoryVault, tmp_path: Path, clock: ManualClock
+) -> None:
+    """Each is condemned once, and deleted; a rebuild from there knows what is condemned."""
+    seen: list[dict[bytes, Seen]] = []
+    for night in range(5):
+        seen += nights(site, source, 1, first=night)
+        copies(replace(site, most_deltas=1), second)
+    before = catalogs_in(site, second)
+    reports = [pruned(site, second, clock, 1) for _ in range(6)]
+    assert sum(report.deleted.archives for report in reports) >= 5
+    assert reports[-1].condemned.archives == 0
+    assert len(catalogs_in(site, second)) < len(before)
+    assert brought_back(site, second, tmp_path, "there") == seen
+
+
+def catalogs_in(site: Site, to: DirectoryVault) -> list[int]:
+    """The catalogs that a vault has, by number."""
+    sql = """SELECT a.number FROM catalogs c JOIN archives a ON a.number = c.archive
+             JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
+             WHERE v.name = ? AND a.state NOT IN ('deleted', 'lost') AND a.archive_id IS NOT NULL"""
+    with site.inventory.reading() as tx:
+        return [number for (number,) in raw_rows(tx, sql, (to.name,))]

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from backup.format import records
 from backup.format.catalog import Record
 from backup.inventory.content.archives import SOUND, ArchiveState
@@ -17,8 +19,9 @@ from backup.inventory.content.copied import TOLD, KeptThere, forgotten_there
 from backup.inventory.records import amendments
 from backup.inventory.records.runs import JobRow
 from backup.inventory.store.connections import Transaction
-from backup.inventory.store.driver import changed, marks, raw_rows
+from backup.inventory.store.driver import changed, marks, raw_rows, row_of
 from backup.inventory.store.times import micros
+from backup.model import PackKind
 
 _BEFORE: Final = (*SOUND, ArchiveState.DAMAGED)
 
@@ -33,20 +36,34 @@ def apply_in(tx: Transaction, vault: int, job: JobRow, amendment: Sequence[Recor
         return
     for record in amendment:
         _HANDLERS[type(record)](tx, job.number, vault, record, now)
+        if isinstance(record, (records.CondemnedRecord, records.TakenUpRecord)):
+            packs = [pack for pack in record.packs if _is_catalog(tx, vault, pack)]
+            amendments.apply(tx, job.number, [replace(record, packs=packs)], now=now)
+
+
+def _is_catalog(tx: Transaction, vault: int, pack: bytes) -> bool:
+    """Whether a pack is a catalog in that vault: these are archives of its own."""
+    sql = """SELECT 1 FROM archives a JOIN domains d ON d.number = a.domain
+             WHERE a.pack_id = ? AND d.vault = ? AND a.kind = ?"""
+    return row_of(tx, sql, (pack, vault, PackKind.CATALOG)) is not None
 
 
 def records_there(tx: Transaction, job: int, vault: int) -> list[Record]:
-    """Words of catalogs there on snapshots that are forgotten, and on copies that are condemned."""
+    """Words of catalogs there on forgotten snapshots, and on copies and catalogs that are condemned."""
     by_time: dict[int, list[int]] = {}
     for number, at in forgotten_there(tx, vault, job).items():
         by_time.setdefault(micros(at), []).append(number)
     sql = """SELECT a.pack_id, c.at FROM condemned_copies c
              JOIN copies k ON k.archive = c.archive AND k.vault = c.vault
              JOIN archives a ON a.number = c.archive
-             WHERE c.job = ? AND c.vault = ? AND k.state IN (?, ?) ORDER BY a.number"""
+             WHERE c.job = ? AND c.vault = ? AND k.state IN (?, ?)
+             UNION ALL
+             SELECT a.pack_id, c.at FROM condemnations c JOIN archives a ON a.number = c.archive
+             JOIN domains d ON d.number = a.domain
+             WHERE c.job = ? AND d.vault = ? AND a.state IN (?, ?) AND a.kind = ? ORDER BY 2, 1"""
     condemned: dict[int, list[bytes]] = {}
-    states = ArchiveState.CONDEMNED, ArchiveState.DELETING
-    for pack, at in raw_rows(tx, sql, (job, vault, *states)):
+    values = job, vault, ArchiveState.CONDEMNED, ArchiveState.DELETING
+    for pack, at in raw_rows(tx, sql, (*values, *values, PackKind.CATALOG)):
         condemned.setdefault(at, []).append(pack)
     found: list[Record] = [records.ForgottenRecord(some, at) for at, some in sorted(by_time.items())]
     return [*found, *(records.CondemnedRecord(some, at) for at, some in sorted(condemned.items()))]
