@@ -35,7 +35,7 @@ from backup.transfer.vault_run import VaultRun
 NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """The end of a lock that there never was."""
 
-_BATCH = 256
+BATCH = 256
 _MOST_NAMED = 20
 _DAY, _MONTH, _YEAR = timedelta(days=1), timedelta(days=30), timedelta(days=365)
 
@@ -186,10 +186,10 @@ class _Renewal:
                 return error
 
         with ThreadPoolExecutor(context.threads, "lock") as workers:
-            for start in range(0, len(keys), _BATCH):
+            for start in range(0, len(keys), BATCH):
                 if context.stop():
                     raise InterruptedRunError("the renewal was stopped: the next one goes on")
-                batch = keys[start : start + _BATCH]
+                batch = keys[start : start + BATCH]
                 answers = dict(zip(batch, workers.map(one_of, batch), strict=True))
                 ends = {key: end for key, end in answers.items() if isinstance(end, datetime)}
                 self._record(ends)

@@ -15,6 +15,7 @@ from backup.format.records import ForgottenRecord, RetiredRecord, TakenBackRecor
 from backup.inventory.content import copied, copied_pruning
 from backup.inventory.content.archives import ArchiveState
 from backup.inventory.content.copied import KeptThere
+from backup.inventory.content.locks import needed_keys
 from backup.inventory.records import runs
 from backup.inventory.store.driver import raw_rows
 from backup.inventory.store.times import micros
@@ -85,6 +86,10 @@ def test_forgotten_there_and_taken_back_within_the_grace(
     report = there(site, second).prune(grace=7 * DAY)
     assert report.taken_up.archives
     assert ArchiveState.UNCONFIRMED in states(site, second)
+    with site.inventory.reading() as tx:
+        every = {ArchiveId(key) for (key,) in raw_rows(tx, "SELECT archive_id FROM copies", ())}
+        needed = needed_keys(tx, second.name, clock.now(), lambda *_: set())
+    assert every <= needed, "what was taken up is locked for longer, too"
     clock.advance(2 * DAY)
     there(site, second).prune(grace=7 * DAY)
     assert set(states(site, second)) == {ArchiveState.STORED}

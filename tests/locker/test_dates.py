@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from backup.errors import NightvaultError
+from backup.inventory.content import archives, lost
+from backup.inventory.content.archives import ArchiveState
 from backup.inventory.content.locks import record_locks
 from backup.inventory.records.readings import LockDate, lock_dates
-from backup.model import SnapshotId
+from backup.model import Generation, SnapshotId
 from backup.rebuilder.context import Wish
 from backup.rebuilder.members import Trust
 from tests.support.locked_vaults import IDENTITY, RULES, LockedNights, renew
@@ -136,3 +138,29 @@ def test_what_is_not_locked_is_not_promised(tmp_path: Path) -> None:
     (after,) = renew(nights.site, nights.vault, only_plan=True).dates
     assert after.until is None
     assert "something that the last 2 nights need is not locked" in after.text
+
+
+@pytest.mark.parametrize("state", [ArchiveState.LOST, ArchiveState.DAMAGED])
+def test_a_catalog_that_is_lost_breaks_the_chain_that_it_is_in(tmp_path: Path, state: ArchiveState) -> None:
+    """No rebuild gets over it to the nights that later ones tell of, whatever is locked."""
+    nights = LockedNights(tmp_path)
+    for _ in range(3):
+        nights.night()
+    assert promised_now(nights) is not None
+    with nights.site.inventory.reading() as tx:
+        every = archives.list_archives(tx, nights.site.inventory.id)
+    deltas = [archive for archive in every if archive.label.generation is Generation.DELTA]
+    assert len(deltas) >= 2
+    with nights.site.inventory.writing() as tx:
+        lost.mark(tx, [deltas[0].number], state)
+    assert promised_now(nights) is None
+    assert deltas[0].archive_id is not None
+    del nights.vault.ends[deltas[0].archive_id]
+    nights.vault.destroy()
+    assert not restores(nights, kept(nights), tmp_path / "bare", nights.clock.now())
+
+
+def promised_now(nights: LockedNights) -> datetime | None:
+    """What a renewal would say now."""
+    (date,) = renew(nights.site, nights.vault, only_plan=True).dates
+    return date.until

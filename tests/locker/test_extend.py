@@ -127,7 +127,7 @@ def test_what_is_denied_of_one_keeps_nothing_from_the_others(
     nights: LockedNights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where its lock is in a mode that the bucket's policy does not allow."""
-    monkeypatch.setattr("backup.locker.extend._BATCH", 2)
+    monkeypatch.setattr("backup.locker.extend.BATCH", 2)
     renew(nights.site, nights.vault)
     nights.clock.advance(30 * DAY)
     first, before = min(nights.vault.ends), dict(nights.vault.ends)

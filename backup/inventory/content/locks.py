@@ -49,10 +49,10 @@ def needed_keys(tx: Transaction, vault: VaultName, since: datetime, needed: Need
     kept = kept_snapshots(tx, forgotten_since=since)
     numbers = needed(tx, vault, kept) | needed_catalogs(tx, since=since)
     found = {key for number, key in _keys(tx, vault).items() if number in numbers}
-    copied = """SELECT k.archive_id FROM copies k JOIN vaults v ON v.number = k.vault
-                WHERE v.name = ? AND k.archive_id IS NOT NULL
-                AND (k.state = ? OR k.state = ? AND k.since > ?)"""
-    values = (vault, ArchiveState.STORED, ArchiveState.CONDEMNED, micros(since))
+    copied = f"""SELECT k.archive_id FROM copies k JOIN vaults v ON v.number = k.vault
+                 WHERE v.name = ? AND k.archive_id IS NOT NULL
+                 AND (k.state IN ({marks(SOUND)}) OR k.state = ? AND k.since > ?)"""
+    values = (vault, *SOUND, ArchiveState.CONDEMNED, micros(since))
     return found | {ArchiveId(key) for (key,) in raw_rows(tx, copied, values)}
 
 
@@ -114,13 +114,18 @@ def _keys(tx: Transaction, vault: VaultName) -> dict[int, ArchiveId]:
 
 
 def _chains(tx: Transaction, vault: VaultName, job: int) -> Iterator[frozenset[ArchiveId]]:
-    """By each of a job's full catalogs: the catalogs by which a rebuild finds its newest state."""
-    sql = f"""SELECT c.number, c.generation, a.archive_id
-              FROM catalogs c JOIN archives a ON a.number = c.archive
-              JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
-              WHERE c.job = ? AND v.name = ? AND a.archive_id IS NOT NULL AND a.state IN ({marks(SOUND)})"""
-    every = list(raw_rows(tx, sql, (job, vault, *SOUND)))
-    for first, generation, full in every:
+    """By each of a job's full catalogs: the catalogs by which a rebuild finds its newest state.
+
+    Where one of them cannot be read, it finds none by that full one.
+    """
+    sql = """SELECT c.number, c.generation, a.archive_id, a.state
+             FROM catalogs c JOIN archives a ON a.number = c.archive
+             JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
+             WHERE c.job = ? AND v.name = ? AND a.archive_id IS NOT NULL"""
+    every = list(raw_rows(tx, sql, (job, vault)))
+    for first, generation, full, state_of_full in every:
         if generation == Generation.FULL:
-            after = (key for number, kind, key in every if number > first and kind == Generation.DELTA)
-            yield frozenset(map(ArchiveId, (full, *after)))
+            after = [row for row in every if row[0] > first and row[1] == Generation.DELTA]
+            chain = [(full, state_of_full), *((key, state) for _, _, key, state in after)]
+            if all(state in SOUND for _, state in chain):
+                yield frozenset(ArchiveId(key) for key, _ in chain)
