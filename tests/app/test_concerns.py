@@ -23,6 +23,7 @@ from backup.app.status.parts import (
 from backup.cli.render.status_output import nagios_lines
 from backup.inventory.content.shrunk import Wait
 from backup.inventory.questions.status import Undeleted
+from backup.inventory.records.readings import LockDate
 from backup.inventory.records.runs import Run
 from backup.kinds import Outcome, RunKind, TaskKind, run_of
 from backup.model import JobName, SnapshotId, VaultName
@@ -60,6 +61,11 @@ def drilled(outcome: Outcome = Outcome.FAILED, **more: Any) -> Run:
     return run(RunKind.DRILL, outcome, **{"job": None, "drill": "weekly", "grade": "read back", **more})
 
 
+def locked(left: timedelta) -> LockDate:
+    """For how long a job's nights restore whatever an intruder does, as was seen an hour ago."""
+    return LockDate(JobName("main"), VaultName("cold"), 12, NOW - DAY, NOW + left, NOW - HOUR)
+
+
 def chained(left: timedelta) -> CertificateStatus:
     """A certificate with one above it that ends after so long."""
     return replace(certificate(80 * DAY), issuer="CN=company", issuer_ends=NOW + left)
@@ -79,6 +85,22 @@ TABLE: list[tuple[str, dict[str, Any], list[tuple[Level, Topic]]]] = [
     ("in its vault", {"jobs": [job(bound_to="cold")]}, []),
     ("bound to another vault", {"jobs": [job(bound_to="old")]}, [(CRITICAL, Topic.VAULT)]),
     ("no daemon", {"daemon_runs": False}, [(WARNING, Topic.DAEMON)]),
+    *(
+        (
+            f"locked for {left} of {lock_for} days",
+            {"jobs": [job(lock_for=lock_for * DAY, locks=locked(left * DAY))]},
+            [(level, Topic.PROTECTION) for level in levels],
+        )
+        for lock_for, left, levels in (
+            (60, 57, []),
+            (60, 56, [WARNING]),
+            (60, 0, [CRITICAL]),
+            (60, -1, [CRITICAL]),
+            (2, 1.5, []),
+            (2, 1.4, [WARNING]),
+            (2, 0, [CRITICAL]),
+        )
+    ),
     *(
         (
             f"a daemon that knows {what}",

@@ -1,9 +1,9 @@
 """Finds the problems in a status, critical ones first; pure.
 
 Critical: a job is overdue, or its vault is not the one that it is bound to; a check or drill found something
-missing or damaged; an archive that kept snapshots need is lost or damaged; the certificate or one above it
-has expired, or will within three days (a short-lived one: a tenth of its life); the jobs, the runs or lost
-archives cannot be determined.
+missing or damaged; an archive that kept snapshots need is lost or damaged; the date is over until which a
+job restores whatever an intruder does; the certificate or one above it has expired, or will within three days
+(a short-lived one: a tenth of its life); the jobs, the runs or lost archives cannot be determined.
 
 A warning: anything else that has a schedule is overdue; the newest backup, forget, prune, compaction, check,
 drill or rebuild drill failed or was partial; the certificate expires within 14 days (a fifth of its life),
@@ -42,7 +42,7 @@ from backup.wording import counted, size
 OF_DATES = frozenset({"jobs", "dates of jobs", "schedules", "what ended well", "what vaults hold"})
 """The parts of a status without which nobody knows what is overdue."""
 _SET_UP = "nightvault setup aws --plan"
-_RENEWED = timedelta(days=3)  # some renew each day, and a day may be missed
+_MISSED = timedelta(days=3)  # some renew each day, and a day may be missed
 
 
 def concerns_of(status: Status) -> list[Concern]:
@@ -262,11 +262,15 @@ def _unlocked(status: Status) -> Iterator[Concern]:
         if job.lock_for is None or job.last_good is None:
             continue
         date, command = job.locks, f"nightvault object-lock extend --vault {job.vault}"
+        level = Level.WARNING
         if date is None:
             text = f"job {job.name}: nobody knows until when it restores whatever an intruder does"
         elif date.until is None:
             text = f"job {job.name}: something that its snapshots need is not locked"
-        elif date.until < status.now + job.lock_for - _RENEWED:
+        elif date.until <= status.now:
+            text = f"job {job.name}: since {shown(date.until)} an intruder can delete what its snapshots need"
+            level = Level.CRITICAL
+        elif date.until < status.now + job.lock_for - min(_MISSED, job.lock_for / 4):
             days = job.lock_for.days
             until = f"job {job.name} restores until {shown(date.until)}"
             text = f"{until} whatever an intruder does, which is less than {days} days"
@@ -274,7 +278,7 @@ def _unlocked(status: Status) -> Iterator[Concern]:
             text = f"job {job.name}: nobody has looked since {shown(date.as_of)} until when it is locked"
         else:
             continue
-        yield Concern(Level.WARNING, Topic.PROTECTION, text, command, job.name, about=job.name)
+        yield Concern(level, Topic.PROTECTION, text, command, job.name, about=job.name)
 
 
 def _restores(status: Status) -> Iterator[Concern]:
