@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from backup.cost.limit import CostLimit, TierCost
 from backup.inventory.content import archives, copied
 from backup.inventory.content.archives import ArchiveState
+from backup.inventory.content.snapshots import find_snapshot
 from backup.kinds import Outcome
 from backup.model import MIB, Tier, VaultName
 from backup.protocols import Vault
@@ -181,6 +182,20 @@ def test_from_the_named_vault_alone(site: Site, source: Path, second: DirectoryV
     assert not asked.calls, "the job's own vault was asked"
     report = one.restore(one.snapshots()[-1].id, tmp_path / "more")
     assert report.from_vaults == "1 archive from vault second"
+
+
+def test_the_latest_there_is_the_newest_that_was_copied(
+    site: Site, source: Path, second: DirectoryVault
+) -> None:
+    nights(site, source, 2)
+    copies(site, second)
+    nights(site, source, 1, first=2)
+    with site.inventory.reading() as tx:
+        found = [find_snapshot(tx, "latest", copied_to=vault).number for vault in (None, second.name)]
+        assert found == [3, 2]
+        newest = find_snapshot(tx, "latest", copied_to=site.vault.name)
+        assert newest.number == 3
+        assert find_snapshot(tx, newest.id, copied_to=second.name) == newest, "mixed from both, by its id"
 
 
 def test_a_cold_vault_is_waited_for_only_where_it_is_needed(

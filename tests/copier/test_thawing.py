@@ -16,12 +16,12 @@ from backup.cost.limit import CostLimit, TierCost
 from backup.errors import LimitRefusedError
 from backup.inventory.records.runs import list_runs
 from backup.kinds import Outcome, RunKind
-from backup.model import MIB, ArchiveId, Tier
+from backup.model import MIB, ArchiveId, Tier, VaultName
 from backup.protocols import Vault
 from backup.vault.directory import DirectoryVault
 from tests.copier.support import brought_back, context_of, nights
 from tests.support.backups import Site
-from tests.support.doubles import FaultyVault, ManualClock, PowerCut, cut_at
+from tests.support.doubles import Fault, FaultyVault, ManualClock, PowerCut, cut_at
 from tests.support.emulated import RunningEmulator
 from tests.support.rigs import s3_client, s3_vault
 
@@ -133,3 +133,21 @@ def test_a_pack_that_the_vault_cannot_give_is_a_problem_and_all_else_is_copied(
     assert last.not_copied == (cold.snapshots()[1].id,)
     assert "cannot be read" in last.problems[0]
     assert brought_back(cold, second, tmp_path, "bare") == seen[:1]
+
+
+def test_what_one_copy_left_to_send_another_into_another_vault_leaves_alone(
+    site: Site, source: Path, second: DirectoryVault, tmp_path: Path, clock: ManualClock
+) -> None:
+    """Out of a cold vault it was paid for."""
+    nights(site, source, 2)
+    third = DirectoryVault(VaultName("third"), str(tmp_path / "third"), clock)
+    third.create()
+    cut = FaultyVault(third, Fault("complete_upload", PowerCut("as it is all there")))
+    with pytest.raises(PowerCut):
+        step(site, cut)
+    site = site.reopen()
+    left = set((site.folder / "copies").iterdir())
+    assert left
+    assert step(site, second).outcome is Outcome.DONE
+    assert left <= set((site.folder / "copies").iterdir())
+    assert step(site, third).outcome is Outcome.DONE

@@ -109,6 +109,12 @@ def pending_copies(tx: Transaction, vault: int, inventory_id: InventoryId) -> li
     return [PendingUpload(found[archive], *rest) for archive, *rest in rows]
 
 
+def unsent_files(tx: Transaction) -> set[str]:
+    """The spool files of copies into any vault that are still to be sent."""
+    sql = "SELECT spool_file FROM copies WHERE state = ?"
+    return {name for (name,) in raw_rows(tx, sql, (ArchiveState.SUBMITTED,))}
+
+
 def list_copies(tx: Transaction, vault: int) -> list[CopiedArchive]:
     """All copies in a vault, by archive."""
     sql = """SELECT DISTINCT n.archive FROM catalog_archives n

@@ -28,6 +28,10 @@ SNAPSHOTS: Final = (
 _KEPT_OR_COPIED: Final = """(s.forgotten_at IS NULL OR (s.job, s.number) IN (
   SELECT c.job, c.number FROM copied_snapshots c JOIN vaults v ON v.number = c.vault
   WHERE v.name = ? AND c.state IN ('copied', 'forgotten')))"""
+_KEPT_THERE: Final = """EXISTS (SELECT 1 FROM vaults v WHERE v.name = ? AND (
+  (s.forgotten_at IS NULL AND j.vault = v.number) OR EXISTS (
+    SELECT 1 FROM copied_snapshots c
+    WHERE c.vault = v.number AND c.job = s.job AND c.number = s.number AND c.state = 'copied')))"""
 _NOT_ALONE: Final = """NOT EXISTS (SELECT 1 FROM copied_snapshots k
                                    WHERE k.job = s.job AND k.number = s.number AND k.is_alone)"""
 _ALL: Final = -1  # the limit that is none
@@ -194,6 +198,7 @@ def list_snapshots(
     also_alone: bool = False,
     tags: TagSets = (),
     copied_to: VaultName | None = None,
+    kept_in: VaultName | None = None,
     before: int | None = None,
     limit: int = _ALL,
 ) -> list[Snapshot]:
@@ -201,10 +206,10 @@ def list_snapshots(
 
     A snapshot made while the clock was ahead comes before the next of its job, whatever its time says. Of one
     job no more than the newest `limit` below `before`. Forgotten ones, too: with copies alone, `also_alone`;
-    `copied_to` a vault.
+    `copied_to` a vault. `kept_in`: those alone that are kept in a vault, the job's own or one with copies.
     """
-    given = {_KEPT_OR_COPIED: copied_to, "j.name = ?": job, "s.number < ?": before}
-    where = ["1" if also_forgotten or copied_to else "s.forgotten_at IS NULL"]
+    given = {_KEPT_OR_COPIED: copied_to, _KEPT_THERE: kept_in, "j.name = ?": job, "s.number < ?": before}
+    where = ["1" if also_forgotten or copied_to or kept_in else "s.forgotten_at IS NULL"]
     where += [condition for condition, value in given.items() if value is not None]
     where += [] if also_alone or not also_forgotten else [_NOT_ALONE]
     values = (*(value for value in given.values() if value is not None), limit)
@@ -281,10 +286,12 @@ def find_snapshot(
     The newest is the one with the highest number, whatever the clock showed. With `at`, it is the newest of
     those that began no later by their own time: a clock that was wrong is wrong here, too. Where several jobs
     have snapshots, `latest` is of the one that holds the absolute `paths`; a path that several hold, or none,
-    decides nothing. Only those that `tags` let through; also forgotten ones that were `copied_to` a vault.
+    decides nothing. Only those that `tags` let through; also forgotten ones that were `copied_to` a vault, of
+    whose kept ones `latest` is the newest.
     """
-    candidates = list_snapshots(tx, job=job, tags=tags, copied_to=copied_to)
     latest = _LATEST.fullmatch(words)
+    also, kept_in = (None, copied_to) if latest else (copied_to, None)
+    candidates = list_snapshots(tx, job=job, tags=tags, copied_to=also, kept_in=kept_in)
     if at is not None:
         candidates = _not_after(candidates, at, words, is_latest=latest is not None)
     if latest:
