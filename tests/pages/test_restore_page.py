@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from backup.config import load_config
 from tests.pages.machine import Machine
 from tests.pages.page import RUN, SHOWN, Block, blocks_of
 from tests.pages.scenes import (
@@ -76,9 +77,15 @@ def test_nothing_on_the_page_is_left_out() -> None:
     }
     assert {block.section for block in blocks} == tested
     others = [(block.section, block.language) for block in blocks if block.language not in {RUN, SHOWN}]
-    assert others == [(ASK_COLD, ANSWER), (UNIT, "ini"), (UNIT, "fstab")]
+    assert others == [(GONE, "toml"), (ASK_COLD, ANSWER), (UNIT, "ini"), (UNIT, "fstab")]
     assert "".join(block.text for block in blocks if block.language == SHOWN) == NOT_RUN
     assert len(part(GONE)) == 3
+
+
+def test_a_vault_that_locks_is_named_so_on_a_new_machine(tmp_path: Path) -> None:
+    (block,) = [block for block in all_blocks() if (block.section, block.language) == (GONE, "toml")]
+    (tmp_path / "config.toml").write_text(block.text)
+    assert [vault.lock for vault in load_config(str(tmp_path / "config.toml")).vaults] == ["governance"]
 
 
 @pytest.mark.parametrize("way", [0, 1], ids=["with a line", "by the vault's list"])
