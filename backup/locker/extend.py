@@ -28,7 +28,7 @@ from backup.inventory.records.readings import LockDate, record_dates
 from backup.locker.report import ExtendReport
 from backup.model import ArchiveId
 from backup.protocols import LocksObjects, phase
-from backup.retention.locks import LockedState, LockRules, locked_until, locks_due, restores_until
+from backup.retention.locks import LockRules, locked_until, locks_due, restores_until
 from backup.transfer.recognise import require_same
 from backup.transfer.vault_run import VaultRun
 
@@ -76,10 +76,7 @@ class _Renewal:
         context, rules = self._context, self._context.rules
         now = context.patience.call(context.locks.vault_time)
         idle, looked = self._find(now)
-        keys = sorted(self._ends)
-        until = {number: self._ends[key] for number, key in enumerate(keys)}
-        needed = LockedState(now, frozenset(until))
-        due = {keys[number]: end for number, end in locks_due(until, [needed], now, rules)}
+        due = dict(locks_due(self._ends, now, rules))
         extended = 0
         if not self._only_plan:
             with phase(context.progress, "Locking for longer", counts="object"):

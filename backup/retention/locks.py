@@ -8,13 +8,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from msgspec import Struct
 
+from backup.model import ArchiveId
+
 _STEPS_BEGIN = datetime(2020, 1, 1, tzinfo=UTC)
 _TO_SPARE = timedelta(days=1)
+_Key = TypeVar("_Key", int, ArchiveId)
 
 
 class LockRules(Struct, frozen=True):
@@ -22,16 +26,6 @@ class LockRules(Struct, frozen=True):
 
     lock_for: timedelta
     step: timedelta
-
-
-class LockedState(Struct, frozen=True):
-    """A state of a job: when the vault stored the catalog that made it true, and the objects that it needs.
-
-    These are the packs of its snapshots, the catalogs that tell of them, and the vault's identity.
-    """
-
-    since: datetime
-    needs: frozenset[int]
 
 
 def locked_until(now: datetime, rules: LockRules) -> datetime:
@@ -46,32 +40,16 @@ def longest_lock(now: datetime, rules: LockRules) -> datetime:
     return now + rules.lock_for + rules.step + _TO_SPARE
 
 
-def states_that_count(states: Sequence[LockedState], now: datetime, lock_for: timedelta) -> list[LockedState]:
-    """The states that were in force at some time of the last `lock_for`, however old they are.
-
-    `states` in the order in which the vault stored their catalogs. Each is in force until the next one.
-    """
-    ends = [*(state.since for state in states[1:]), None]
-    pairs = zip(states, ends, strict=False)
-    return [state for state, end in pairs if end is None or end > now - lock_for]
-
-
 def locks_due(
-    until: Mapping[int, datetime], states: Sequence[LockedState], now: datetime, rules: LockRules
-) -> list[tuple[int, datetime]]:
+    needed: Mapping[_Key, datetime], now: datetime, rules: LockRules
+) -> list[tuple[_Key, datetime]]:
     """The objects whose locks are to be renewed, with the new end; what ends first comes first.
 
-    What any state that counts needs is renewed, whatever was forgotten since.
+    `needed`: the ends of the locks of what any state of the last `lock_for` needed.
     """
-    needed = {number for state in states_that_count(states, now, rules.lock_for) for number in state.needs}
     least = now + rules.lock_for
-    due = sorted((until[number], number) for number in needed if number in until and until[number] < least)
-    return [(number, locked_until(now, rules)) for _, number in due]
-
-
-def may_go_from(until: datetime, free_at: datetime, grace_ends: datetime) -> datetime:
-    """The day from which on what nothing needs may go: lock, minimum duration and grace are over."""
-    return max(until, free_at, grace_ends)
+    due = sorted((end, key) for key, end in needed.items() if end < least)
+    return [(key, locked_until(now, rules)) for _, key in due]
 
 
 def restores_until(parts: Iterable[Iterable[datetime]]) -> datetime | None:

@@ -1,13 +1,14 @@
 """A bucket with object locks as a model: a host, an intruder with all its rights, who renews, who deletes.
 
-What is decided is decided by `backup/retention/locks.py`. Locks and ages are counted in periods from now,
-the ends of steps recur: so all times that can come are searched, not some periods of them. Each catalog tells
-a whole state; a version that was overwritten is the same as one that a delete marker hides.
+What is decided is decided by `backup/retention/locks.py`; what is needed is said here. Locks and ages are
+counted in periods from now, the ends of steps recur: so all times that can come are searched, not some
+periods of them. Each catalog tells a whole state; a version that was overwritten is the same as one that a
+delete marker hides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
@@ -54,12 +55,41 @@ class LockCast(Struct, frozen=True):
     clock: int = 0
 
 
+class LockedState(Struct, frozen=True):
+    """A state of a job: when the vault stored the catalog that made it true, and the objects that it needs.
+
+    These are the packs of its snapshots, the catalogs that tell of them, and the vault's identity.
+    """
+
+    since: datetime
+    needs: frozenset[int]
+
+
+def states_that_count(states: Sequence[LockedState], now: datetime, lock_for: timedelta) -> list[LockedState]:
+    """The states that were in force at some time of the last `lock_for`, however old they are.
+
+    `states` in the order in which the vault stored their catalogs. Each is in force until the next one. The
+    program asks its inventory for what they needed: `needed_keys` in `inventory/content/locks.py`.
+    """
+    ends = [*(state.since for state in states[1:]), None]
+    pairs = zip(states, ends, strict=False)
+    return [state for state, end in pairs if end is None or end > now - lock_for]
+
+
+def due_of_states(
+    until: Mapping[int, datetime], states: Sequence[LockedState], now: datetime, rules: LockRules
+) -> list[tuple[int, datetime]]:
+    """What is due of what any state that counts needs, whatever was forgotten since."""
+    needed = {number for state in states_that_count(states, now, rules.lock_for) for number in state.needs}
+    return decisions.locks_due({key: end for key, end in until.items() if key in needed}, now, rules)
+
+
 class LockGuards(Struct, frozen=True):
     """The decisions and guards; a mutant replaces one of them."""
 
     locked_until: Callable[[datetime, LockRules], datetime] = decisions.locked_until
     longest_lock: Callable[[datetime, LockRules], datetime] = decisions.longest_lock
-    locks_due: Callable[..., list[tuple[int, datetime]]] = decisions.locks_due
+    locks_due: Callable[..., list[tuple[int, datetime]]] = due_of_states
     restores_until: Callable[..., datetime | None] = decisions.restores_until
     names_version: bool = True
     restores_versions: bool = True

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 from msgspec.structs import replace
 
-from backup.retention import locks as decisions
-from backup.retention.locks import LockedState
 from tests.model.locking.locked_vault import (
     BACK,
     CATALOGS,
@@ -22,6 +20,7 @@ from tests.model.locking.locked_vault import (
     PERIOD,
     DeletionAnswer,
     LockCast,
+    LockedState,
     LockedVault,
     LockGuards,
     LockObject,
@@ -209,7 +208,7 @@ class Locks(LockWorld):
         now = self.at(world, 0)
         until = self.at(world, found.until)
         grace_ends = now if found.condemned > 0 else now + PERIOD
-        if self.guards.names_version and decisions.may_go_from(until, now, grace_ends) > now:
+        if self.guards.names_version and max(until, grace_ends) > now:
             return found
         answer = answer_to_deletion(until, now, names_version=self.guards.names_version)
         if answer is DeletionAnswer.GONE:

@@ -11,13 +11,12 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from backup.retention import locks as decisions
-from backup.retention.locks import LockedState, LockRules
-from tests.model.locking.locked_vault import LockCast, LockGuards
+from backup.retention.locks import LockRules
+from tests.model.locking.locked_vault import LockCast, LockedState, LockGuards, due_of_states
 from tests.model.locking.locks import Locks
 from tests.model.search import Found, search
 
-_DUE = decisions.locks_due
+_DUE = due_of_states
 _BEGIN = datetime(2020, 1, 1, tzinfo=UTC)
 
 

@@ -7,8 +7,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from backup.retention import locks as decisions
-from backup.retention.locks import LockedState, LockRules
-from tests.model.locking.locked_vault import DeletionAnswer, LockCast, answer_to_deletion
+from backup.retention.locks import LockRules
+from tests.model.locking.locked_vault import (
+    DeletionAnswer,
+    LockCast,
+    LockedState,
+    answer_to_deletion,
+    states_that_count,
+)
 from tests.model.locking.locks import Locks
 from tests.model.locking.mutants import MUTANTS, LockMutant
 from tests.model.search import search
@@ -58,23 +64,21 @@ def test_locks_end_with_a_step_and_the_policy_allows_them() -> None:
 
 def test_what_is_renewed_ends_a_step_later_at_least() -> None:
     ends = {number: _NOW + number * _DAY for number in (70, 59, 3, 60)}
-    state = LockedState(_NOW - 900 * _DAY, frozenset(ends))
-    due = decisions.locks_due(ends, [state], _NOW, _RULES)
+    due = decisions.locks_due(ends, _NOW, _RULES)
     assert [number for number, _ in due] == [3, 59]
     assert {end for _, end in due} == {decisions.locked_until(_NOW, _RULES)}
 
 
 def test_a_state_counts_for_as_long_as_locks_last_after_the_next_one() -> None:
     old, new = LockedState(_NOW - 300 * _DAY, frozenset({1})), LockedState(_NOW - 59 * _DAY, frozenset())
-    assert decisions.states_that_count([old, new], _NOW, _RULES.lock_for) == [old, new]
-    assert decisions.states_that_count([old, new], _NOW + _DAY, _RULES.lock_for) == [new]
+    assert states_that_count([old, new], _NOW, _RULES.lock_for) == [old, new]
+    assert states_that_count([old, new], _NOW + _DAY, _RULES.lock_for) == [new]
 
 
 def test_only_a_version_whose_lock_is_over_is_deleted() -> None:
     assert answer_to_deletion(_NOW + _DAY, _NOW, names_version=True) is DeletionAnswer.REFUSED
     assert answer_to_deletion(_NOW, _NOW, names_version=True) is DeletionAnswer.GONE
     assert answer_to_deletion(_NOW, _NOW, names_version=False) is DeletionAnswer.HIDDEN
-    assert decisions.may_go_from(_NOW, _NOW + _DAY, _NOW - _DAY) == _NOW + _DAY
 
 
 def test_a_date_is_the_first_end_of_what_is_needed_and_the_last_of_what_will_do() -> None:
