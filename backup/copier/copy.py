@@ -152,8 +152,7 @@ def _copy(
     with _uploader(context, vault) as uploader:
         with inventory.reading() as tx:
             pending = copied.pending_copies(tx, vault, inventory.id)
-            kept = copied.unsent_files(tx)
-        _sweep(context.folder, kept)
+        _sweep(context.folder, {upload.spool_file for upload in pending})
         uploader.resume([_as_sealed(upload) for upload in pending])
         plan = _plan(context, row, choice, vault)
         with inventory.writing() as tx:

@@ -85,7 +85,7 @@ class Copy(Struct, frozen=True):
             source=make_vault(config, source, Purpose.RESTORE, at.clock, stop=at.stop),
             keys=read_keys(config, at.inventory),
             sending=sending_to(config, to),
-            folder=os.path.join(State(config.state_dir).spool, "copies"),
+            folder=os.path.join(State(config.state_dir).spool, "copies", to),
             limit_on=limit_on_archives(config, settings, max_cost, "copy"),
             keep_line=partial(keep_line_of, config),
         )

@@ -24,7 +24,7 @@ def context_of(site: Site, to: Vault) -> CopyContext:
         source=site.vault,
         keys=site.keys,
         sending=site.job.sending,
-        folder=str(site.folder / "copies"),
+        folder=str(site.folder / "copies" / to.name),
         limit_on=lambda _: NO_LIMIT,
     )
 

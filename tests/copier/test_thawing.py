@@ -70,7 +70,7 @@ def test_rounds_go_on_for_days_in_other_processes(
         rounds = [run for run in list_runs(tx) if run.kind is RunKind.COPY]
     assert len(rounds) == sum(bool(report.archives) for report in reports)
     assert brought_back(cold, second, tmp_path, "bare") == seen
-    assert not [path for path in (cold.folder / "copies.thawed").rglob("*") if path.is_file()]
+    assert not [path for path in (cold.folder / "copies").rglob("*") if path.is_file()]
     assert step(cold, second).archives == 0
 
 
@@ -146,8 +146,8 @@ def test_what_one_copy_left_to_send_another_into_another_vault_leaves_alone(
     with pytest.raises(PowerCut):
         step(site, cut)
     site = site.reopen()
-    left = set((site.folder / "copies").iterdir())
+    left = set((site.folder / "copies" / "third").iterdir())
     assert left
     assert step(site, second).outcome is Outcome.DONE
-    assert left <= set((site.folder / "copies").iterdir())
+    assert left <= set((site.folder / "copies" / "third").iterdir())
     assert step(site, third).outcome is Outcome.DONE

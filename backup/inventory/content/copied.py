@@ -109,12 +109,6 @@ def pending_copies(tx: Transaction, vault: int, inventory_id: InventoryId) -> li
     return [PendingUpload(found[archive], *rest) for archive, *rest in rows]
 
 
-def unsent_files(tx: Transaction) -> set[str]:
-    """The spool files of copies into any vault that are still to be sent."""
-    sql = "SELECT spool_file FROM copies WHERE state = ?"
-    return {name for (name,) in raw_rows(tx, sql, (ArchiveState.SUBMITTED,))}
-
-
 def list_copies(tx: Transaction, vault: int) -> list[CopiedArchive]:
     """All copies in a vault, by archive."""
     sql = """SELECT DISTINCT n.archive FROM catalog_archives n
@@ -275,6 +269,15 @@ def has_alone(tx: Transaction, job: int) -> bool:
     """Whether only copies are left of a snapshot of a job."""
     sql = "SELECT 1 FROM copied_snapshots WHERE job = ? AND is_alone LIMIT 1"
     return row_of(tx, sql, (job,)) is not None
+
+
+def kept_in(tx: Transaction, vault: VaultName) -> set[tuple[int, int]]:
+    """The snapshots, by job and number, that are kept in a vault: of its own jobs, and copies."""
+    sql = f"""SELECT s.job, s.number FROM snapshots s JOIN jobs j ON j.number = s.job
+              JOIN vaults v ON v.name = ? WHERE (s.forgotten_at IS NULL AND j.vault = v.number) OR EXISTS (
+                SELECT 1 FROM copied_snapshots c WHERE c.vault = v.number AND c.job = s.job
+                AND c.number = s.number AND c.state = '{KeptThere.COPIED}')"""
+    return set(raw_rows(tx, sql, (vault,)))
 
 
 def has_copies(tx: Transaction, vault: VaultName) -> bool:

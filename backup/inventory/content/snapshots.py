@@ -28,10 +28,6 @@ SNAPSHOTS: Final = (
 _KEPT_OR_COPIED: Final = """(s.forgotten_at IS NULL OR (s.job, s.number) IN (
   SELECT c.job, c.number FROM copied_snapshots c JOIN vaults v ON v.number = c.vault
   WHERE v.name = ? AND c.state IN ('copied', 'forgotten')))"""
-_KEPT_THERE: Final = """EXISTS (SELECT 1 FROM vaults v WHERE v.name = ? AND (
-  (s.forgotten_at IS NULL AND j.vault = v.number) OR EXISTS (
-    SELECT 1 FROM copied_snapshots c
-    WHERE c.vault = v.number AND c.job = s.job AND c.number = s.number AND c.state = 'copied')))"""
 _NOT_ALONE: Final = """NOT EXISTS (SELECT 1 FROM copied_snapshots k
                                    WHERE k.job = s.job AND k.number = s.number AND k.is_alone)"""
 _ALL: Final = -1  # the limit that is none
@@ -198,7 +194,6 @@ def list_snapshots(
     also_alone: bool = False,
     tags: TagSets = (),
     copied_to: VaultName | None = None,
-    kept_in: VaultName | None = None,
     before: int | None = None,
     limit: int = _ALL,
 ) -> list[Snapshot]:
@@ -206,16 +201,15 @@ def list_snapshots(
 
     A snapshot made while the clock was ahead comes before the next of its job, whatever its time says. Of one
     job no more than the newest `limit` below `before`. Forgotten ones, too: with copies alone, `also_alone`;
-    `copied_to` a vault. `kept_in`: those alone that are kept in a vault, the job's own or one with copies.
+    `copied_to` a vault.
     """
-    given = {_KEPT_OR_COPIED: copied_to, _KEPT_THERE: kept_in, "j.name = ?": job, "s.number < ?": before}
-    where = ["1" if also_forgotten or copied_to or kept_in else "s.forgotten_at IS NULL"]
+    given = {_KEPT_OR_COPIED: copied_to, "j.name = ?": job, "s.number < ?": before}
+    where = ["1" if also_forgotten or copied_to else "s.forgotten_at IS NULL"]
     where += [condition for condition, value in given.items() if value is not None]
-    where += [] if also_alone or not also_forgotten else [_NOT_ALONE]
+    where += [_NOT_ALONE] if also_forgotten and not also_alone else []
     values = (*(value for value in given.values() if value is not None), limit)
     sql = f"{SNAPSHOTS} WHERE {' AND '.join(where)} ORDER BY s.job, s.number DESC LIMIT ?"
-    rows = records(tx, sql, values)
-    newest_first = [row_to_snapshot(row) for row in rows]
+    newest_first = [row_to_snapshot(row) for row in records(tx, sql, values)]
     keys: list[tuple[datetime, int, int]] = []
     for index, snapshot in enumerate(newest_first):
         is_first = not index or newest_first[index - 1].job_number != snapshot.job_number
@@ -286,12 +280,14 @@ def find_snapshot(
     The newest is the one with the highest number, whatever the clock showed. With `at`, it is the newest of
     those that began no later by their own time: a clock that was wrong is wrong here, too. Where several jobs
     have snapshots, `latest` is of the one that holds the absolute `paths`; a path that several hold, or none,
-    decides nothing. Only those that `tags` let through; also forgotten ones that were `copied_to` a vault, of
-    whose kept ones `latest` is the newest.
+    decides nothing. Only those that `tags` let through; also forgotten ones that were `copied_to` a vault.
     """
-    latest = _LATEST.fullmatch(words)
-    also, kept_in = (None, copied_to) if latest else (copied_to, None)
-    candidates = list_snapshots(tx, job=job, tags=tags, copied_to=also, kept_in=kept_in)
+    candidates, latest = list_snapshots(tx, job=job, tags=tags, copied_to=copied_to), _LATEST.fullmatch(words)
+    if latest and copied_to:
+        from backup.inventory.content.copied import kept_in  # few vaults have copies
+
+        there = kept_in(tx, copied_to)
+        candidates = [kept for kept in candidates if (kept.job_number, kept.number) in there] or candidates
     if at is not None:
         candidates = _not_after(candidates, at, words, is_latest=latest is not None)
     if latest:
@@ -299,12 +295,11 @@ def find_snapshot(
     found = [snapshot for snapshot in candidates if snapshot.id.startswith(words.lower())] if words else []
     if len(found) == 1:
         return found[0]
-    if found:
-        shown = ", ".join(snapshot.id for snapshot in found[:5])
+    if shown := ", ".join(snapshot.id for snapshot in found[:5]):
         raise UsageError(f"several snapshots begin with {words!r}: {shown}", advice="give more digits")
     _refuse_forgotten(tx, words, job)
-    having = " with these tags" if tags else ""
-    raise UsageError(f"no snapshot {words!r}{having}", advice="`nightvault snapshots` lists them")
+    asked = f"{words!r} with these tags" if tags else repr(words)
+    raise UsageError(f"no snapshot {asked}", advice="`nightvault snapshots` lists them")
 
 
 def _refuse_forgotten(tx: Transaction, words: str, job: JobName | None) -> None:
@@ -323,9 +318,8 @@ def _not_after(
     candidates: Sequence[Snapshot], at: datetime, words: str, *, is_latest: bool
 ) -> list[Snapshot]:
     if not is_latest:
-        raise UsageError(
-            f"{words!r} and a point in time: which of the two?", advice="write latest, or leave --at out"
-        )
+        advice = "write latest, or leave --at out"
+        raise UsageError(f"{words!r} and a point in time: which of the two?", advice=advice)
     found = [snapshot for snapshot in candidates if snapshot.started_at <= at]
     if candidates and not found:
         oldest = min(snapshot.started_at for snapshot in candidates).astimezone(at.tzinfo)
@@ -372,9 +366,8 @@ def _has(tx: Transaction, path: bytes, snapshot: Snapshot) -> bool:
 
 def _latest(candidates: Sequence[Snapshot], back: int, words: str) -> Snapshot:
     if back >= len(candidates):
-        raise UsageError(
-            f"no snapshot {words!r}: there are {len(candidates)}", advice="`nightvault snapshots` lists them"
-        )
+        advice = "`nightvault snapshots` lists them"
+        raise UsageError(f"no snapshot {words!r}: there are {len(candidates)}", advice=advice)
     return candidates[-1 - back]
 
 
