@@ -282,6 +282,20 @@ def test_what_each_role_is_for(place: Place) -> None:
             read(**of)
 
 
+def test_until_its_date_and_no_step_longer(place: Place) -> None:
+    """The prune role deletes everything that it can, a moment before the date; a moment after it is gone."""
+    hour = timedelta(hours=1)
+    place.emulator.advance((place.until - place.now() - hour).total_seconds())
+    vault = place.vault("prune")
+    archives = {line.archive_id: None for line in vault.fetch_listing(vault.request_listing("t")).archives}
+    vault.delete_archives(archives)
+    assert place.read() == place.data
+    place.emulator.advance(2 * hour.total_seconds())
+    latest = place.root.head_object(Bucket=BUCKET.name, Key=place.key, VersionId=place.version)
+    assert latest["ObjectLockRetainUntilDate"] == place.until
+    assert vault.delete_archives(archives) == {}
+
+
 def test_a_stricter_lock_of_before_is_renewed_and_nothing_is_stored_in_that_mode(place: Place) -> None:
     """Since the mode was changed from compliance to governance."""
     archive = store(place.vault("backup"), b"of before")
@@ -304,17 +318,3 @@ def test_a_stricter_lock_of_before_is_renewed_and_nothing_is_stored_in_that_mode
     strict = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": until}
     with pytest.raises(s3.exceptions.ClientError, match="AccessDenied"):
         s3.put_object(Bucket=BUCKET.name, Key=f"{version['Key']}0", Body=b"", IfNoneMatch="*", **strict)
-
-
-def test_until_its_date_and_no_step_longer(place: Place) -> None:
-    """The prune role deletes everything that it can, a moment before the date; a moment after it is gone."""
-    hour = timedelta(hours=1)
-    place.emulator.advance((place.until - place.now() - hour).total_seconds())
-    vault = place.vault("prune")
-    archives = {line.archive_id: None for line in vault.fetch_listing(vault.request_listing("t")).archives}
-    vault.delete_archives(archives)
-    assert place.read() == place.data
-    place.emulator.advance(2 * hour.total_seconds())
-    latest = place.root.head_object(Bucket=BUCKET.name, Key=place.key, VersionId=place.version)
-    assert latest["ObjectLockRetainUntilDate"] == place.until
-    assert vault.delete_archives(archives) == {}
