@@ -86,14 +86,17 @@ class RestoreContext(VaultRun, frozen=True, kw_only=True):
             return
         with self.inventory.reading() as tx:
             found = archives.get_archives(tx, [retrieval.archive], self.inventory.id)[retrieval.archive]
-            beside = self.joined.beside(tx, found, self.joined.vault_of(retrieval.retrieval_id))
+            asked = self.joined.vault_of(retrieval.retrieval_id)
+            beside = self.joined.beside(tx, found, asked)
         for vault, archive_id in beside:
             there = self.joined.at(vault)
             request = partial(there.request_retrieval, archive_id, None, Tier.STANDARD, new_token())
             with suppress(NightvaultError):
                 if self.may_read(restore.number, vault, 1, extent.length, Tier.STANDARD):
                     fetch = partial(there.fetch, self.patience.call(request), extent)
-                    yield self.patience.call(fetch).data
+                    data = self.patience.call(fetch).data
+                    self.joined.unsound[retrieval.archive] = asked
+                    yield data
 
 
 def lock_of(restore: Restore) -> str:

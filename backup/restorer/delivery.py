@@ -7,7 +7,7 @@ however this one ended.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 
 from msgspec.structs import replace
@@ -35,6 +35,7 @@ from backup.restorer.selection.choice import Choice
 from backup.restorer.selection.select import Selection, frames_by_archive
 from backup.restorer.session import Session
 from backup.restorer.writer.confirmed import Confirmed
+from backup.wording import counted
 
 
 def deliver(
@@ -93,8 +94,9 @@ def end_restore(
     if is_over:
         lacks = warnings_of(context.inventory, restore, is_whole=report.outcome is Outcome.DONE)
         report = replace(report, warnings=(*report.warnings, *lacks))
-    places = _places(restore, context)
-    report = replace(report, vaults=dict(Counter(places.values())))
+    places, unsound = _places(restore, context), {} if context.joined is None else context.joined.unsound
+    warnings = (*report.warnings, *_told_of(unsound.values()))
+    report = replace(report, vaults=dict(Counter(places.values())), warnings=warnings)
     outcome = report.outcome if is_over else Outcome.INTERRUPTED
     with context.inventory.writing() as tx:
         if is_over:
@@ -103,11 +105,20 @@ def end_restore(
                 bad = {problem.path for problem in report.problems}
                 own = archives.get_archives(tx, sorted(places), context.inventory.id)
                 copies = {number for number, vault in places.items() if own[number].vault != vault}
-                record_opened(tx, run.number, read_back, bad, restore.tier, now, but=copies)
+                record_opened(tx, run.number, read_back, bad, restore.tier, now, but=copies | unsound.keys())
         runs.finish_run(tx, run.number, outcome, report.document(), now)
     if is_over:
         PackKeyFile(context.key_directory, restore.id).wipe()
     return report
+
+
+def _told_of(vaults: Iterable[VaultName]) -> Iterator[str]:
+    """Warnings of vaults that did not give back archives as they were stored, where another one did."""
+    for vault, count in sorted(Counter(vaults).items()):
+        yield (
+            f"vault {vault} did not give back {counted(count, 'archive')} as stored: what was wrong was read "
+            f"from a copy; `nightvault check --vault {vault} --read-data 1%` looks for more"
+        )
 
 
 def _places(restore: Restore, context: RestoreContext) -> dict[int, VaultName]:
@@ -135,7 +146,7 @@ def record_opened(
 ) -> None:
     """Record as opened the frames of which every file that was restored is as it was saved: not in `bad`.
 
-    `but` those of archives that were read from a copy.
+    `but` those of archives of which anything was read from a copy.
     """
     spoilt: set[tuple[int, int]] = set()
     for file in selection.files if bad else ():

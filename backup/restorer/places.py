@@ -54,6 +54,8 @@ class JoinedVaults:
         self._used: set[VaultName] = set()
         self._home = home
         self.name = first
+        self.unsound: dict[int, VaultName] = {}
+        """Archives that a vault did not give back as they were stored, and another did; in this process."""
         self._vault(first)
 
     @property

@@ -18,9 +18,11 @@ from backup.cost.limit import CostLimit, TierCost
 from backup.inventory.content import archives, copied
 from backup.inventory.content.archives import ArchiveState
 from backup.inventory.content.snapshots import find_snapshot
+from backup.inventory.store.driver import raw_rows
 from backup.kinds import Outcome
 from backup.model import MIB, Tier, VaultName
 from backup.protocols import Vault
+from backup.restorer.selection.choice import Choice
 from backup.vault.directory import DirectoryVault
 from tests.copier.support import copies, nights
 from tests.support.backups import Site
@@ -168,7 +170,19 @@ def test_what_is_damaged_here_is_read_there(
     theirs = data_files(site, second, tmp_path / "second")
     for number, paths in enumerate(zip(own, theirs, strict=True)):
         spoil(paths[number % 2], only_damaged=True)
-    assert list(restored(replace(site, copies=(second,)), tmp_path, "both")) == seen
+    both = replace(site, copies=(second,))
+    assert list(restored(both, tmp_path, "both")) == seen
+    for snapshot in site.snapshots():
+        report = both.restore(
+            snapshot.id, tmp_path / f"verified-{snapshot.number}", choice=Choice(verify=True)
+        )
+    assert any("check --vault" in warning for warning in report.warnings), "nobody is told"
+    with site.inventory.reading() as tx:
+        every = archives.list_archives(tx, site.inventory.id, vault=site.vault.name)
+        numbers = [archive.number for archive in every if not archive.label.generation]
+        opened = {archive for (archive,) in raw_rows(tx, "SELECT archive FROM readings", ())}
+    assert not opened & set(numbers[::2]), "damaged, and recorded as opened"
+    assert opened, "what is sound there was opened"
     with pytest.raises(AssertionError, match="Problem"):
         list(restored(site, tmp_path, "own"))
 

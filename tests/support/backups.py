@@ -49,6 +49,7 @@ from backup.restorer.restore import (
     is_ready,
     plan_restore,
 )
+from backup.restorer.selection.choice import Choice
 from backup.restorer.selection.column import MOST_IN_MEMORY
 from backup.retention.prune import DEFAULT_GRACE, DEFAULT_KEEP_RUNS
 from backup.source.filters import Filters
@@ -253,12 +254,17 @@ class Site(Struct):
             return snapshots.list_snapshots(tx, job=self.job.name, also_forgotten=also_forgotten)
 
     def restore(
-        self, snapshot: str, target: Path | bytes, *, path: Path | bytes | None = None
+        self,
+        snapshot: str,
+        target: Path | bytes,
+        *,
+        path: Path | bytes | None = None,
+        choice: Choice | None = None,
     ) -> RestoreReport:
         """Restore `path` (the first source by default) of a snapshot below `target`, waiting as needed."""
         world = self.restore_world
         wanted = self.job.sources[0] if path is None else os.fsencode(path)
-        plan = plan_restore(self.snapshot(snapshot), wanted, world)
+        plan = plan_restore(self.snapshot(snapshot), wanted, world, choice or Choice())
         restore = begin_restore(
             plan, os.fsencode(target), world, self.limit, tier=Tier.STANDARD, keys=lambda: [self.key]
         )
