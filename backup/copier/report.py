@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from backup.kinds import Outcome
 from backup.model import JobName, SnapshotId, Tier, VaultName
 from backup.reports import Fact, warned
-from backup.wording import counted, size
+from backup.wording import counted, money, size
 
 
 class Asks(Struct, frozen=True):
@@ -77,7 +77,7 @@ class CopyReport(Struct, frozen=True):
         yield Fact(f"{len(self.snapshots):,} copied", "snapshots")
         yield Fact(f"{self.archives:,} sent, {size(self.bytes)}", "archives")
         if self.asks is not None:
-            cost = "unknown cost" if self.asks.cost is None else f"{self.asks.cost} {currency}"
+            cost = money(self.asks.cost, currency)
             yield Fact(f"{self.asks.tier}, round by round, hours later each: {cost}", "retrieval")
         if self.forgotten:
             yield Fact(f"{counted(self.forgotten, 'snapshot')} there, by the copy's policy", "forgot")

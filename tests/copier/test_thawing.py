@@ -101,7 +101,7 @@ def test_the_limit_is_held_before_anything_is_asked_for(
         replace(context_of(cold, second), limit_on=limit), cold.job.name, CopyChoice(), only_plan=True
     )
     assert plan.document()["retrieval"] == {"tier": Tier.BULK, "cost": "2"}
-    assert any("bulk" in fact.value and "2 USD" in fact.value for fact in plan.facts())
+    assert any("bulk" in fact.value and "2.00 USD" in fact.value for fact in plan.facts())
 
 
 def test_cut_at_its_calls_it_goes_on(

@@ -318,7 +318,7 @@ def _job(job: JobSettings, rows: _JobRows, looks: _Looks) -> JobStatus:
 
 
 def _lock_for(config: Config, job: JobSettings) -> timedelta | None:
-    """For how long its vault locks what is stored; None where it locks nothing."""
+    """The time for which its vault locks what is stored; None where it locks nothing."""
     vault = next((vault for vault in config.vaults if vault.name == job.vault), None)
     return None if vault is None or vault.lock is None else timedelta(seconds=vault.lock_for)
 

@@ -193,7 +193,7 @@ class KeptThere(StrEnum):
 
     WANTED = "wanted"  # to be copied
     COPIED = "copied"  # a stored catalog there names it
-    FORGOTTEN = "forgotten"  # there; it can still be taken back
+    FORGOTTEN = "forgotten"  # there; no command takes it back yet, though its data is there for the grace
     DROPPED = "dropped"  # there, for good: it is not copied again
 
 

@@ -113,7 +113,7 @@ def stored_archives(
 
 
 def told_times(tx: Transaction, vault: VaultName, listing: int) -> dict[tuple[int, int], int]:
-    """When a vault got the catalog by which a job condemned something, by job and the time that it says."""
+    """The times at which a vault got catalogs that condemn something, by job and the time that they say."""
     rows = raw_rows(tx, _TOLD, (listing, vault))
     return {(job, at): told_at for job, at, told_at in rows}  # the first of each
 

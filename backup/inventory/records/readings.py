@@ -295,7 +295,7 @@ def rows_of(record: VerifiedRecord, run: int, archive: int) -> list[tuple[Any, .
 
 
 class LockDate(Struct, frozen=True):
-    """Until when a job's snapshots restore from a vault whatever an intruder does, found out at `as_of`.
+    """The date until which a job's snapshots restore whatever an intruder does, found out at `as_of`.
 
     `nights` are how many, the newest of them begun at `newest`. `until`: None if something that they need is
     not locked, or lost.
@@ -329,7 +329,7 @@ def record_dates(tx: Transaction, dates: Mapping[int, LockDate]) -> None:
 
 
 def lock_dates(tx: Transaction) -> list[LockDate]:
-    """Until when the snapshots of each job restore, as it was last found out."""
+    """The dates until which the snapshots of each job restore, as they were last found out."""
     sql = """SELECT j.name, v.name, l.nights, l.newest, l.until, l.as_of FROM lock_dates l
              JOIN jobs j ON j.number = l.job JOIN vaults v ON v.number = l.vault ORDER BY j.name, v.name"""
     return [
