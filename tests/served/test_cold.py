@@ -6,8 +6,10 @@ import errno
 import os
 import re
 import shutil
+import struct
 import subprocess
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from decimal import Decimal
@@ -32,6 +34,24 @@ from tests.support.servers import PRICES, Cloud, Server, running_cloud
 from tests.support.webdav_clients import serving
 
 HOURS = 3600.0
+THUMBNAILERS = {
+    "gdk-pixbuf-thumbnailer": ("-s", "64", "{picture}", "{made}"),
+    "ffmpegthumbnailer": ("-s", "64", "-i", "{picture}", "-o", "{made}"),
+}
+
+
+def png(side: int) -> bytes:
+    """A grey picture."""
+
+    def part(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = zlib.compress((b"\0" + b"\x80" * side) * side)
+    head = struct.pack(">2I5B", side, side, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + part(b"IHDR", head) + part(b"IDAT", rows) + part(b"IEND", b"")
+
+
+PICTURE = png(200)
 
 
 class ColdServer:
@@ -96,6 +116,7 @@ def cold_server(folder: Path) -> Iterator[ColdServer]:
         with server.config.open("a") as file:
             file.write(f'\n[prices]\nfile = "{folder / "prices.toml"}"\n')
         server.init()
+        (server.source / "picture.png").write_bytes(PICTURE)
         server.backup()
         made = ColdServer(cloud, server)
         with closing(made.inventory):
@@ -165,6 +186,25 @@ def test_programs_that_walk_and_read_are_refused_at_once(cold: ColdServer, tmp_p
             words = ["rclone", "check", "--download", str(cold.server.source), remote]
             done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
             assert "403" in done.stderr
+    assert cold.jobs() == asked
+
+
+@pytest.mark.parametrize("program", THUMBNAILERS)
+def test_a_thumbnailer_makes_none_of_what_is_cold(cold: ColdServer, tmp_path: Path, program: str) -> None:
+    """It makes one of the file that was saved, and is refused over the mount."""
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed")
+    asked, m, made = cold.jobs(), tmp_path / "m", tmp_path / "made.png"
+
+    def thumbnail_of(picture: str) -> bool:
+        words = [word.format(picture=picture, made=made) for word in THUMBNAILERS[program]]
+        done = subprocess.run([program, *words], capture_output=True, timeout=60, check=False)
+        return done.returncode == 0 and made.exists()
+
+    with mounted(cold.server, m):
+        assert not thumbnail_of(f"{m}/snapshots/latest/main{cold.server.source}/picture.png")
+        assert "picture.png" in (m / ".nightvault" / "refused").read_text()
+    assert thumbnail_of(f"{cold.server.source}/picture.png")
     assert cold.jobs() == asked
 
 

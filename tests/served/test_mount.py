@@ -20,6 +20,7 @@ import pytest
 from backup.app.base.clock import SystemClock
 from backup.cli.looking import mount
 from backup.errors import ConfigError, UsageError
+from tests.served.crashing import assert_no_core, crashing
 from tests.support.fuse_mounts import await_state, is_mounted, mounted, require_fuse
 from tests.support.random_trees import RandomTree, loosen
 from tests.support.servers import SCRIPT, Server, directory_server
@@ -217,15 +218,22 @@ def test_a_kill_leaves_nothing_to_repair(server: Server, tmp_path: Path) -> None
     server.backup()
 
 
-def test_no_core_and_no_key_in_what_others_can_read(server: Server, tmp_path: Path) -> None:
-    secret = server.key_file.read_bytes().strip().splitlines()[-1]
-    with mounted(server, tmp_path / "m") as process:
-        limits = Path(f"/proc/{process.pid}/limits").read_text()
-        (core,) = [line for line in limits.splitlines() if line.startswith("Max core file size")]
-        assert core.split()[4:6] == ["0", "0"]
-        assert Path(f"/proc/{process.pid}/environ").stat().st_uid == 0
+def test_a_crash_leaves_no_core_file_and_no_key_lies_on_disk(server: Server, tmp_path: Path) -> None:
+    secret, cores = server.key_file.read_bytes().strip().splitlines()[-1], tmp_path / "cores"
+    with mounted(server, tmp_path / "m", program=crashing(cores)) as process:
         for file in server.state.rglob("*"):
             assert not file.is_file() or secret not in file.read_bytes()
+        assert_no_core(process, cores)
+
+
+def test_others_of_its_user_cannot_read_its_memory(nobody: int) -> None:
+    script = (
+        "import os; from backup.served.opened import keep_memory_private as close;"
+        "print(os.stat('/proc/self/mem').st_uid, close(), os.stat('/proc/self/mem').st_uid)"
+    )
+    words = [*AS_NOBODY, sys.executable, "-c", script]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd="/")
+    assert done.stdout == f"{nobody} None 0\n"
 
 
 def test_a_directory_that_is_not_empty_is_refused(server: Server, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from urllib.parse import quote_from_bytes
 import pytest
 
 from backup.app.base.clock import SystemClock
+from tests.served.crashing import assert_no_core, crashing
 from tests.support.fuse_mounts import require_fuse
 from tests.support.random_trees import RandomTree, loosen
 from tests.support.servers import Server, directory_server
@@ -198,13 +199,24 @@ def test_a_signal_ends_it(server: Server, number: int) -> None:
             probe.connect(("127.0.0.1", int(running.url.rpartition(":")[2])))
 
 
-def test_no_core_and_no_key_in_what_others_can_read(server: Server, files: Files) -> None:
-    secret = server.key_file.read_bytes().strip().splitlines()[-1]
-    limits = Path(f"/proc/{files.process.pid}/limits").read_text()
-    (core,) = [line for line in limits.splitlines() if line.startswith("Max core file size")]
-    assert core.split()[4:6] == ["0", "0"]
-    for file in server.state.rglob("*"):
-        assert not file.is_file() or secret not in file.read_bytes()
+def test_a_crash_leaves_no_core_file_and_no_key_lies_on_disk(server: Server, tmp_path: Path) -> None:
+    secret, cores = server.key_file.read_bytes().strip().splitlines()[-1], tmp_path / "cores"
+    with serving(server, program=crashing(cores)) as running:
+        assert running.ask("OPTIONS", "/").status == 200
+        for file in server.state.rglob("*"):
+            assert not file.is_file() or secret not in file.read_bytes()
+        assert_no_core(running.process, cores)
+
+
+def test_a_kill_leaves_nothing_to_repair(server: Server, tmp_path: Path) -> None:
+    """The socket that is left is taken by the next one."""
+    path = tmp_path / "files.sock"
+    for _ in range(2):
+        with serving(server, "--listen", f"unix:{path}") as running:
+            running.process.kill()
+            running.process.wait(20)
+            assert path.is_socket()
+    server.backup()
 
 
 def test_json_has_address_and_password(server: Server) -> None:

@@ -35,6 +35,7 @@ CACHE = "NIGHTVAULT_MACHINE_CACHE"
 SUITE, PYTHON = "trixie", "3.13"
 PACKAGES = (
     *("linux-image-cloud-amd64", "systemd-sysv", "udev", "dbus", "python3-venv"),
+    "fuse3",
     "qemu-guest-agent",  # runs what tests ask for
 )
 TOOLS = {
@@ -49,7 +50,7 @@ DISK, KERNEL, INITRD, ROOT = "disk.ext4", "vmlinuz", "initrd.img", "root"
 _SIZE = "4G"  # of the file system; the file itself is sparse
 _MINUTES = 20
 _UNUSED_DAYS = 14  # after that an image of another state of the repository goes
-_EXTRAS = "emulator,web"
+_EXTRAS = "emulator,mount,web"
 _PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "any")
 
 
