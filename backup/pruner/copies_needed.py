@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from backup.inventory.content import archives, copied, copied_pruning
-from backup.inventory.content.archives import ArchiveState
+from backup.inventory.content.archives import REMAIN, ArchiveState
 from backup.inventory.content.copied import KeptThere
 from backup.inventory.content.need import chunks_held
 from backup.inventory.store.connections import Transaction
 from backup.model import VaultName
-from backup.retention.copies import REMAIN, archives_there, held_for_copies, needed_there, packs_copied
+from backup.retention.copies import archives_there, held_for_copies, needed_there, packs_copied
 
 
 def held_for_copies_of(tx: Transaction) -> set[int]:
@@ -44,29 +44,3 @@ def needed_copies(tx: Transaction, vault: VaultName) -> set[int]:
         if any(held[chunk] and other not in stored for chunk, other in twins):
             needed.add(archive)
     return needed
-
-
-def beyond_recall(tx: Transaction, vault: VaultName, going: set[int]) -> dict[int, list[int]]:
-    """Forgotten snapshots of copies, by job, that cannot come back: a chunk is in no copy that stays.
-
-    One that an open restore reads is left until then.
-    """
-    number = copied.vault_number(tx, vault)
-    remain = {
-        copy.archive
-        for copy in copied.list_copies(tx, number)
-        if copy.state in REMAIN and copy.archive not in going
-    }
-    read = copied_pruning.kept_copies(tx, number)
-    beyond: dict[int, list[int]] = {}
-    for job, forgotten in copied_pruning.kept_copies(tx, number, KeptThere.FORGOTTEN).items():
-        for snapshot in set(forgotten) - set(read.get(job, ())):
-            needs = copied.needs_of(tx, {job: [snapshot]})
-            if any(remain.isdisjoint(_or_twins(tx, among)) for among in needs if remain.isdisjoint(among)):
-                beyond.setdefault(job, []).append(snapshot)
-    return beyond
-
-
-def _or_twins(tx: Transaction, among: list[int]) -> set[int]:
-    """These archives, and all others of their domain that have a chunk of theirs, too."""
-    return {*among, *(other for archive in among for _, other in copied_pruning.twins(tx, archive))}

@@ -72,10 +72,8 @@ class Decider:
         held = frozenset(wait.job_number for wait in waiting)
         archives = [as_pruned(archive, self._minimum(archive.kind), held) for archive in stored]
         plan = plan_prune(archives, self._needed(tx), rules, now=now, fee=context.prices.fee)
-        marks = [*pruning.decision_marks(tx), *copied_pruning.decision_marks(tx)]
-        return DecisionAndRows(
-            {archive.number: archive for archive in stored}, shown, rules, plan, waiting, marks
-        )
+        by_number = {archive.number: archive for archive in stored}
+        return DecisionAndRows(by_number, shown, rules, plan, waiting, decided_by(tx))
 
     def _listed_before(
         self, shown: ListedContent, head: ListingRow, stored: Sequence[StoredArchive], now: datetime
@@ -128,6 +126,11 @@ def as_pruned(archive: StoredArchive, minimum: timedelta, held: Collection[int] 
         is_held=not archive.jobs.isdisjoint(held),
         kind=archive.kind,
     )
+
+
+def decided_by(tx: Transaction) -> list[tuple[object, ...]]:
+    """All of the inventory that a decision is based on: equal if unchanged."""
+    return [*pruning.decision_marks(tx), *copied_pruning.decision_marks(tx)]
 
 
 class Said(Struct, frozen=True):

@@ -26,8 +26,7 @@ from backup.inventory.store.times import micros
 from backup.kinds import RunKind
 from backup.protocols import phase
 from backup.pruner.context import PruneContext
-from backup.pruner.copies_needed import beyond_recall
-from backup.pruner.decide import Decider, DecisionAndRows, changes
+from backup.pruner.decide import Decider, DecisionAndRows, changes, decided_by
 from backup.pruner.delete import Deleted, delete_decided
 from backup.pruner.groups import condemned_groups, group_of, refused_groups, waiting_groups
 from backup.pruner.listed import require_same_time
@@ -175,9 +174,9 @@ class _Prune:
         if vault is None or not due:
             return
         with self._inventory.writing() as tx:
-            now, again = self._clock.now(), self._decide(tx)
-            if again.marks != found.marks:
-                still = {archive.number for archive in again.plan.delete}
+            now = self._clock.now()
+            if decided_by(tx) != found.marks:
+                still = {archive.number for archive in self._decide(tx).plan.delete}
                 due = [archive for archive in due if archive.number in still]
             pruning.decide_deletion(tx, [archive.number for archive in due if not archive.is_copy], now)
             copies = [archive.number for archive in due if archive.is_copy]
@@ -237,7 +236,8 @@ class _Prune:
         """The forgotten snapshots, by job, that cannot come back from here once these archives are gone."""
         beyond = pruning.forgotten_beyond_recall(tx, going=going)
         mine = {job: numbers for job, numbers in beyond.items() if job in own}
-        return {**mine, **beyond_recall(tx, self._vault.name, going)}
+        here = copied.vault_number(tx, self._vault.name)
+        return {**mine, **copied_pruning.beyond_recall(tx, here, going)}
 
     def _amendments(
         self,

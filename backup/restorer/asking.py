@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from msgspec.structs import replace
 
 from backup.errors import ArchiveMissingError, NightvaultError
-from backup.inventory.content import archives, copied, lost
+from backup.inventory.content import archives, copied, copied_pruning, lost
 from backup.inventory.content.archives import Archive, ArchiveState
 from backup.inventory.records import retrievals
 from backup.inventory.records.restore_state import (
@@ -263,7 +263,8 @@ class RestoreRetrievals:
                 own = archives.get_archives(tx, sorted(numbers), self._context.inventory.id)
                 of_job = {number for number, archive in own.items() if archive.vault == vault}
                 lost.mark(tx, of_job, ArchiveState.LOST)
-                copied.lose_copies_of(tx, numbers - of_job, vault, now)
+                there = copied.vault_number(tx, vault)
+                copied_pruning.mark(tx, there, numbers - of_job, ArchiveState.LOST, now)
         return found
 
     def _elsewhere(self, missing: Sequence[Retrieval]) -> set[int]:

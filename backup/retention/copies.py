@@ -16,8 +16,8 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 from msgspec.structs import replace
 
-from backup.inventory.content.archives import THERE, ArchiveState
-from backup.inventory.content.copied import CopiedArchive
+from backup.inventory.content.archives import REMAIN, ArchiveState
+from backup.inventory.content.copied import REQUESTS_END, CopiedArchive
 from backup.inventory.content.snapshots import Snapshot
 from backup.retention.forget import plan_forget
 from backup.retention.history import Candidate
@@ -28,11 +28,7 @@ Pack = int
 Needs = Sequence[Collection[Pack]]
 """For each chunk of a snapshot the packs in which it lies."""
 
-REQUESTS_END = timedelta(days=1)
-"""After that time a vault has carried out a deletion that was asked for, or never will."""
-
 _MAY_COUNT_AGAIN = frozenset({ArchiveState.SUBMITTED, ArchiveState.UNCONFIRMED, ArchiveState.CONDEMNED})
-REMAIN = frozenset(THERE) - {ArchiveState.DELETING}
 
 
 class ArchiveThere(Struct, frozen=True):

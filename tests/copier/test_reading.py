@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from backup.cost.limit import CostLimit, TierCost
-from backup.inventory.content import archives, copied
+from backup.inventory.content import archives, copied, copied_pruning
 from backup.inventory.content.archives import ArchiveState
 from backup.inventory.content.snapshots import find_snapshot
 from backup.inventory.store.driver import raw_rows
@@ -29,6 +29,7 @@ from tests.support.backups import Site
 from tests.support.doubles import FaultyVault, ManualClock
 from tests.support.emulated import RunningEmulator
 from tests.support.rigs import s3_client, s3_vault
+from tests.support.transaction_cuts import Calling
 from tests.support.trees import Seen, snapshot_of
 
 FREE_OF_COST = [TierCost(tier, Decimal(0)) for tier in Tier]
@@ -135,6 +136,31 @@ def test_what_is_lacking_is_recorded_as_lost_where_it_lacks(
         number = archives.get_or_create_vault(tx, second.name)
         lost_there = [copy for copy in copied.list_copies(tx, number) if copy.state is ArchiveState.LOST]
     assert (len(lost_here), len(lost_there)) == (1, 1)
+
+
+def test_what_another_process_deletes_there_is_not_lost(
+    site: Site, source: Path, second: DirectoryVault, tmp_path: Path, clock: ManualClock
+) -> None:
+    """Its deletion may still come: what counted as lost would be sent again before that is over."""
+    nights(site, source, 1)
+    copies(site, second)
+
+    def deleted() -> None:
+        for path in data_files(site, second, tmp_path / "second"):
+            spoil(path, only_damaged=False)
+        with site.inventory.writing() as tx:
+            there = copied.vault_number(tx, second.name)
+            every = [copy.archive for copy in copied.list_copies(tx, there)]
+            copied_pruning.decide_deletion(tx, there, every, clock.now())
+
+    asked = FaultyVault(second)
+    replace(site, copies=(asked,), reads_first=second.name).restore("latest", tmp_path / "before")
+    going = Calling(second, [*asked.calls].index("request_retrieval"), deleted)
+    replace(site, copies=(going,), reads_first=second.name).restore("latest", tmp_path / "while")
+    with site.inventory.reading() as tx:
+        states = {copy.state for copy in copied.list_copies(tx, copied.vault_number(tx, second.name))}
+    assert going.calls["request_retrieval"]
+    assert states == {ArchiveState.DELETING}
 
 
 @pytest.mark.parametrize("only_damaged", [False, True])

@@ -18,8 +18,8 @@ from backup.copier.context import CopyChoice
 from backup.copier.copy import copy
 from backup.copier.report import CopyReport
 from backup.format import records
-from backup.inventory.content import archives, copied, snapshots
-from backup.inventory.content.archives import ArchiveState
+from backup.inventory.content import archives, copied, copied_pruning, snapshots
+from backup.inventory.content.archives import REMAIN, ArchiveState
 from backup.inventory.content.copied import KeptThere
 from backup.inventory.records.runs import JobRow, find_job
 from backup.inventory.store.connections import Transaction
@@ -29,10 +29,9 @@ from backup.model import ArchiveId, JobName
 from backup.protocols import Vault
 from backup.pruner.compact import JobRules, compact
 from backup.pruner.context import PruneContext
-from backup.pruner.copies_needed import beyond_recall
 from backup.pruner.listed import PruneStoppedError
 from backup.pruner.report import PruneReport
-from backup.retention.copies import REMAIN, CopyRule
+from backup.retention.copies import CopyRule
 from backup.retention.policy import Policy
 from tests.copier.support import context_of
 from tests.support.backups import Site
@@ -167,7 +166,7 @@ class TwoVaults:
 
     def _amend_there(self, which: int, state: KeptThere) -> None:
         with self.site.inventory.reading() as tx:
-            beyond = beyond_recall(tx, self.there.name, set())
+            beyond = copied_pruning.beyond_recall(tx, copied.vault_number(tx, self.there.name), set())
         some = [
             (job, number)
             for job, number in self.said(state)

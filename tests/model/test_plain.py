@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from backup.inventory.content import archives, entries, need, pruning
+from backup.inventory.content import archives, copied_pruning, entries, need, pruning
 from backup.inventory.content.archives import ArchiveState
+from backup.inventory.content.copied import KeptThere
 from backup.inventory.content.packed import index_chunks
 from backup.inventory.rebuilt.bulk import insert_rows
 from backup.inventory.records import runs
@@ -233,3 +234,38 @@ def test_the_same_of_any_inventory(ledger: Ledger, rows: Rows) -> None:
     closed = {night: rows.closed(*night) for night in sorted(rows.forgotten - rows.read)}
     cannot = packs.beyond_recall(closed, rows.going)
     assert {(job, number) for job, numbers in beyond.items() for number in numbers} == set(cannot)
+
+
+def in_pairs(drawn: int) -> st.SearchStrategy[list[str | None]]:
+    """Of so many archives the state of each one's copy; None if there is none."""
+    return st.lists(st.none() | st.sampled_from([*map(str, ArchiveState)]), min_size=drawn, max_size=drawn)
+
+
+@given(rows=inventories(), data=st.data())
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_which_copies_cannot_come_back(ledger: Ledger, rows: Rows, data: st.DataObject) -> None:
+    """Those that name a chunk of an archive that was copied, and that no copy that stays holds."""
+    states = data.draw(in_pairs(len(rows.states)), label="copies")
+    with passing(ledger, rows) as (tx, _):
+        there = archives.get_or_create_vault(tx, VaultName("w"))
+        domain = archives.get_or_create_domain(tx, b"d" * 16, there, b"", START)
+        for at, state in enumerate(states):
+            if state is not None:
+                row = {"archive": at, "vault": there, "domain": domain, "since": AT}
+                insert_row(tx, "copies", **row, state=state, part_size=0, spool_file="")
+        for job, number in sorted(rows.forgotten):
+            row = {"job": job, "vault": there, "number": number, "is_alone": 0, "forgotten_at": AT}
+            insert_row(tx, "copied_snapshots", **row, state=KeptThere.FORGOTTEN)
+        beyond = copied_pruning.beyond_recall(tx, there, rows.going)
+    stays = {
+        at
+        for at, state in enumerate(states)
+        if state is not None and state in archives.REMAIN and at not in rows.going
+    }
+    left = {chunk for at in stays for chunk in rows.packs.contents[at]}
+    cannot = {
+        night
+        for night in rows.forgotten - rows.read
+        if any(chunk not in left and states[at] for at, chunk in rows.named(by=frozenset({night})))
+    }
+    assert {(job, number) for job, numbers in beyond.items() for number in numbers} == cannot

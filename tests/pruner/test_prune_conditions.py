@@ -313,6 +313,22 @@ def test_what_changed_since_the_decision_is_seen(
     assert ArchiveState.DELETING not in nights.states()
 
 
+def test_what_has_not_changed_is_decided_once(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not again in the transaction for which backups and restores wait."""
+    nights.forget(1, 2, 3)
+    nights.site.prune()
+    nights.clock.advance(5 * DAY)
+    real, times = Decider.decide, []
+
+    def counted(decider: Decider, *args: Any, **more: Any) -> DecisionAndRows:
+        times.append(args)
+        return real(decider, *args, **more)
+
+    monkeypatch.setattr(Decider, "decide", counted)
+    assert nights.site.prune().deleted.archives
+    assert len(times) == 1
+
+
 def test_what_an_open_restore_reads_stays(nights: Nights, tmp_path: Path) -> None:
     """Also where its chunks lie elsewhere by now: it has asked for them there."""
     contents = nights.restore_file(1, "file 1")

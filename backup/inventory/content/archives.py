@@ -70,6 +70,7 @@ SOUND = (ArchiveState.STORED, ArchiveState.UNCONFIRMED, ArchiveState.RETIRED)
 """Archives to restore from and to rely on."""
 THERE = (*SOUND, ArchiveState.DAMAGED, ArchiveState.CONDEMNED, ArchiveState.DELETING)
 """Archives that the vault holds, and bills."""
+REMAIN = tuple(state for state in THERE if state is not ArchiveState.DELETING)
 _SPOILED = (ArchiveState.LOST, ArchiveState.DAMAGED)
 
 

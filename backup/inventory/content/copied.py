@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -23,7 +23,6 @@ from backup.inventory.store.driver import (
     insert_tuples,
     marks,
     needed,
-    number_of,
     numerals,
     raw_rows,
     row_of,
@@ -32,6 +31,8 @@ from backup.inventory.store.driver import (
 from backup.inventory.store.times import micros, moment
 from backup.model import ArchiveId, Generation, InventoryId, SnapshotId, UploadId, VaultName
 
+REQUESTS_END = timedelta(days=1)
+"""After that time a vault has carried out a deletion that was asked for, or never will."""
 _BATCH = 500
 
 
@@ -284,13 +285,6 @@ def has_copies(tx: Transaction, vault: VaultName) -> bool:
     """Whether anything was copied into a vault."""
     sql = "SELECT 1 FROM copies k JOIN vaults v ON v.number = k.vault WHERE v.name = ? LIMIT 1"
     return row_of(tx, sql, (vault,)) is not None
-
-
-def lose_copies_of(tx: Transaction, archives: Iterable[int], vault: VaultName, now: datetime) -> None:
-    """Record that these copies are not in that vault: they are made again."""
-    sql = "SELECT number FROM vaults WHERE name = ?"
-    for archive in archives:
-        copy_lost(tx, archive, number_of(tx, sql, (vault,)), now)
 
 
 def lose_copies(tx: Transaction, vault: int) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final
 
-from backup.inventory.content.archives import THERE, ArchiveState
+from backup.inventory.content.archives import REMAIN, THERE, ArchiveState
 from backup.inventory.content.copied import KeptThere
 from backup.inventory.content.need import Kept
-from backup.inventory.content.pruning import Condemnation, StoredArchive, told_times
+from backup.inventory.content.packed import largest_chunk
+from backup.inventory.content.pruning import Condemnation, StoredArchive, spoiled_by, told_times
 from backup.inventory.store.connections import Transaction
-from backup.inventory.store.driver import changed, marks, raw_rows
+from backup.inventory.store.driver import changed, marks, numerals, raw_rows
 from backup.inventory.store.states import RestoreStage
 from backup.inventory.store.times import micros, moment
 from backup.model import ArchiveId, PackKind, VaultName
@@ -170,6 +171,32 @@ def twins(tx: Transaction, archive: int) -> list[tuple[int, int]]:
              JOIN archives b ON b.number = o.archive
              WHERE c.archive = ? AND o.id = c.id AND b.domain = a.domain AND o.archive <> c.archive"""
     return [(number, other) for number, other in raw_rows(tx, sql, (archive,))]
+
+
+def beyond_recall(tx: Transaction, vault: int, going: Collection[int]) -> dict[int, list[int]]:
+    """Forgotten snapshots of copies, by job, that cannot come back: a chunk is in no copy that stays.
+
+    `going` are archives whose copies count as deleted. A snapshot that an open restore reads is left until
+    then.
+    """
+    read = kept_copies(tx, vault)
+    every = kept_copies(tx, vault, KeptThere.FORGOTTEN)
+    forgotten = {job: sorted({*numbers}.difference(read.get(job, ()))) for job, numbers in every.items()}
+    if not any(forgotten.values()):
+        return {}
+    stays = f"k.vault = ? AND k.state IN ({marks(REMAIN)}) AND k.archive NOT IN ({numerals(going) or '-1'})"
+    sql = f"""SELECT c.number FROM copies g JOIN chunks c ON c.archive = g.archive
+              JOIN archives a ON a.number = c.archive
+              WHERE g.vault = ?
+              AND NOT EXISTS (SELECT 1 FROM copies k WHERE k.archive = g.archive AND {stays})
+              AND NOT EXISTS (
+                SELECT 1 FROM chunk_prefixes p JOIN chunks o ON o.number = p.chunk
+                JOIN archives b ON b.number = o.archive JOIN copies k ON k.archive = o.archive
+                WHERE p.prefix = c.prefix AND o.id = c.id AND b.domain = a.domain AND {stays})"""
+    gone = bytearray(largest_chunk(tx) + 1)
+    for (number,) in raw_rows(tx, sql, (vault, vault, *REMAIN, vault, *REMAIN)):
+        gone[number] = 1
+    return spoiled_by(tx, forgotten, gone, also_live=True) if any(gone) else {}
 
 
 def decision_marks(tx: Transaction) -> list[tuple[object, ...]]:

@@ -365,17 +365,23 @@ def forgotten_beyond_recall(tx: Transaction, *, going: Collection[int] = ()) -> 
         gone[number] = 1
         found_one = True
     forgotten = _forgotten(tx)
-    if not (found_one and forgotten):
-        return {}
-    beyond: dict[int, set[int]] = {}
-    sql = """SELECT d.job, e.added_in, e.removed_in, e.chunks
-             FROM entries e JOIN directories d ON d.number = e.directory
-             WHERE e.removed_in IS NOT NULL AND e.chunks IS NOT NULL"""
-    for job, added, removed, chunks in raw_rows(tx, sql, ()):
-        numbers = [number for number in forgotten.get(job, ()) if added <= number < removed]
+    return spoiled_by(tx, forgotten, gone) if found_one and forgotten else {}
+
+
+def spoiled_by(
+    tx: Transaction, some: Mapping[int, Sequence[int]], gone: bytearray, *, also_live: bool = False
+) -> dict[int, list[int]]:
+    """Those of these snapshots, by job, that name a chunk which is marked; by live entries only if asked."""
+    spoiled: dict[int, set[int]] = {}
+    sql = f"""SELECT d.job, e.added_in, coalesce(e.removed_in, ?), e.chunks
+              FROM entries e JOIN directories d ON d.number = e.directory
+              WHERE e.chunks IS NOT NULL {"" if also_live else "AND e.removed_in IS NOT NULL"}"""
+    after_all = 1 + max((number for numbers in some.values() for number in numbers), default=0)
+    for job, added, removed, chunks in raw_rows(tx, sql, (after_all,)):
+        numbers = [number for number in some.get(job, ()) if added <= number < removed]
         if numbers and any(gone[number] for number in unpack_u32(chunks) if number < len(gone)):
-            beyond.setdefault(job, set()).update(numbers)
-    return {job: sorted(numbers) for job, numbers in beyond.items()}
+            spoiled.setdefault(job, set()).update(numbers)
+    return {job: sorted(numbers) for job, numbers in spoiled.items()}
 
 
 def _forgotten(tx: Transaction) -> dict[int, list[int]]:

@@ -22,7 +22,6 @@ from backup.model import PackId, VaultName
 _CLOCKS_DIFFER = timedelta(hours=1)  # ours and the vault's; nor is a list made in an instant
 _OURS = (*SOUND, ArchiveState.DAMAGED)
 _STALE = timedelta(days=5)  # who deletes elsewhere goes by a list of the last three days, made a day before
-COPIES_SETTLE = timedelta(days=1)  # a deletion that was asked for before is over by then
 _STALE_AT_ONCE = timedelta(hours=1)  # he looks for newer catalogs before he deletes; and clocks differ
 
 
@@ -183,9 +182,9 @@ def confirm(tx: Transaction, listing: int, *, at_once: bool) -> None:
                     SELECT 1 FROM listings s JOIN domains d ON d.vault = s.vault
                     WHERE s.number = l.listing AND d.number = a.domain))"""
     changed(tx, sql, (ArchiveState.STORED, ArchiveState.UNCONFIRMED, listing, listing, before))
-    from backup.inventory.content import copied_pruning  # lists are compared rarely
+    from backup.inventory.content import copied, copied_pruning  # lists are compared rarely
 
-    copied_pruning.confirm(tx, listing, min(made_at - COPIES_SETTLE, moment(before)))
+    copied_pruning.confirm(tx, listing, min(made_at - copied.REQUESTS_END, moment(before)))
     condemn_again(tx, listing)
 
 

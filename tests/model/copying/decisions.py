@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 
-from backup.inventory.content.archives import ArchiveState
+from backup.inventory.content.archives import REMAIN, ArchiveState
 from backup.retention.copies import (
-    REMAIN,
     ArchiveThere,
     Needs,
     Pack,
