@@ -104,7 +104,7 @@ def _copy_in_rounds(context: CopyContext, row: JobRow, choice: CopyChoice, vault
     while True:
         plan = _plan(context, row, choice, vault)
         send = [archive for archive in plan.send if archive.number not in given_up]
-        with Thawing.opened(context, send, context.round_bytes) as thawing:
+        with Thawing.opened(context, send, context.round_bytes, given_up) as thawing:
             waits_for = thawing.bring()
             if waits_for:
                 with context.inventory.writing() as tx:
@@ -112,7 +112,6 @@ def _copy_in_rounds(context: CopyContext, row: JobRow, choice: CopyChoice, vault
                 waiting = replace(_report(context, plan), snapshots=(), archives=0, bytes=0)
                 return replace(done or waiting, waits_for=waits_for)
             report = _copy_once(context, row, choice, vault, thawing)
-            given_up.update(thawing.given_up)
             done = report if done is None else done.then(report)
             if not thawing.has_more:
                 return done

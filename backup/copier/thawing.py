@@ -33,11 +33,20 @@ _OLD: Final = timedelta(days=30)  # what was asked for and is not wanted any mor
 class Thawing:
     """The packs of a copy that are asked for, or came; for one thread, within `opened`.
 
-    `given_up` are those that the vault cannot give, or gave otherwise than they were stored.
+    `given_up` are those that the vault cannot give, or gave otherwise than they were stored, in any round.
     """
 
-    def __init__(self, context: CopyContext, journal: Journal, send: Sequence[Archive], most: int) -> None:
-        self.given_up: set[int] = set()
+    def __init__(
+        self,
+        context: CopyContext,
+        journal: Journal,
+        send: Sequence[Archive],
+        most: int,
+        given_up: set[int],
+    ) -> None:
+        self.given_up = given_up
+        self.has_more = False
+        """Whether packs were left for later rounds: also those that are to be sent only since it began."""
         self._vault = context.source.name
         self._journal = journal
         self._by_id = {_id(archive): archive for archive in send}
@@ -57,12 +66,14 @@ class Thawing:
 
     @classmethod
     @contextmanager
-    def opened(cls, context: CopyContext, send: Sequence[Archive], most: int) -> Iterator[Self]:
+    def opened(
+        cls, context: CopyContext, send: Sequence[Archive], most: int, given_up: set[int]
+    ) -> Iterator[Self]:
         """Open the journal of what was asked for of that vault. `LockedError` if another has it open."""
         folder = os.path.join(f"{context.folder}.thawed", context.source.name)
         with Journal.opened(folder, context.source.name, of="copy") as journal:
             _forget_old(context, journal, {_id(archive) for archive in send})
-            yield cls(context, journal, send, most)
+            yield cls(context, journal, send, most, given_up)
 
     def bring(self) -> str:
         """Ask for this round, and bring it down once all of it is ready; what it waits for, "" if nothing.
@@ -74,11 +85,6 @@ class Thawing:
         self._paths, self._missing = brought.paths, brought.missing
         return counted(brought.waiting, "retrieval") if brought.waiting else ""
 
-    @property
-    def has_more(self) -> bool:
-        """Whether packs are left for later rounds."""
-        return len(self._by_id) > len(self._round)
-
     def leaves(self, archive: Archive, problems: list[str]) -> list[bytes] | None:
         """The leaves of a pack that came; None if it is for a later round, or, a problem more, not copied."""
         pack, name = named(archive, self._vault), _id(archive)
@@ -87,6 +93,7 @@ class Thawing:
             problems.append(f"{pack} cannot be read, and is not copied: {self._missing[name]}")
             return None
         path = self._paths.get(name)
+        self.has_more |= path is None and archive.number not in self.given_up
         leaves = None if path is None else good_leaves(path, archive, pack, problems)
         if path is not None and leaves is None:
             self.given_up.add(archive.number)

@@ -135,6 +135,23 @@ def test_a_pack_that_the_vault_cannot_give_is_a_problem_and_all_else_is_copied(
     assert brought_back(cold, second, tmp_path, "bare") == seen[:1]
 
 
+def test_what_was_left_to_send_and_is_gone_is_asked_for_in_another_round(
+    cold: Site, source: Path, second: DirectoryVault, emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """It is no failure: what came is still readable, and is brought down again."""
+    seen = nights(cold, source, 1)
+    assert step(cold, second).waits_for
+    emulator.advance(13 * 3600)
+    with pytest.raises(PowerCut):
+        step(cold, FaultyVault(second, Fault("complete_upload", PowerCut("as it is all there"))))
+    cold = cold.reopen()
+    for left in (cold.folder / "copies" / "second").iterdir():
+        left.unlink()
+    report = step(cold, second)
+    assert (report.outcome, report.not_copied) == (Outcome.DONE, ()), report.problems
+    assert brought_back(cold, second, tmp_path, "bare") == seen
+
+
 def test_what_one_copy_left_to_send_another_into_another_vault_leaves_alone(
     site: Site, source: Path, second: DirectoryVault, tmp_path: Path, clock: ManualClock
 ) -> None:
