@@ -20,6 +20,7 @@ from backup.checker.check import compare_with_vault
 from backup.checker.context import CheckContext
 from backup.checker.report import CheckReport
 from backup.checker.sample import Amount
+from backup.checker.versions import VersionsReport, compare_versions
 from backup.config import Config, parse_size
 from backup.cost.limit import CostLimit
 from backup.errors import as_stopped
@@ -83,6 +84,10 @@ class Check(Struct, frozen=True):
     def compare(self, retry_limit: RetryLimit | None = None) -> CheckReport:
         """Compare the inventory with the vault's list; "waiting" while the vault prepares that."""
         return compare_with_vault(self.context.within(retry_limit))
+
+    def versions(self, retry_limit: RetryLimit | None = None) -> VersionsReport:
+        """Compare all versions that the bucket keeps with what was stored; no run records it."""
+        return compare_versions(self.context.within(retry_limit))
 
     def go_on(self, run: int, retry_limit: RetryLimit | None = None) -> CheckReport:
         """Read what has come of the sample of that run; "waiting" for the rest."""

@@ -239,6 +239,7 @@ def test_a_buckets_roles_have_the_least_rights() -> None:
         "restore",
         "prune",
         "keeper",
+        "undelete",
         "bucket",
         "profile",
     ]

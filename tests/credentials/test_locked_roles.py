@@ -39,7 +39,7 @@ BUCKET = BucketSetup(
 )
 SETUP = AwsSetup("aws", REGION, ACCOUNT_ID, "", "arn:aws:x:y:z:a/b", [], 3600, bucket=BUCKET)
 MADE = documents(SETUP)
-ROLES = ("backup", "restore", "prune", "keeper", "lock")
+ROLES = ("backup", "restore", "prune", "keeper", "lock", "undelete")
 FAR = "2126-01-01T00:00:00Z"
 HARMFUL: tuple[Mapping[str, str], ...] = (
     {},
@@ -243,7 +243,7 @@ def test_the_policies_bound_what_they_allow() -> None:
     "role",
     [
         *("backup", "prune", "lock"),
-        *(pytest.param(role, marks=pytest.mark.slow) for role in ("restore", "keeper")),
+        *(pytest.param(role, marks=pytest.mark.slow) for role in ("restore", "keeper", "undelete")),
     ],
 )
 def test_an_intruder_with_a_role_harms_nothing_that_is_locked(place: Place, role: str) -> None:
@@ -280,6 +280,25 @@ def test_what_each_role_is_for(place: Place) -> None:
     for read in (s3.get_object, s3.head_object):
         with pytest.raises(s3.exceptions.ClientError):
             read(**of)
+
+
+def test_a_person_takes_back_what_somebody_did(place: Place) -> None:
+    """By the policy that is printed: markers and tags; no other role does, and what is locked stays."""
+    of = {"Bucket": BUCKET.name, "Key": place.key}
+    place.root.delete_object(**of)
+    tags = {"TagSet": [{"Key": "expire", "Value": "soon"}]}
+    place.root.put_object_tagging(**of, VersionId=place.version, Tagging=tags)
+    person = place.vault("undelete")
+    (line,) = [line for line in person.versions() if line.key == place.key.removeprefix("web1/")]
+    (marker,) = line.markers
+    assert (line.is_hidden, person.is_tagged(line.key, place.version)) == (True, True)
+    for role in ("backup", "restore", "lock"):
+        assert place.vault(role).remove_version(line.key, marker) is not None
+    assert person.remove_version(line.key, marker) is None
+    person.remove_tags(line.key, place.version)
+    assert person.remove_version(line.key, place.version) is not None
+    assert place.root.head_object(**of)["VersionId"] == place.version
+    assert not place.root.get_object_tagging(**of)["TagSet"]
 
 
 def test_until_its_date_and_no_step_longer(place: Place) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from backup.app.base.clock import SystemClock
 from backup.app.base.opened import opened
 from backup.app.status.metrics import metrics_text
 from backup.app.status.status import read_status
@@ -23,38 +22,16 @@ from backup.kinds import Outcome, TaskKind
 from backup.model import VaultName
 from backup.web.pages.overview import overview
 from tests.support.daemons import Figures
-from tests.support.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator
-from tests.support.s3_clients import client, new_bucket_name
-from tests.support.servers import Server, fill
+from tests.support.emulated import RunningEmulator
+from tests.support.locked_servers import bucket_of, bucket_server
+from tests.support.s3_clients import client
+from tests.support.servers import Server
 
 
 @pytest.fixture
 def server(tmp_path: Path, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch) -> Server:
     """A server with a vault that locks, after a backup."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY)
-    made = Server(tmp_path, SystemClock())
-    fill(made.source)
-    made.write_config(f"""\
-[[vault]]
-name = "cold"
-kind = "s3"
-region = "{REGION}"
-bucket = "{new_bucket_name()}"
-storage_class = "STANDARD"
-path_style = true
-endpoint = "{emulator.s3_url}"
-lock = "governance"
-extend = "daily"
-""")
-    made.init()
-    made.backup()
-    return made
-
-
-def bucket_of(server: Server) -> str:
-    """Its bucket."""
-    return str(load_config(str(server.config)).vault("cold").bucket)
+    return bucket_server(tmp_path, emulator, monkeypatch)
 
 
 def test_the_command(server: Server, emulator: RunningEmulator) -> None:

@@ -211,7 +211,7 @@ def try_sessions(
     Raises `IdentityError` where the certificate or its key cannot be used on this machine.
     """
     for purpose in Purpose:
-        if getattr(vault, purpose.value) in arns:
+        if getattr(vault, purpose.value, None) in arns:
             _try(config, vault, purpose, clock, waits)
 
 

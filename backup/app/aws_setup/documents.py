@@ -275,8 +275,22 @@ def s3_policies(setup: AwsSetup, bucket: BucketSetup) -> Mapping[str, Document]:
             _allow("ReadCatalogs", ("s3:RestoreObject",), meta),
         ),
         **({"lock": _policy(*listing, see_locks, *lock)} if lock else {}),
+        "undelete": undelete_policy(setup, data, meta),
         "bucket": bucket_policy(setup, bucket),
     }
+
+
+def undelete_policy(setup: AwsSetup, data: str, meta: str) -> Document:
+    """The permissions of a person who takes back what somebody did, by versions (`undelete --versions`).
+
+    What is not locked such a person can delete: no server has them.
+    """
+    tags = ("s3:GetObjectVersionTagging", "s3:DeleteObjectVersionTagging")
+    return _policy(
+        *_looks(setup, ("s3:ListBucket", "s3:ListBucketVersions"), "List"),
+        _allow("TakeBack", ("s3:DeleteObjectVersion", *tags), [data, meta]),
+        _allow("ProveCatalogs", ("s3:GetObjectVersion",), meta),
+    )
 
 
 def _lock(bucket: BucketSetup, keys: Sequence[str]) -> Document:

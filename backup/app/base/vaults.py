@@ -45,6 +45,7 @@ class Purpose(Enum):
     RESTORE = "restore_role_arn"
     PRUNE = "prune_role_arn"
     LOCK = "lock_role_arn"
+    UNDELETE = "no role of the config"  # a person's own keys
 
 
 def make_vault(
@@ -136,7 +137,7 @@ def _owner_of(settings: VaultSettings, purpose: Purpose) -> str | None:
     """The account that an S3 vault's bucket must belong to: the config's, else that of its role, if any."""
     if settings.account_id != "-":
         return settings.account_id
-    role = settings.role_arn or getattr(settings, purpose.value)
+    role = settings.role_arn or getattr(settings, purpose.value, None)
     return None if role is None else str(role).split(":")[4]
 
 
@@ -186,7 +187,7 @@ def credential_source(
     if gaps := config.not_set_up(settings):
         raise ConfigError(gaps, advice=SET_UP)
     elsewhere = settings.kind == "s3" and settings.role_arn is None
-    if config.identity is None or elsewhere:
+    if config.identity is None or elsewhere or purpose is Purpose.UNDELETE:
         from backup.credentials.boto import DefaultChain
 
         return DefaultChain()

@@ -9,7 +9,9 @@ from msgspec import Struct
 
 from backup.app.backups.amending import amending_vault
 from backup.app.base.run_context import RunContext
+from backup.app.base.vaults import Purpose
 from backup.catalogs.amend import Amended
+from backup.checker.versions import VersionsReport, compare_versions
 from backup.errors import UsageError
 from backup.format.records import TakenUpRecord
 from backup.inventory.content import pruning
@@ -92,6 +94,11 @@ def undelete_archives(at: RunContext, vault: VaultName, words: Sequence[str]) ->
             for job, records in said_by_jobs(chosen, jobs)
         ]
     return Undeleted(chosen, gone, done)
+
+
+def undelete_versions(at: RunContext, vault: VaultName, *, is_plan: bool) -> VersionsReport:
+    """Take away what somebody put over objects of a bucket, by a person's own keys; a plan only looks."""
+    return compare_versions(at.of_vault(vault, Purpose.UNDELETE), takes_back=True, is_plan=is_plan)
 
 
 def _gone(at: RunContext, vault: Vault, named: Sequence[StoredArchive]) -> list[StoredArchive]:

@@ -22,7 +22,18 @@ if TYPE_CHECKING:
 EXAMPLES = {"aws policy": ("nightvault aws policy", "nightvault aws policy --only backup > backup.json")}
 
 _PURPOSE_OF_SETUP = "permissions of the person who sets this up, for administrators alone"
-PARTS = ("trust-anchor", "trust", "backup", "restore", "prune", "keeper", "lock", "bucket", "profile")
+PARTS = (
+    "trust-anchor",
+    "trust",
+    "backup",
+    "restore",
+    "prune",
+    "keeper",
+    "lock",
+    "undelete",
+    "bucket",
+    "profile",
+)
 UNKNOWN_BUCKET = "BUCKET-NAME"
 UNKNOWN_NAME = "SERVER-NAME"  # a trust policy with it lets nobody in until it is replaced
 ROLE_NAME = "nightvault"  # chosen where the config names no role
@@ -78,7 +89,8 @@ def policy(cli: Cli, /, vault_name: str | None, only: str | None, **told: Any) -
         if only not in made:
             if only == "lock":
                 raise UsageError(f"vault {vault.name} locks nothing: `lock` in its [[vault]] does that")
-            raise UsageError(f"vault {vault.name} is no bucket: it has no bucket policy")
+            what = "no versions" if only == "undelete" else "no bucket policy"
+            raise UsageError(f"vault {vault.name} is no bucket: it has {what}")
         cli.show(made[only], json.dumps(made[only], indent=2))
         if only == "trust-anchor":
             cli.warn(f"{_PURPOSE_OF_SETUP}: who writes roles can give themselves any right in the account")
@@ -181,6 +193,7 @@ def _purposes(vault: VaultSettings) -> Mapping[str, str]:
         "prune": f"permissions of {vault.prune_role_arn or backup}, if it is to delete at all",
         "keeper": "permissions of whoever deletes elsewhere (prune --delete-only), by another trust policy",
         "lock": f"permissions of {vault.lock_role_arn or 'whoever locks for longer (object-lock extend)'}",
+        "undelete": "permissions of a person, never of a server, for `undelete --versions`",
         "bucket": f"policy of bucket {vault.bucket or UNKNOWN_BUCKET}",
         "profile": "input of CreateProfile",
     }

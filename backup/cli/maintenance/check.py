@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 from msgspec import Struct
 
-from backup.cli.maintenance.check_output import check_result, show_check
+from backup.cli.maintenance.check_output import check_result, show_check, versions_result
 from backup.cli.options.accepting import accept, accept_option
 from backup.cli.options.retrieval_options import (
     keys_option,
@@ -55,6 +55,12 @@ _SHARE = re.compile(r"[0-9]{1,3}(\.[0-9]{1,9})?%")
 @click.option(
     "--inventory", "of_inventory", is_flag=True, help="Check the inventory's own invariants; asks no vault."
 )
+@click.option(
+    "--versions",
+    "by_versions",
+    is_flag=True,
+    help="Look for what somebody did: delete markers, other objects put over ours, tags, another class.",
+)
 @click.option("--read-data", "amount", metavar="1%|5GiB", help="Read back this much.")
 @accept_option("Say that a catalog which others stored is not of this server's jobs; may be repeated.")
 @keys_option("A recovery key: opens what is read.")
@@ -71,6 +77,7 @@ def check(
     cli: Cli,
     vault_name: str | None,
     of_inventory: bool,
+    by_versions: bool,
     amount: str | None,
     accepted: tuple[str, ...],
     key_files: tuple[str, ...],
@@ -88,11 +95,20 @@ def check(
     everything is read; without a key, sealed data is compared, but not opened. It reads one vault: if there
     are several, say which.
 
+    With --versions all that a bucket keeps is compared with what was stored, by size and checksum, to find
+    what somebody hid, overwrote, tagged or moved; `undelete --versions` takes that back. It records nothing.
+
     Archives that are gone or damaged are marked so: the next backup stores their content again. Exit code 1
     says that something is missing or damaged, 3 that a part could not be checked, 17 that it waits: run it
     again later.
     """
     config = cli.config()
+    if by_versions:
+        if any((of_inventory, accepted, amount, key_files, tier, max_cost, anew, dry_run, wait)):
+            raise UsageError("--versions is a check of its own, with --vault alone")
+        look = partial(_by_versions, cli, config)
+        in_vaults(cli, choose_vaults(config, vault_name), look)
+        return
     if of_inventory:
         if accepted:
             raise UsageError("--accept goes with a comparison, not with --inventory")
@@ -106,15 +122,7 @@ def check(
                 "--key, --tier, --max-cost, --anew and --dry-run go with --read-data",
                 advice="comparing with the vault's list costs nothing and reads nothing",
             )
-        vaults = choose_vaults(config, vault_name)
-        if accepted:
-            vaults = [choose_vault(config, vault_name)]
-            accept(cli, config, vaults[0].name, accepted)
-
-        def compare(settings: VaultSettings, stays: bool) -> Result:
-            return check_result(cli, _compare(cli, config, settings.name, wait=stays))
-
-        in_vaults(cli, vaults, compare, wait=wait)
+        _compare_lists(cli, config, vault_name, accepted, wait=wait)
         return
     if accepted:
         raise UsageError("--accept goes with a comparison, not with --read-data")
@@ -175,6 +183,27 @@ def _compare(cli: Cli, config: Config, name: VaultName, *, wait: bool) -> CheckR
     return operate(
         cli, config, lambda at: Check.of(at, name).compare, told=telling(cli, config), stays=wait, stops=False
     )
+
+
+def _by_versions(cli: Cli, config: Config, settings: VaultSettings, _stays: bool) -> Result:
+    from backup.operations.check import Check
+
+    report = operate(cli, config, lambda at: Check.of(at, settings.name).versions)
+    return versions_result(cli, report)
+
+
+def _compare_lists(
+    cli: Cli, config: Config, vault_name: str | None, accepted: tuple[str, ...], *, wait: bool
+) -> None:
+    vaults = choose_vaults(config, vault_name)
+    if accepted:
+        vaults = [choose_vault(config, vault_name)]
+        accept(cli, config, vaults[0].name, accepted)
+
+    def compare(settings: VaultSettings, stays: bool) -> Result:
+        return check_result(cli, _compare(cli, config, settings.name, wait=stays))
+
+    in_vaults(cli, vaults, compare, wait=wait)
 
 
 def _check_invariants(cli: Cli, config: Config) -> CheckReport:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from backup.cli.support.choosing_vault import Result, show_result
 from backup.cli.support.context import Cli
+from backup.cli.support.operating import report_lines, result_of
 from backup.errors import ExitCode
 from backup.inventory.store.states import StepStage
 
 if TYPE_CHECKING:
     from backup.checker.report import Affected, CheckFinding, CheckReport, ReadBack
+    from backup.checker.versions import VersionsReport
 
 _MOST_SHOWN = 20
 
@@ -42,6 +44,12 @@ def check_result(cli: Cli, report: CheckReport) -> Result:
             cli.say(f"next: {line}")
 
     return Result(document, code, "\n".join(_lines(report)), remark)
+
+
+def versions_result(cli: Cli, report: VersionsReport) -> Result:
+    """Return the outcome of a look at all versions, or of taking back what was found."""
+    lines = report_lines(report, "", is_plan=report.is_plan)
+    return result_of(cli, report, "\n".join(lines))
 
 
 def _lines(report: CheckReport) -> list[str]:

@@ -15,9 +15,9 @@ from msgspec import Struct
 from backup.inventory.content.archives import IN_VAULTS, SOUND, ArchiveState
 from backup.inventory.records.retrievals import ListedRow, ListingRow
 from backup.inventory.store.connections import Transaction
-from backup.inventory.store.driver import changed, marks, number_of, stream, value_of
+from backup.inventory.store.driver import changed, marks, number_of, raw_rows, stream, value_of
 from backup.inventory.store.times import micros, moment
-from backup.model import PackId, VaultName
+from backup.model import ArchiveId, PackId, TreeHash, VaultName
 
 _CLOCKS_DIFFER = timedelta(hours=1)  # ours and the vault's; nor is a list made in an instant
 _OURS = (*SOUND, ArchiveState.DAMAGED)
@@ -108,6 +108,18 @@ def _ours(
               WHERE a.vault = ? AND a.archive_id IS NOT NULL AND a.state IN ({marks(states)}) {shown}
               ORDER BY a.number"""
     return list(stream(tx, sql, (vault, *states, *listings), OurArchive))
+
+
+def recorded_objects(tx: Transaction, vault: VaultName) -> dict[ArchiveId, tuple[int, str, TreeHash]]:
+    """The size, the vault's word (empty if unknown) and the hash of each archive of a vault, and copy there.
+
+    Also of those that seem lost: somebody may have hidden them.
+    """
+    states = (*_OURS, ArchiveState.CONDEMNED, ArchiveState.LOST)
+    sql = f"""SELECT a.archive_id, a.size, coalesce(a.version, ''), a.tree_hash FROM {_HELD}
+              WHERE a.vault = ? AND a.archive_id IS NOT NULL AND a.state IN ({marks(states)})"""
+    rows = raw_rows(tx, sql, (vault, *states))
+    return {ArchiveId(key): (size, version, TreeHash(sha)) for key, size, version, sha in rows}
 
 
 class Covered(Struct, frozen=True):

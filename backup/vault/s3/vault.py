@@ -23,6 +23,7 @@ from backup.vault.s3.locks import S3Locks
 from backup.vault.s3.requests import CRC64NVME, Bucket, BucketRequests
 from backup.vault.s3.retrievals import S3Retrievals
 from backup.vault.s3.uploads import S3Uploads
+from backup.vault.s3.versions import S3Versions
 
 _LISTING = ListingId("now")
 
@@ -31,7 +32,7 @@ class _OwnedByUsError(VaultError):
     """CreateBucket's code for a bucket that exists and belongs to us."""
 
 
-class S3Vault(S3Identity, S3Uploads, S3Retrievals, S3Deletions, S3Locks):
+class S3Vault(S3Identity, S3Uploads, S3Retrievals, S3Deletions, S3Locks, S3Versions):
     """A `Vault` in a bucket; `client` is `aws.make_client(session, "s3", …)`."""
 
     def __init__(

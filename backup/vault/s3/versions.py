@@ -1,0 +1,149 @@
+"""All versions of a bucket's keys: what somebody put over objects is seen, and taken away one by one.
+
+Sources: Amazon S3 API reference (ListObjectVersions, GetObject, DeleteObject, and
+those on tags).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+from msgspec import Struct
+
+from backup.errors import ArchiveMissingError, DeniedError, NightvaultError, VaultError, VaultMissingError
+from backup.format.enrolment import HeirMark
+from backup.format.treehash import TreeHasher
+from backup.model import MIB, ArchiveId, Refusal, TreeHash
+from backup.vault.aws import translated_errors
+from backup.vault.s3 import answers, keys
+from backup.vault.s3.requests import BucketRequests
+
+
+class _NoTagsError(VaultError):
+    """The codes of a service that has no tags."""
+
+
+_NO_TAGS: Mapping[str, type[NightvaultError]] = {
+    "NotImplemented": _NoTagsError,
+    "MethodNotAllowed": _NoTagsError,
+    "NoSuchTagSet": _NoTagsError,
+}
+
+
+class ObjectVersion(Struct, frozen=True):
+    """One of the objects that a bucket keeps for a key; `tag` is its ETag."""
+
+    id: str
+    size: int
+    tag: str
+    storage_class: str
+
+
+class KeyVersions(Struct, frozen=True):
+    """All that a bucket keeps for a key: objects, the newest first, and the ids of delete markers.
+
+    `is_hidden`: a delete marker is the newest of all. `is_name`: the key says all, the object is empty.
+    `storage_class`: the one that the config has for such an object.
+    """
+
+    key: ArchiveId
+    objects: Sequence[ObjectVersion]
+    markers: Sequence[str]
+    is_hidden: bool
+    is_name: bool
+    storage_class: str
+
+
+class S3Versions:
+    """The part of `S3Vault` on all versions of its keys, also those that are not ours."""
+
+    _requests: BucketRequests
+
+    def versions(self) -> Iterator[KeyVersions]:
+        """ListObjectVersions, all pages; a key's objects may fill several."""
+        bucket = self._requests.bucket
+        found: dict[str, list[Mapping[str, Any]]] = {}
+        doing, prefix = "list all versions", bucket.prefix
+        for page in self._requests.pages(
+            "list_object_versions", doing, unknown=VaultMissingError, Prefix=prefix
+        ):
+            for line in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
+                found.setdefault(line["Key"], []).append(line)
+            last = max(found, default="")
+            yield from self._ours({key: lines for key, lines in found.items() if key != last})
+            found = {key: lines for key, lines in found.items() if key == last}
+        yield from self._ours(found)
+
+    def _ours(self, found: Mapping[str, list[Mapping[str, Any]]]) -> Iterator[KeyVersions]:
+        bucket = self._requests.bucket
+        for whole, lines in found.items():
+            key = whole.removeprefix(bucket.prefix)
+            is_name = keys.token_of(key) is not None or HeirMark.from_text(key) is not None
+            if not is_name and keys.label_of(key) is None:
+                continue
+            objects = [_object(line) for line in lines if "Size" in line]
+            markers = [line for line in lines if "Size" not in line]
+            yield KeyVersions(
+                ArchiveId(key),
+                objects,
+                [line["VersionId"] for line in markers],
+                is_hidden=any(line["IsLatest"] for line in markers),
+                is_name=is_name,
+                storage_class=bucket.storage_class if key.startswith(keys.DATA) else bucket.catalog_class,
+            )
+
+    def is_tagged(self, key: ArchiveId, version: str) -> bool:
+        """GetObjectTagging of a version."""
+        named = self._version(key, version)
+        doing = f"see the tags of {key}"
+        try:
+            answer = self._requests.call(
+                "get_object_tagging", doing, unknown=ArchiveMissingError, meaning=_NO_TAGS, **named
+            )
+        except _NoTagsError:
+            return False
+        return bool(answer["TagSet"])
+
+    def is_readable_catalog(self, key: ArchiveId, version: ObjectVersion) -> bool:
+        """Whether a version is a catalog's, and can be read at once."""
+        return key.startswith(keys.META) and version.storage_class not in answers.FROZEN
+
+    def hash_of(self, key: ArchiveId, version: str) -> TreeHash:
+        """The tree hash of a version's bytes, by GetObject."""
+        doing, hasher = f"read {key}", TreeHasher()
+        named = self._version(key, version)
+        answer = self._requests.call("get_object", doing, unknown=ArchiveMissingError, **named)
+        with closing(answer["Body"]) as body, translated_errors(doing):
+            while piece := body.read(MIB):
+                hasher.update(piece)
+        return hasher.digest()
+
+    def remove_tags(self, key: ArchiveId, version: str) -> None:
+        """DeleteObjectTagging of a version."""
+        named = self._version(key, version)
+        doing = f"take the tags of {key} away"
+        self._requests.call("delete_object_tagging", doing, unknown=ArchiveMissingError, **named)
+
+    def remove_version(self, key: ArchiveId, version: str) -> Refusal | None:
+        """DeleteObject of a version; what is locked, or not allowed, is refused."""
+        doing = f"delete what lies over {key}"
+        try:
+            self._requests.call(
+                "delete_object", doing, unknown=ArchiveMissingError, **self._version(key, version)
+            )
+        except ArchiveMissingError:
+            return None
+        except DeniedError as error:
+            return Refusal(str(error))
+        return None
+
+    def _version(self, key: ArchiveId, version: str) -> dict[str, Any]:
+        return {"Key": self._requests.bucket.prefix + key, "VersionId": version}
+
+
+def _object(line: Mapping[str, Any]) -> ObjectVersion:
+    return ObjectVersion(
+        line["VersionId"], line["Size"], answers.tag_of(line), line.get("StorageClass") or "STANDARD"
+    )

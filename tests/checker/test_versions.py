@@ -1,0 +1,208 @@
+"""`check --versions` and `undelete --versions`: what somebody did in a bucket is named, and taken back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backup.checker.versions import Deed, judged
+from backup.model import ArchiveId, TreeHash
+from backup.vault.s3.versions import KeyVersions, ObjectVersion
+from tests.support.emulated import RunningEmulator
+from tests.support.locked_servers import Intruder, bucket_server
+from tests.support.s3_clients import client
+from tests.support.servers import Server
+from tests.support.trees import assert_same_tree, snapshot_of
+
+
+@pytest.fixture
+def server(tmp_path: Path, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """A server with a vault that locks, after a backup."""
+    return bucket_server(tmp_path, emulator, monkeypatch)
+
+
+@pytest.fixture
+def unlocked(tmp_path: Path, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """A server with a vault that locks nothing, in a bucket that has kept versions since after the backup."""
+    made = bucket_server(tmp_path, emulator, monkeypatch, lock="")
+    client(emulator.s3_url).put_bucket_versioning(
+        Bucket=Intruder(made, emulator).bucket, VersioningConfiguration={"Status": "Enabled"}
+    )
+    return made
+
+
+def counts(document: Any) -> dict[str, int]:
+    """How many objects of each deed a report names."""
+    return {deed: found["count"] for deed, found in document["found"].items()}
+
+
+def test_a_bucket_that_nobody_touched(server: Server) -> None:
+    done = server.json("check", "--versions")
+    assert (done["keys"], done["found"], done["gone"], done["warnings"]) == (3, {}, 0, [])
+    told = server.done("check", "--versions", "--vault", "cold")
+    assert "each object is the newest of its name" in " ".join(told.stdout.split())
+    assert server.json("undelete", "--versions")["taken_back"] == 0
+
+
+def test_all_that_somebody_did_is_named_and_taken_back(server: Server, emulator: RunningEmulator) -> None:
+    """In a vault that locks: nothing of it was ever lost, and it looks so to other programs again, too."""
+    intruder = Intruder(server, emulator)
+    (pack, *_) = intruder.packs()
+    intruder.tag(pack)
+    intruder.overwrite()
+    intruder.hide()
+    found = server.json("check", "--versions", exit_code=1)
+    assert counts(found) == {"overwritten": 3, "hidden": 3, "tagged": 1}
+    before = intruder.s3.list_object_versions(Bucket=intruder.bucket)
+    plan = server.json("undelete", "--versions", "--dry-run", exit_code=1)
+    assert (plan["plan"], plan["taken_back"]) == (True, 3)
+    after = intruder.s3.list_object_versions(Bucket=intruder.bucket)
+    assert [before[name] for name in ("Versions", "DeleteMarkers")] == [
+        after[name] for name in ("Versions", "DeleteMarkers")
+    ]
+    done = server.json("undelete", "--versions")
+    assert (done["taken_back"], done["refused"]) == (3, {})
+    assert [line["VersionId"] for line in intruder.objects()] == [line["VersionId"] for line in intruder.ours]
+    assert all(line["IsLatest"] for line in intruder.objects())
+    assert server.json("check", "--versions")["found"] == {}
+    assert_same_tree(server.restore(server.folder / "out"), snapshot_of(server.source))
+
+
+def test_the_screen(server: Server, emulator: RunningEmulator) -> None:
+    """What it means and what to do, in 80 columns."""
+    intruder = Intruder(server, emulator)
+    intruder.hide()
+    told = server.run("check", "--versions")
+    assert told.exit_code == 1
+    text = " ".join(told.stdout.split())
+    assert "hidden 3 objects: a delete marker hides it; the bytes are still there" in text
+    assert "`nightvault undelete --versions` takes the marker away" in text
+    assert all(len(line) <= 80 or "/" in line for line in told.stdout.splitlines())
+    assert "brought back 3 objects" in " ".join(server.done("undelete", "--versions").stdout.split())
+
+
+def test_a_vault_without_locks_reads_it_again(unlocked: Server, emulator: RunningEmulator) -> None:
+    """There somebody else's object is what nightvault would read, until it is taken away."""
+    intruder = Intruder(unlocked, emulator)
+    (pack, *_) = intruder.packs()
+    intruder.overwrite(pack)
+    unlocked.run("check")
+    found = unlocked.json("check", "--versions", exit_code=1)
+    assert (counts(found), found["found"]["overwritten"]["objects"]) == ({"overwritten": 1}, [pack])
+    assert unlocked.json("undelete", "--versions")["taken_back"] == 1
+    unlocked.done("check")
+    assert_same_tree(unlocked.restore(unlocked.folder / "out"), snapshot_of(unlocked.source))
+
+
+def test_what_is_not_there_any_more_is_told_of(unlocked: Server, emulator: RunningEmulator) -> None:
+    """With something else in its place, or with nothing at all: neither is taken for ours."""
+    intruder = Intruder(unlocked, emulator)
+    (pack, *_) = intruder.packs()
+    catalog = next(line for line in intruder.ours if "-full-" in line["Key"] or "-delta-" in line["Key"])
+    intruder.overwrite(pack)
+    for line in intruder.ours:
+        if line["Key"] in {pack, catalog["Key"]}:
+            intruder.s3.delete_object(Bucket=intruder.bucket, Key=line["Key"], VersionId=line["VersionId"])
+    done = unlocked.json("undelete", "--versions", exit_code=1)
+    assert (counts(done), done["gone"], done["taken_back"]) == ({"replaced": 1}, 1, 0)
+    assert pack in [line["Key"] for line in intruder.objects()]
+
+
+def test_what_is_locked_over_ours_stays_until_its_end(server: Server, emulator: RunningEmulator) -> None:
+    intruder = Intruder(server, emulator)
+    (pack, *_) = intruder.packs()
+    until = max(
+        intruder.s3.head_object(Bucket=intruder.bucket, Key=line["Key"])["ObjectLockRetainUntilDate"]
+        for line in intruder.ours
+    )
+    intruder.overwrite(pack, ObjectLockMode="COMPLIANCE", ObjectLockRetainUntilDate=until)
+    done = server.json("undelete", "--versions", exit_code=3)
+    assert (done["taken_back"], list(done["refused"])) == (0, [pack])
+    assert_same_tree(server.restore(server.folder / "out"), snapshot_of(server.source))
+
+
+def test_on_a_new_machine(server: Server, emulator: RunningEmulator) -> None:
+    """The newest versions are the intruder's: a rebuild reads what was stored first, and then they go."""
+    intruder = Intruder(server, emulator)
+    intruder.overwrite()
+    intruder.hide()
+    bare = Server(server.folder / "bare", server.clock)
+    text = server.config.read_text().replace(str(server.state), str(bare.state))
+    bare.config.parent.mkdir(parents=True, exist_ok=True)
+    bare.config.write_text(text)
+    bare.done("rebuild", "--vault", "cold", "--key", server.key_file, "--wait")
+    assert counts(bare.json("check", "--versions", exit_code=1)) == {"overwritten": 3, "hidden": 3}
+    assert bare.json("undelete", "--versions")["taken_back"] == 3
+    assert [line["VersionId"] for line in intruder.objects()] == [line["VersionId"] for line in intruder.ours]
+    bare.done("restore", "latest", "--target", bare.folder / "out", "--key", server.key_file, "--wait")
+    assert_same_tree(Path(f"{bare.folder / 'out'}{server.source}"), snapshot_of(server.source))
+
+
+def test_a_cut_undelete_goes_on(
+    server: Server, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it comes to, nothing of somebody else's shows; the next one does the rest."""
+    from backup.vault.s3.versions import S3Versions
+
+    intruder = Intruder(server, emulator)
+    intruder.overwrite()
+    intruder.hide()
+    removed: list[str] = []
+    whole = S3Versions.remove_version
+
+    def cut(self: S3Versions, key: ArchiveId, version: str) -> Any:
+        if len(removed) == 2:
+            raise KeyboardInterrupt
+        removed.append(version)
+        return whole(self, key, version)
+
+    monkeypatch.setattr(S3Versions, "remove_version", cut)
+    assert server.run("undelete", "--versions").exit_code != 0
+    assert {line["VersionId"] for line in intruder.objects() if line["IsLatest"]} <= {
+        line["VersionId"] for line in intruder.ours
+    }
+    monkeypatch.undo()
+
+
+def test_by_hand_and_wrongly(server: Server) -> None:
+    assert "--dry-run goes with --versions" in server.fails(2, "undelete", "--all", "--dry-run")
+    assert "takes no archives" in server.fails(2, "undelete", "--versions", "--all")
+    assert "a check of its own" in server.fails(2, "check", "--versions", "--inventory")
+
+
+def test_a_directory_keeps_no_versions(tmp_path: Path) -> None:
+    from tests.support.servers import directory_server
+
+    server = directory_server(tmp_path)
+    server.init()
+    assert "is no bucket: it keeps no versions" in server.fails(2, "check", "--versions")
+
+
+OURS = ObjectVersion("1", 5, "aa-1", "STANDARD")
+THEIRS = ObjectVersion("2", 5, "bb-1", "STANDARD")
+
+
+@pytest.mark.parametrize(
+    ("objects", "tag", "deeds", "over", "is_unproven"),
+    [
+        ([OURS], "aa-1", (), (), False),
+        ([OURS], "", (), (), False),
+        ([THEIRS, OURS], "aa-1", (Deed.OVERWRITTEN,), ("2", "m"), False),
+        ([THEIRS, OURS], "", (Deed.OVERWRITTEN,), ("m",), True),
+        ([OURS, THEIRS], "aa-1", (Deed.OVERWRITTEN,), ("2", "m"), False),
+        ([THEIRS], "aa-1", (Deed.REPLACED,), (), False),
+        ([ObjectVersion("3", 4, "aa-1", "STANDARD")], "aa-1", (Deed.REPLACED,), (), False),
+        ([ObjectVersion("1", 5, "aa-1", "GLACIER")], "aa-1", (Deed.MOVED,), (), False),
+    ],
+)
+def test_which_one_is_ours(
+    objects: list[ObjectVersion], tag: str, deeds: tuple[Deed, ...], over: tuple[str, ...], is_unproven: bool
+) -> None:
+    """By size and ETag; without one nothing of anybody's is deleted but markers."""
+    line = KeyVersions(ArchiveId("k"), objects, ["m"], False, False, "STANDARD")
+    found = judged(line, (5, tag, TreeHash(b"")))
+    assert (found.deeds, found.over, found.is_unproven) == (deeds, over, is_unproven)
+    assert json.dumps(found.deeds)
