@@ -37,3 +37,26 @@ def test_what_is_locked_there_stays(seaweedfs: Any) -> None:
     assert {refusal.kept_until for refusal in refused.values()} == {end}
     assert vault.lock_until(archives[0], end + DAY).until == end + DAY
     assert vault.lock_until(archives[0], end).until == end + DAY
+
+
+@pytest.mark.slow
+@pytest.mark.real
+def test_what_lies_over_it_there_is_seen_and_taken_away(seaweedfs: Any) -> None:
+    """A delete marker and another object; never what is locked."""
+    vault = s3_vault(seaweedfs, "taken-back", storage_class="STANDARD", lock=LOCK)
+    vault.create()
+    key = store(vault, b"pack")
+    (line,) = vault.versions()
+    (ours,) = line.objects
+    assert (line.key, line.is_hidden, ours.size) == (key, False, 4)
+    seaweedfs.put_object(Bucket="taken-back", Key=key, Body=b"junk")
+    seaweedfs.delete_object(Bucket="taken-back", Key=key)
+    (line,) = vault.versions()
+    assert (line.is_hidden, len(line.markers), len(line.objects)) == (True, 1, 2)
+    assert line.objects[-1] == ours
+    for version in (line.objects[0].id, *line.markers):
+        assert vault.remove_version(key, version) is None
+    assert vault.remove_version(key, ours.id) is not None
+    (line,) = vault.versions()
+    assert (line.is_hidden, list(line.objects)) == (False, [ours])
+    assert read_directly(vault, key, 4) == b"pack"
