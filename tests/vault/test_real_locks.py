@@ -20,7 +20,7 @@ LOCK = BucketLock("GOVERNANCE", partial(locked_until, rules=LockRules(60 * DAY, 
 @pytest.mark.slow
 @pytest.mark.real
 def test_what_is_locked_there_stays(seaweedfs: Any) -> None:
-    vault = s3_vault(seaweedfs, "locked", storage_class="STANDARD", lock=LOCK)
+    vault = s3_vault(seaweedfs, "locks", storage_class="STANDARD", lock=LOCK)
     vault.create()
     archives = [store(vault, b"pack %d" % number) for number in range(3)]
     end = locked_until(vault.vault_time(), LockRules(60 * DAY, 10 * DAY))
@@ -28,7 +28,7 @@ def test_what_is_locked_there_stays(seaweedfs: Any) -> None:
         lock = vault.lock_of(key)
         assert lock is not None
         assert (lock.mode, lock.until) == ("GOVERNANCE", end)
-        seaweedfs.delete_object(Bucket="locked", Key=key)
+        seaweedfs.delete_object(Bucket="locks", Key=key)
     listed = vault.fetch_listing(vault.request_listing("t")).archives
     assert {line.archive_id for line in listed} == set(archives)
     assert vault.lockable([]).archives == vault.lockable([]).covered == set(archives)
