@@ -27,7 +27,7 @@ from packaging.requirements import Requirement
 
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parent.parent
-EXTRAS = ("emulator", "notify", "pkcs11", "web")
+EXTRAS = ("emulator", "mount", "notify", "pkcs11", "web")
 """What comes with a package beside the program's own needs: every extra that has wheels."""
 PREFIX = "opt/nightvault"
 MAINTAINER = os.environ.get("DEBEMAIL") or "nightvault <nightvault@example.org>"
@@ -311,6 +311,7 @@ def _of_kind(distribution: Distribution) -> dict[str, object]:
         return {
             "release": f"1.{distribution.suffix}",
             "depends": [f"python(abi) = {distribution.python}", "systemd"],
+            "recommends": ["fuse3"],
             "rpm": {
                 "summary": (HERE / "description").read_text().splitlines()[0],
                 "compression": "zstd",
@@ -324,6 +325,7 @@ def _of_kind(distribution: Distribution) -> dict[str, object]:
             f"libc6 (>= 2.{distribution.glibc})",
             "systemd | systemd-standalone-sysusers | systemd-sysusers",
         ],
+        "recommends": ["fuse3"],  # what `nightvault mount` needs
         "deb": {
             "compression": "gzip"
         },  # most of it is compressed already, and dpkg of every release reads it

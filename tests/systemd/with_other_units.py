@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from tests.pages.page import blocks_of
+from tests.support.emulated import REPOSITORY
 from tests.systemd.machine import Machine
 from tests.systemd.site import CONFIG, CONFIG_FILE, KEY_FILE
 from tests.systemd.with_daemon import UNIT, install, wait_for_backups
 
 WITH_CREDENTIAL = CONFIG.replace(KEY_FILE, "credential:web1.key")
 WITH_PAGE = f"[web]\n\n{WITH_CREDENTIAL}"
+MOUNT = "nightvault-mount.service"
 PAGE, UNPRIVILEGED = "nightvault-web.service", "nightvault-unprivileged.service"
 
 ASKED = """\
@@ -92,6 +95,33 @@ def timers(machine: Machine) -> None:
         assert machine.run(ended) == "success\n0"
 
 
+def a_mount_at_every_start(machine: Machine) -> None:
+    """The unit and the line of fstab in looking.md: before the key is there, after a boot, a kill, a stop."""
+    page = {block.language: block.text for block in blocks_of(REPOSITORY / "docs" / "looking.md")}
+    unit = page["ini"].replace("/usr/bin/", "/usr/local/bin/").replace("/run/nightvault/KEY", "/root/KEY")
+    machine.write(f"/etc/systemd/system/{MOUNT}", unit, "0644")
+    machine.run("mkdir -p /mnt/nights /srv/yesterday")
+    machine.run("cat >> /etc/fstab", given=page["fstab"].replace("/latest/all/", "/latest/near/"))
+    machine.run(
+        f"systemctl daemon-reload; systemctl start srv-yesterday.automount; systemctl enable {MOUNT} 2>&1"
+    )
+    machine.run("ls /srv/yesterday", code=2)
+    assert machine.run(f"systemctl show {MOUNT} -P ActiveState,NRestarts,AssertResult") == "0\ninactive\nno"
+    machine.run("cp /root/recovery.key /root/KEY; diff -r /srv/data /srv/yesterday/data")
+    machine.reboot()
+    assert machine.run("systemctl --failed --no-legend --plain") == ""
+    assert machine.run("findmnt -no FSTYPE /mnt/nights") == "fuse.nightvault"
+    machine.run("diff -r /srv/data /srv/yesterday/data")
+    assert machine.run("stat -c %u:%a /srv/yesterday/data/theirs") == "4321:700"
+    as_nobody = "runuser -u nobody -- cat /srv/yesterday/data"
+    assert machine.run(f"{as_nobody}/plain.txt") == "alpha"
+    assert "Permission denied" in machine.run(f"{as_nobody}/theirs/secret.txt 2>&1", code=1)
+    machine.run(f"systemctl kill --signal=KILL {MOUNT}")
+    machine.wait("diff -r /srv/data /srv/yesterday/data")
+    machine.run(f"systemctl disable --now {MOUNT} 2>&1")
+    assert machine.run("findmnt -rnt fuse.nightvault", code=None) == ""
+
+
 CASES = (
     the_page,
     what_the_page_tells,
@@ -101,4 +131,5 @@ CASES = (
     an_uninstallation,
     timers,
     an_uninstallation,
+    a_mount_at_every_start,
 )
