@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.pages.page import blocks_of
+import re
+
 from tests.support.emulated import REPOSITORY
 from tests.systemd.machine import Machine
 from tests.systemd.site import CONFIG, CONFIG_FILE, KEY_FILE
@@ -97,11 +98,14 @@ def timers(machine: Machine) -> None:
 
 def a_mount_at_every_start(machine: Machine) -> None:
     """The unit and the line of fstab in looking.md: before the key is there, after a boot, a kill, a stop."""
-    page = {block.language: block.text for block in blocks_of(REPOSITORY / "docs" / "looking.md")}
-    unit = page["ini"].replace("/usr/bin/", "/usr/local/bin/").replace("/run/nightvault/KEY", "/root/KEY")
+    page = (REPOSITORY / "docs" / "looking.md").read_text()
+    (unit,), (line,) = (
+        re.findall(f"^```{kind}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL) for kind in ("ini", "fstab")
+    )
+    unit = unit.replace("/usr/bin/", "/usr/local/bin/").replace("/run/nightvault/KEY", "/root/KEY")
     machine.write(f"/etc/systemd/system/{MOUNT}", unit, "0644")
     machine.run("mkdir -p /mnt/nights /srv/yesterday")
-    machine.run("cat >> /etc/fstab", given=page["fstab"].replace("/latest/all/", "/latest/near/"))
+    machine.run("cat >> /etc/fstab", given=line.replace("/latest/all/", "/latest/near/"))
     machine.run(
         f"systemctl daemon-reload; systemctl start srv-yesterday.automount; systemctl enable {MOUNT} 2>&1"
     )
