@@ -18,7 +18,7 @@ from backup.format.rows import pack_u64
 from backup.inventory.content import entries, mounts, packed
 from backup.inventory.content.archives import Archive, ArchiveState
 from backup.inventory.content.entries import ROOT
-from backup.inventory.content.lost import sound_locations
+from backup.inventory.content.lost import sound_locations, twins
 from backup.inventory.content.packed import ChunkLocation
 from backup.inventory.content.snapshots import Snapshot
 from backup.inventory.records.retrievals import Retrieval
@@ -26,6 +26,7 @@ from backup.inventory.store.connections import Transaction
 from backup.inventory.store.states import RetrievalStage
 from backup.model import ByteRange, FrameRow
 from backup.restorer.context import RestoreContext
+from backup.restorer.places import JoinedVaults
 from backup.restorer.ranges import RangePlan, plan_ranges
 from backup.restorer.selection.choice import Choice, Sieve, is_below
 from backup.restorer.selection.chunk_locations import ChunkLocations
@@ -152,6 +153,8 @@ def plan_restore(
         places = selection.locations
         asked = AskedFrames(tx, known)
         places.move(_better(tx, places, asked if known else None))
+        if context.joined is not None:
+            places.move(_from_copies(tx, places, context, context.joined, asked if known else None))
         wanted = frames_by_archive(places)
         found = context.archives(tx, wanted)
         whole = not context.vault.traits.retrieves_ranges
@@ -177,6 +180,25 @@ def _better(tx: Transaction, places: ChunkLocations, asked: AskedFrames | None) 
     if asked is None:
         return sound_locations(tx, held_by, places)
     return sound_locations(tx, held_by, places, gone=asked.failed, may_be=asked.hold)
+
+
+def _from_copies(
+    tx: Transaction,
+    places: ChunkLocations,
+    context: RestoreContext,
+    joined: JoinedVaults,
+    asked: AskedFrames | None,
+) -> Iterator[ChunkLocation]:
+    """Locations in archives that some vault has, of chunks in archives that none has any more."""
+
+    def sound(numbers: Collection[int]) -> set[int]:
+        some = [archive for archive in context.archives(tx, numbers).values() if joined.is_sound(archive)]
+        return {archive.number for archive in some}.difference(() if asked is None else asked.failed)
+
+    held_by = set(frames_by_archive(places))
+    gone = held_by - sound(held_by)
+    lie_in = [place for place in places.values() if place.archive in gone] if gone else []
+    return twins(tx, lie_in, sound, may_be=(lambda _: True) if asked is None else asked.hold)
 
 
 def _is_empty(directory: int) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -15,11 +17,13 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from backup.cost.limit import CostLimit, TierCost
-from backup.inventory.content import archives, copied, copied_pruning
+from backup.format.records import ForgottenRecord, RetiredRecord
+from backup.inventory.content import archives, copied, copied_pruning, snapshots
 from backup.inventory.content.archives import ArchiveState
 from backup.inventory.content.snapshots import find_snapshot
 from backup.inventory.store.driver import raw_rows
-from backup.kinds import Outcome
+from backup.inventory.store.times import micros
+from backup.kinds import Outcome, RunKind
 from backup.model import MIB, Tier, VaultName
 from backup.protocols import Vault
 from backup.restorer.selection.choice import Choice
@@ -161,6 +165,37 @@ def test_what_another_process_deletes_there_is_not_lost(
         states = {copy.state for copy in copied.list_copies(tx, copied.vault_number(tx, second.name))}
     assert going.calls["request_retrieval"]
     assert states == {ArchiveState.DELETING}
+
+
+def test_what_only_copies_have_comes_out_of_a_twin(
+    site: Site, source: Path, second: DirectoryVault, tmp_path: Path, clock: ManualClock
+) -> None:
+    """Its first pack was never copied: compaction had its contents stored again in another one before."""
+    (source / "kept").write_bytes(os.urandom(1_500_000))
+    site.backup()
+    (source / "file").write_bytes(os.urandom(1_500_000))
+    site.backup()
+    with site.inventory.reading() as tx:
+        every = archives.list_archives(tx, site.inventory.id, vault=site.vault.name)
+    packs = [archive.label.pack_id for archive in every if not archive.label.generation]
+    site.amend(RetiredRecord([*packs[-1:]]), kind=RunKind.COMPACT)
+    site.backup()
+    copies(site, second)
+    seen = list(restored(site, tmp_path, "before"))
+    site.amend(ForgottenRecord([2, 3], micros(clock.now())))
+    (source / "file").unlink()
+    site.backup()
+    for _ in range(3):
+        site.prune(grace=timedelta(hours=1))
+        clock.advance(timedelta(days=2))
+    with site.inventory.reading() as tx:
+        alone = snapshots.list_snapshots(tx, also_forgotten=True, also_alone=True)[1:3]
+    both = replace(site, copies=(second,), reads_first=second.name)
+    for snapshot, was in zip(alone, seen[1:], strict=True):
+        target = tmp_path / f"alone-{snapshot.number}"
+        report = both.restore(snapshot.id, target)
+        assert report.outcome is Outcome.DONE, report.problems
+        assert dict(snapshot_of(target)) == was
 
 
 @pytest.mark.parametrize("only_damaged", [False, True])

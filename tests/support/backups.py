@@ -246,7 +246,7 @@ class Site(Struct):
     def snapshot(self, words: str = "latest") -> Snapshot:
         """A snapshot by its id, a prefix, or `latest`."""
         with self.inventory.reading() as tx:
-            return snapshots.find_snapshot(tx, words, job=self.job.name)
+            return snapshots.find_snapshot(tx, words, job=self.job.name, copied_to=self.reads_first)
 
     def snapshots(self, *, also_forgotten: bool = False) -> list[Snapshot]:
         """All of the job's kept snapshots, oldest first."""

@@ -19,6 +19,7 @@ from backup.model import VaultName
 _BATCH = 500
 _SPOILED = (ArchiveState.LOST, ArchiveState.DAMAGED)
 _GOING = (ArchiveState.DELETING, ArchiveState.DELETED)
+_TWINS = (ArchiveState.STORED, ArchiveState.UNCONFIRMED, ArchiveState.RETIRED)
 _NOT_RELIED_ON = (*_SPOILED, *_GOING, ArchiveState.RETIRED, ArchiveState.CONDEMNED)
 
 
@@ -195,6 +196,31 @@ def sound_locations(
                 yield other._replace(number=location.number)
 
 
+def twins(
+    tx: Transaction,
+    gone: Sequence[ChunkLocation],
+    sound: Callable[[Collection[int]], Collection[int]],
+    *,
+    may_be: Callable[[ChunkLocation], bool] = lambda _: True,
+) -> Iterator[ChunkLocation]:
+    """Locations of these chunks in other archives of their domains, whatever state those are in.
+
+    Only in those of which `sound` returns the numbers: another vault may have what the job's own has not any
+    more. Only locations that `may_be` accepts are returned.
+    """
+    for start in range(0, len(gone), _BATCH):
+        some = gone[start : start + _BATCH]
+        domains = _among(tx, {location.archive for location in some}, tuple(ArchiveState))
+        prefixes = [chunk_prefix(location.id) for location in some]
+        others = [*_lying(tx, prefixes, states=tuple(ArchiveState))]
+        there = sound({location.archive for _, location in others})
+        found = {(of, other.id): other for of, other in others if other.archive in there and may_be(other)}
+        for location in some:
+            other = found.get((domains.get(location.archive, 0), location.id))
+            if other is not None and other.length == location.length:
+                yield other._replace(number=location.number)
+
+
 def replacements(tx: Transaction, named: AbstractSet[int]) -> set[int]:
     """Sound archives that are not `named` and hold copies of chunks from `named` ones not relied on any more.
 
@@ -290,17 +316,17 @@ def _others(
     As a `last_resort` also in condemned archives, which the vault still holds.
     """
     prefixes = [chunk_prefix(location.id) for location in gone]
-    return _lying(tx, prefixes, also=f", '{ArchiveState.CONDEMNED}'" if last_resort else "")
+    return _lying(tx, prefixes, states=(*_TWINS, *((ArchiveState.CONDEMNED,) if last_resort else ())))
 
 
 def _lying(
-    tx: Transaction, prefixes: Sequence[int], *, also: str = ""
+    tx: Transaction, prefixes: Sequence[int], *, states: Sequence[ArchiveState] = _TWINS
 ) -> Iterator[tuple[int, ChunkLocation]]:
-    """Locations of chunks in sound archives, with the domain: stored ones last, of these the newest."""
+    """Locations of chunks in archives in these states, with the domain: the newest stored one last."""
     sql = f"""
     SELECT a.domain, c.number, c.id, c.archive, c.frame, c."offset", c.length
     FROM chunk_prefixes p JOIN chunks c ON c.number = p.chunk JOIN archives a ON a.number = c.archive
-    WHERE p.prefix IN ({numerals(prefixes)}) AND a.state IN ('stored', 'unconfirmed', 'retired'{also})
+    WHERE p.prefix IN ({numerals(prefixes)}) AND a.state IN ({marks(states)})
     ORDER BY a.state <> 'condemned', a.state = 'stored', c.archive"""
-    for domain, *row in raw_rows(tx, sql, ()):
+    for domain, *row in raw_rows(tx, sql, tuple(states)):
         yield domain, ChunkLocation._make(row)
