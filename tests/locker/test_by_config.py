@@ -122,3 +122,17 @@ def test_the_date_is_told(server: Server) -> None:
     server.config.write_text(text.replace('"governance"', '"governance"\nlock_for = "200d"'))
     (text,) = told()[0]
     assert text.endswith("which is less than 200 days")
+
+
+def test_locks_that_end_before_anybody_looks(server: Server) -> None:
+    """By the schedules of renewals and checks, whichever comes more often."""
+    late = "an attack may be noticed after its locks have ended"
+    assert late not in server.run("config", "check").output
+    text, short = server.config.read_text(), 'lock_for = "5d"\nlock_step = "1d"\nextend = "weekly"\n'
+    server.config.write_text(text.replace('extend = "daily"\n', short))
+    told = " ".join(server.run("config", "check").output.split())
+    assert f"locked for 5 days, but `extend` and `check` may look at them only each 7 days: {late}" in told
+    findings = json.loads(server.run("--json", "doctor").stdout)["findings"]
+    assert [finding["check"] for finding in findings if late in finding["what"]] == ["bucket"]
+    server.config.write_text(text.replace('extend = "daily"\n', short + 'check = "daily"\n'))
+    assert late not in server.run("config", "check").output

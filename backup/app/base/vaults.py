@@ -153,9 +153,27 @@ def warnings_of_vault(
     from backup.vault.s3.warnings import warnings_of
 
     try:
-        return list(warnings_of(bucket_requests(config, settings, Purpose.BACKUP, clock), look))
+        requests = bucket_requests(config, settings, Purpose.BACKUP, clock)
+        return [*_noticed_late(settings, clock), *warnings_of(requests, look)]
     except NightvaultError as error:
         return [f"cannot look at its bucket: {error}"]
+
+
+def _noticed_late(settings: VaultSettings, clock: Clock) -> list[str]:
+    """A warning if locks may end before anybody sees an attack: renewals and checks look at the bucket."""
+    from backup.schedule import parse_schedule, widest_gap
+
+    looks = [parse_schedule(words, "UTC") for words in (settings.extend, settings.check) if words]
+    if settings.lock is None or not looks:
+        return []
+    gap, lock_for = min(widest_gap(look, clock.now()) for look in looks), timedelta(seconds=settings.lock_for)
+    if lock_for > gap:
+        return []
+    text = (
+        f"objects are locked for {lock_for.days} days, but `extend` and `check` may look at them only each "
+        f"{gap.days} days: an attack may be noticed after its locks have ended; make lock_for longer"
+    )
+    return [text]
 
 
 def _glacier(
