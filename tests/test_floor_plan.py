@@ -49,7 +49,13 @@ def test_the_authority_is_held_apart_from_all_but_the_commands_of_keys() -> None
 
 def test_contracts_hold_over_every_import_between() -> None:
     """None of them looks at direct imports alone."""
-    for name in ("emulator-alone", "pki-only-cli", "page-without-keys", "emulator-core"):
+    for name in (
+        "emulator-alone",
+        "pki-only-cli",
+        "page-without-keys",
+        "center-without-keys",
+        "emulator-core",
+    ):
         assert "allow_indirect_imports" not in contract(name), name
 
 

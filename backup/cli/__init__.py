@@ -88,6 +88,9 @@ SECTIONS = {
         "setup": "Set up AWS for this config, shown first; undo it.",
         "aws": "Policies and settings that AWS needs for this config.",
     },
+    "Many servers": {
+        "center": "One place that is told how many servers are.",
+    },
     "AWS keys for other programs": {
         "credential-process": "Print AWS keys, for any tool's credential_process.",
         "aws-keys": "Serve AWS keys, keep a profile fresh, try an identity.",
@@ -117,6 +120,7 @@ FOLDERS = {
     "Restoring": "restoring",
     "Keeping house": "maintenance",
     "Keys and certificates": "keys",
+    "Many servers": "center",
     "AWS keys for other programs": "keys",
     "Trying out": "trying",
     "This program": "program",

@@ -15,10 +15,16 @@ from cryptography.x509.verification import (
     VerificationError,
 )
 
-from backup.credentials.identity import MOST_CHAIN_CERTIFICATES, KeyHolder
+MOST_CHAIN_CERTIFICATES = 5
+"""The maximum number of certificates in the chain header (AWS: "Authentication")."""
 
 
-def chain_problem(holder: KeyHolder, authorities: Sequence[x509.Certificate], now: datetime) -> str | None:
+def chain_problem(
+    certificate: x509.Certificate,
+    chain: Sequence[x509.Certificate],
+    authorities: Sequence[x509.Certificate],
+    now: datetime,
+) -> str | None:
     """The reason why no path leads from the certificate to an authority at `now`; None if there is a path.
 
     Rules: RFC 5280, and those of Roles Anywhere on an authority (basic constraints, key usage). Revocation is
@@ -38,7 +44,7 @@ def chain_problem(holder: KeyHolder, authorities: Sequence[x509.Certificate], no
         .build_client_verifier()
     )
     try:
-        verifier.verify(holder.certificate, list(holder.chain))
+        verifier.verify(certificate, list(chain))
     except (VerificationError, UnsupportedAlgorithm, ValueError) as error:
         return str(error).partition(" (encountered processing")[0].removeprefix("validation failed: ")
     return None

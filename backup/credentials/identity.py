@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from backup.credentials.certificate import CertificateFacts, certificate_facts, name_text
+from backup.credentials.chain import MOST_CHAIN_CERTIFICATES
 from backup.credentials.identity_paths import IdentityFiles, shown_place, with_handed_over
 from backup.credentials.key_stores.keyfiles import (
     KeyFile,
@@ -46,10 +47,6 @@ __all__ = [
     "read_passphrase",
     "shown_place",
 ]
-
-MOST_CHAIN_CERTIFICATES = 5
-"""The maximum number of certificates in the chain header (AWS: "Authentication")."""
-
 
 EXPIRES_SOON = timedelta(days=14)
 

@@ -25,6 +25,10 @@ class RefusedError(NightvaultError):
     """A receiver refuses this message, or the channel cannot send it as it is configured."""
 
 
+class ConflictError(RefusedError):
+    """A receiver has had this already, or something that it does not follow (409)."""
+
+
 def safely(send: Callable[[], str]) -> str:
     """Return a channel's answer; an unexpected error becomes a `RefusedError` without its text.
 

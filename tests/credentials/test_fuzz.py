@@ -41,7 +41,12 @@ def use(certificate: bytes, key: bytes) -> None:
             identity = load_identity(files)
             check_validity(identity.certificate, NOW)
             certificate_facts(identity.certificate, identity.chain, NOW)
-            chain_problem(identity, load_certificates(write(f"{folder}/r", VECTORS["root"])), NOW)
+            chain_problem(
+                identity.certificate,
+                identity.chain,
+                load_certificates(write(f"{folder}/r", VECTORS["root"])),
+                NOW,
+            )
             sign_request(SessionRequest("host", "eu-central-1", b"{}"), identity, NOW)
         with suppress(NightvaultError):
             certificate_facts(load_certificates(files.certificate)[0], [], NOW)

@@ -69,7 +69,9 @@ def show(cli: Cli, ca_file: str | None, warn_days: int | None) -> int:
     except IdentityError as error:
         refusals.append(f"{error}; {error.advice}")
     problem = (
-        None if ca_file is None else chain_problem(loaded, load_certificates(ca_file, named_by="--ca"), now)
+        None
+        if ca_file is None
+        else chain_problem(loaded.certificate, loaded.chain, load_certificates(ca_file, named_by="--ca"), now)
     )
     if problem is not None:
         refusals.append(f"the chain does not lead to {ca_file}: {problem}")

@@ -138,6 +138,7 @@ UNKNOWABLE: Final = (
     Unknowable(("loads",), "which dumps drills have loaded: the next ones load them again"),
     Unknowable(("tasks", "pauses"), "when tasks of the daemon were done last, and pauses"),
     Unknowable(("messages", "deliveries", "conditions"), "messages to people"),
+    Unknowable(("center_chains",), "what a center was told: a rebuilt inventory begins a new chain"),
     Unknowable(
         ("vaults.number", "jobs.number", "jobs.vault", "domains.number"),
         "they are numbered anew, and compared by name or id",

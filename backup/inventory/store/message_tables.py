@@ -1,4 +1,4 @@
-"""The tables of messages to people: their content, their deliveries to channels, and told states."""
+"""The tables of messages to people, their deliveries and told states; of what centers were told."""
 
 from __future__ import annotations
 
@@ -42,4 +42,16 @@ conditions = Table(
     Column("level", Integer, nullable=False),  # a higher one is told of at once
     Column("since", Long, nullable=False),
     Column("told_on", Text, nullable=False),  # the local day, as in 2026-11-26
+)
+
+# What a center was told, as JSON, and the report that it has not answered yet, with what it will know then.
+center_chains = Table(
+    "center_chains",
+    TABLES,
+    Column("center", Text, primary_key=True),  # its address
+    Column("chain", Text, nullable=False),
+    Column("number", Long, nullable=False),  # of the last report that was answered
+    Column("told", Text, nullable=False),
+    Column("report", Text),
+    Column("then_told", Text),
 )

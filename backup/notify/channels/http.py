@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError
 
 from backup import __version__
 from backup.errors import ConfigError
-from backup.notify.channel import AwayError, RefusedError
+from backup.notify.channel import AwayError, ConflictError, RefusedError
 from backup.notify.channels.deadline import Deadline
 from backup.notify.channels.secrets import Secret, read_secret
 from backup.wording import escape
@@ -130,7 +130,8 @@ def post(
     told = f"{host} answered {status}{': ' if text else ''}{text}"
     if status >= 500 or status in _COME_AGAIN:
         raise AwayError(told)
-    raise RefusedError(told, advice=_advice(status))
+    kind = ConflictError if status == 409 else RefusedError
+    raise kind(told, advice=_advice(status))
 
 
 def post_json(url: str, document: Mapping[str, Any], **more: Any) -> str:

@@ -1,0 +1,164 @@
+"""Tells a center how this server is: the report is recorded first, then sent until it was answered.
+
+A report that was not answered is sent again as it was, so that it counts once. Where a center has seen its
+number, or misses one before it, a new chain begins that names the old one: once for each call.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Mapping
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import msgspec
+from cryptography.hazmat.primitives.serialization import Encoding
+from msgspec import Struct
+from msgspec.structs import replace
+
+from backup import __version__
+from backup.app.base.opened import opened
+from backup.app.base.vaults import identity_files
+from backup.config import Config
+from backup.errors import NightvaultError, UsageError
+from backup.format.host_report import (
+    CERTIFICATE,
+    CHAIN,
+    PATH,
+    SIGNATURE,
+    HostReport,
+    changes_between,
+    shortened,
+    signed_text,
+    written_report,
+)
+from backup.inventory.records.center_chains import ToldChain, told_chain, write_chain
+from backup.inventory.store.database import Inventory
+from backup.notify.channel import AwayError, ConflictError, RefusedError
+from backup.notify.channels.http import post
+from backup.protocols import Clock
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from backup.credentials.identity import KeyHolder
+
+_SECONDS = 60.0
+_LOCK = "center"
+
+
+class ToldCenter(Struct, frozen=True):
+    """What a center knows now: the chain and the number in it; `began_anew` if it is a new chain."""
+
+    center: str
+    chain: str
+    number: int
+    began_anew: bool
+
+
+def tell_center(
+    config: Config, clock: Clock, url: str, document: Mapping[str, Any], *, ca_file: str | None = None
+) -> ToldCenter:
+    """Tell the center at `url` what changed since it was told last; first what it has not answered yet.
+
+    `AwayError` if it is to be told later, `NightvaultError` if it refuses this server, `UsageError` for an
+    address that is none, `IdentityError`.
+    """
+    from backup.credentials.identity import load_identity
+
+    _require_address(url)
+    holder = load_identity(identity_files(config))
+    with closing(opened(config)) as inventory, inventory.locked(_LOCK):
+        teller = _Teller(inventory, holder, clock, url.rstrip("/"), ca_file)
+        return teller.tell(shortened(dict(document)))
+
+
+class _Teller(Struct, frozen=True):
+    inventory: Inventory
+    holder: KeyHolder
+    clock: Clock
+    center: str
+    ca_file: str | None
+
+    def tell(self, whole: dict[str, Any]) -> ToldCenter:
+        with self.inventory.reading() as tx:
+            known = told_chain(tx, self.center)
+        first = known is None
+        chain = known or self._new_chain()
+        try:
+            if chain.report is not None:
+                chain = self._send(chain)
+            chain = self._send(self._with_report(chain, whole))
+        except ConflictError:
+            chain = self._send(self._following(chain, whole))
+            return ToldCenter(self.center, chain.chain, chain.number, began_anew=True)
+        return ToldCenter(self.center, chain.chain, chain.number, began_anew=first)
+
+    def _new_chain(self) -> ToldChain:
+        return ToldChain(self.center, os.urandom(16).hex())
+
+    def _following(self, chain: ToldChain, whole: dict[str, Any]) -> ToldChain:
+        """A new chain that names this one; it is recorded before it is told."""
+        before = {"before": chain.chain, "before_number": chain.number} if chain.number else {}
+        return self._with_report(self._new_chain(), whole, **before)
+
+    def _with_report(self, chain: ToldChain, whole: dict[str, Any], **before: Any) -> ToldChain:
+        """Record the next report, with everything that is told in it."""
+        report = HostReport(
+            chain=chain.chain,
+            number=chain.number + 1,
+            at=int(self.clock.now().timestamp()),
+            program=__version__[:100],
+            changes=changes_between(msgspec.json.decode(chain.told), whole),
+            **before,
+        )
+        text, told = written_report(report).decode(), msgspec.json.encode(whole).decode()
+        return self._recorded(replace(chain, report=text, then_told=told))
+
+    def _recorded(self, chain: ToldChain) -> ToldChain:
+        with self.inventory.writing() as tx:
+            write_chain(tx, chain)
+        return chain
+
+    def _send(self, chain: ToldChain) -> ToldChain:
+        """Send the report that waits, and record that it was answered."""
+        body = (chain.report or "").encode()
+        headers = _headers(self.holder, urlsplit(self.center).netloc, body)
+        try:
+            post(
+                self.center + PATH, body, headers=headers, secrets=(), ca_file=self.ca_file, seconds=_SECONDS
+            )
+        except (ConflictError, AwayError):
+            raise
+        except RefusedError as error:
+            raise NightvaultError(str(error), advice=_ADVICE) from error
+        told = chain.then_told or "{}"
+        return self._recorded(replace(chain, number=chain.number + 1, told=told, report=None, then_told=None))
+
+
+_ADVICE = "its log says why; docs/center.md names what it takes"
+
+
+def _require_address(url: str) -> None:
+    parts = urlsplit(url)
+    is_here = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "localhost", "::1"}
+    if not (parts.scheme == "https" or is_here) or not parts.hostname or "@" in parts.netloc:
+        raise UsageError(f"{url}: must be an address as in https://HOST")
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise UsageError(f"{url}: must be the center's address alone, without a path")
+
+
+def _headers(holder: KeyHolder, host: str, body: bytes) -> dict[str, str]:
+    headers = {
+        "Content-Type": "application/json",
+        "Host": host,
+        CERTIFICATE: _coded(holder.certificate),
+        SIGNATURE: base64.b64encode(holder.sign(signed_text(host, body))).decode(),
+    }
+    return headers | ({CHAIN: ",".join(map(_coded, holder.chain))} if holder.chain else {})
+
+
+def _coded(certificate: x509.Certificate) -> str:
+    return base64.b64encode(certificate.public_bytes(Encoding.DER)).decode()

@@ -1,0 +1,1 @@
+"""The commands for many servers: the center, and telling it."""

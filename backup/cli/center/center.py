@@ -1,0 +1,292 @@
+"""`nightvault center`: sees in one place how many servers are, and tells it from each of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from backup.cli.support.context import Cli, pass_cli
+from backup.errors import ConfigError, ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from backup.center.view import HostView
+
+EXAMPLES = {
+    "center init": (
+        "nightvault center init",
+        "nightvault center init --database postgresql://nightvault@db/nightvault",
+    ),
+    "center serve": (
+        "nightvault center serve --authority ca.pem --name center.example.net",
+        "nightvault center serve --authority ca.pem --crl ca.crl --behind-proxy",
+    ),
+    "center status": ("nightvault center status", "nightvault center status --json"),
+    "center list": ("nightvault center list", "nightvault center list --json"),
+    "center show": ("nightvault center show web1", "nightvault center show web1 --seen"),
+    "center remove": ("nightvault center remove web1", "nightvault center remove web1 --undo"),
+    "center tell": (
+        "nightvault center tell https://center.example.net",
+        "nightvault center tell https://center.example.net --ca-file ca.pem",
+    ),
+}
+
+_database = click.option(
+    "--database",
+    "url",
+    metavar="URL",
+    envvar="NIGHTVAULT_CENTER_DATABASE",
+    show_envvar=True,
+    default="postgresql:///nightvault",
+    show_default=True,
+    help="The center's PostgreSQL; its password, if any, is in ~/.pgpass.",
+)
+
+
+@click.group()
+def center() -> None:
+    """A center: one place that is told how many servers are; docs/center.md.
+
+    It holds no key, reads no backup, and runs nothing on a server. Needs PostgreSQL.
+    """
+
+
+@contextmanager
+def _opened(url: str, *, is_ready: bool = True) -> Iterator[Engine]:
+    """The center's database, which is set up. `ConfigError`, `UnreachableError`, `UsageError`."""
+    try:
+        import psycopg  # noqa: F401
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        from backup.installed import how_to_add
+
+        raise ConfigError(
+            f"the center needs packages that are not installed: {error.name}", advice=how_to_add("center")
+        ) from error
+    from backup.center.database import opened_database, require_ready
+
+    engine = opened_database(url)
+    try:
+        if is_ready:
+            require_ready(engine)
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@center.command()
+@_database
+@pass_cli
+def init(cli: Cli, url: str) -> None:
+    """Make the center's tables, or bring them up to date; what is there stays.
+
+    The user in the address owns the database, and passes row-level security by in no way: no superuser.
+    """
+    from backup.center.database import HEAD, set_up
+
+    with _opened(url, is_ready=False) as engine:
+        set_up(engine)
+    cli.report({"schema": HEAD}, "the center's database is ready: `nightvault center serve` is next")
+
+
+@center.command()
+@_database
+@click.option(
+    "--authority",
+    "authorities",
+    multiple=True,
+    required=True,
+    metavar="FILE",
+    help="Certificates of the authority of your servers (PEM); several times for several.",
+)
+@click.option("--crl", "revocations", multiple=True, metavar="FILE", help="Its revoked certificates (PEM).")
+@click.option(
+    "--name",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="How servers know it, HOST or HOST:PORT as in the address that they tell; else --listen.",
+)
+@click.option(
+    "--listen",
+    default="127.0.0.1:8485",
+    show_default=True,
+    metavar="ADDRESS",
+    help="ADDRESS:PORT or unix:PATH.",
+)
+@click.option("--certificate", metavar="FILE", help="Its TLS certificate (PEM), with --private-key.")
+@click.option("--private-key", metavar="FILE", help="The key of that certificate.")
+@click.option("--behind-proxy", is_flag=True, help="A proxy in front of it does TLS.")
+@pass_cli
+def serve(
+    cli: Cli,
+    url: str,
+    authorities: tuple[str, ...],
+    revocations: tuple[str, ...],
+    names: tuple[str, ...],
+    listen: str,
+    certificate: str | None,
+    private_key: str | None,
+    behind_proxy: bool,
+) -> None:
+    """Take the reports of servers until SIGTERM or Ctrl-C.
+
+    A server is known by its certificate: who has one of the authority may tell, for itself alone. What is
+    refused is logged. Files of certificates are read again when they change.
+    """
+    from backup.cli.support.logs import log_to_stderr
+    from backup.cli.support.page_setup import address_of, is_loopback, listening, require_address
+
+    require_address(listen)
+    is_unix = listen.startswith("unix:")
+    if (certificate is None) != (private_key is None):
+        raise UsageError("--certificate and --private-key go together")
+    if not (is_unix or behind_proxy or certificate or is_loopback(listen)):
+        raise UsageError(
+            f"--listen {listen}: others reach it, and reports would cross the network in clear",
+            advice="give --certificate and --private-key; or, with a proxy before it, --behind-proxy",
+        )
+    if is_unix and not names:
+        raise UsageError(f"--listen {listen}: --name must say how servers know this center")
+    with _opened(url) as engine:
+        from backup.center.serve import Receiver, TrustFiles
+        from backup.web.server import run, server_options
+
+        log_to_stderr(quiet=cli.quiet, verbose=cli.verbose, environ=os.environ)
+        trust = TrustFiles(authorities, revocations, frozenset(map(str.lower, names or (listen,))))
+        tls: dict[str, Any] = {}
+        if certificate:
+            tls = {"ssl_certfile": certificate, "ssl_keyfile": private_key}
+        options = server_options(Receiver(engine, trust.current, cli.clock).app(), **tls)
+        with listening(listen, 0o660) as sock:
+            cli.say(f"the center listens on {address_of(sock, has_tls=certificate is not None)}")
+            run(options, sock)
+
+
+@center.command()
+@_database
+@pass_cli
+def status(cli: Cli, url: str) -> int:
+    """Show how many servers are well, and those that are not; exit code 1 if there are any."""
+    from backup.center.view import Standing, all_hosts
+
+    with _opened(url) as engine:
+        found = all_hosts(engine, cli.clock.now())
+    counted = Counter(host.standing for host in found)
+    bad = [host for host in found if host.standing not in {Standing.WELL, Standing.REMOVED}]
+    document = {
+        "well": not bad,
+        "hosts": {str(standing): counted[standing] for standing in Standing},
+        "not_well": [_document(host) for host in bad],
+    }
+    tell = cli.show if bad else cli.report
+    told = ", ".join(f"{counted[standing]} {standing}" for standing in Standing if counted[standing])
+    tell(document, f"servers: {told or 'none has told anything yet'}")
+    if bad and not cli.json:
+        cli.show(None, _table(bad))
+    return ExitCode.FAILED if bad else ExitCode.DONE
+
+
+@center.command("list")
+@_database
+@pass_cli
+def list_hosts(cli: Cli, url: str) -> None:
+    """List the servers that have told something, the worst first."""
+    from backup.center.view import all_hosts
+
+    with _opened(url) as engine:
+        found = all_hosts(engine, cli.clock.now())
+    cli.show({"hosts": [_document(host) for host in found]}, _table(found))
+
+
+@center.command()
+@click.argument("host")
+@click.option("--seen", is_flag=True, help="You know why it was set back: it is shown no more.")
+@_database
+@pass_cli
+def show(cli: Cli, host: str, url: str, seen: bool) -> None:
+    """Show a server, by its name or id: how it stands, and all that it has told.
+
+    With --json, `told` is what its own `status --json` says. A server that is an older image of itself, or
+    was set up anew, is "set back" until somebody has seen it (--seen).
+    """
+    from backup.center.view import host_named, set_seen
+    from backup.cli.render.render import table
+
+    with _opened(url) as engine:
+        found, told = host_named(engine, host, cli.clock.now())
+        if seen:
+            set_seen(engine, found.host_id)
+            found, told = host_named(engine, found.host_id, cli.clock.now())
+    document = _document(found)
+    rows = [(key.replace("_", " "), value) for key, value in document.items() if value is not None]
+    cli.show({**document, "told": told}, table(["what", "is"], rows))
+
+
+@center.command()
+@click.argument("host")
+@click.option("--undo", is_flag=True, help="Listen to it again.")
+@_database
+@pass_cli
+def remove(cli: Cli, host: str, url: str, undo: bool) -> None:
+    """Take a server off the center: what it told is deleted, and it is not listened to any more.
+
+    Its certificate and backups stay: `nightvault ca revoke` ends the certificate.
+    """
+    from backup.center.view import host_named, set_removed
+
+    with _opened(url) as engine:
+        now = cli.clock.now()
+        found, _ = host_named(engine, host, now)
+        set_removed(engine, found.host_id, None if undo else now)
+        found, _ = host_named(engine, found.host_id, now)
+    done = "is listened to again" if undo else "is removed; its certificate is valid until it is revoked"
+    cli.report(_document(found), f"{found.name} {done}")
+
+
+@center.command()
+@click.argument("address")
+@click.option(
+    "--ca-file", metavar="FILE", help="Trust these authorities for its TLS instead of the system's."
+)
+@pass_cli
+def tell(cli: Cli, address: str, ca_file: str | None) -> None:
+    """Tell a center how this server is, signed by its certificate ([identity]); for a timer.
+
+    What is told is what `nightvault status --json` says, as changes since the last time. Nothing is taken
+    from the center. A center that is away is told later, and keeps no backup waiting: exit code 15.
+    """
+
+    from backup.app.status.status import read_status
+    from backup.app.telling.center import tell_center
+    from backup.cli.daily.live_tasks import with_tasks
+    from backup.cli.render.render import json_line
+    from backup.cli.render.status_output import status_document
+
+    config = cli.config()
+    found = with_tasks(read_status(config, cli.clock.now()), config.state_dir, cli.clock)
+    document = json.loads(json_line(status_document(found)))
+    told = tell_center(config, cli.clock, address, document, ca_file=ca_file)
+    anew = ", in a new chain" if told.began_anew else ""
+    cli.report(told, f"{told.center} was told: report {told.number}{anew}")
+
+
+def _document(host: HostView) -> dict[str, object]:
+    from msgspec.structs import asdict
+
+    return {**asdict(host), "standing": str(host.standing)}
+
+
+def _table(hosts: Sequence[HostView]) -> object:
+    from backup.cli.render.render import table
+
+    rows = [(host.name, str(host.standing), host.last_at, host.program, host.why) for host in hosts]
+    return table(["server", "is", "told last", "version", "why"], rows)

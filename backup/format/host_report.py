@@ -1,0 +1,190 @@
+"""A host's report to a center: what changed since the last one, in a chain with numbers; pure.
+
+A chain has a random id; its report 1 has everything, each other the changes since the one before it. A host
+that is told that its number was seen, or that one is missing, begins a new chain that names the old one. All
+that comes from outside is bounded before it is looked at: `read_report`, `changed_by`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from backup.errors import FormatError, NewerFormatError
+
+VERSION = 1
+MOST_BYTES = 1 << 20
+"""The largest report; what a host knows is shortened to half of it, so that changes never exceed it."""
+MOST_DEPTH = 16
+MOST_VALUES = 50_000
+PATH = "/v1/reports"
+CERTIFICATE, CHAIN, SIGNATURE = "X-Nightvault-Certificate", "X-Nightvault-Chain", "X-Nightvault-Signature"
+"""Headers of a report's request, in base64: the host's certificate, those above it, the signature."""
+
+Document = dict[str, Any]
+_Chain = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+_Number = Annotated[int, Meta(ge=1, le=1 << 53)]
+_Word = Annotated[str, Meta(max_length=100)]
+_CUT = "…"
+
+
+class HostReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One report. `at` is the host's clock, in seconds since 1970: the center notes its own beside it.
+
+    `before` and `before_number` are the chain that this one follows, and the last number that the host knows
+    in it; only the first report of a chain has them.
+    """
+
+    version: Annotated[int, Meta(ge=1)] = VERSION
+    chain: _Chain
+    number: _Number
+    at: Annotated[int, Meta(ge=0, le=253_402_214_400)]
+    program: _Word
+    changes: Document
+    before: _Chain | None = None
+    before_number: _Number | None = None
+
+
+class _Versioned(Struct, frozen=True):
+    version: Annotated[int, Meta(ge=1)]
+
+
+def written_report(report: HostReport) -> bytes:
+    """The report as it is signed and sent; the version is always named."""
+    document = msgspec.to_builtins(report)
+    return msgspec.json.encode({"version": report.version, **document})
+
+
+def read_report(data: bytes) -> HostReport:
+    """Read a report from anybody. `FormatError` says what is wrong; unknown fields are left out."""
+    if len(data) > MOST_BYTES:
+        raise FormatError(f"a report of more than {MOST_BYTES} bytes")
+    try:
+        version = msgspec.json.decode(data, type=_Versioned).version
+        if version > VERSION:
+            raise NewerFormatError(
+                f"a report of version {version}: this center knows versions up to {VERSION}"
+            )
+        report = msgspec.json.decode(data, type=HostReport)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise FormatError(f"no report: {str(error)[:200]}") from error
+    _check_bounds(report.changes)
+    if report.number > 1 and (report.before or report.before_number):
+        raise FormatError("no report: only the first one of a chain follows another chain")
+    return report
+
+
+def _check_bounds(document: Any) -> None:
+    """Refuse what is nested too deeply, or has too many values; NUL cannot be kept by a database."""
+    level, values = [document], 0
+    for _ in range(MOST_DEPTH):
+        below: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                below += value.values()
+                below += value.keys()
+            elif isinstance(value, list):
+                below += value
+            elif isinstance(value, str) and "\0" in value:
+                raise FormatError("a report with a NUL in a text")
+        values += len(below)
+        if values > MOST_VALUES:
+            raise FormatError(f"a report of more than {MOST_VALUES} values")
+        if not below:
+            return
+        level = below
+    raise FormatError(f"a report that is nested more than {MOST_DEPTH} levels deep")
+
+
+def changes_between(old: Any, new: Any) -> Document:
+    """What makes `new` of `old`: nothing, another value, or changes of what is in a mapping or list."""
+    if _same(old, new):
+        return {}
+    if isinstance(old, dict) and isinstance(new, dict):
+        found: Document = {}
+        inside = {key: changes_between(old[key], new[key]) for key in new if key in old}
+        if inside := {key: change for key, change in inside.items() if change}:
+            found["in"] = inside
+        if added := {key: value for key, value in new.items() if key not in old}:
+            found["set"] = added
+        if gone := [key for key in old if key not in new]:
+            found["del"] = gone
+        return found
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = (changes_between(a, b) for a, b in zip(old, new, strict=True))
+        return {"in": {str(place): change for place, change in enumerate(pairs) if change}}
+    return {"to": new}
+
+
+def _same(old: Any, new: Any) -> bool:
+    """Whether two values are one in JSON: 1, 1.0 and true are not."""
+    return bool(old == new) and msgspec.json.encode(old, order="deterministic") == msgspec.json.encode(
+        new, order="deterministic"
+    )
+
+
+def changed_by(old: Any, changes: Any) -> Any:
+    """Apply what `changes_between` has found. `FormatError` where it does not fit."""
+    if not isinstance(changes, dict) or not changes.keys() <= {"to", "in", "set", "del"}:
+        raise FormatError("changes that are none")
+    if "to" in changes:
+        return changes["to"]
+    if not changes:
+        return old
+    inside, added, gone = changes.get("in", {}), changes.get("set", {}), changes.get("del", [])
+    if isinstance(old, list) and isinstance(inside, dict) and not (added or gone):
+        new = list(old)
+        for place, change in inside.items():
+            if not (place.isascii() and place.isdecimal() and len(place) < 7 and int(place) < len(new)):
+                raise FormatError("changes of a place that is not there")
+            new[int(place)] = changed_by(new[int(place)], change)
+        return new
+    if not (isinstance(old, dict) and isinstance(inside, dict) and isinstance(added, dict)):
+        raise FormatError("changes that do not fit what was told before")
+    if (
+        not isinstance(gone, list)
+        or not all(isinstance(key, str) for key in gone)
+        or not inside.keys() <= old.keys()
+    ):
+        raise FormatError("changes of what is not there")
+    kept = {key: changed_by(value, inside[key]) if key in inside else value for key, value in old.items()}
+    return {key: value for key, value in kept.items() if key not in gone} | added
+
+
+def told_whole(old: Document, changes: Document) -> Document:
+    """What a host has told altogether, by its next report. `FormatError` if it is too much, or no mapping."""
+    found = changed_by(old, changes)
+    if not isinstance(found, dict) or len(msgspec.json.encode(found)) > MOST_BYTES:
+        raise FormatError(f"what is told must be one mapping of at most {MOST_BYTES} bytes")
+    _check_bounds(found)
+    return found
+
+
+def shortened(document: Document, most: int = MOST_BYTES // 2) -> Document:
+    """A document of JSON as it may be told: of long lists and texts the beginning; `cut` says so."""
+    items, letters = 1000, 2000
+    short = _cut(document, items, letters)
+    while len(msgspec.json.encode(short)) > most and letters > 1:
+        items, letters = max(1, items // 2), max(1, letters // 2)
+        short = _cut(document, items, letters)
+    return short if short == document else {**short, "cut": True}
+
+
+def _cut(value: Any, items: int, letters: int) -> Any:
+    if isinstance(value, dict):
+        return {key: _cut(inner, items, letters) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_cut(inner, items, letters) for inner in value[:items]]
+    if isinstance(value, str):
+        value = value.replace("\0", "�").encode("utf-8", "replace").decode()  # lone surrogates of paths, too
+        return value if len(value) <= letters else value[:letters] + _CUT
+    return value
+
+
+def signed_text(host: str, body: bytes) -> bytes:
+    """What the certificate's key signs: the whole request; chain and number in the body are its nonce."""
+    lines = ["nightvault report 1", "POST", host.lower(), PATH, hashlib.sha256(body).hexdigest()]
+    return "\n".join(lines).encode()
