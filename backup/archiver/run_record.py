@@ -123,7 +123,8 @@ def open_run(job: BackupJob, context: BackupContext, vault: int) -> tuple[JobRow
             kept_in = runs.vault_of_job(tx, row.number)
             raise ConfigError(
                 f"job {job.name} is kept in vault {kept_in}, and the config says {context.vault.name}",
-                advice="a vault keeps its name: set it back; or give the job a new name, and it begins anew",
+                advice=f'set the vault of job {job.name} to "{kept_in}" again; '
+                "or give the job a new name, and it begins anew",
             )
         return row, runs.open_backup(tx, row, context.clock.now())
 

@@ -41,6 +41,7 @@ from backup.kinds import RunKind
 from backup.model import ArchiveId, ByteRange, JobName, Tier
 from backup.protocols import phase
 from backup.retention.copies import archives_there, packs_to_send
+from backup.transfer.recognise import missing_vault
 from backup.transfer.retrievals.once import new_token
 from backup.transfer.sent import remove
 from backup.transfer.upload import Uploader, outgoing_of
@@ -75,6 +76,7 @@ def copy(context: CopyContext, job: JobName, choice: CopyChoice, *, only_plan: b
     if row is None or home != context.source.name:
         raise UsageError(f"job {job} was never backed up into vault {context.source.name}")
     if only_plan:
+        _require_there(context)
         return _report(context, _plan(context, row, choice, vault))
     with inventory.locked("copy"):
         _begin(context)
@@ -183,6 +185,13 @@ def _copy(
         copied.want(tx, vault, row.number, later)
         runs.finish_run(tx, run.number, report.outcome, report.document(), context.clock.now())
     return report
+
+
+def _require_there(context: CopyContext) -> None:
+    """`VaultMissingError` if there is no destination: a plan fails as the copy would."""
+    state = context.patience.call(context.vault.state)
+    if not state.exists:
+        raise missing_vault(context.inventory, context.vault.name, state.location)
 
 
 def _require_known(context: CopyContext) -> None:

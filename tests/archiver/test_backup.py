@@ -274,8 +274,9 @@ class TestWhoMayRead:
         other = DirectoryVault(VaultName("other"), str(tmp_path / "other"), site.clock)
         other.create()
         site.vault = other
-        with pytest.raises(ConfigError, match=f"is kept in vault {first}, and the config says other"):
+        with pytest.raises(ConfigError, match=f"is kept in vault {first}, and the config says other") as told:
             site.backup()
+        assert f'to "{first}" again' in told.value.advice
 
 
 class TestWhatIsTold:

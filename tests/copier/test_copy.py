@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from backup.copier.context import CopyChoice
 from backup.copier.copy import copy
-from backup.errors import LockedError, OtherVaultError
+from backup.errors import LockedError, OtherVaultError, VaultMissingError
 from backup.format.records import ForgottenRecord, MarksRecord
 from backup.inventory.content import archives, copied, copied_pruning, identities
 from backup.inventory.content.archives import ArchiveState
@@ -48,6 +48,17 @@ class Sleeping(ManualClock):
         """Tell of it, and move on."""
         super().sleep(seconds)
         self._sleeps(seconds)
+
+
+@pytest.mark.parametrize("only_plan", [True, False])
+def test_a_vault_that_is_not_there_is_told_of_by_the_plan_and_by_the_copy(
+    site: Site, source: Path, clock: ManualClock, tmp_path: Path, only_plan: bool
+) -> None:
+    nights(site, source, 1)
+    nowhere = DirectoryVault(VaultName("nowhere"), str(tmp_path / "nowhere"), clock)
+    with pytest.raises(VaultMissingError, match="nowhere") as told:
+        copy(context_of(site, nowhere), site.job.name, CopyChoice(), only_plan=only_plan)
+    assert "nightvault init" in told.value.advice
 
 
 def test_all_comes_back_from_the_copy_alone(
