@@ -10,7 +10,7 @@ import pytest
 
 from backup.checker.versions import Deed, judged
 from backup.model import ArchiveId, TreeHash
-from backup.vault.s3.versions import KeyVersions, ObjectVersion
+from backup.vault.s3.versions import KeyVersions, ObjectVersion, S3Versions
 from tests.support.emulated import RunningEmulator
 from tests.support.locked_servers import Intruder, bucket_server
 from tests.support.s3_clients import client
@@ -141,30 +141,38 @@ def test_on_a_new_machine(server: Server, emulator: RunningEmulator) -> None:
     assert_same_tree(Path(f"{bare.folder / 'out'}{server.source}"), snapshot_of(server.source))
 
 
+@pytest.mark.parametrize("is_done", [False, True], ids=["before the vault did it", "after"])
 def test_a_cut_undelete_goes_on(
-    server: Server, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch
+    server: Server, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch, is_done: bool
 ) -> None:
-    """Whatever it comes to, nothing of somebody else's shows; the next one does the rest."""
-    from backup.vault.s3.versions import S3Versions
-
+    """Cut at each of its six deletions: what shows is ours, and the next one does the rest."""
     intruder = Intruder(server, emulator)
-    intruder.overwrite()
-    intruder.hide()
-    removed: list[str] = []
     whole = S3Versions.remove_version
+    for at in range(2 * len(intruder.ours)):
+        intruder.overwrite()
+        intruder.hide()
+        removed: list[str] = []
 
-    def cut(self: S3Versions, key: ArchiveId, version: str) -> Any:
-        if len(removed) == 2:
+        def cut(self: S3Versions, key: ArchiveId, version: str, at: int = at, removed: Any = removed) -> Any:
+            if len(removed) < at or is_done:
+                removed.append(version)
+                refusal = whole(self, key, version)
+                if len(removed) <= at:
+                    return refusal
             raise KeyboardInterrupt
-        removed.append(version)
-        return whole(self, key, version)
 
-    monkeypatch.setattr(S3Versions, "remove_version", cut)
-    assert server.run("undelete", "--versions").exit_code != 0
-    assert {line["VersionId"] for line in intruder.objects() if line["IsLatest"]} <= {
-        line["VersionId"] for line in intruder.ours
-    }
-    monkeypatch.undo()
+        with monkeypatch.context() as patched:
+            patched.setattr(S3Versions, "remove_version", cut)
+            assert server.run("undelete", "--versions").exit_code != 0
+        back = (at + is_done) // 2  # of each object first what lies over it goes, then the marker
+        shown = [line["VersionId"] for line in intruder.objects() if line["IsLatest"]]
+        ours = [line["VersionId"] for line in intruder.ours]
+        assert (len(shown), set(shown) <= set(ours)) == (back, True)
+        assert server.json("undelete", "--versions")["taken_back"] == 3 - back
+        assert [line["VersionId"] for line in intruder.objects()] == ours
+        assert all(line["IsLatest"] for line in intruder.objects())
+    assert server.json("check", "--versions")["found"] == {}
+    assert_same_tree(server.restore(server.folder / "out"), snapshot_of(server.source))
 
 
 def test_by_hand_and_wrongly(server: Server) -> None:
