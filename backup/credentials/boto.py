@@ -100,10 +100,14 @@ def _silence_secrets() -> None:
 class DefaultChain:
     """boto3's own chain (environment, profile, instance role, …) as a `CredentialSource`."""
 
-    def __init__(self, profile: str | None = None) -> None:
-        """Prepare; nothing is looked up yet. `profile` names a profile of the AWS config files."""
+    def __init__(self, profile: str | None = None, *, is_own: bool = False) -> None:
+        """Prepare; nothing is looked up yet. `profile` names a profile of the AWS config files.
+
+        `is_own`: a person's own keys are wanted, and [identity] would be of no use.
+        """
         _silence_secrets()
         self._profile = profile
+        self._is_own = is_own
         self._lock = threading.Lock()
         self._found: BotoCredentials | None = None
 
@@ -116,6 +120,11 @@ class DefaultChain:
             found = None if self._found is None else self._found.get_frozen_credentials()
         except (BotoCoreError, ClientError) as error:
             raise _chain_error(error) from error
+        if found is None and self._is_own:
+            raise IdentityError(
+                "there are no AWS credentials: this goes with your own keys, and boto3's chain finds none",
+                advice="set AWS_PROFILE, or AWS_ACCESS_KEY_ID; no role of the config may do it",
+            )
         if found is None:
             raise IdentityError(
                 "there are no AWS credentials: no [identity] in the config, and boto3's own chain finds none",

@@ -11,10 +11,11 @@ import pytest
 from backup.checker.versions import Deed, judged
 from backup.model import ArchiveId, TreeHash
 from backup.vault.s3.versions import KeyVersions, ObjectVersion, S3Versions
-from tests.support.emulated import RunningEmulator
+from tests.support.emulated import REGION, RunningEmulator
+from tests.support.local_account import write_accounts
 from tests.support.locked_servers import Intruder, bucket_server
-from tests.support.s3_clients import client
-from tests.support.servers import Server
+from tests.support.s3_clients import client, new_bucket_name
+from tests.support.servers import Server, replace, running_cloud
 from tests.support.trees import assert_same_tree, snapshot_of
 
 
@@ -173,6 +174,38 @@ def test_a_cut_undelete_goes_on(
         assert all(line["IsLatest"] for line in intruder.objects())
     assert server.json("check", "--versions")["found"] == {}
     assert_same_tree(server.restore(server.folder / "out"), snapshot_of(server.source))
+
+
+def test_with_a_persons_own_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Roles of a config look, and see no tags; none of them takes anything back, a person's keys do."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with running_cloud(tmp_path) as cloud:
+        bucket = new_bucket_name()
+        server = cloud.server(tmp_path / "web1", vault=bucket, kind="s3")
+        replace(server, "path_style = true\n", 'path_style = true\nlock = "governance"\n')
+        documents = server.json("aws", "policy")
+        write_accounts(str(cloud.accounts), ca=str(server.folder / "ca" / "ca.pem"), documents=documents)
+        admin = cloud.admin("s3")
+        place = {"LocationConstraint": REGION}
+        admin.create_bucket(Bucket=bucket, CreateBucketConfiguration=place, ObjectLockEnabledForBucket=True)
+        server.init()
+        server.backup()
+        ours = {line["Key"] for line in admin.list_object_versions(Bucket=bucket)["Versions"]}
+        for key in ours:
+            admin.delete_object(Bucket=bucket, Key=key)
+        found = server.json("check", "--versions", exit_code=1)
+        assert counts(found) == {"hidden": len(ours)}
+        assert found["warnings"] == ["tags were not looked at: this role may not see them"]
+        assert "this goes with your own keys" in server.fails(13, "undelete", "--versions")
+        assert len(admin.list_object_versions(Bucket=bucket)["DeleteMarkers"]) == len(ours)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAADMIN")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        done = server.json("undelete", "--versions")
+        assert (done["taken_back"], done["warnings"]) == (len(ours), [])
+        assert "DeleteMarkers" not in admin.list_object_versions(Bucket=bucket)
 
 
 def test_by_hand_and_wrongly(server: Server) -> None:

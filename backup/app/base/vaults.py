@@ -208,7 +208,7 @@ def credential_source(
     if config.identity is None or elsewhere or purpose is Purpose.UNDELETE:
         from backup.credentials.boto import DefaultChain
 
-        return DefaultChain()
+        return DefaultChain(is_own=purpose is Purpose.UNDELETE)
     anywhere = config.roles_anywhere
     role = getattr(settings, purpose.value) or settings.role_arn or ""
     if anywhere is None:
