@@ -217,10 +217,13 @@ class Vault(Protocol):
 
     # Deletions.
 
-    def delete_archives(self, stored: Mapping[ArchiveId, datetime | None]) -> Mapping[ArchiveId, Refusal]:
+    def delete_archives(
+        self, stored: Mapping[ArchiveId, datetime | None], versions: Mapping[ArchiveId, str] | None = None, /
+    ) -> Mapping[ArchiveId, Refusal]:
         """Delete archives durably, and return those that the vault itself refuses to delete.
 
-        `stored` tells when each was stored (None: unknown), for locks that go by age. An archive that is gone
+        `stored` tells when each was stored (None: unknown), for locks that go by age. `versions`: those that
+        the vault's list showed; another object in such a place is a refusal. An archive that is gone
         already is no refusal, so repeating it after an error or a lost answer is safe: what was deleted
         before the error stays deleted. With at most `deletes_at_once` archives a call, little is repeated.
 

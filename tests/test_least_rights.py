@@ -33,7 +33,7 @@ LOCKS = {"s3:GetObjectRetention", "s3:GetObjectLegalHold"}
 LIVES = {"glacier": ("glacier",), "s3": ("plain", "locked")}
 UNSEEN: dict[tuple[str, str], set[str]] = {
     ("plain", "backup"): {"s3:GetBucketObjectLockConfiguration"},
-    ("plain", "prune"): LOCKS | {"s3:DeleteObjectVersion", "s3:GetObject", "s3:ListBucket"},
+    ("plain", "prune"): LOCKS | {"s3:DeleteObjectVersion", "s3:ListBucket"},
     ("plain", "keeper"): LOCKS | {"s3:DeleteObjectVersion"},
     ("locked", "prune"): {"s3:DeleteObject"},
     ("locked", "keeper"): {"s3:DeleteObject"},

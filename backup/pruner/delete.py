@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,6 +14,7 @@ from backup.errors import InterruptedRunError
 from backup.inventory.content import copied, copied_pruning, pruning
 from backup.inventory.content.archives import ArchiveState
 from backup.inventory.content.pruning import StoredArchive
+from backup.inventory.records.retrievals import listed_versions
 from backup.model import ArchiveId, Refusal
 from backup.protocols import Clock, Progress, Vault
 from backup.pruner.context import PruneContext
@@ -42,8 +43,8 @@ Record = Callable[[Deleted], object]
 class Deleting(Struct, frozen=True):
     """The settings of deletions: vault, retry policy, how many at once, when to stop.
 
-    `before_batch` and `before_request` raise if nothing more may be deleted; the former on the caller's
-    thread.
+    `versions` has what the list that was decided by shows of some archives. `before_batch` and
+    `before_request` raise if nothing more may be deleted; the former on the caller's thread.
     """
 
     vault: Vault
@@ -51,21 +52,34 @@ class Deleting(Struct, frozen=True):
     progress: Progress
     threads: int = 8
     stop: Callable[[], bool] = lambda: False
+    versions: Callable[[Collection[ArchiveId]], Mapping[ArchiveId, str]] = lambda _: {}
     before_batch: Callable[[], None] = lambda: None
     before_request: Callable[[], None] = lambda: None
 
 
 def delete_decided(
-    archives: Sequence[StoredArchive], vault: Vault, context: PruneContext, since: datetime
+    archives: Sequence[StoredArchive], vault: Vault, context: PruneContext, listing: int, since: datetime
 ) -> Deleted:
-    """Delete archives whose deletion is recorded, decided `since`. An error leaves the rest for next time.
+    """Delete archives whose deletion is recorded, decided `since` by that listing.
 
-    A refused deletion is tried again on the day that the vault names, or in a week. Who sleeps meanwhile asks
-    for nothing more: by now somebody else may go on with this server's jobs, and need it.
+    An error leaves the rest for next time. A refused deletion is tried again on the day that the vault names,
+    or in a week. Who sleeps meanwhile asks for nothing more: by now somebody else may go on with this
+    server's jobs, and need it.
     """
     awake = _Awake(context.clock, since)
+
+    def versions(ids: Collection[ArchiveId]) -> Mapping[ArchiveId, str]:
+        with context.inventory.reading() as tx:
+            return listed_versions(tx, listing, ids)
+
     work = Deleting(
-        vault, context.patience, context.progress, context.threads, context.stop, before_request=awake.require
+        vault,
+        context.patience,
+        context.progress,
+        context.threads,
+        context.stop,
+        versions,
+        before_request=awake.require,
     )
     return delete_all(archives, work, lambda some: _record(some, context))
 
@@ -103,7 +117,8 @@ def delete_all(archives: Sequence[StoredArchive], work: Deleting, record: Record
             if work.stop():
                 raise InterruptedRunError("the prune was stopped; what is left is deleted the next time")
             work.before_batch()
-            asked = [(batch, pool.submit(_ask, batch, work)) for batch in _batches(group, size)]
+            versions = work.versions([archive.archive_id for archive in group])
+            asked = [(batch, pool.submit(_ask, batch, versions, work)) for batch in _batches(group, size)]
             wait([answer for _, answer in asked])
             some = _answered(asked)
             record(some)
@@ -115,12 +130,12 @@ def delete_all(archives: Sequence[StoredArchive], work: Deleting, record: Record
     return every
 
 
-def _ask(some: Sequence[StoredArchive], work: Deleting) -> _Answer:
+def _ask(some: Sequence[StoredArchive], versions: Mapping[ArchiveId, str], work: Deleting) -> _Answer:
     stored = {archive.archive_id: archive.stored_at for archive in some}
 
     def ask() -> _Answer:
         work.before_request()
-        return work.vault.delete_archives(stored)
+        return work.vault.delete_archives(stored, versions)
 
     return work.patience.call(ask)
 

@@ -184,7 +184,7 @@ class _Prune:
         total = sum(archive.size for archive in due)
         title = f"Deleting from {self._vault.name}"
         with phase(self._context.progress, title, total, counts="archive"):
-            self._deleted = delete_decided(due, vault, self._context, self._since)
+            self._deleted = delete_decided(due, vault, self._context, self._head.number, self._since)
 
     # Condemn, and say which snapshots are gone for good.
 

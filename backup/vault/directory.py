@@ -357,7 +357,9 @@ class DirectoryVault:
                 raise RetrievalExpiredError(f"vault {self._path} knows no listing {listing_id}")
             return Listing(as_of, [*directory_lists.archives_in(root), *directory_lists.marks_in(root)])
 
-    def delete_archives(self, stored: Mapping[ArchiveId, datetime | None]) -> Mapping[ArchiveId, Refusal]:
+    def delete_archives(
+        self, stored: Mapping[ArchiveId, datetime | None], _: object = None
+    ) -> Mapping[ArchiveId, Refusal]:
         """Remove archives and their records; what the file system itself protects is refused."""
         with self._root("delete archives") as root:
             return dict.fromkeys(layout.remove_archives(root, stored), _PROTECTED)

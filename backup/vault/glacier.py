@@ -313,9 +313,9 @@ class GlacierVault:
             data = read_all(body, self._limits.down, answers.range_of(answer).length)
         return answers.parse_listing(data, doing)
 
-    # Deletions.
-
-    def delete_archives(self, stored: Mapping[ArchiveId, datetime | None]) -> Mapping[ArchiveId, Refusal]:
+    def delete_archives(
+        self, stored: Mapping[ArchiveId, datetime | None], _: object = None
+    ) -> Mapping[ArchiveId, Refusal]:
         """DeleteArchive, one by one; a refusal is explained by the vault's lock."""
         refusals: dict[ArchiveId, Refusal] = {}
         for archive_id, stored_at in stored.items():

@@ -287,7 +287,9 @@ def test_old_catalogs_go_two_full_generations_stay(kept: Kept) -> None:
 
 def test_what_the_vault_refuses_is_told(kept: Kept) -> None:
     class Locked(Around):
-        def delete_archives(self, stored: Mapping[ArchiveId, datetime]) -> Mapping[ArchiveId, Refusal]:
+        def delete_archives(
+            self, stored: Mapping[ArchiveId, datetime], *_: object
+        ) -> Mapping[ArchiveId, Refusal]:
             return {archive_id: Refusal("a lock keeps it") for archive_id in stored}
 
     Locked(kept)
@@ -305,7 +307,7 @@ def test_a_deletion_that_was_cut_off_is_done_by_the_next(kept: Kept) -> None:
         pass
 
     class Cut(Around):
-        def delete_archives(self, stored: object) -> None:
+        def delete_archives(self, stored: object, *_: object) -> None:
             raise CutError
 
     Cut(kept)
@@ -482,11 +484,11 @@ class Sleeping(Around):
         self._sleep("newest_catalogs")
         return found
 
-    def delete_archives(self, stored: Any) -> Any:
+    def delete_archives(self, stored: Any, versions: Any = None) -> Any:
         if self._method == "delete_archives":
             self._sleep("delete_archives")
             raise ThrottledError("slow down")
-        return self._vault.delete_archives(stored)
+        return self._vault.delete_archives(stored, versions)
 
     def _sleep(self, method: str) -> None:
         if method != self._method:

@@ -61,7 +61,9 @@ class Crowded(FaultyVault):
         ]
         return replace(real, archives=[*real.archives, *more])
 
-    def delete_archives(self, stored: Mapping[ArchiveId, datetime | None]) -> Mapping[ArchiveId, Refusal]:
+    def delete_archives(
+        self, stored: Mapping[ArchiveId, datetime | None], versions: Mapping[ArchiveId, str] | None = None
+    ) -> Mapping[ArchiveId, Refusal]:
         assert len(stored) <= self.at_once
 
         def delete() -> Mapping[ArchiveId, Refusal]:

@@ -125,7 +125,7 @@ def test_a_deletion_that_was_decided_is_carried_out_by_the_next(nights: Nights) 
         def __getattr__(self, name: str) -> object:
             return getattr(nights.vault, name)
 
-        def delete_archives(self, stored: object) -> None:
+        def delete_archives(self, stored: object, *_: object) -> None:
             raise CutError
 
     with pytest.raises(CutError):

@@ -57,7 +57,9 @@ class Refusing(FaultyVault):
         super().__init__(vault)
         self._until = until
 
-    def delete_archives(self, stored: Mapping[ArchiveId, datetime | None]) -> Mapping[ArchiveId, Refusal]:
+    def delete_archives(
+        self, stored: Mapping[ArchiveId, datetime | None], versions: Mapping[ArchiveId, str] | None = None
+    ) -> Mapping[ArchiveId, Refusal]:
         self.calls["delete_archives"] += 1
         return {archive_id: Refusal("it is locked", self._until) for archive_id in stored}
 
@@ -208,10 +210,10 @@ def test_a_restore_of_a_forgotten_snapshot_is_waited_for(nights: Nights, tmp_pat
     plan = plan_restore(first, os.fsencode(nights.source), world)
 
     class Meanwhile(FaultyVault):
-        def delete_archives(self, stored: Any) -> Any:
+        def delete_archives(self, stored: Any, versions: Any = None) -> Any:
             target = os.fsencode(tmp_path / "late")
             begin_restore(plan, target, world, NO_LIMIT, tier=Tier.STANDARD, keys=lambda: [nights.site.key])
-            return super().delete_archives(stored)
+            return super().delete_archives(stored, versions)
 
     replace(nights.site, vault=Meanwhile(nights.vault)).prune()
     assert [snapshot.number for snapshot in nights.site.snapshots(also_forgotten=True)] == [1, 5, 6]

@@ -295,8 +295,10 @@ class FaultyVault:
     def fetch_listing(self, listing_id: ListingId) -> Listing:
         return self._meet("fetch_listing", lambda: self.vault.fetch_listing(listing_id))
 
-    def delete_archives(self, stored: Mapping[ArchiveId, datetime | None]) -> Mapping[ArchiveId, Refusal]:
-        return self._meet("delete_archives", lambda: self.vault.delete_archives(stored))
+    def delete_archives(
+        self, stored: Mapping[ArchiveId, datetime | None], versions: Mapping[ArchiveId, str] | None = None
+    ) -> Mapping[ArchiveId, Refusal]:
+        return self._meet("delete_archives", lambda: self.vault.delete_archives(stored, versions))
 
 
 class Blindfolded(FaultyVault):

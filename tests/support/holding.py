@@ -48,13 +48,15 @@ class Holding(FaultyVault):
         self.packs[archive_id] = label.pack_id
         return archive_id
 
-    def delete_archives(self, stored: Mapping[ArchiveId, datetime | None]) -> Mapping[ArchiveId, Refusal]:
+    def delete_archives(
+        self, stored: Mapping[ArchiveId, datetime | None], versions: Mapping[ArchiveId, str] | None = None
+    ) -> Mapping[ArchiveId, Refusal]:
         until = self.refuses_until
         if until is not None and until > self._time():
             return {
                 archive_id: Refusal("it is locked", until) for archive_id in stored if archive_id in self.held
             }
-        refused = super().delete_archives(stored)
+        refused = super().delete_archives(stored, versions)
         for archive_id in stored:
             if archive_id not in refused:
                 self.held.pop(archive_id, None)
@@ -81,8 +83,10 @@ class Elsewhere(Holding):
         self.labels[archive_id] = label
         return archive_id
 
-    def delete_archives(self, stored: Mapping[ArchiveId, datetime | None]) -> Mapping[ArchiveId, Refusal]:
-        refused = super().delete_archives(stored)
+    def delete_archives(
+        self, stored: Mapping[ArchiveId, datetime | None], versions: Mapping[ArchiveId, str] | None = None
+    ) -> Mapping[ArchiveId, Refusal]:
+        refused = super().delete_archives(stored, versions)
         self.deleted |= stored.keys() - refused.keys()
         return refused
 

@@ -80,7 +80,9 @@ class LockedDirectory(DirectoryVault):
         if key != IDENTITY and key not in {line.archive_id for line in list_now(self).archives}:
             raise ArchiveMissingError(f"there is no {key}")
 
-    def delete_archives(self, stored: Mapping[ArchiveId, datetime | None]) -> Mapping[ArchiveId, Refusal]:
+    def delete_archives(
+        self, stored: Mapping[ArchiveId, datetime | None], _: object = None
+    ) -> Mapping[ArchiveId, Refusal]:
         """Refuse what is locked."""
         now = self.clock.now()
         held = {key: self.ends[key] for key in stored if self.ends.get(key, now) > now}

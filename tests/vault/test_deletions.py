@@ -32,6 +32,7 @@ from tests.support.checks import check, kinds, query
 from tests.support.clocks import EmulatorClock
 from tests.support.doubles import Fault, FaultyVault
 from tests.support.emulated import REGION, RunningEmulator
+from tests.support.integrity import list_now
 from tests.support.rigs import KEPT_DAYS, Rig, s3_client, s3_vault
 from tests.support.trees import assert_same_tree
 from tests.vault.scripted_s3 import Answer, ScriptedS3, refusal
@@ -262,11 +263,40 @@ def bucket(emulated_s3: Any, request: pytest.FixtureRequest) -> S3Vault:
 
 def test_a_thousand_keys_go_in_one_request(bucket: S3Vault, emulated_s3: Any) -> None:
     there = [store(bucket, b"abc") for _ in range(2)]
+    listed = {line.archive_id: line.version for line in list_now(bucket).archives}
+    versions = {**dict.fromkeys(KEYS, "0" * 32), **listed}
     with counted(emulated_s3) as counts:
-        assert bucket.delete_archives(dict.fromkeys([there[0], *KEYS[:2498], there[1]])) == {}
+        assert bucket.delete_archives(dict.fromkeys([there[0], *KEYS[:2498], there[1]]), versions) == {}
     assert counts == {"DeleteObjects": 3, "GetBucketVersioning": 1}
     assert bucket.traits.deletes_at_once == 1000
     assert bucket.fetch_listing(bucket.request_listing("t")).archives == []
+
+
+@pytest.mark.parametrize("versioning", ["", "Enabled"])
+def test_another_object_than_the_list_showed_stays(
+    bucket: S3Vault, emulated_s3: Any, versioning: str
+) -> None:
+    """Somebody put it there since; in a bucket that keeps versions ours lies beneath it."""
+    ids = [store(bucket, b"abc"), store(bucket, b"def")]
+    versions = {line.archive_id: line.version for line in list_now(bucket).archives}
+    where = {"Bucket": bucket.state().location.split("/")[2]}
+    if versioning:
+        emulated_s3.put_bucket_versioning(**where, VersioningConfiguration={"Status": versioning})
+    emulated_s3.put_object(**where, Key=f"p/{ids[0]}", Body=b"another")
+    refused = bucket.delete_archives(dict.fromkeys(ids), versions)
+    assert refused == {ids[0]: Refusal("another object lies in its place than the list showed")}
+    assert emulated_s3.get_object(**where, Key=f"p/{ids[0]}")["Body"].read() == b"another"
+    assert [line.archive_id for line in list_now(bucket).archives] == [ids[0]]
+    assert "DeleteMarkers" not in emulated_s3.list_object_versions(**where)
+
+
+def test_what_no_list_showed_is_looked_at_and_deleted_by_its_etag(bucket: S3Vault, emulated_s3: Any) -> None:
+    ids = [store(bucket, b"abc"), store(bucket, b"def")]
+    versions = {line.archive_id: line.version for line in list_now(bucket).archives[:1]}
+    with counted(emulated_s3) as counts:
+        assert bucket.delete_archives(dict.fromkeys([*ids, KEYS[0]]), versions) == {}
+    assert counts == {"HeadObject": 2, "HeadBucket": 1, "DeleteObjects": 1, "GetBucketVersioning": 1}
+    assert list_now(bucket).archives == []
 
 
 @pytest.mark.parametrize(
@@ -308,7 +338,8 @@ def answered(*nodes: str) -> ScriptedS3:
     """S3 without versions, with this answer to DeleteObjects."""
     body = f"<DeleteResult>{''.join(nodes)}</DeleteResult>"
     plain = Answer(body="<VersioningConfiguration/>")
-    return ScriptedS3(GetBucketVersioning=plain, DeleteObjects=Answer(body=body))
+    head = Answer(headers={"etag": '"0123"'})
+    return ScriptedS3(GetBucketVersioning=plain, HeadObject=head, DeleteObjects=Answer(body=body))
 
 
 def deleted(key: str) -> str:

@@ -519,7 +519,7 @@ def asked_of(s3: ScriptedS3, **settings: Any) -> list[tuple[str, str | None]]:
     vault.fetch_listing(vault.request_listing("token"))
     complete(vault, vault.begin_upload(LABEL, 8 * MIB), LABEL, DATA)
     vault.abort_upload(UPLOAD)
-    vault.delete_archives({KEY: None})
+    vault.delete_archives({KEY: None}, {KEY: "0" * 32})
     told = []
     for operation, request in s3.sent:
         sent = {name.lower(): text_of(value) for name, value in request.headers.items()}

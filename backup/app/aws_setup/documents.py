@@ -73,7 +73,7 @@ class BucketSetup(Struct, frozen=True):
     """The bucket, prefix and storage classes of an S3 vault; `is_plain`: its endpoint is plain HTTP.
 
     `lock_mode`: that of its locks, as S3 has it; None where nothing is locked. `lock_days`: for how long
-    anybody may lock at most.
+    anybody may lock at most. `compares`: its service deletes by ETags, and its policies can ask for them.
     """
 
     name: str
@@ -83,6 +83,7 @@ class BucketSetup(Struct, frozen=True):
     is_plain: bool = False
     lock_mode: str | None = None
     lock_days: int = 0
+    compares: bool = True
 
 
 class AwsSetup(Struct, frozen=True):
@@ -311,7 +312,8 @@ def _looks(setup: AwsSetup, actions: Sequence[str], sid: str = "LookAtTheBucket"
 
 
 def bucket_policy(setup: AwsSetup, bucket: BucketSetup) -> Document:
-    """The bucket policy: nobody may use another class, overwrite an object, or send requests in the clear.
+    """The bucket policy: nobody may use another class, overwrite an object, delete one without its ETag or
+    version, or send requests in the clear.
 
     Where objects are locked, nobody locks for longer or otherwise than was meant, and nobody ends a lock: who
     may change this policy takes that statement out first. A stricter lock of before is renewed as it is.
@@ -326,12 +328,14 @@ def bucket_policy(setup: AwsSetup, bucket: BucketSetup) -> Document:
         return _deny(sid, ("s3:PutObject",), keys, condition)
 
     completed = {"Null": {"s3:if-none-match": "true"}, "Bool": {"s3:ObjectCreationOperation": "true"}}
+    named = _deny("DeleteByETag", ("s3:DeleteObject",), [data, meta], {"Null": {"s3:if-match": "true"}})
     clear = {"Bool": {"aws:SecureTransport": "false"}}
     everything = [setup.bucket_arn, f"{setup.bucket_arn}/*"]
     return _policy(
         only_class("DataInTheirClass", data, bucket.storage_class),
         only_class("CatalogsReadable", meta, bucket.catalog_class),
         _deny("NeverOverwrite", ("s3:PutObject",), [data, meta], completed),
+        *([named] if bucket.compares else []),
         *_locks_denied(bucket, [data, meta]),
         *([] if bucket.is_plain else [_deny("NothingInTheClear", ("s3:*",), everything, clear)]),
     )

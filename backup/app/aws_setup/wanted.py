@@ -268,6 +268,7 @@ def bucket_setup(vault: VaultSettings, name: str, *, is_plain: bool = False) -> 
         is_plain,
         None if vault.lock is None else vault.lock.upper(),
         0 if rules is None else -(-(longest_lock(now, rules) - now) // timedelta(days=1)),
+        compares=vault.checksums != "none",
     )
 
 

@@ -161,7 +161,10 @@ def _deletions(context: DoctorContext, vault: VaultSettings, purpose: Purpose) -
     key = f"{vault.prefix}meta/doctor-{secrets.token_hex(16)}"
     wanted = {"DeleteObjectVersion": {"Key": key, "VersionId": "null"}}
     if purpose is Purpose.BACKUP and context.keep_versions.get(vault.name) is False:
-        wanted["DeleteObject"] = {"Key": f"{key}-newest"}  # where there are versions it would leave a marker
+        wanted["DeleteObject"] = {
+            "Key": f"{key}-newest",
+            "ETag": "*",
+        }  # where there are versions it would leave a marker
 
     def delete() -> str:
         """Send one DeleteObjects; returns the actions that were not denied."""

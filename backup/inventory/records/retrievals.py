@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from sqlite3 import Row
 from typing import Final, NamedTuple
@@ -15,6 +15,7 @@ from backup.inventory.store.driver import (
     changed,
     insert_row,
     insert_tuples,
+    marks,
     needed_record,
     number_of,
     raw_rows,
@@ -29,6 +30,7 @@ from backup.kinds import RunKind
 from backup.model import (
     KIB,
     MIB,
+    ArchiveId,
     ByteRange,
     Listing,
     ListingId,
@@ -266,6 +268,15 @@ def kept_archives(tx: Transaction, listing: int) -> list[ListedRow]:
     sql = """SELECT archive_id, description, size, tree_hash, created_at FROM listed_archives
              WHERE listing = ? ORDER BY created_at, archive_id"""
     return list(stream(tx, sql, (listing,), ListedRow))
+
+
+def listed_versions(
+    tx: Transaction, listing: int, archive_ids: Collection[ArchiveId]
+) -> dict[ArchiveId, str]:
+    """The versions of these archives in a kept listing, of those that it shows with one."""
+    sql = f"""SELECT archive_id, version FROM listed_archives
+              WHERE listing = ? AND version IS NOT NULL AND archive_id IN ({marks(archive_ids)})"""
+    return {ArchiveId(key): version for key, version in raw_rows(tx, sql, (listing, *archive_ids))}
 
 
 def _restore(row: Row) -> Restore:

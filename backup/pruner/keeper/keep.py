@@ -11,7 +11,7 @@ interrupted step is simply decided again.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from msgspec.structs import replace
@@ -26,7 +26,7 @@ from backup.errors import (
     VaultError,
 )
 from backup.inventory.store.states import StepStage
-from backup.model import InventoryId, Listing, PackKind, Tier
+from backup.model import ArchiveId, InventoryId, Listing, PackKind, Tier
 from backup.protocols import phase
 from backup.pruner.delete import Deleting, delete_all
 from backup.pruner.keeper.folder import KeeperFolder
@@ -297,6 +297,7 @@ class _Server:
             context.progress,
             context.threads,
             context.stop,
+            self._versions,
             before_batch=valid.renew,
             before_request=valid.require,
         )
@@ -305,6 +306,10 @@ class _Server:
         with phase(context.progress, title, total, counts="archive"):
             came_of_it = delete_all(due, work, lambda *_: None)
         return replace(report, deleted=share_of(came_of_it.gone), refused=refused_shares(came_of_it))
+
+    def _versions(self, ids: Collection[ArchiveId]) -> Mapping[ArchiveId, str]:
+        lines = self._lineage.lines
+        return {key: lines[key].version for key in ids if key in lines and lines[key].version}
 
     def _validity(self, newest: State) -> Validity:
         """`PruneStoppedError` if the server stored a catalog since, where a look costs nothing."""
