@@ -62,12 +62,13 @@ class Pair:
 
 @dataclass
 class TwoVaults:
-    """The world: `vanished` are archives of the destination that it lost."""
+    """The world: `vanished` are archives of the destination that it lost; `unsent` are their numbers."""
 
     folder: Path
     pair: Pair
     trees: dict[tuple[str, int], dict[bytes, Seen]] = field(default_factory=dict)
     vanished: set[str] = field(default_factory=set)
+    unsent: set[int] = field(default_factory=set)
     has_lost: bool = False
     proofs: int = 0
     wrapped: Vault | None = None
@@ -233,16 +234,17 @@ class TwoVaults:
     def lose(self, which: int) -> None:
         """The destination loses a copy."""
         with self.site.inventory.reading() as tx:
-            sql = """SELECT archive_id FROM copies WHERE vault = ? AND archive_id IS NOT NULL
+            sql = """SELECT archive_id, archive FROM copies WHERE vault = ? AND archive_id IS NOT NULL
                      AND state IN ('stored', 'unconfirmed', 'condemned') ORDER BY archive"""
             some = [
-                row[0] for row in tx.connection.execute(sql, (self.vault(),)) if row[0] in self.there.held
+                tuple(row) for row in tx.connection.execute(sql, (self.vault(),)) if row[0] in self.there.held
             ]
         if some:
-            lost = some[which % len(some)]
+            lost, number = some[which % len(some)]
             self.there.vault.delete_archives({ArchiveId(lost): None})
             self.there.held.pop(lost, None)
             self.vanished.add(lost)
+            self.unsent.add(number)
             self.has_lost = True
 
     # How it is done.
@@ -312,6 +314,7 @@ class TwoVaults:
             for n, archive in there.items()
             if (archive.state in REMAIN and archive.archive_id in self.there.held)
             or archive.archive_id in self.vanished
+            or (n in self.unsent and archive.state is ArchiveState.SUBMITTED)  # sent again, and has no id yet
         }
         return [among for among in copied.needs_of(tx, {job: [number]}) if remain.isdisjoint(among)]
 
