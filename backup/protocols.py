@@ -282,12 +282,14 @@ class NamesVersions(Protocol):
 class LockableObjects(Struct, frozen=True):
     """The ids of objects that can be locked: archives, and `others`: identities and marks.
 
-    `covered` are those among them over which somebody else put a delete marker, or another object.
+    `covered` are those among them over which somebody else put a delete marker, or another object. `rules`: a
+    sentence for each rule of the vault's own by which it deletes or freezes some of them.
     """
 
     archives: frozenset[ArchiveId]
     others: frozenset[ArchiveId]
     covered: frozenset[ArchiveId] = frozenset()
+    rules: tuple[str, ...] = ()
 
 
 @runtime_checkable

@@ -70,6 +70,7 @@ class _Renewal:
         self._missing: set[ArchiveId] = set()
         self._others: frozenset[ArchiveId] = frozenset()  # identities and marks
         self._covered: frozenset[ArchiveId] = frozenset()  # by what somebody else put over them
+        self._rules: tuple[str, ...] = ()
 
     def run(self) -> ExtendReport:
         """Find what is needed, look at locks that are not known, and renew those that are due."""
@@ -103,6 +104,7 @@ class _Renewal:
             missing=tuple(sorted(self._missing)),
             covered=tuple(sorted(self._covered)[:_MOST_NAMED]),
             covered_count=len(self._covered),
+            rules=self._rules,
         )
 
     def _dates(self, now: datetime) -> dict[int, LockDate]:
@@ -147,7 +149,7 @@ class _Renewal:
         lineage = [inventory.id, *inventory.ancestors]
         there = context.patience.call(lambda: context.locks.lockable(lineage))
         archives, others = there.archives, there.others
-        self._others, self._covered = others, there.covered
+        self._others, self._covered, self._rules = others, there.covered, there.rules
         with inventory.reading() as tx:
             needed = needed_keys(tx, name, now - context.rules.lock_for, context.needed)
             known = lock_ends(tx, name)

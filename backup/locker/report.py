@@ -22,8 +22,8 @@ class ExtendReport(Struct, frozen=True, rename={"is_plan": "plan"}):
 
     `objects` are needed, of which `due` are to be locked for longer, and `extended` are. `ends`: the earliest
     end of what is needed; `next`: when something is due again. `dates`: until when the snapshots of each job
-    restore whatever an intruder does. `covered`: objects over which somebody else put something. `missing`
-    are keys that the vault does not show. `idle`: locked and needed by nothing of the last `lock_for`, the
+    restore whatever an intruder does. `covered`: objects over which somebody else put something; `rules`: of
+    the bucket, that do harm. `missing` are keys that the vault does not show. `idle`: locked and needed by nothing of the last `lock_for`, the
     last of them until `idle_until`. `month` and `year`: renewals of as many objects.
     """
 
@@ -45,6 +45,7 @@ class ExtendReport(Struct, frozen=True, rename={"is_plan": "plan"}):
     missing: tuple[str, ...] = ()
     covered: tuple[str, ...] = ()
     covered_count: int = 0
+    rules: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     waits_for: str = ""
 
@@ -55,7 +56,7 @@ class ExtendReport(Struct, frozen=True, rename={"is_plan": "plan"}):
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """A sentence each if something that is needed is not there, or somebody was at work there."""
+        """A sentence each if something that is needed is not there, or somebody or a rule is at work there."""
         found = []
         if self.missing:
             what = counted(len(self.missing), "object")
@@ -66,11 +67,12 @@ class ExtendReport(Struct, frozen=True, rename={"is_plan": "plan"}):
                 f"somebody put delete markers, or something else, over {what} of vault {self.vault}: "
                 f"{self.covered[0]}, …; nothing of it is lost, and restores read it: docs/ransomware.md"
             )
+        found += [f"bucket of vault {self.vault}: {rule}" for rule in self.rules]
         return tuple(found)
 
     @property
     def outcome(self) -> Outcome:
-        """Partial if something could not be locked, or somebody was at work there."""
+        """Partial if something could not be locked, or somebody was, or a rule is, at work there."""
         return Outcome.PARTIAL if self.problems else Outcome.DONE
 
     def facts(self, currency: str = "USD") -> Iterator[Fact]:
@@ -116,6 +118,7 @@ class ExtendReport(Struct, frozen=True, rename={"is_plan": "plan"}):
             "missing": list(self.missing),
             "covered": list(self.covered),
             "covered_count": self.covered_count,
+            "rules": list(self.rules),
             "warnings": list(self.warnings),
         }
 

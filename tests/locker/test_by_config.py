@@ -136,3 +136,45 @@ def test_locks_that_end_before_anybody_looks(server: Server) -> None:
     assert [finding["check"] for finding in findings if late in finding["what"]] == ["bucket"]
     server.config.write_text(text.replace('extend = "daily"\n', short + 'check = "daily"\n'))
     assert late not in server.run("config", "check").output
+
+
+def test_a_rule_that_deletes_is_named_by_the_next_renewal(server: Server, emulator: RunningEmulator) -> None:
+    """It was switched on beneath a running program: locks and restores hold; once it is gone all is well."""
+    s3, name = client(emulator.s3_url), bucket_of(server)
+    old = {"ID": "old", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 1}}
+    s3.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration={"Rules": [old]})
+    server.backup()
+    done = server.json("object-lock", "extend", exit_code=3)
+    assert [text.split(":")[0] for text in done["rules"]] == [
+        f"lifecycle rule old deletes what lies in {kind}/" for kind in ("meta", "data")
+    ]
+    assert done["missing"] == []
+    told = " ".join(server.run("object-lock", "extend").output.split())
+    assert "bucket of vault cold: lifecycle rule old deletes what lies in data/" in told
+    assert any("renewal of locks" in concern["text"] for concern in concerns(server))
+    findings = json.loads(server.run("--json", "doctor").stdout)["findings"]
+    assert any("rule old deletes" in finding["what"] for finding in findings)
+    assert (server.restore(server.folder / "out") / "a.txt").read_text() == "alpha\n"
+    s3.delete_bucket_lifecycle(Bucket=name)
+    assert server.json("object-lock", "extend")["rules"] == []
+    assert concerns(server) == []
+
+
+def test_locks_switched_on_beneath_a_vault_that_locks_nothing(
+    tmp_path: Path, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The doctor names them; backups, checks and restores go on; nothing is lost."""
+    server = bucket_server(tmp_path, emulator, monkeypatch, lock="")
+    s3, name = client(emulator.s3_url), bucket_of(server)
+    s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    rule = {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 90}}
+    s3.put_object_lock_configuration(
+        Bucket=name, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
+    )
+    (server.source / "new.txt").write_text("since\n")
+    assert server.backup()["outcome"] == "done"
+    server.done("check")
+    findings = json.loads(server.run("--json", "doctor").stdout)["findings"]
+    assert any("locks what is stored for 90 days (COMPLIANCE)" in finding["what"] for finding in findings)
+    restored = server.restore(server.folder / "out")
+    assert [(restored / each).read_text() for each in ("a.txt", "new.txt")] == ["alpha\n", "since\n"]

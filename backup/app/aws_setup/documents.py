@@ -248,8 +248,8 @@ def s3_policies(setup: AwsSetup, bucket: BucketSetup) -> Mapping[str, Document]:
     The backup role can neither read nor delete: it sees by the bucket's list what it wrote. The restore role
     reads and retrieves. The prune role sees which version of an object there is, and until when it is locked;
     HeadObject, which tells that, is a right to read. A keeper retrieves catalogs besides. Where objects are
-    locked all see versions, backups lock what they store, and one more role locks for longer; none for more
-    than `lock_days`. Source: service authorization reference of Amazon S3, and "Enforce conditional writes"
+    locked all see versions, backups lock what they store, and one more role, which sees lifecycle rules, locks for longer; none for
+    more than `lock_days`. Source: service authorization reference of Amazon S3, and "Enforce conditional writes"
     in its user guide.
     """
     data, meta = setup.keys_arn("data/"), setup.keys_arn("meta/")
@@ -265,6 +265,7 @@ def s3_policies(setup: AwsSetup, bucket: BucketSetup) -> Mapping[str, Document]:
     locks = (*reads, "s3:GetObjectRetention", "s3:GetObjectLegalHold")
     delete = (*locks, "s3:DeleteObject", "s3:DeleteObjectVersion")
     look_to_prune = _looks(setup, ("s3:ListBucket", *versions, "s3:GetBucketVersioning"))
+    look_to_lock = _looks(setup, ("s3:ListBucket", *versions, "s3:GetLifecycleConfiguration"))
     see_locks = _allow("SeeLocks", ("s3:GetObjectRetention",), [data, meta])
     return {
         "backup": _policy(*look, make, upload, *lock),
@@ -275,7 +276,7 @@ def s3_policies(setup: AwsSetup, bucket: BucketSetup) -> Mapping[str, Document]:
             _allow("DeleteArchives", delete, [data, meta]),
             _allow("ReadCatalogs", ("s3:RestoreObject",), meta),
         ),
-        **({"lock": _policy(*listing, see_locks, *lock)} if lock else {}),
+        **({"lock": _policy(*look_to_lock, see_locks, *lock)} if lock else {}),
         "undelete": undelete_policy(setup, data, meta),
         "bucket": bucket_policy(setup, bucket),
     }

@@ -15,6 +15,7 @@ from backup.model import ArchiveId, InventoryId, ObjectLock
 from backup.protocols import LockableObjects
 from backup.vault.s3 import keys
 from backup.vault.s3.requests import BucketRequests
+from backup.vault.s3.warnings import harmful_rules
 
 
 class _NotLockedError(VaultError):
@@ -51,7 +52,8 @@ class S3Locks:
             (others if keys.label_of(key) is None else archives).add(ArchiveId(key))
             if not line["IsLatest"]:
                 covered.add(ArchiveId(key))
-        return LockableObjects(frozenset(archives), frozenset(others), frozenset(covered))
+        rules = tuple(harmful_rules(self._requests))
+        return LockableObjects(frozenset(archives), frozenset(others), frozenset(covered), rules)
 
     def lock_of(self, key: ArchiveId) -> ObjectLock | None:
         """GetObjectRetention; None for what is not locked."""

@@ -6,7 +6,7 @@ GetObjectLockConfiguration).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -79,9 +79,26 @@ def _asked(requests: BucketRequests, operation: str, what: str) -> Any:
     return {}
 
 
-def _lifecycle(requests: BucketRequests) -> Iterator[str]:
+def harmful_rules(requests: BucketRequests) -> Iterator[str]:
+    """A sentence for each lifecycle rule that deletes or freezes what it must not; none where they cannot be
+    seen."""
+    with suppress(NightvaultError):
+        yield from _harms(requests, _rules(requests))
+
+
+def _rules(requests: BucketRequests) -> list[Mapping[str, Any]]:
     rules = _asked(requests, "get_bucket_lifecycle_configuration", "lifecycle rules").get("Rules", ())
-    enabled = [rule for rule in rules if rule.get("Status") == "Enabled"]
+    return [rule for rule in rules if rule.get("Status") == "Enabled"]
+
+
+def _lifecycle(requests: BucketRequests) -> Iterator[str]:
+    enabled = _rules(requests)
+    yield from _harms(requests, enabled)
+    if not any("AbortIncompleteMultipartUpload" in rule for rule in enabled):
+        yield f"no lifecycle rule ends incomplete uploads of bucket {requests.bucket.name}: see docs/s3.md"
+
+
+def _harms(requests: BucketRequests, enabled: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     prefix = requests.bucket.prefix
     for rule in enabled:
         named = f"lifecycle rule {rule.get('ID') or 'without a name'}"
@@ -91,8 +108,6 @@ def _lifecycle(requests: BucketRequests) -> Iterator[str]:
         for kind in (META, DATA):
             if rule.get("Expiration", {}).keys() & {"Days", "Date"} and _concerns(rule, prefix + kind):
                 yield f"{named} deletes what lies in {prefix}{kind}: nightvault alone knows what is needed"
-    if not any("AbortIncompleteMultipartUpload" in rule for rule in enabled):
-        yield f"no lifecycle rule ends incomplete uploads of bucket {requests.bucket.name}: see docs/s3.md"
 
 
 def _concerns(rule: Mapping[str, Any], key: str) -> bool:
