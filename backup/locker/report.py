@@ -23,8 +23,9 @@ class ExtendReport(Struct, frozen=True, rename={"is_plan": "plan"}):
     `objects` are needed, of which `due` are to be locked for longer, and `extended` are. `ends`: the earliest
     end of what is needed; `next`: when something is due again. `dates`: until when the snapshots of each job
     restore whatever an intruder does. `covered`: objects over which somebody else put something; `rules`: of
-    the bucket, that do harm. `missing` are keys that the vault does not show. `idle`: locked and needed by nothing of the last `lock_for`, the
-    last of them until `idle_until`. `month` and `year`: renewals of as many objects.
+    the bucket, that do harm. `missing` are keys that the vault does not show. `idle`: locked and needed by
+    nothing of the last `lock_for`, the last of them until `idle_until`. `month` and `year`: renewals of as
+    many objects.
     """
 
     vault: VaultName
@@ -56,7 +57,7 @@ class ExtendReport(Struct, frozen=True, rename={"is_plan": "plan"}):
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """A sentence each if something that is needed is not there, or somebody or a rule is at work there."""
+        """A sentence each if something that is needed is not there, or somebody or a rule does harm there."""
         found = []
         if self.missing:
             what = counted(len(self.missing), "object")

@@ -248,9 +248,9 @@ def s3_policies(setup: AwsSetup, bucket: BucketSetup) -> Mapping[str, Document]:
     The backup role can neither read nor delete: it sees by the bucket's list what it wrote. The restore role
     reads and retrieves. The prune role sees which version of an object there is, and until when it is locked;
     HeadObject, which tells that, is a right to read. A keeper retrieves catalogs besides. Where objects are
-    locked all see versions, backups lock what they store, and one more role, which sees lifecycle rules, locks for longer; none for
-    more than `lock_days`. Source: service authorization reference of Amazon S3, and "Enforce conditional writes"
-    in its user guide.
+    locked all see versions, backups lock what they store, and one more role, which sees lifecycle rules,
+    locks for longer; none for more than `lock_days`. Source: service authorization reference of Amazon S3,
+    and "Enforce conditional writes" in its user guide.
     """
     data, meta = setup.keys_arn("data/"), setup.keys_arn("meta/")
     versions = () if bucket.lock_mode is None else ("s3:ListBucketVersions",)
