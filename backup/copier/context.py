@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
+from typing import Self
 
 from msgspec import Struct
 
@@ -11,26 +13,28 @@ from backup.catalogs.amend import KeepLine
 from backup.catalogs.context import BackupContext, Keys, Sending
 from backup.cost.limit import CostLimit
 from backup.inventory.content import copied
-from backup.inventory.content.archives import Archive
+from backup.inventory.content.archives import Archive, bytes_of, get_archives
 from backup.inventory.content.snapshots import Snapshot
 from backup.inventory.store.database import Inventory
 from backup.model import MIB, ArchiveId, SnapshotId, UploadId
 from backup.protocols import Vault
 from backup.retention.copies import CopyRule
 
+_BATCH = 500
+
 
 class CopyContext(BackupContext, frozen=True, kw_only=True):
     """Inputs of a copy into `vault` of what lies in `source`; packs on their way are in `folder`.
 
-    `limit_on` gives the limit on reading archives from the source, `round_bytes` how much is asked for at a
-    time where it makes them readable hours later.
+    `limit_on` gives the limit on reading so many archives and bytes from the source, `round_bytes` how much
+    is asked for at a time where it makes them readable hours later.
     """
 
     source: Vault
     keys: Keys
     sending: Sending
     folder: str
-    limit_on: Callable[[Sequence[Archive]], CostLimit]
+    limit_on: Callable[[int, int], CostLimit]
     keep_line: KeepLine | None = None
     round_bytes: int = 64 * 1024 * MIB
 
@@ -58,6 +62,37 @@ class CopyChoice(Struct, frozen=True):
             and (self.since is None or snapshot.started_at >= self.since)
             and (not self.tags or not set(self.tags).isdisjoint(snapshot.tags))
         )
+
+
+class Packs(Struct, frozen=True):
+    """The archives to send, by number, rising, and their bytes; each is read when its turn comes."""
+
+    inventory: Inventory
+    numbers: Sequence[int]
+    bytes: int
+
+    @classmethod
+    def of(cls, inventory: Inventory, numbers: Sequence[int]) -> Self:
+        """The archives of these numbers."""
+        with inventory.reading() as tx:
+            return cls(inventory, numbers, bytes_of(tx, numbers))
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.numbers)
+
+    def __iter__(self) -> Iterator[Archive]:
+        """Each of them."""
+        for start in range(0, len(self), _BATCH):
+            some = self.numbers[start : start + _BATCH]
+            with self.inventory.reading() as tx:
+                found = get_archives(tx, some, self.inventory.id)
+            yield from (found[number] for number in some if number in found)
+
+    def without(self, numbers: Collection[int]) -> Packs:
+        """All but these."""
+        left = array("q", (number for number in self.numbers if number not in numbers))
+        return self if len(left) == len(self) else Packs.of(self.inventory, left)
 
 
 class CopyRecords(Struct, frozen=True):

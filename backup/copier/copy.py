@@ -10,15 +10,18 @@ as copied before a catalog of the destination is stored that says so.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from functools import partial
+from itertools import compress, count, islice
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from backup.catalogs.run_setup import require_domain, require_ours
-from backup.copier.context import CopyChoice, CopyContext, CopyRecords
+from backup.copier.context import CopyChoice, CopyContext, CopyRecords, Packs
 from backup.copier.report import Asks, CopyReport
 from backup.copier.saying import destination, domain_there, finish_dead, say, to_say
 from backup.copier.thawing import TIER, Thawing, good_leaves, named
@@ -37,15 +40,18 @@ from backup.inventory.content.snapshots import Snapshot, list_snapshots
 from backup.inventory.records import runs
 from backup.inventory.records.ended_runs import open_copies
 from backup.inventory.records.runs import JobRow, Run
+from backup.inventory.store.connections import Transaction
 from backup.kinds import RunKind
 from backup.model import ArchiveId, ByteRange, JobName, Tier
 from backup.protocols import phase
-from backup.retention.copies import archives_there, packs_to_send
+from backup.retention.copies import ArchiveThere, packs_to_send
 from backup.transfer.recognise import missing_vault
 from backup.transfer.retrievals.once import new_token
 from backup.transfer.sent import remove
 from backup.transfer.upload import Uploader, outgoing_of
 from backup.transfer.whole import WholeArchive, fetch_to_files
+
+_BATCH = 500
 
 
 class CopyPlan(Struct, frozen=True):
@@ -53,12 +59,7 @@ class CopyPlan(Struct, frozen=True):
 
     row: JobRow
     new: tuple[Snapshot, ...]
-    send: tuple[Archive, ...]
-
-    @property
-    def bytes(self) -> int:
-        """The bytes of the archives."""
-        return sum(archive.size for archive in self.send)
+    send: Packs
 
 
 def copy(context: CopyContext, job: JobName, choice: CopyChoice, *, only_plan: bool = False) -> CopyReport:
@@ -105,7 +106,7 @@ def _copy_in_rounds(context: CopyContext, row: JobRow, choice: CopyChoice, vault
     given_up: set[int] = set()
     while True:
         plan = _plan(context, row, choice, vault)
-        send = [archive for archive in plan.send if archive.number not in given_up]
+        send = plan.send.without(given_up)
         with Thawing.opened(context, send, context.round_bytes, given_up) as thawing:
             waits_for = thawing.bring()
             if waits_for:
@@ -211,7 +212,7 @@ def _require_known(context: CopyContext) -> None:
 def _report(context: CopyContext, plan: CopyPlan) -> CopyReport:
     asks = None
     if context.source.traits.waits and plan.send:
-        costs = {of.tier: of.total for of in context.limit_on(plan.send).costs}
+        costs = {of.tier: of.total for of in context.limit_on(len(plan.send), plan.send.bytes).costs}
         asks = Asks(TIER, costs.get(TIER))
     return CopyReport(
         plan.row.name,
@@ -219,7 +220,7 @@ def _report(context: CopyContext, plan: CopyPlan) -> CopyReport:
         context.source.name,
         tuple(snapshot.id for snapshot in plan.new),
         len(plan.send),
-        plan.bytes,
+        plan.send.bytes,
         asks=asks,
     )
 
@@ -237,11 +238,23 @@ def _plan(context: CopyContext, row: JobRow, choice: CopyChoice, vault: int) -> 
         ]
         new = tuple(choice.of(listed, kept, context.clock.now()))
         wanted = sorted(snapshot.number for snapshot in (*new, *kept))
-        needs = copied.needs_of(tx, {row.number: wanted})
-        there, source = archives_there(copied.list_copies(tx, vault)), archives.states(tx)
-        numbers = packs_to_send([needs], there, source, context.clock.now())
-        found = archives.get_archives(tx, sorted(numbers), inventory.id)
-    return CopyPlan(row, new, tuple(found.values()))
+        numbers = _to_send(tx, vault, copied.each_need(tx, {row.number: wanted}), context.clock.now())
+    return CopyPlan(row, new, Packs.of(inventory, numbers))
+
+
+def _to_send(tx: Transaction, vault: int, needs: Iterator[list[int]], now: datetime) -> Sequence[int]:
+    """The archives to send, rising: decided some at a time, as there may be a million of them."""
+    ordered = bytearray(archives.largest_number(tx) + 1)  # a byte for each number: 1 if it is sent
+    while some := list(islice(needs, _BATCH)):
+        left = [among for among in some if not any(ordered[pack] for pack in among)]
+        packs = sorted({pack for among in left for pack in among})
+        there = [
+            ArchiveThere(pack, pack, state, since, is_said=False)  # said or not is the same here
+            for pack, state, since in copied.states_there(tx, vault, packs)
+        ]
+        for pack in packs_to_send([left], there, archives.states(tx, packs), now):
+            ordered[pack] = 1
+    return array("q", compress(count(), ordered))
 
 
 # Packs.
@@ -266,10 +279,8 @@ def _send(
     """Bring the packs down and send them; returns what could not be copied, in sentences."""
     problems: list[str] = []
     if thawing is None:
-        context.limit_on(plan.send).hold(Tier.STANDARD)
-    with context.inventory.reading() as tx:
-        sealed_for = copied.recipients_of(tx, [archive.number for archive in plan.send])
-    with phase(context.progress, f"Copying to vault {context.vault.name}", plan.bytes, counts="archive"):
+        context.limit_on(len(plan.send), plan.send.bytes).hold(Tier.STANDARD)
+    with phase(context.progress, f"Copying to vault {context.vault.name}", plan.send.bytes, counts="archive"):
         for archive in plan.send:
             if context.stop():
                 raise InterruptedRunError("the copy was asked to stop: the next one goes on with it")
@@ -280,7 +291,7 @@ def _send(
             else:
                 leaves = thawing.leaves(archive, problems)
             if leaves is not None:
-                upload = _record(context, archive, vault, sealed_for[archive.number], file)
+                upload = _record(context, archive, vault, file)
                 if thawing is not None:
                     thawing.take(archive, path)  # recorded before: what is cut now is not asked for again
                 uploader.send(outgoing_of(_as_sealed(upload), leaves))
@@ -310,13 +321,12 @@ def _bring(context: CopyContext, archive: Archive, path: str, problems: list[str
     return good_leaves(path, archive, pack, problems)
 
 
-def _record(
-    context: CopyContext, archive: Archive, vault: int, recipients: bytes, file: str
-) -> PendingUpload:
+def _record(context: CopyContext, archive: Archive, vault: int, file: str) -> PendingUpload:
     """Record a copy before its first byte is sent."""
     name, secret = context.vault.name, context.keys.secret
     part_size, now = part_size_for(archive.size, context.sending.part_size), context.clock.now()
     with context.inventory.writing() as tx:
+        recipients = copied.recipients_of(tx, [archive.number])[archive.number]
         domain = domain_there(tx, name, vault, secret, recipients, now)
         copied.submit_copy(tx, archive.number, vault, domain, spool_file=file, part_size=part_size, now=now)
     return PendingUpload(archive, None, part_size, file)

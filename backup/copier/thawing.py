@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final, Self
 
-from backup.copier.context import CopyContext
+from backup.copier.context import CopyContext, Packs
 from backup.cost.limit import CostLimit
 from backup.files import spool_errors
 from backup.inventory.content.archives import Archive
@@ -40,7 +40,7 @@ class Thawing:
         self,
         context: CopyContext,
         journal: Journal,
-        send: Sequence[Archive],
+        send: Packs,
         most: int,
         given_up: set[int],
     ) -> None:
@@ -49,7 +49,7 @@ class Thawing:
         """Whether packs were left for later rounds: also those that are to be sent only since it began."""
         self._vault = context.source.name
         self._journal = journal
-        self._by_id = {_id(archive): archive for archive in send}
+        self._send = send
         self._limit_on = context.limit_on
         self._fetcher = ArchiveFetcher(
             context.source,
@@ -60,19 +60,18 @@ class Thawing:
             tier=TIER,
             patience=context.patience,
         )
-        self._round = self._chosen(context, send, most)
+        self._round = self._chosen(context, most)
+        self._sizes = {_id(archive): archive.size for archive in self._round}
         self._paths: dict[str, str] = {}
         self._missing: dict[str, str] = {}
 
     @classmethod
     @contextmanager
-    def opened(
-        cls, context: CopyContext, send: Sequence[Archive], most: int, given_up: set[int]
-    ) -> Iterator[Self]:
+    def opened(cls, context: CopyContext, send: Packs, most: int, given_up: set[int]) -> Iterator[Self]:
         """Open the journal of what was asked for of that vault. `LockedError` if another has it open."""
         folder = os.path.join(f"{context.folder}.thawed", context.source.name)
         with Journal.opened(folder, context.source.name, of="copy") as journal:
-            _forget_old(context, journal, {_id(archive) for archive in send})
+            _forget_old(context, journal, send)
             yield cls(context, journal, send, most, given_up)
 
     def bring(self) -> str:
@@ -80,7 +79,7 @@ class Thawing:
 
         `LimitRefusedError`, before anything is asked for, if all that is left costs more than the limit.
         """
-        self._limit_on([*self._by_id.values()]).hold(TIER)
+        self._limit_on(len(self._send), self._send.bytes).hold(TIER)
         brought = self._fetcher.bring([_want(archive) for archive in self._round])
         self._paths, self._missing = brought.paths, brought.missing
         return counted(brought.waiting, "retrieval") if brought.waiting else ""
@@ -106,12 +105,12 @@ class Thawing:
             os.replace(self._paths[_id(archive)], path)
         self._journal.drop(_id(archive))
 
-    def _chosen(self, context: CopyContext, send: Sequence[Archive], most: int) -> Sequence[Archive]:
+    def _chosen(self, context: CopyContext, most: int) -> Sequence[Archive]:
         """The packs that were asked for before, or came; if there are none, the first that fit a round."""
         journal = self._journal
-        begun = [archive for archive in send if journal.has(_id(archive))]
+        begun = [archive for archive in self._send if journal.has(_id(archive))]
         return begun or due(
-            send,
+            self._send,
             lambda archive: archive.size,
             under_way=0,
             budget=min(most, shutil.disk_usage(journal.folder).free // _SPARE),
@@ -119,7 +118,7 @@ class Thawing:
         )
 
     def _limit(self, wants: Sequence[Want]) -> CostLimit:
-        return self._limit_on([self._by_id[want.archive_id] for want in wants])
+        return self._limit_on(len(wants), sum(self._sizes[want.archive_id] for want in wants))
 
 
 def named(archive: Archive, vault: VaultName) -> str:
@@ -144,9 +143,10 @@ def _want(archive: Archive) -> Want:
     return whole(_id(archive), archive.size, PackKind.DATA)
 
 
-def _forget_old(context: CopyContext, journal: Journal, wanted: set[ArchiveId]) -> None:
+def _forget_old(context: CopyContext, journal: Journal, send: Packs) -> None:
     """Let go of what was asked for long ago and is not wanted."""
-    before = context.clock.now() - _OLD
-    for name, asked in [*journal.retrievals.items()]:
-        if name not in wanted and asked.asked_at is not None and asked.asked_at < before:
+    before, asked = context.clock.now() - _OLD, journal.retrievals.items()
+    old = {name for name, of in asked if of.asked_at is not None and of.asked_at < before}
+    if old:
+        for name in old.difference(map(_id, send)):
             journal.drop(ArchiveId(name))

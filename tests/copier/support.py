@@ -25,7 +25,7 @@ def context_of(site: Site, to: Vault) -> CopyContext:
         keys=site.keys,
         sending=site.job.sending,
         folder=str(site.folder / "copies" / to.name),
-        limit_on=lambda _: NO_LIMIT,
+        limit_on=lambda _count, _size: NO_LIMIT,
     )
 
 

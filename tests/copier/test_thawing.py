@@ -37,7 +37,7 @@ def cold(site: Site, emulator: RunningEmulator, clock: ManualClock, request: pyt
     return replace(site, vault=bucket, job=replace(site.job, part_size=8 * MIB))
 
 
-def step(site: Site, to: Vault, limit: Callable[[object], CostLimit] | None = None) -> CopyReport:
+def step(site: Site, to: Vault, limit: Callable[[int, int], CostLimit] | None = None) -> CopyReport:
     """One call of a copy, as a process of its own."""
     context = replace(context_of(site, to), round_bytes=ROUND)
     if limit is not None:
@@ -91,7 +91,7 @@ def test_the_limit_is_held_before_anything_is_asked_for(
     asked = FaultyVault(cold.vault)
     cold = replace(cold, vault=asked)
 
-    def limit(_: object) -> CostLimit:
+    def limit(_count: int, _size: int) -> CostLimit:
         return CostLimit(Decimal(1), "this copy", [TierCost(Tier.BULK, Decimal(2))])
 
     with pytest.raises(LimitRefusedError, match="this copy would cost 2"):

@@ -11,8 +11,7 @@ from backup.app.money.prices import Quote, kind_of, known_table, money_unknown, 
 from backup.config import Config, VaultSettings
 from backup.cost import Load
 from backup.cost.limit import CostLimit, TierCost
-from backup.inventory.content.archives import Archive
-from backup.model import ArchiveId, ByteRange, PackKind, Tier, VaultName
+from backup.model import PackKind, Tier, VaultName
 from backup.transfer.fetching.wants import LimitOnWants, Want
 from backup.transfer.whole import PIECE
 
@@ -62,17 +61,16 @@ def _total(found: Sequence[Quote]) -> Decimal | None:
 
 def limit_on_archives(
     config: Config, settings: VaultSettings, amount: Decimal | None, what: str
-) -> Callable[[Sequence[Archive]], CostLimit]:
-    """Return what gives the limit `amount` on reading whole data packs; `what` asks for them: the command."""
+) -> Callable[[int, int], CostLimit]:
+    """Return what gives the limit `amount` on reading whole data packs: how many, and their bytes.
 
-    def limit_on_packs(found: Sequence[Archive]) -> CostLimit:
-        wants = [
-            Want(ArchiveId(pack.archive_id or ""), pack.size, ByteRange(0, pack.size), PackKind.DATA)
-            for pack in found
-        ]
-        return limit_on(
-            config, settings, [*_quotes(config, settings, PackKind.DATA, wants)], amount, f"this {what}"
-        )
+    `what` asks for them: the command.
+    """
+
+    def limit_on_packs(count: int, size: int) -> CostLimit:
+        load = load_of_whole(count, size)
+        found = [*_quotes_of_load(config, settings, PackKind.DATA, load)] if count else []
+        return limit_on(config, settings, found, amount, f"this {what}")
 
     return limit_on_packs
 

@@ -19,6 +19,7 @@ from backup.inventory.store.driver import (
     insert_tuples,
     marks,
     number_of,
+    numerals,
     raw_rows,
     records,
     row_of,
@@ -266,10 +267,22 @@ def list_archives(
     return [_archive(row, inventory_id) for row in records(tx, f"{sql} ORDER BY a.number", tuple(values))]
 
 
-def states(tx: Transaction) -> dict[int, ArchiveState]:
-    """The state of every archive."""
-    rows = raw_rows(tx, "SELECT number, state FROM archives", ())
+def states(tx: Transaction, numbers: Sequence[int] | None = None) -> dict[int, ArchiveState]:
+    """The state of these archives, or of every one."""
+    some = "" if numbers is None else f" WHERE number IN ({numerals(numbers)})"
+    rows = raw_rows(tx, f"SELECT number, state FROM archives{some}", ())
     return {number: ArchiveState(state) for number, state in rows}
+
+
+def largest_number(tx: Transaction) -> int:
+    """The largest number of an archive; 0 if there is none."""
+    return value_of(tx, "SELECT max(number) FROM archives", ()) or 0
+
+
+def bytes_of(tx: Transaction, numbers: Sequence[int]) -> int:
+    """The bytes of archives."""
+    lots = (numerals(numbers[start : start + _BATCH]) for start in range(0, len(numbers), _BATCH))
+    return sum(number_of(tx, f"SELECT sum(size) FROM archives WHERE number IN ({lot})", ()) for lot in lots)
 
 
 def domains_of(tx: Transaction, numbers: Sequence[int], copied_to: int | None = None) -> list[Row]:

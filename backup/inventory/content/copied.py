@@ -123,6 +123,16 @@ def list_copies(tx: Transaction, vault: int) -> list[CopiedArchive]:
     ]
 
 
+def states_there(
+    tx: Transaction, vault: int, archives: Sequence[int]
+) -> list[tuple[int, ArchiveState, datetime]]:
+    """The copies of these archives in a vault: archive, state, and since when."""
+    sql = f"""SELECT archive, state, since FROM copies
+              WHERE vault = ? AND archive IN ({numerals(archives)})"""
+    rows = raw_rows(tx, sql, (vault,))
+    return [(archive, ArchiveState(state), moment(since)) for archive, state, since in rows]
+
+
 def as_in_vault(tx: Transaction, vault: int, found: Mapping[int, Archive]) -> dict[int, Archive]:
     """The archives as a vault has them: those with a copy there with its id, version, time and domain."""
     return {**found, **{copy.number: copy for copy in _copies_of(tx, found, "k.vault = ?", (vault,))}}
@@ -299,17 +309,21 @@ def lose_copies(tx: Transaction, vault: int) -> None:
 
 
 def needs_of(tx: Transaction, snapshots: Kept) -> list[list[int]]:
+    """Same as `each_need`, as a list."""
+    return list(each_need(tx, snapshots))
+
+
+def each_need(tx: Transaction, snapshots: Kept) -> Iterator[list[int]]:
     """The archives in which the chunks of these snapshots lie; chunks of the same ones count once.
 
     A chunk in a stored archive is taken from there; of any other the archives that hold it, too, will do.
     """
     held = chunks_held(tx, snapshots)
-    needs: dict[frozenset[int], None] = {}
+    given: set[frozenset[int]] = set()
     for archive, state in archives_with(tx, held):
         if state is ArchiveState.STORED:
-            needs[frozenset((archive,))] = None
+            yield [archive]
             continue
-        for number, among in holders_of(tx, archive).items():
-            if held[number]:
-                needs[frozenset(among)] = None
-    return [sorted(among) for among in needs]
+        some = {frozenset(among) for number, among in holders_of(tx, archive).items() if held[number]}
+        yield from map(sorted, some - given)
+        given |= some

@@ -131,19 +131,17 @@ def has_copies(tx: Transaction) -> bool:
     return row_of(tx, "SELECT 1 FROM copied_snapshots UNION SELECT 1 FROM copies LIMIT 1", ()) is not None
 
 
-def archives_with(tx: Transaction, chunks: bytearray) -> list[tuple[int, ArchiveState]]:
+def archives_with(tx: Transaction, chunks: bytearray) -> Iterator[tuple[int, ArchiveState]]:
     """The archives with one of these chunks, by number; `chunks` has a byte for each chunk number."""
     sql = """SELECT a.number, a.state, min(c.number), max(c.number), count(*)
              FROM chunks c JOIN archives a ON a.number = c.archive GROUP BY a.number ORDER BY a.number"""
-    found: list[tuple[int, ArchiveState]] = []
-    for number, state, first, last, held in list(raw_rows(tx, sql, ())):
+    for number, state, first, last, held in raw_rows(tx, sql, ()):
         if last - first + 1 == held:  # its chunks' numbers follow each other: nearly always
-            is_used = bool(chunks.count(1, first, last + 1))
+            is_used = chunks.find(1, first, last + 1) >= 0
         else:
             is_used = any(chunks[chunk] for (chunk,) in _chunks(tx, number))
         if is_used:
-            found.append((number, ArchiveState(state)))
-    return found
+            yield number, ArchiveState(state)
 
 
 def holders_of(tx: Transaction, archive: int) -> dict[int, set[int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from backup.protocols import VaultTraits
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def due(
-    planned: Sequence[T],
+    planned: Iterable[T],
     length: Callable[[T], int],
     *,
     under_way: int,
@@ -24,7 +24,7 @@ def due(
     ready at once cannot expire unread.
     """
     if budget is None or not traits.waits:
-        return planned
+        return [*planned]
     room = budget - under_way
     chosen: list[T] = []
     for request in planned:
