@@ -20,12 +20,12 @@ from backup.checker.check import compare_with_vault
 from backup.checker.context import CheckContext
 from backup.checker.report import CheckReport
 from backup.checker.sample import Amount
-from backup.checker.versions import VersionsReport, compare_versions
 from backup.config import Config, parse_size
 from backup.cost.limit import CostLimit
 from backup.errors import as_stopped
 from backup.format.keys import RecoveryKey
 from backup.kinds import RunKind
+from backup.locker.versions import VersionsReport, compare_versions
 from backup.model import Tier, VaultName
 from backup.transfer.retry import RetryLimit
 

@@ -110,7 +110,7 @@ def test_a_bucket_and_a_vault_that_the_config_names_no_more(
     assert set(left["buckets"]) == {old, "full-of-others", "of-other"}
     assert set(left["vaults"]) == {f"v{number:02}" for number in range(12)} - {"v03", "v11"}
     assert {**left, "buckets": {}, "vaults": {}} == EMPTY
-    s3.delete_object(Bucket=old, Key="data/x")
+    s3.delete_object(Bucket=old, Key="data/x", IfMatch="*")
     server.done(*set_up(server, "destroy", "--yes"))
     assert set(state_of(emulator)["buckets"]) == {"full-of-others", "of-other"}
 

@@ -103,7 +103,7 @@ def empty(emulator: RunningEmulator, kind: str) -> None:
     if kind == "s3":
         s3 = admin_client(emulator, "s3")
         for stored in s3.list_objects_v2(Bucket=BUCKET)["Contents"]:
-            s3.delete_object(Bucket=BUCKET, Key=stored["Key"])
+            s3.delete_object(Bucket=BUCKET, Key=stored["Key"], IfMatch="*")
         return
     glacier = admin_client(emulator, "glacier")
     job = glacier.initiate_job(vaultName="nightly", jobParameters={"Type": "inventory-retrieval"})
@@ -123,7 +123,7 @@ def test_a_bucket_with_nothing_but_old_versions_is_left(
     server.done(*set_up(server, "apply", "--yes", "--versioning"))
     given = {"Bucket": BUCKET, "Key": "data/one"}
     made = s3.put_object(**given, Body=b"x", StorageClass="GLACIER", IfNoneMatch="*")["VersionId"]
-    marker = s3.delete_object(**given)["VersionId"]
+    marker = s3.delete_object(**given, IfMatch="*")["VersionId"]
     if leaves == "marker":
         s3.delete_object(**given, VersionId=made)
     assert "Contents" not in s3.list_objects_v2(Bucket=BUCKET)

@@ -104,6 +104,7 @@ def plan(inventory: Inventory, folder: Path) -> CopyReport:
     clock = ManualClock(START)
     names = VaultName("first"), VaultName("second")
     first, second = (DirectoryVault(name, str(folder / name), clock) for name in names)
+    second.create()
     context = CopyContext(
         inventory=inventory,
         vault=second,

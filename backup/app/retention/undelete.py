@@ -11,7 +11,6 @@ from backup.app.backups.amending import amending_vault
 from backup.app.base.run_context import RunContext
 from backup.app.base.vaults import Purpose
 from backup.catalogs.amend import Amended
-from backup.checker.versions import VersionsReport, compare_versions
 from backup.errors import UsageError
 from backup.format.records import TakenUpRecord
 from backup.inventory.content import pruning
@@ -21,6 +20,7 @@ from backup.inventory.records import runs
 from backup.inventory.records.runs import JobRow
 from backup.inventory.store.connections import Transaction
 from backup.kinds import RunKind
+from backup.locker.versions import VersionsReport, compare_versions
 from backup.model import VaultName
 from backup.protocols import Vault
 

@@ -13,7 +13,7 @@ from backup.inventory.store.states import StepStage
 
 if TYPE_CHECKING:
     from backup.checker.report import Affected, CheckFinding, CheckReport, ReadBack
-    from backup.checker.versions import VersionsReport
+    from backup.locker.versions import VersionsReport
 
 _MOST_SHOWN = 20
 

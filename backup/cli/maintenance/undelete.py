@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from backup.app.base.run_context import RunContext
     from backup.app.retention.undelete import Undeleted
-    from backup.checker.versions import VersionsReport
+    from backup.locker.versions import VersionsReport
     from backup.transfer.retry import RetryLimit
 
 EXAMPLES = {

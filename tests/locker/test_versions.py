@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from backup.checker.versions import Deed, judged
+from backup.locker.versions import Deed, judged
 from backup.model import ArchiveId, TreeHash
 from backup.vault.s3.versions import KeyVersions, ObjectVersion, S3Versions
 from tests.support.emulated import REGION, RunningEmulator
