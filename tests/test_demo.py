@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +14,13 @@ import pytest
 
 from backup.cli.trying.demonstration import story
 from backup.cli.trying.demonstration.compare import differences, picture
+from backup.cli.trying.demonstration.intruder import Intruder, Trial
+from backup.cli.trying.demonstration.local_aws import ADMIN_KEY, ADMIN_SECRET
 from backup.cli.trying.demonstration.scratch import Copied, change_a_few, copy_tree
 from backup.cli.trying.demonstration.story import DemoReport
 from backup.errors import NightvaultError
 from tests.support.command_line import run
+from tests.support.s3_clients import client
 from tests.support.servers import fill
 from tests.support.trees import assert_same_tree, snapshot_of
 
@@ -85,6 +89,61 @@ def test_the_whole_story(source: Path, tmp_path: Path, kind: str, monkeypatch: p
     assert refused.exit_code == 2
     assert "was not made by a demo" in refused.stderr
     assert (taken / "mine").read_text() == "mine"
+
+
+def test_an_attack(source: Path, tmp_path: Path) -> None:
+    """With all roles of the server: nothing that was promised goes before its date, and all comes back."""
+    result = run("demo", "--ransomware", "--source", source, "--dir", tmp_path / "work")
+    assert result.exit_code == 0, result.output
+    told = result.stderr
+    told_of = re.findall(r"^(?:--- \d|\$ nightvault (\S+))", told, re.MULTILINE)
+    server = ("ca", "ca", "setup", "config", "identity", "init", "backup", "backup")
+    clean = ("rebuild", "object-lock", "check", "undelete", "check", "restore", "restore")
+    assert told_of == [
+        *("", *server),
+        *("", "object-lock", "status", "emulator"),
+        *("", "backup", "forget"),
+        *("", "emulator"),
+        *("", *clean),
+    ]
+    lines = result.stdout.splitlines()
+    assert all(len(line.rstrip()) <= 80 for line in lines), lines
+    outcome = {line[:40].strip(): line.split()[-1] for line in lines[1:]}
+    done = {what: role for what, role in outcome.items() if role != "-"}
+    assert done == {"hide each object behind a delete marker": "prune", "put junk where it was": "backup"}
+    assert len(outcome) == 11
+    assert "sees 8 objects there, 0 of them as they were stored" in told
+    assert "the promise held" in told
+    assert "Traceback" not in result.output + (tmp_path / "work" / "emulator.log").read_text()
+
+
+def test_a_promise_that_did_not_hold_is_exit_code_1(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody has an admin's keys, too, takes the bucket's policy away and bypasses the locks."""
+
+    def destroy(self: Intruder) -> list[Trial]:
+        admin = self._roles["backup"].client
+        made = client(admin.meta.endpoint_url, ADMIN_KEY, ADMIN_SECRET)
+        of = {"Bucket": self._roles["backup"].bucket.name}
+        made.delete_bucket_policy(**of)
+        for line in self._ours:
+            named = {**of, "Key": line["Key"], "VersionId": line["VersionId"]}
+            made.delete_object(**named, BypassGovernanceRetention=True)
+        return []
+
+    monkeypatch.setattr(Intruder, "destroy", destroy)
+    result = run("--json", "demo", "--ransomware", "--source", source, "--dir", tmp_path / "work")
+    assert result.exit_code == 1, result.output
+    document = json.loads(result.stdout)
+    assert document["differences"] == ["nightvault rebuild ended with exit code 1"]
+    assert "the promise did NOT hold: 1 difference:" in result.stderr
+
+
+def test_an_attack_is_on_a_bucket(source: Path) -> None:
+    refused = run("demo", "--ransomware", "--vault", "glacier", "--source", source)
+    assert refused.exit_code == 2
+    assert "object lock is of buckets" in refused.stderr
 
 
 def report(source: Path, work: Path, found: list[str]) -> DemoReport:

@@ -82,7 +82,7 @@ class ExtendReport(Struct, frozen=True, rename={"is_plan": "plan"}):
         until = f" until {self.until:%Y-%m-%d}" if self.until else ""
         done = self.due if self.is_plan else self.extended
         yield Fact(f"{counted(done, 'object')} locked for longer{until}, of {self.objects:,} that are needed")
-        yield Fact(f"{done:,} of {self.objects:,}{until}", "locked for longer")
+        yield Fact(f"{done:,} of {self.objects:,}{until}", "renewed")
         if self.ends:
             yield Fact(f"{self.ends:%Y-%m-%d}", "first end")
         for date in self.dates:

@@ -6,11 +6,18 @@ import os
 import sys
 
 import click
+from click.core import ParameterSource
 
 from backup.cli.support.context import Cli, pass_cli
 from backup.errors import ExitCode, UsageError
 
-EXAMPLES = {"demo": ("nightvault demo --source /usr/share/doc", "nightvault demo --vault s3")}
+EXAMPLES = {
+    "demo": (
+        "nightvault demo --source /usr/share/doc",
+        "nightvault demo --vault s3",
+        "nightvault demo --ransomware",
+    )
+}
 
 _MARKER = ".nightvault-demo"
 
@@ -38,22 +45,38 @@ _MARKER = ".nightvault-demo"
     show_default=True,
     help="A vault of the Glacier service, or a bucket in the class DEEP_ARCHIVE.",
 )
+@click.option(
+    "--ransomware",
+    is_flag=True,
+    help="Play an attack on a bucket whose objects are locked, and get everything back.",
+)
+@click.pass_context
 @pass_cli
-def demo(cli: Cli, source: str, directory: str, vault: str) -> None:
+def demo(cli: Cli, ctx: click.Context, source: str, directory: str, vault: str, ransomware: bool) -> None:
     """Back up a copy of SOURCE into an emulated vault, change it, back it up again, and restore it.
 
     Starts the emulator on a free loopback port, makes a certificate authority and a certificate, and gets
     temporary credentials with it. Exit code 0 only if everything came back as it was.
+
+    With --ransomware somebody takes the server over between the backups and the restore, with all its roles.
     """
     from backup.cli.trying.demonstration.local_aws import require_emulator
+    from backup.cli.trying.demonstration.ransomware import run_ransomware
     from backup.cli.trying.demonstration.story import run_demo
 
     require_emulator()
+    if ransomware and vault == "glacier" and ctx.get_parameter_source("vault") is not ParameterSource.DEFAULT:
+        raise UsageError("--ransomware plays on a bucket: object lock is of buckets alone")
     if not os.path.isdir(source):
         raise UsageError(f"{source} is not a directory")
     work = os.path.abspath(directory)
     _make_empty(work)
-    report = run_demo(os.path.abspath(source), work, program=_program(), say=cli.say, vault=vault)
+    folder = os.path.abspath(source)
+    report = (
+        run_ransomware(folder, work, program=_program(), say=cli.say)
+        if ransomware
+        else run_demo(folder, work, program=_program(), say=cli.say, vault=vault)
+    )
     cli.show(report.document(), report.table())
     for line in report.hints():
         cli.say(line)

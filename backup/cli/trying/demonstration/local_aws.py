@@ -17,7 +17,6 @@ ACCOUNT = "123456789012"
 REGION = "eu-central-1"
 ADMIN_KEY, ADMIN_SECRET = "AKIADEMONSTRATION000", "of-the-demo-alone"
 _LIBRARIES = ("cryptography", "starlette", "uvicorn", "h11")
-_SPEED = 7200  # a retrieval of four hours takes two seconds
 
 
 def require_emulator() -> None:
@@ -49,9 +48,9 @@ def environment(urls: Mapping[str, str], *, admin: bool) -> dict[str, str]:
 
 
 @contextmanager
-def running_emulator(state: str, accounts: str, log: str) -> Iterator[Mapping[str, str]]:
+def running_emulator(state: str, accounts: str, log: str, speed: int = 7200) -> Iterator[Mapping[str, str]]:
     """Run the emulator while the body runs, and give its URLs; its process is always ended."""
-    words = ("--port", "0", "--state", state, "--accounts", accounts, "--speed", str(_SPEED))
+    words = ("--port", "0", "--state", state, "--accounts", accounts, "--speed", str(speed))
     with open(log, "wb") as errors:
         process = subprocess.Popen(
             isolated_words("backup.emulator", *words, libraries=_LIBRARIES),
@@ -77,9 +76,13 @@ def running_emulator(state: str, accounts: str, log: str) -> Iterator[Mapping[st
             process.stdout.close()
 
 
+SERVICES = {"glacier": "Glacier", "s3": "S3", "locked": "S3"}
+"""The service that each kind of a demo's vault is of."""
+
 _VAULTS = {
     "glacier": 'vault = "nightvault-demo"',
     "s3": 'storage_class = "DEEP_ARCHIVE"\npath_style = true',
+    "locked": 'storage_class = "GLACIER_IR"\npath_style = true\nlock = "governance"\nlock_for = "60d"',
 }
 
 
@@ -96,7 +99,7 @@ private_key = {json.dumps(os.path.join(identity, "demo-server.key"))}
 
 [[vault]]
 name = "cold"
-kind = "{kind}"
+kind = "{SERVICES[kind].lower()}"
 region = "{REGION}"
 account_id = "{ACCOUNT}"
 {_VAULTS[kind]}

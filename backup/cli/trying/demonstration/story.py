@@ -6,26 +6,17 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
 
 from backup.cli.trying.demonstration.compare import differences, picture
-from backup.cli.trying.demonstration.local_aws import (
-    environment,
-    running_emulator,
-    write_accounts,
-    write_config,
-)
 from backup.cli.trying.demonstration.scratch import Copied, change_a_few, copy_tree
-from backup.errors import NightvaultError
+from backup.cli.trying.demonstration.stage import Say, Stage
 
 _MOST_SHOWN = 20
-
-Say = Callable[[str], None]
 
 
 class DemoReport(Struct, frozen=True):
@@ -115,18 +106,8 @@ def run_demo(
     return _Demo(source, work, program, say, vault).run()
 
 
-class _Demo:
+class _Demo(Stage):
     """One demo on its way."""
-
-    def __init__(self, source: str, work: str, program: Sequence[str], say: Say, vault: str) -> None:
-        self._vault = vault
-        self._source = source
-        self._work = work
-        self._program = list(program)
-        self._say = say
-        self._config = self._path("config.toml")
-        self._copy = self._path("copy")
-        self._urls: Mapping[str, str] = {}
 
     def run(self) -> DemoReport:
         """Run all steps, from the authority to the comparison."""
@@ -134,14 +115,7 @@ class _Demo:
         self._say(f"a copy of {self._source} is made in {self._copy}")
         copied = copy_tree(self._source, self._copy)
         before = picture(self._copy)  # others go on to change the source meanwhile
-        self._make_identity()
-        accounts = self._path("accounts.toml")
-        write_accounts(accounts)
-        with running_emulator(self._path("aws"), accounts, self._path("emulator.log")) as urls:
-            service = {"glacier": "Glacier", "s3": "S3"}[self._vault]
-            self._say(f"\nan emulator of {service}, IAM and Roles Anywhere listens at {urls[self._vault]}")
-            self._urls = urls
-            self._set_up(urls[self._vault])
+        with self._running():
             first, second, restore = self._nights()
             rebuild, again = self._disaster(first)
         found = []
@@ -154,26 +128,8 @@ class _Demo:
             self._source, self._work, copied, *reports, found, seconds, shlex.join(self._program)
         )
 
-    def _make_identity(self) -> None:
-        ca = self._path("ca")
-        self._call("ca", "create", "--dir", ca, "--name", "Demo Backup CA", "--organization", "Demo")
-        self._call(
-            *("ca", "issue", "demo-server", "--dir", ca, "--out", self._path("identity")),
-            *("--organization", "Demo", "--unit", "Servers"),
-        )
-
-    def _set_up(self, endpoint: str) -> None:
-        """Have AWS set up, as an admin: this command alone gets an admin's keys."""
-        identity = self._path("identity")
-        write_config(self._config, kind=self._vault, endpoint=endpoint, identity=identity, source=self._copy)
-        self._say("\nwhat AWS needs is made by an admin, whose keys the server never has")
-        self._call("setup", "aws", "--apply", "--yes", "--ca", self._path("ca", "ca.pem"), admin=True)
-
     def _nights(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Back up, change, back up, look, restore the first; the three reports."""
-        self._call("config", "check")
-        self._call("identity", "show")
-        self._call("init", "--non-interactive", "--key-file", self._path("recovery.key"))
         first = self._run("backup", "demo")
         self._say("\nthe second night: a few files change")
         change_a_few(self._copy, self._say)
@@ -202,32 +158,3 @@ class _Demo:
             *("restore", first["snapshot"][:8], "--target", self._path("restored-again")), *key, "--wait"
         )
         return rebuilt, again
-
-    def _run(self, *words: str) -> dict[str, Any]:
-        """A command that makes a run, and its report."""
-        self._call(*words)
-        runs = json.loads(self._call("runs", "--limit", "1", "--json", shown=False))
-        report: dict[str, Any] = runs[0]["report"]
-        return report
-
-    def _path(self, *parts: str) -> str:
-        return os.path.join(self._work, *parts)
-
-    def _call(self, *words: str, shown: bool = True, admin: bool = False) -> str:
-        """Run a command as a user would; what it prints is shown, and given back."""
-        if shown:
-            self._say(f"\n$ nightvault {shlex.join(words)}")
-        done = subprocess.run(
-            [*self._program, "--config", self._config, *words],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT if shown else subprocess.PIPE,
-            check=False,
-            env={**os.environ, **environment(self._urls, admin=admin)},
-        )
-        output = done.stdout.decode("utf-8", "replace")
-        if shown or done.returncode:
-            self._say(output.rstrip())
-        if done.returncode:
-            raise NightvaultError(f"nightvault {words[0]} ended with exit code {done.returncode}")
-        return output
