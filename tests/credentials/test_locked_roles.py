@@ -28,7 +28,15 @@ from backup.vault.s3.requests import Bucket, BucketLock
 from backup.vault.s3.vault import S3Vault
 from tests.support.archives import some_bytes, store
 from tests.support.clocks import OffsetClock
-from tests.support.emulated import ACCOUNT_ID, REGION, TEST_KEY, RunningEmulator, StaticKey, write_accounts
+from tests.support.emulated import (
+    ACCOUNT_ID,
+    REGION,
+    REPOSITORY,
+    TEST_KEY,
+    RunningEmulator,
+    StaticKey,
+    write_accounts,
+)
 from tests.support.s3_clients import S3Talker, client
 
 DAY = timedelta(days=1)
@@ -237,6 +245,13 @@ def test_the_policies_bound_what_they_allow() -> None:
     text = json.dumps([MADE[role] for role in ROLES])
     assert "Bypass" not in text
     assert 'LegalHold"' not in text.replace("GetObjectLegalHold", "")
+
+
+def test_as_many_attacks_as_the_documentation_says(place: Place) -> None:
+    tried = list(place.attacks())
+    operations, requests = len({attack.operation for attack in tried}), len(tried) * len(ROLES)
+    page = (REPOSITORY / "docs" / "ransomware.md").read_text()
+    assert f"{operations} operations, {requests:,} requests" in page
 
 
 @pytest.mark.parametrize(
