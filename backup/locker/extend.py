@@ -6,7 +6,7 @@ what ends first is renewed first, so that a renewal that is cut has done what ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -26,44 +26,76 @@ from backup.inventory.content.locks import (
 )
 from backup.inventory.records.readings import LockDate, record_dates
 from backup.locker.report import ExtendReport
-from backup.model import ArchiveId
-from backup.protocols import LocksObjects, phase
-from backup.retention.locks import LockRules, locked_until, locks_due, restores_until
+from backup.model import ArchiveId, InventoryId
+from backup.protocols import LockableObjects, LocksObjects, phase
+from backup.retention.locks import (
+    GivenUp,
+    LockRules,
+    locked_until,
+    locks_due,
+    restores_until,
+    taken_in,
+)
 from backup.transfer.recognise import require_same
 from backup.transfer.vault_run import VaultRun
 
 NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """The end of a lock that there never was."""
 
+MOST_NEW: Final = 10_000
+"""What somebody stores beneath a renewal in place of servers costs no more than so many requests a night."""
+
 BATCH = 256
 _MOST_NAMED = 20
 _DAY, _MONTH, _YEAR = timedelta(days=1), timedelta(days=30), timedelta(days=365)
 
 
-class LockContext(VaultRun, frozen=True, kw_only=True):
-    """All inputs of a renewal; `locks` is the vault as what can lock, opened by the role that may.
+class RenewalContext(VaultRun, frozen=True, kw_only=True):
+    """Inputs of each renewal; `locks` is the vault as what can lock, opened by the role that may.
 
-    `needed` finds the archives that snapshots need. `price` is that of a request, None where none is known;
-    `threads`: how many are sent at once.
+    `inventory` keeps the ends of locks as they were answered. `price` is that of a request, None where none
+    is known; `threads`: how many are sent at once.
     """
 
     locks: LocksObjects
     rules: LockRules
-    needed: Needed
     price: Price | None = None
     threads: int = 16
+
+
+class LockContext(RenewalContext, frozen=True, kw_only=True):
+    """All inputs of a renewal of what an inventory has; `needed` finds the archives that snapshots need."""
+
+    needed: Needed
+
+
+class ServersLockContext(RenewalContext, frozen=True, kw_only=True):
+    """All inputs of a renewal in place of servers: `given_up` is what needs no lock any more.
+
+    `most_new`: how many objects are taken in at most that the last renewal did not know, of each kind.
+    """
+
+    given_up: Callable[[], GivenUp]
+    most_new: int = MOST_NEW
 
 
 def extend(context: LockContext, *, only_plan: bool = False) -> ExtendReport:
     """Lock for longer what is due; a plan only looks. `OtherVaultError` if it is not the vault of before."""
     require_same(context.inventory, context.vault, context.patience)
-    return _Renewal(context, only_plan=only_plan).run()
+    return _OfInventory(context, only_plan=only_plan).run()
 
 
-class _Renewal:
-    """One renewal, or its plan."""
+def extend_for_servers(context: ServersLockContext, *, only_plan: bool = False) -> ExtendReport:
+    """The same in place of servers, without their inventories: all that they have not given up."""
+    return _OfServers(context, context.given_up(), only_plan=only_plan).run()
 
-    def __init__(self, context: LockContext, *, only_plan: bool) -> None:
+
+class _Renewing:
+    """One renewal, or its plan; `_new_last`: what was never locked comes after what ends first."""
+
+    _new_last = False
+
+    def __init__(self, context: RenewalContext, *, only_plan: bool) -> None:
         self._context = context
         self._only_plan = only_plan
         self._ends: dict[ArchiveId, datetime] = {}  # of what is needed, as the vault has answered
@@ -71,6 +103,22 @@ class _Renewal:
         self._others: frozenset[ArchiveId] = frozenset()  # identities and marks
         self._covered: frozenset[ArchiveId] = frozenset()  # by what somebody else put over them
         self._rules: tuple[str, ...] = ()
+        self._left_out = 0
+        self._servers: tuple[str, ...] = ()
+
+    def _inventories(self) -> Collection[InventoryId]:
+        """Those whose identities and marks are locked, too."""
+        raise NotImplementedError
+
+    def _wanted(
+        self, there: LockableObjects, known: Mapping[ArchiveId, datetime], now: datetime
+    ) -> set[ArchiveId]:
+        """The objects that have to stay locked."""
+        raise NotImplementedError
+
+    def _dates(self, now: datetime) -> dict[int, LockDate]:
+        """Until when the snapshots of each job restore, by the ends that were answered."""
+        raise NotImplementedError
 
     def run(self) -> ExtendReport:
         """Find what is needed, look at locks that are not known, and renew those that are due."""
@@ -81,7 +129,8 @@ class _Renewal:
         extended = 0
         if not self._only_plan:
             with phase(context.progress, "Locking for longer", counts="object"):
-                extended = self._ask(list(due), lambda key: context.locks.lock_until(key, due[key]).until)
+                order = sorted(due, key=lambda key: self._new_last and self._ends[key] == NEVER)
+                extended = self._ask(order, lambda key: context.locks.lock_until(key, due[key]).until)
         dates = self._dates(now)
         first = min(self._ends.values(), default=None)
         a_year = len(self._ends) * _YEAR / rules.step
@@ -105,32 +154,9 @@ class _Renewal:
             covered=tuple(sorted(self._covered)[:_MOST_NAMED]),
             covered_count=len(self._covered),
             rules=self._rules,
+            left_out=self._left_out,
+            servers=self._servers,
         )
-
-    def _dates(self, now: datetime) -> dict[int, LockDate]:
-        """Until when the snapshots of each job restore, by the ends that were answered."""
-        name, inventory = self._context.vault.name, self._context.inventory
-        with inventory.reading() as tx:
-            every = parts_of_jobs(tx, name)
-        dates = {
-            parts.number: LockDate(parts.job, name, parts.nights, parts.newest, self._date(parts, now), now)
-            for parts in every
-        }
-        if dates and not self._only_plan:
-            with inventory.writing() as tx:
-                record_dates(tx, dates)
-        return dates
-
-    def _date(self, parts: JobParts, now: datetime) -> datetime | None:
-        """The earliest end of what its snapshots need; None if something is not locked, or lost."""
-        ends = self._ends
-        chains = [[ends[key] for key in chain if key in ends] for chain in parts.chains]
-        whole = [
-            min(found) for found, chain in zip(chains, parts.chains, strict=True) if len(found) == len(chain)
-        ]
-        each = [[ends[key]] if key in ends else [] for key in (*parts.archives, *self._others)]
-        until = None if parts.is_lost or not self._others else restores_until([*each, whole])
-        return until if until is not None and until > now else None
 
     def _price(self, span: timedelta) -> Decimal | None:
         """The cost of renewing each lock once a step for that long."""
@@ -142,19 +168,16 @@ class _Renewal:
     def _find(self, now: datetime) -> tuple[list[datetime], int]:
         """The ends of locks that nothing needs any more, and how many unknown ones were looked at.
 
-        What any state since `now - lock_for` needed is needed; where the vault answers with the end of its
-        lock, that is recorded.
+        Where the vault answers with the end of a lock, that is recorded.
         """
         context, inventory, name = self._context, self._context.inventory, self._context.vault.name
-        lineage = [inventory.id, *inventory.ancestors]
-        there = context.patience.call(lambda: context.locks.lockable(lineage))
+        ids = self._inventories()
+        there = context.patience.call(lambda: context.locks.lockable(ids))
         archives, others = there.archives, there.others
         self._others, self._covered, self._rules = others, there.covered, there.rules
         with inventory.reading() as tx:
-            needed = needed_keys(tx, name, now - context.rules.lock_for, context.needed)
             known = lock_ends(tx, name)
-        wanted = (needed & archives) | others
-        self._missing |= needed - archives
+        wanted = self._wanted(there, known, now)
         self._ends = {key: end for key, end in known.items() if key in wanted}
         with phase(context.progress, "Looking at locks", counts="object"):
             looked = self._ask(sorted(wanted - known.keys()), self._end_of)
@@ -211,3 +234,75 @@ class _Renewal:
         if ends and not self._only_plan:
             with self._context.inventory.writing() as tx:
                 record_locks(tx, self._context.vault.name, ends)
+
+
+class _OfInventory(_Renewing):
+    """A renewal of what an inventory's states since `lock_for` needed."""
+
+    def __init__(self, context: LockContext, *, only_plan: bool) -> None:
+        super().__init__(context, only_plan=only_plan)
+        self._of = context
+
+    def _inventories(self) -> Collection[InventoryId]:
+        return [self._of.inventory.id, *self._of.inventory.ancestors]
+
+    def _wanted(
+        self, there: LockableObjects, _known: Mapping[ArchiveId, datetime], now: datetime
+    ) -> set[ArchiveId]:
+        of = self._of
+        with of.inventory.reading() as tx:
+            needed = needed_keys(tx, of.vault.name, now - of.rules.lock_for, of.needed)
+        self._missing |= needed - there.archives
+        return (needed & there.archives) | there.others
+
+    def _dates(self, now: datetime) -> dict[int, LockDate]:
+        """Until when the snapshots of each job restore, by the ends that were answered."""
+        name, inventory = self._of.vault.name, self._of.inventory
+        with inventory.reading() as tx:
+            every = parts_of_jobs(tx, name)
+        dates = {
+            parts.number: LockDate(parts.job, name, parts.nights, parts.newest, self._date(parts, now), now)
+            for parts in every
+        }
+        if dates and not self._only_plan:
+            with inventory.writing() as tx:
+                record_dates(tx, dates)
+        return dates
+
+    def _date(self, parts: JobParts, now: datetime) -> datetime | None:
+        """The earliest end of what its snapshots need; None if something is not locked, or lost."""
+        ends = self._ends
+        chains = [[ends[key] for key in chain if key in ends] for chain in parts.chains]
+        whole = [
+            min(found) for found, chain in zip(chains, parts.chains, strict=True) if len(found) == len(chain)
+        ]
+        each = [[ends[key]] if key in ends else [] for key in (*parts.archives, *self._others)]
+        until = None if parts.is_lost or not self._others else restores_until([*each, whole])
+        return until if until is not None and until > now else None
+
+
+class _OfServers(_Renewing):
+    """A renewal of what servers have not given up, whatever else their catalogs say."""
+
+    _new_last = True  # whoever stores in masses must not come before what was there
+
+    def __init__(self, context: ServersLockContext, given_up: GivenUp, *, only_plan: bool) -> None:
+        super().__init__(context, only_plan=only_plan)
+        self._given_up = given_up
+        self._most_new = context.most_new
+        self._servers = given_up.problems
+
+    def _inventories(self) -> Collection[InventoryId]:
+        return self._given_up.inventories
+
+    def _wanted(
+        self, there: LockableObjects, known: Mapping[ArchiveId, datetime], _now: datetime
+    ) -> set[ArchiveId]:
+        stored, archives = self._given_up.stored, there.archives - self._given_up.archives
+        kinds = (archives, there.others)
+        wanted = [taken_in(kind, known, stored, self._most_new) for kind in kinds]
+        self._left_out = sum(map(len, kinds)) - sum(map(len, wanted))
+        return set[ArchiveId]().union(*wanted)
+
+    def _dates(self, _now: datetime) -> dict[int, LockDate]:
+        return {}

@@ -25,7 +25,8 @@ class ExtendReport(Struct, frozen=True, rename={"is_plan": "plan"}):
     restore whatever an intruder does. `covered`: objects over which somebody else put something; `rules`: of
     the bucket, that do harm. `missing` are keys that the vault does not show. `idle`: locked and needed by
     nothing of the last `lock_for`, the last of them until `idle_until`. `month` and `year`: renewals of as
-    many objects.
+    many objects. In place of servers: `left_out` are new ones beyond the limit, `servers` what is to be said
+    of them.
     """
 
     vault: VaultName
@@ -47,6 +48,8 @@ class ExtendReport(Struct, frozen=True, rename={"is_plan": "plan"}):
     covered: tuple[str, ...] = ()
     covered_count: int = 0
     rules: tuple[str, ...] = ()
+    left_out: int = 0
+    servers: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     waits_for: str = ""
 
@@ -69,6 +72,13 @@ class ExtendReport(Struct, frozen=True, rename={"is_plan": "plan"}):
                 f"{self.covered[0]}, …; nothing of it is lost, and restores read it: docs/ransomware.md"
             )
         found += [f"bucket of vault {self.vault}: {rule}" for rule in self.rules]
+        if self.left_out:
+            what = counted(self.left_out, "object")
+            found.append(
+                f"{what} in vault {self.vault} not renewed: more came since the last renewal than --max-new "
+                "allows; look who stored them"
+            )
+        found += self.servers
         return tuple(found)
 
     @property
@@ -120,6 +130,8 @@ class ExtendReport(Struct, frozen=True, rename={"is_plan": "plan"}):
             "covered": list(self.covered),
             "covered_count": self.covered_count,
             "rules": list(self.rules),
+            "left_out": self.left_out,
+            "servers": list(self.servers),
             "warnings": list(self.warnings),
         }
 

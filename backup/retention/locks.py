@@ -8,13 +8,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from msgspec import Struct
 
-from backup.model import ArchiveId
+from backup.model import ArchiveId, InventoryId
 
 _STEPS_BEGIN = datetime(2020, 1, 1, tzinfo=UTC)
 _TO_SPARE = timedelta(days=1)
@@ -26,6 +26,32 @@ class LockRules(Struct, frozen=True):
 
     lock_for: timedelta
     step: timedelta
+
+
+class GivenUp(Struct, frozen=True):
+    """The archives of a vault that its servers have given up, by their catalogs: no lock of these is renewed.
+
+    `inventories` are all that have stored there, `stored` the vault's dates of all archives. `problems`: a
+    sentence for each server of which nothing counts as given up, or that shows signs of an intruder.
+    """
+
+    archives: frozenset[ArchiveId] = frozenset()
+    inventories: frozenset[InventoryId] = frozenset()
+    stored: Mapping[ArchiveId, datetime] = {}
+    problems: tuple[str, ...] = ()
+
+
+def taken_in(
+    there: Iterable[ArchiveId], known: Collection[ArchiveId], stored: Mapping[ArchiveId, datetime], most: int
+) -> set[ArchiveId]:
+    """The objects that are renewed in place of servers: those that are known, and `most` new ones at most.
+
+    Of new ones those that were stored first: what somebody stores in masses comes last. Where nothing is
+    known yet, all are new, and all are taken in.
+    """
+    there = set(there)
+    new = sorted(there - set(known), key=lambda key: (stored.get(key, _STEPS_BEGIN), key))
+    return there if not known else there - set(new[most:])
 
 
 def locked_until(now: datetime, rules: LockRules) -> datetime:

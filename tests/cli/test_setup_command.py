@@ -283,6 +283,23 @@ def test_what_somebody_changed_is_set_right_and_what_is_not_ours_is_left(
     assert state_of(emulator) == whole
 
 
+@pytest.mark.parametrize("has_job", [True, False])
+def test_the_role_that_renews_in_place_of_servers_reads_catalogs(
+    emulator: RunningEmulator, server: Server, has_job: bool
+) -> None:
+    """It is made where the config has no job; a server's own reads nothing."""
+    text = server.config.read_text()
+    text = text if has_job else text[: text.index("[[job]]")]
+    server.config.write_text(text.replace("[[vault]]", '[[vault]]\nlock = "governance"'))
+    server.done(*set_up(server, "apply", "--yes"))
+    (policy,) = state_of(emulator)["roles"]["nightvault-lock"]["policies"].values()
+    allowed = {
+        action: statement["Resource"] for statement in policy["Statement"] for action in statement["Action"]
+    }
+    assert "s3:PutObjectRetention" in allowed
+    assert allowed.get("s3:GetObject") == (None if has_job else f"arn:aws:s3:::{BUCKET}/meta/*")
+
+
 def test_two_things_at_once_are_refused(emulator: RunningEmulator, server: Server) -> None:
     """Who says --plan wants nothing changed, whatever comes after it."""
     for words in (("--plan",), ("--status",), ("--destroy",)):

@@ -18,16 +18,20 @@ from typing import Any
 
 import pytest
 from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.app.aws_setup.documents import AwsSetup, BucketSetup, documents
 from backup.emulator.s3.operations import OPERATIONS
 from backup.errors import DeniedError
-from backup.model import ByteRange, ObjectLock, Tier, VaultName
+from backup.model import MIB, ByteRange, ObjectLock, Tier, VaultName
+from backup.pruner.keeper.folder import KeeperFolder
+from backup.pruner.keeper.given_up import find_given_up
 from backup.retention.locks import LockRules, locked_until, longest_lock
 from backup.vault.s3.requests import Bucket, BucketLock
 from backup.vault.s3.vault import S3Vault
 from tests.support.archives import some_bytes, store
-from tests.support.clocks import OffsetClock
+from tests.support.backups import Site
+from tests.support.clocks import EmulatorClock, OffsetClock
 from tests.support.emulated import (
     ACCOUNT_ID,
     REGION,
@@ -37,6 +41,7 @@ from tests.support.emulated import (
     StaticKey,
     write_accounts,
 )
+from tests.support.keepers import keeper_of
 from tests.support.s3_clients import S3Talker, client
 
 DAY = timedelta(days=1)
@@ -47,7 +52,7 @@ BUCKET = BucketSetup(
 )
 SETUP = AwsSetup("aws", REGION, ACCOUNT_ID, "", "arn:aws:x:y:z:a/b", [], 3600, bucket=BUCKET)
 MADE = documents(SETUP)
-ROLES = ("backup", "restore", "prune", "keeper", "lock", "undelete")
+ROLES = ("backup", "restore", "prune", "keeper", "lock", "keeper-lock", "undelete")
 FAR = "2126-01-01T00:00:00Z"
 HARMFUL: tuple[Mapping[str, str], ...] = (
     {},
@@ -206,7 +211,7 @@ class Place(Struct, frozen=True):
 
 def key_id(role: str) -> str:
     """The id of a role's key."""
-    return f"AKIA{role.upper():X<16}"
+    return f"AKIA{role.upper().replace('-', ''):X<16}"
 
 
 def secret_of(role: str) -> str:
@@ -258,7 +263,10 @@ def test_as_many_attacks_as_the_documentation_says(place: Place) -> None:
     "role",
     [
         *("backup", "prune", "lock"),
-        *(pytest.param(role, marks=pytest.mark.slow) for role in ("restore", "keeper", "undelete")),
+        *(
+            pytest.param(role, marks=pytest.mark.slow)
+            for role in ("restore", "keeper", "keeper-lock", "undelete")
+        ),
     ],
 )
 def test_an_intruder_with_a_role_harms_nothing_that_is_locked(place: Place, role: str) -> None:
@@ -295,6 +303,35 @@ def test_what_each_role_is_for(place: Place) -> None:
     for read in (s3.get_object, s3.head_object):
         with pytest.raises(s3.exceptions.ClientError):
             read(**of)
+
+
+def test_another_machine_renews_by_its_role(place: Place, tmp_path: Path) -> None:
+    """It reads catalogs, which it needs, and no data; it deletes and stores nothing."""
+    clock, source = EmulatorClock(place.emulator), tmp_path / "source"
+    source.mkdir()
+    (source / "a file").write_bytes(some_bytes(10_000))
+    site = Site.create(tmp_path / "state", place.vault("backup"), [source], clock=clock, part_size=5 * MIB)
+    site.backup()
+    site.close()
+    vault = place.vault("keeper-lock")
+    keeper = keeper_of(replace(site, vault=vault), tmp_path / "keeper", keep_within=RULES.lock_for).context()
+    with KeeperFolder.opened(keeper.folder, renews=True) as folder:
+        given_up = find_given_up(keeper, folder)
+    stored = {line.archive_id for line in vault.fetch_listing(vault.request_listing("t")).archives}
+    assert (given_up.problems, given_up.archives, set(given_up.stored)) == ((), frozenset(), stored)
+    lockable = vault.lockable(given_up.inventories)
+    assert lockable.archives == stored
+    assert len(lockable.others) == 1
+    longer = longest_lock(place.now(), RULES) - timedelta(hours=1)
+    for archive in (lockable.archives | lockable.others) - {place.key.removeprefix("web1/")}:
+        assert vault.lock_until(archive, longer).until == longer
+    s3 = client(place.emulator.s3_url, key_id("keeper-lock"), secret_of("keeper-lock"))
+    with pytest.raises(s3.exceptions.ClientError, match="AccessDenied"):
+        s3.get_object(Bucket=BUCKET.name, Key=place.key)
+    with pytest.raises(DeniedError):
+        store(vault, b"junk")
+    with pytest.raises(DeniedError):
+        vault.delete_archives(dict.fromkeys(stored))
 
 
 def test_a_person_takes_back_what_somebody_did(place: Place) -> None:

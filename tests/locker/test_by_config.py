@@ -178,3 +178,33 @@ def test_locks_switched_on_beneath_a_vault_that_locks_nothing(
     assert any("locks what is stored for 90 days (COMPLIANCE)" in finding["what"] for finding in findings)
     restored = server.restore(server.folder / "out")
     assert [(restored / each).read_text() for each in ("a.txt", "new.txt")] == ["alpha\n", "since\n"]
+
+
+def test_another_machine_renews_in_place_of_the_server(
+    server: Server, emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """With the vault, the key and nothing else; it says what it found, and leaves no state of the server."""
+    folder = tmp_path / "keeper"
+    folder.mkdir()
+    keeper = Server(folder, server.clock)
+    text = server.config.read_text()
+    vault = text[text.index("[[vault]]") :].split("[[job]]")[0].split("[encryption]")[0]
+    keeper.config.write_text(f'[state]\ndir = "{keeper.state}"\n{vault}')
+    keeper.key_file.write_bytes(server.key_file.read_bytes())
+    words = ("object-lock", "extend", "--for-servers", "--key", keeper.key_file)
+    there = client(emulator.s3_url).list_object_versions(Bucket=bucket_of(server))["Versions"]
+    plan = keeper.json(*words, "--dry-run")
+    assert (plan["plan"], plan["objects"], plan["looked"]) == (True, len(there), len(there))
+    assert keeper.json(*words)["looked"] == len(there)
+    done = keeper.json(*words)
+    assert (done["looked"], done["due"], done["servers"], done["left_out"]) == (0, 0, [], 0)
+    assert "protects from mistakes, not from an intruder" in server.run("object-lock", "extend").stderr
+    assert "mistakes" not in keeper.run(*words).stderr
+    of = {"Bucket": bucket_of(server), "Key": there[0]["Key"]}
+    client(emulator.s3_url).delete_object(**of)
+    told = keeper.run(*words)
+    assert (told.exit_code, "somebody put delete markers" in told.stderr) == (3, True)
+    renewal = keeper.state / "keeper" / "cold" / "renewal"
+    assert {path.name for path in renewal.rglob("*.sqlite")} == {"ends.sqlite"}
+    assert not (keeper.state / "inventory.sqlite").exists()
+    assert "go with --for-servers" in keeper.fails(2, "object-lock", "extend", "--max-new", 3)

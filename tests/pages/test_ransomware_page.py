@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from backup.locker.versions import Deed
-from tests.pages.machine import ADMIN_KEY, ADMIN_SECRET, Machine
+from tests.pages.machine import ACCOUNT, ADMIN_KEY, ADMIN_SECRET, Machine
 from tests.pages.page import RUN, SHOWN, Block, blocks_of
 from tests.pages.scenes import emulated, run, run_until_ready
 from tests.support.emulated import REPOSITORY, RunningEmulator
@@ -19,6 +19,7 @@ from tests.support.s3_clients import client
 
 PAGE = REPOSITORY / "docs" / "ransomware.md"
 PROMISE, SET_UP, AFTER = "One date", "Setting it up", "After an attack"
+ELSEWHERE = "Renewal from another machine"
 BUCKET = "example-backups"
 _BEFORE = '--before "2026-12-01 20:00"'
 _SERVER = """\
@@ -45,7 +46,8 @@ def part(section: str, language: str) -> list[Block]:
 def test_nothing_on_the_page_is_left_out() -> None:
     found = [(block.section, block.language) for block in blocks_of(PAGE)]
     after = [(AFTER, "toml"), *[(AFTER, RUN)] * 5]
-    assert found == [(PROMISE, SHOWN), (SET_UP, "toml"), (SET_UP, RUN), (SET_UP, RUN), *after]
+    before = [(SET_UP, "toml"), (SET_UP, RUN), (SET_UP, RUN), (ELSEWHERE, "toml"), (ELSEWHERE, RUN)]
+    assert found == [(PROMISE, SHOWN), *before, *after]
 
 
 def test_each_deed_is_explained() -> None:
@@ -69,6 +71,9 @@ def test_set_up_attacked_and_back(tmp_path: Path) -> None:
         given(machine, Block(RUN, _SERVER, "", 0), part(SET_UP, RUN)[0], Block(RUN, _NIGHTS, "", 0))
         given(machine, part(SET_UP, RUN)[1])
         assert_promised(run(machine, [Block(RUN, "nightvault status\n", "", 0)]).output)
+        (elsewhere,), (renewal,) = part(ELSEWHERE, "toml"), part(ELSEWHERE, RUN)
+        _configure(machine, elsewhere.text.replace("123456789012", ACCOUNT))
+        assert "0 of" in given(machine, renewal), "all is locked for as long as it may be"
         before = datetime.fromisoformat(emulator.now())
         emulator.advance(3600)
         attack(emulator)

@@ -249,8 +249,8 @@ def s3_policies(setup: AwsSetup, bucket: BucketSetup) -> Mapping[str, Document]:
     reads and retrieves. The prune role sees which version of an object there is, and until when it is locked;
     HeadObject, which tells that, is a right to read. A keeper retrieves catalogs besides. Where objects are
     locked all see versions, backups lock what they store, and one more role, which sees lifecycle rules,
-    locks for longer; none for more than `lock_days`. Source: service authorization reference of Amazon S3,
-    and "Enforce conditional writes" in its user guide.
+    locks for longer; none for more than `lock_days`. Whoever renews in place of servers reads catalogs, too.
+    Source: service authorization reference of Amazon S3, "Enforce conditional writes" in its user guide.
     """
     data, meta = setup.keys_arn("data/"), setup.keys_arn("meta/")
     versions = () if bucket.lock_mode is None else ("s3:ListBucketVersions",)
@@ -267,6 +267,8 @@ def s3_policies(setup: AwsSetup, bucket: BucketSetup) -> Mapping[str, Document]:
     look_to_prune = _looks(setup, ("s3:ListBucket", *versions, "s3:GetBucketVersioning"))
     look_to_lock = _looks(setup, ("s3:ListBucket", *versions, "s3:GetLifecycleConfiguration"))
     see_locks = _allow("SeeLocks", ("s3:GetObjectRetention",), [data, meta])
+    renewing = (*look_to_lock, see_locks, *lock)
+    elsewhere = (*renewing, _allow("ReadCatalogs", reads, meta))
     return {
         "backup": _policy(*look, make, upload, *lock),
         "restore": _policy(*listing, retrieve),
@@ -276,7 +278,7 @@ def s3_policies(setup: AwsSetup, bucket: BucketSetup) -> Mapping[str, Document]:
             _allow("DeleteArchives", delete, [data, meta]),
             _allow("ReadCatalogs", ("s3:RestoreObject",), meta),
         ),
-        **({"lock": _policy(*look_to_lock, see_locks, *lock)} if lock else {}),
+        **({"lock": _policy(*renewing), "keeper-lock": _policy(*elsewhere)} if lock else {}),
         "undelete": undelete_policy(setup, data, meta),
         "bucket": bucket_policy(setup, bucket),
     }

@@ -166,7 +166,10 @@ def wanted_of(
     setups = {vault.name: _setup(config, vault, account, region) for vault in vaults}
     if options.shared:
         setups = {name: _shared(setup, common_name) for name, setup in setups.items()}
-    made = {name: documents(setup) for name, setup in setups.items()}
+    made = {name: dict(documents(setup)) for name, setup in setups.items()}
+    for of_vault in made.values():
+        if not config.jobs and "lock" in of_vault:  # another machine renews in place of servers
+            of_vault["lock"] = of_vault["keeper-lock"]
     subject = (None if options.shared else common_name, unit)
     roles = _roles(vaults, account, made, subject, options)
     named = {

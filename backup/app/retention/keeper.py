@@ -34,24 +34,28 @@ def keeper_context(
     tier: Tier | None = None,
     accept: Sequence[str] = (),
     who: str = "",
+    purpose: Purpose = Purpose.PRUNE,
 ) -> KeeperContext:
-    """Return the context of a keeper's deletions in that vault.
+    """Return the context of a keeper's deletions in that vault, or with `LOCK` of its renewals there.
 
-    `keep_within` replaces the config's. `accept` are pack ids of strangers' catalogs that `who` says to
-    ignore.
+    `keep_within` replaces the config's; what is locked is kept for `lock_for` at least. `accept` are pack ids
+    of strangers' catalogs that `who` says to ignore.
     """
     check_keys(config, recovery_keys)
     settings = config.vault(vault)
     state = State(config.state_dir)
     state.create()
+    within = _length(keep_within or settings.keep_within or DEFAULT_KEEP_WITHIN, clock.now())
+    if purpose is Purpose.LOCK:
+        within = max(within, timedelta(seconds=settings.lock_for))
     return KeeperContext(
-        vault=make_vault(config, vault, Purpose.PRUNE, clock, stop=stop),
+        vault=make_vault(config, vault, purpose, clock, stop=stop),
         clock=clock,
         progress=progress,
         recovery_keys=recovery_keys,
         folder=os.path.join(state.keeper, vault),
         limit_on=limit_on_catalogs(config, settings, "prune"),
-        keep_within=_length(keep_within or settings.keep_within or DEFAULT_KEEP_WITHIN, clock.now()),
+        keep_within=within,
         grace=timedelta(seconds=settings.prune_grace),
         tier=tier or settings.tier,
         stop=stop,

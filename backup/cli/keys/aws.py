@@ -30,6 +30,7 @@ PARTS = (
     "prune",
     "keeper",
     "lock",
+    "keeper-lock",
     "undelete",
     "bucket",
     "profile",
@@ -87,7 +88,7 @@ def policy(cli: Cli, /, vault_name: str | None, only: str | None, **told: Any) -
     made = documents(setup)
     if only is not None:
         if only not in made:
-            if only == "lock":
+            if only in {"lock", "keeper-lock"}:
                 raise UsageError(f"vault {vault.name} locks nothing: `lock` in its [[vault]] does that")
             what = "no versions" if only == "undelete" else "no bucket policy"
             raise UsageError(f"vault {vault.name} is no bucket: it has {what}")
@@ -193,6 +194,7 @@ def _purposes(vault: VaultSettings) -> Mapping[str, str]:
         "prune": f"permissions of {vault.prune_role_arn or backup}, if it is to delete at all",
         "keeper": "permissions of whoever deletes elsewhere (prune --delete-only), by another trust policy",
         "lock": f"permissions of {vault.lock_role_arn or 'whoever locks for longer (object-lock extend)'}",
+        "keeper-lock": "permissions of whoever does that elsewhere (object-lock extend --for-servers)",
         "undelete": "permissions of a person, never of a server, for `undelete --versions`",
         "bucket": f"policy of bucket {vault.bucket or UNKNOWN_BUCKET}",
         "profile": "input of CreateProfile",

@@ -1,6 +1,6 @@
 """The keeper's folder: the vault's list, what its rebuilds requested, which servers are finished.
 
-    lock  done.json  answers.json  list/  asked/<inventory>/  asked/family/  scratch/
+    lock  done.json  answers.json  list/  asked/<inventory>/  asked/family/  scratch/  renewal/
 
 Rebuilt inventories lie in `scratch` for minutes: it is emptied at the beginning and the end of each step, so
 also after a crash. No key is ever written here.
@@ -27,6 +27,7 @@ from backup.safe_paths import make_folders
 from backup.transfer.fetching.journal import PACK
 
 _OTHER = "another `nightvault prune --delete-only` is at work in this state directory"
+_OTHER_RENEWAL = "another `nightvault object-lock extend --for-servers` is at work in this state directory"
 
 
 class Done(msgspec.Struct):
@@ -54,21 +55,23 @@ class Answer(msgspec.Struct, frozen=True):
 class KeeperFolder:
     """The paths in the folder, used within `opened`."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, answers: str) -> None:
         self.path = path
+        self._answered = os.path.join(answers, "answers.json")
 
     @classmethod
     @contextmanager
-    def opened(cls, path: str) -> Iterator[KeeperFolder]:
-        """Open the folder under its lock, and remove leftovers. `LockedError`."""
+    def opened(cls, path: str, *, renews: bool = False) -> Iterator[KeeperFolder]:
+        """Open the folder under its lock, or that of renewals; remove leftovers. `LockedError`."""
+        answers, path = path, os.path.join(path, "renewal") if renews else path
         try:
             make_folders(os.path.dirname(path))
             make_private(path)
-            lock = file_lock(os.path.join(path, "lock"), told=_OTHER)
+            lock = file_lock(os.path.join(path, "lock"), told=_OTHER_RENEWAL if renews else _OTHER)
         except OSError as error:
             raise SpoolError(f"{path} cannot be made: {error.strerror}") from error
         with lock:
-            folder = cls(path)
+            folder = cls(path, answers)
             folder.wipe()
             try:
                 yield folder
@@ -125,13 +128,14 @@ class KeeperFolder:
                 ) from error
         return []
 
-    @property
-    def _answered(self) -> str:
-        return os.path.join(self.path, "answers.json")
-
     def forget_asked(self, inventory_id: InventoryId) -> None:
         """Delete what a server's rebuilds requested, and what was retrieved."""
         shutil.rmtree(self.asked(inventory_id), ignore_errors=True)
+
+    @property
+    def ends(self) -> str:
+        """The path of an inventory that has only the ends of locks, as the vault has answered them."""
+        return os.path.join(self.path, "ends.sqlite")
 
     @property
     def scratch(self) -> str:

@@ -90,12 +90,12 @@ def keep(context: KeeperContext, *, only_plan: bool = False) -> KeeperReport:
     begun = context.clock.now()
     with KeeperFolder.opened(context.folder) as folder:
         require_same_time(context.vault, context.clock, context.patience)
-        listing = _listing(context, folder)
+        listing = list_of(context, folder)
         if listing is None:
             return KeeperReport(StepStage.WAITING, context.vault.name, waits_for="the vault's own list")
-        rules = _rules(context, listing)
+        rules = rules_of(context, listing)
         done = folder.done(listing.as_of, is_plan=only_plan)
-        found = _lineages(context, folder, listing)
+        found = servers_in(context, folder, listing)
         if isinstance(found, str):
             return KeeperReport(StepStage.WAITING, context.vault.name, waits_for=found)
         waits: list[str] = []
@@ -113,8 +113,8 @@ def keep(context: KeeperContext, *, only_plan: bool = False) -> KeeperReport:
                 )
                 continue
             try:
-                report = _Server(context, folder, lineage, rules, begun).step(listing, only_plan=only_plan)
-            except _Waits as wait:
+                report = KeptServer(context, folder, lineage, rules, begun).step(listing, only_plan=only_plan)
+            except Waits as wait:
                 waits.append(str(wait))
                 continue
             except _SETTLED_BY_A_HUMAN as error:
@@ -137,7 +137,7 @@ def keep(context: KeeperContext, *, only_plan: bool = False) -> KeeperReport:
         )
 
 
-def _listing(context: KeeperContext, folder: KeeperFolder) -> Listing | None:
+def list_of(context: KeeperContext, folder: KeeperFolder) -> Listing | None:
     """Return the vault's list, requested within the last days; None while it is not ready.
 
     The list of a vault that does not change may be older: the floor is computed from it.
@@ -155,7 +155,7 @@ def _listing(context: KeeperContext, folder: KeeperFolder) -> Listing | None:
             raise
 
 
-def _lineages(context: KeeperContext, folder: KeeperFolder, listing: Listing) -> list[Lineage] | str:
+def servers_in(context: KeeperContext, folder: KeeperFolder, listing: Listing) -> list[Lineage] | str:
     """The servers of the list; what it waits for while the vault retrieves a catalog of each inventory."""
     try:
         family = find_family(listing, Wish(tier=context.tier), _rebuilding(context, folder, folder.family))
@@ -180,7 +180,7 @@ def _rebuilding(context: KeeperContext, folder: KeeperFolder, asked: str) -> Reb
     return context.rebuild_at(f"sqlite:///{os.path.join(folder.scratch, 'inventory.sqlite')}", asked)
 
 
-def _rules(context: KeeperContext, listing: Listing) -> KeeperRules:
+def rules_of(context: KeeperContext, listing: Listing) -> KeeperRules:
     """By the earlier of the vault's time and this machine's.
 
     A vault in which nothing happens makes no newer list: as long as there is none, its last one shows all
@@ -205,11 +205,11 @@ def _stopped(inventory_id: InventoryId, error: NightvaultError) -> InventoryRepo
     return InventoryReport(whose, stopped=str(error), advice=advice)
 
 
-class _Waits(Exception):  # noqa: N818 (no error)
+class Waits(Exception):  # noqa: N818 (no error)
     """The vault retrieves catalogs; `str` says how many."""
 
 
-class _Server:
+class KeptServer:
     """One server of the vault."""
 
     def __init__(
@@ -227,9 +227,9 @@ class _Server:
         self._begun = begun
 
     def step(self, listing: Listing, *, only_plan: bool) -> InventoryReport:
-        """Rebuild both states, decide, delete. `_Waits`; the errors of `StateFinder.find`."""
+        """Rebuild both states, decide, delete. `Waits`; the errors of `StateFinder.find`."""
         require_its_own(self._lineage)
-        floor, newest = self._states(listing)
+        floor, newest = self.states(listing)
         require_covered(self._lineage, newest, floor)
         decided = decide(self._lineage, newest, floor, self._rules)
         report = InventoryReport(
@@ -242,8 +242,11 @@ class _Server:
         )
         return report if only_plan else self._delete(decided, newest, report)
 
-    def _states(self, listing: Listing) -> tuple[State, State]:
-        """The floor's state and the newest, in this order: the newest is as new as can be."""
+    def states(self, listing: Listing, forgotten_since: datetime | None = None) -> tuple[State, State]:
+        """The floor's state and the newest, in this order: the newest is as new as can be.
+
+        With `forgotten_since` snapshots that were forgotten before then need nothing. `Waits`.
+        """
         self._folder.share(self._lineage.newest)
         wish = Wish(inventory=self._lineage.newest.hex(), tier=self._context.tier)
         held = Wish(
@@ -256,10 +259,10 @@ class _Server:
         if traits.waits and not traits.keeps_metadata_hot:  # ask for all at once
             waiting = [waits_for(marks, self._rebuilding()) for marks in (held, wish)]
             if any(waiting):
-                raise _Waits("; ".join(dict.fromkeys(filter(None, waiting))))
-        floor = self._state(held)
+                raise Waits("; ".join(dict.fromkeys(filter(None, waiting))))
+        floor = self._state(held, forgotten_since)
         self._go_by(listing)
-        newest = self._state(wish)
+        newest = self._state(wish, forgotten_since)
         self._folder.forget_asked(self._lineage.newest)
         return floor, newest
 
@@ -270,14 +273,16 @@ class _Server:
             journal.forget_listing()
             journal.keep_listing(listing)
 
-    def _state(self, wish: Wish) -> State:
+    def _state(self, wish: Wish, forgotten_since: datetime | None) -> State:
         """Rebuild one state; its inventory is deleted when this returns."""
         context = self._rebuilding()
         report = rebuild(wish, context)
         if report.state is StepStage.WAITING:
-            raise _Waits(report.waits_for)
+            raise Waits(report.waits_for)
         try:
-            return read_state(context.url, self._folder.scratch, self._context.vault.name, report)
+            return read_state(
+                context.url, self._folder.scratch, self._context.vault.name, report, forgotten_since
+            )
         finally:
             self._folder.wipe()
 

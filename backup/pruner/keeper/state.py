@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from datetime import datetime
 
 from msgspec import Struct
 
@@ -20,10 +21,10 @@ from backup.rebuilder.report import RebuildReport
 class State(Struct, frozen=True):
     """The content of a state.
 
-    `needed` are numbers of archives that any of its snapshots needs, forgotten or not. `applied`: its
-    catalogs, each with the id of its job; `bases`: those with which the jobs begin; `writers`: inventory and
-    signer of archives, as the headers say that the catalogs record. `waits`: jobs of which nothing is deleted
-    before a person accepts a loss.
+    `needed` are numbers of archives that its snapshots need, also forgotten ones. `applied`: its catalogs,
+    each with the id of its job; `bases`: those with which the jobs begin; `writers`: inventory and signer of
+    archives, as the headers say that the catalogs record. `waits`: jobs of which nothing is deleted before a
+    person accepts a loss.
     """
 
     report: RebuildReport
@@ -43,14 +44,20 @@ class State(Struct, frozen=True):
         return self.report.predecessor or InventoryId(b"")
 
 
-def read_state(url: str, folder: str, vault: VaultName, report: RebuildReport) -> State:
-    """Read the state from the inventory at `url`, which a rebuild has just made."""
+def read_state(
+    url: str, folder: str, vault: VaultName, report: RebuildReport, forgotten_since: datetime | None = None
+) -> State:
+    """Read the state from the inventory at `url`, which a rebuild has just made.
+
+    With `forgotten_since` snapshots that were forgotten before then need nothing.
+    """
     with closing(open_inventory(url, lock_directory=folder)) as inventory, inventory.reading() as tx:
         every = snapshots.list_snapshots(tx, also_forgotten=True)
-        kept: dict[int, list[int]] = {}
-        for snapshot in every:
-            kept.setdefault(snapshot.job_number, []).append(snapshot.number)
-        held = {job: sorted(numbers) for job, numbers in kept.items()}
+        held: dict[int, list[int]] = {}
+        for snapshot in sorted(every, key=lambda snapshot: snapshot.number):
+            at = snapshot.forgotten_at
+            if forgotten_since is None or at is None or at > forgotten_since:
+                held.setdefault(snapshot.job_number, []).append(snapshot.number)
         catalogs = identities.catalogs_of_jobs(tx)
         return State(
             report=report,
