@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -16,18 +16,46 @@ from backup.pruner.report import Group
 from backup.retention.prune import PrunedArchive, Waiting, Why
 
 
+def until_unlocked(waiting: Iterable[Waiting], locks: Mapping[int, datetime]) -> list[Waiting]:
+    """The same archives with the day on which their locks have ended, too, if their day is known."""
+    return [
+        wait
+        if wait.until is None or wait.archive.number not in locks
+        else replace(wait, until=max(wait.until, locks[wait.archive.number]))
+        for wait in waiting
+    ]
+
+
+def locked_groups(
+    archives: Iterable[PrunedArchive], locks: Mapping[int, datetime], prices: Prices
+) -> list[Group]:
+    """Return those of these archives that are locked, by the ends of their locks, the soonest first."""
+    days: dict[datetime, list[PrunedArchive]] = defaultdict(list)
+    for archive in archives:
+        if archive.number in locks:
+            days[locks[archive.number]].append(archive)
+    return [
+        replace(group_of(some, prices), why="locked", detail=Why.LOCKED.value, until=until)
+        for until, some in sorted(days.items())
+    ]
+
+
 def group_of(archives: Sequence[PrunedArchive] | Sequence[StoredArchive], prices: Prices) -> Group:
     """Return these archives as one group."""
     return Group(len(archives), sum(archive.size for archive in archives), month=prices.month(archives))
 
 
 def condemned_groups(
-    archives: Sequence[PrunedArchive], grace: timedelta, now: datetime, prices: Prices
+    archives: Sequence[PrunedArchive],
+    locks: Mapping[int, datetime],
+    grace: timedelta,
+    now: datetime,
+    prices: Prices,
 ) -> list[Group]:
     """Return the archives that are condemned now, grouped by the day on which they can be deleted."""
     ends = now + grace
     waiting = [Waiting(archive, Why.GRACE, max(ends, archive.free_at)) for archive in archives]
-    return waiting_groups(waiting, grace, now, prices)
+    return waiting_groups(until_unlocked(waiting, locks), grace, now, prices)
 
 
 def waiting_groups(

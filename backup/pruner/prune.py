@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from msgspec.structs import replace
@@ -14,6 +14,7 @@ from backup.format import records
 from backup.format.catalog import Record
 from backup.inventory.content import copied, copied_pruning, pruning
 from backup.inventory.content.archives import ArchiveState
+from backup.inventory.content.locks import lasting_locks
 from backup.inventory.content.packed import index_chunks
 from backup.inventory.questions import compared
 from backup.inventory.records import runs
@@ -28,10 +29,17 @@ from backup.protocols import phase
 from backup.pruner.context import PruneContext
 from backup.pruner.decide import Decider, DecisionAndRows, changes, decided_by
 from backup.pruner.delete import Deleted, delete_decided
-from backup.pruner.groups import condemned_groups, group_of, refused_groups, waiting_groups
+from backup.pruner.groups import (
+    condemned_groups,
+    group_of,
+    locked_groups,
+    refused_groups,
+    until_unlocked,
+    waiting_groups,
+)
 from backup.pruner.listed import require_same_time
 from backup.pruner.report import PruneReport
-from backup.retention.prune import PrunePlan, Why
+from backup.retention.prune import PrunedArchive, PrunePlan, Waiting, Why
 from backup.transfer.retrievals.confirm import confirm_shown
 from backup.transfer.retrievals.listing import THE_LIST, newest_kept_head, see_to_listing
 
@@ -270,18 +278,33 @@ class _Prune:
 
     def _report(self, found: DecisionAndRows, *, is_plan: bool) -> PruneReport:
         plan, grace, now, prices = found.plan, found.rules.grace, self._clock.now(), self._prices
+        stays = [*plan.condemn, *(wait.archive for wait in plan.waiting), *(plan.delete if is_plan else ())]
+        locks = self._locks(found, stays)
+        free = [archive for archive in plan.delete if not is_plan or archive.number not in locks]
+        waiting = until_unlocked(plan.waiting, locks)
+        if is_plan:
+            due = (archive for archive in plan.delete if archive.number in locks)
+            waiting += [Waiting(archive, Why.LOCKED, locks[archive.number]) for archive in due]
         return PruneReport(
             StepStage.DONE,
             self._vault.name,
             is_plan=is_plan,
             may_delete=self._context.deleting is not None,
             condemned=group_of(plan.condemn, prices),
-            condemned_groups=condemned_groups(plan.condemn, grace, now, prices),
+            condemned_groups=condemned_groups(plan.condemn, locks, grace, now, prices),
             taken_up=group_of(plan.take_up, prices),
-            deleted=replace(group_of(plan.delete, prices), fee=plan.fee or None),
-            waiting=waiting_groups(plan.waiting, grace, now, prices),
+            deleted=replace(group_of(free, prices), fee=plan.fee or None),
+            waiting=waiting_groups(waiting, grace, now, prices),
+            locked=locked_groups(stays, locks, prices),
             held=[f"{wait.text()}: `{wait.command}`" for wait in found.waits],
         )
+
+    def _locks(self, found: DecisionAndRows, some: Sequence[PrunedArchive]) -> dict[int, datetime]:
+        """The ends of locks, by number, of those of these archives that are locked as far as it is known."""
+        keys = {archive.number: found.archives[archive.number].archive_id for archive in some}
+        with self._inventory.reading() as tx:
+            ends = lasting_locks(tx, self._vault.name, list(keys.values()), self._clock.now())
+        return {number: ends[key] for number, key in keys.items() if key in ends}
 
 
 def _pieces(packs: Sequence[bytes]) -> Iterable[list[bytes]]:

@@ -73,7 +73,8 @@ class PruneReport(Struct, frozen=True, rename={"is_plan": "plan"}):
     """The result of one step. `is_plan`: nothing was done; `dropped`: snapshots gone for good, by job.
 
     `condemned_groups` are the archives of `condemned` by the day on which they can be deleted. `old_runs` are
-    those removed from the inventory, None while the prune waits. `held`: a sentence for each job of which
+    those removed from the inventory, None while the prune waits. `locked`: those of the condemned and waiting
+    ones that are locked, by the ends that the vault has answered. `held`: a sentence for each job of which
     nothing is deleted before a person accepts a loss.
     """
 
@@ -88,6 +89,7 @@ class PruneReport(Struct, frozen=True, rename={"is_plan": "plan"}):
     deleted: Group = Group(0, 0)
     refused: Sequence[Group] = ()
     waiting: Sequence[Group] = ()
+    locked: Sequence[Group] = ()
     deleted_elsewhere: int = 0
     dropped: Mapping[str, Sequence[str]] = field(default_factory=dict)
     old_runs: OldRuns | None = None
@@ -114,6 +116,8 @@ class PruneReport(Struct, frozen=True, rename={"is_plan": "plan"}):
             level = logging.INFO if group.until else logging.WARNING
             kept = f"the vault keeps {counted(group.archives, 'archive')} {until}: {group.detail}"
             yield Fact(kept, level=level)
+        for group in self.locked:
+            yield Fact(f"{counted(group.archives, 'archive')} {_stay(group)}")
         for job, ids in self.dropped.items():
             yield Fact(f"{counted(len(ids), 'forgotten snapshot')} of job {job} gone for good")
         waiting = sum(group.archives for group in self.waiting)
@@ -137,6 +141,8 @@ class PruneReport(Struct, frozen=True, rename={"is_plan": "plan"}):
             yield Fact(f"{counted(self.deleted_elsewhere, 'archive')}, deleted elsewhere", "gone")
         for group in self.refused:
             yield Fact(f"{group.amount}: {_kept(group)}", "refused")
+        for group in self.locked:
+            yield Fact(f"{group.amount}: {_stay(group)}", "locked")
         for job, ids in self.dropped.items():
             yield Fact(_named(job, ids), "gone for good")
         old = self.old_runs
@@ -157,6 +163,7 @@ class PruneReport(Struct, frozen=True, rename={"is_plan": "plan"}):
             "deleted": self.deleted.document(),
             "refused": [group.document() for group in self.refused],
             "waiting": [group.document() for group in self.waiting],
+            "locked": [group.document() for group in self.locked],
             "deleted_elsewhere": self.deleted_elsewhere,
             "old_runs": None if self.old_runs is None else _old_runs(self.old_runs),
             "dropped": {job: list(ids) for job, ids in self.dropped.items()},
@@ -177,6 +184,13 @@ def _saved(group: Group, currency: str) -> str:
         return saved
     their = _one_or(group, "since", "its", "their")
     return f"{saved}\nfor {money(group.fee, currency)}, {their} minimum duration was not over"
+
+
+def _stay(group: Group) -> str:
+    day = "" if group.until is None else f" until {group.until.astimezone():%Y-%m-%d}"
+    if group.archives == 1:
+        return f"stays{day}, its lock ends then"
+    return f"stay{day}, their locks end then"
 
 
 def _kept(group: Group) -> str:

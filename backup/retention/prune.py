@@ -35,6 +35,7 @@ class Why(StrEnum):
     GRACE = "the grace period"
     DURATION = "the vault's minimum duration"
     REFUSED = "the vault, which refuses to delete it"
+    LOCKED = "the end of its lock"
     SHRUNK = "an answer to a source that has lost nearly everything: `nightvault status` names the command"
     OTHERS = "somebody who may delete: this server may not"
 

@@ -84,11 +84,26 @@ def test_what_was_forgotten_stays_for_as_long_as_somebody_may_look(nights: Locke
     only_theirs = {ArchiveId(key) for key in needed if ends[ArchiveId(key)] < least}
     assert len(only_theirs) == report.idle
     assert report.idle_until == max(nights.vault.ends[key] for key in only_theirs)
-    nights.site.prune()
+    until = report.idle_until
+    plan = nights.site.prune(only_plan=True)
+    assert [(group.archives, group.until) for group in plan.locked] == [(plan.condemned.archives, until)]
+    assert [group.until for group in plan.condemned_groups] == [until]
+    assert nights.site.prune().locked == plan.locked
     nights.clock.advance(4 * DAY)
-    refused = nights.site.prune().refused
-    assert {group.until for group in refused} <= set(nights.vault.ends.values())
+    plan = nights.site.prune(only_plan=True)
+    assert (plan.deleted.archives, [group.why for group in plan.waiting]) == (0, ["locked"])
+    facts = {fact.label: fact.value for fact in plan.facts()}
+    assert f" until {until:%Y-%m-%d}, " in facts["locked"]
+    done = nights.site.prune()
+    assert [(group.archives, group.until) for group in done.refused] == [
+        (group.archives, group.until) for group in plan.locked
+    ]
+    assert [group.until for group in nights.site.prune(only_plan=True).locked] == [until]
     nights.assert_kept()
+    assert until is not None
+    nights.clock.advance(until - nights.clock.now() + DAY)
+    assert nights.site.prune(only_plan=True).locked == []
+    assert nights.site.prune().deleted.archives == plan.waiting[0].archives
 
 
 def test_cut_at_each_request(tmp_path: Path) -> None:

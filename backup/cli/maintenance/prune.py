@@ -54,6 +54,7 @@ _WORDS = {
     "catalogs": "word of each job",
     "listing": "a newer list",
     "refused": "the vault's refusal",
+    "locked": "end of its lock",
     "others": "who may delete",
 }
 

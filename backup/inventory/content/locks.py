@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
@@ -17,6 +17,8 @@ from backup.inventory.store.connections import Transaction
 from backup.inventory.store.driver import changed, insert_tuples, marks, raw_rows
 from backup.inventory.store.times import micros, moment
 from backup.model import ArchiveId, Generation, JobName, VaultName
+
+_BATCH = 500
 
 
 class JobParts(Struct, frozen=True):
@@ -60,6 +62,20 @@ def lock_ends(tx: Transaction, vault: VaultName) -> dict[ArchiveId, datetime]:
     """The ends of locks that a vault has answered, by the objects' ids."""
     sql = "SELECT l.key, l.until FROM locks l JOIN vaults v ON v.number = l.vault WHERE v.name = ?"
     return {ArchiveId(key): moment(until) for key, until in raw_rows(tx, sql, (vault,))}
+
+
+def lasting_locks(
+    tx: Transaction, vault: VaultName, keys: Sequence[ArchiveId], now: datetime
+) -> dict[ArchiveId, datetime]:
+    """The ends of locks of these objects that are not over yet, as far as a vault has answered them."""
+    found: dict[ArchiveId, datetime] = {}
+    for start in range(0, len(keys), _BATCH):
+        some = keys[start : start + _BATCH]
+        sql = f"""SELECT l.key, l.until FROM locks l JOIN vaults v ON v.number = l.vault
+                  WHERE v.name = ? AND l.until > ? AND l.key IN ({marks(some)})"""
+        for key, until in raw_rows(tx, sql, (vault, micros(now), *some)):
+            found[ArchiveId(key)] = moment(until)
+    return found
 
 
 def record_locks(tx: Transaction, vault: VaultName, ends: Mapping[ArchiveId, datetime]) -> None:
