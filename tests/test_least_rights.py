@@ -32,6 +32,7 @@ LIFE = "life-of-roles"
 LOCKS = {"s3:GetObjectRetention", "s3:GetObjectLegalHold"}
 LIVES = {"glacier": ("glacier",), "s3": ("plain", "locked")}
 UNSEEN: dict[tuple[str, str], set[str]] = {
+    ("plain", "restore"): {"s3:ListBucketVersions", "s3:GetObjectVersion"},
     ("plain", "backup"): {"s3:GetBucketObjectLockConfiguration"},
     ("plain", "prune"): LOCKS | {"s3:DeleteObjectVersion", "s3:ListBucket"},
     ("plain", "keeper"): LOCKS | {"s3:DeleteObjectVersion"},
@@ -121,6 +122,8 @@ def test_every_action_is_needed_and_no_other(cloud: Cloud, tmp_path: Path, life:
     if kind == "glacier":
         clock.sleep(DAY.total_seconds())
         _listing_whose_answer_is_lost(cloud, server)
+    if life == "locked":
+        _hidden_from_other_programs(cloud.admin("s3"), server)
     assert_same_tree(server.restore(tmp_path / "out"), server.source)
     server.restore(tmp_path / "one", snapshot=f"latest:{server.source}/a.txt")
     _years(server, clock)
@@ -158,6 +161,16 @@ def _lock_bucket(s3: Any) -> None:
     rule = {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 30}}
     lock = {"ObjectLockEnabled": "Enabled", "Rule": rule}
     s3.put_object_lock_configuration(Bucket=LIFE, ObjectLockConfiguration=lock)
+
+
+def _hidden_from_other_programs(s3: Any, server: Server) -> None:
+    """A night whose packs somebody puts delete markers over is restored; then they are taken away."""
+    server.backup()
+    packs = [line for line in s3.list_object_versions(Bucket=LIFE)["Versions"] if "data/" in line["Key"]]
+    markers = [s3.delete_object(Bucket=LIFE, Key=line["Key"], IfMatch=line["ETag"]) for line in packs]
+    server.restore(server.folder / "hidden")
+    for line, marker in zip(packs, markers, strict=True):
+        s3.delete_object(Bucket=LIFE, Key=line["Key"], VersionId=marker["VersionId"])
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from backup.browser.packs import ColdContentError, Packs
+from backup.browser.packs import ColdContentError, Packs, ReadableRange
 from backup.errors import (
     FormatError,
     IntegrityError,
@@ -23,6 +23,7 @@ from backup.format.naming import chunk_id
 from backup.inventory.content.packed import ChunkLocation
 from backup.model import MIB, FrameRow
 from backup.protocols import Clock
+from backup.transfer.fault_scope import look_beneath
 from backup.transfer.retry import RetryPolicy
 
 MOST: Final = 24 * MIB
@@ -106,8 +107,7 @@ class Frames:
         why: NightvaultError | None = None
         for place in places:
             try:
-                data = self._retry.call(lambda at=place: at.vault.fetch(at.retrieval, at.within(row)).data)  # type: ignore[misc]
-                check_digest(row, data)
+                data = self._sealed(place, row)
                 raw = self._codec().open_checked(keys.frame_key, archive.label.pack_id, row, data)
                 return HeldFrame(memoryview(raw))
             except (RetrievalNotReadyError, RetrievalExpiredError):
@@ -119,6 +119,21 @@ class Frames:
         if isinstance(why, FormatError):
             raise IntegrityError(f"a frame of archive {number} cannot be opened: {why}") from why
         raise why
+
+    def _sealed(self, place: ReadableRange, row: FrameRow) -> bytes | memoryview:
+        """A frame's sealed bytes as they were stored, also if something was put over them since."""
+
+        def fetch() -> bytes | memoryview:
+            data = self._retry.call(lambda: place.vault.fetch(place.retrieval, place.within(row)).data)
+            check_digest(row, data)
+            return data
+
+        try:
+            return fetch()
+        except IntegrityError:
+            if not look_beneath(place.vault, place.retrieval):
+                raise
+        return fetch()
 
     def _codec(self) -> FrameCodec:
         codec: FrameCodec | None = getattr(self._codecs, "codec", None)

@@ -30,6 +30,7 @@ from backup.model import (
     VaultState,
 )
 from backup.protocols import Vault, VaultTraits
+from backup.transfer.fault_scope import look_beneath
 
 _GRADES = {
     **dict.fromkeys(SOUND, 0),
@@ -151,6 +152,11 @@ class JoinedVaults:
         """Bytes of a ready retrieval, from its vault."""
         vault, its_id = self._split(retrieval_id)
         return self._vault(vault).fetch(RetrievalId(its_id), extent)
+
+    def look_beneath(self, retrieval_id: RetrievalId) -> bool:
+        """As of `LooksBeneath`, in the vault of a retrieval."""
+        vault, its_id = self._split(retrieval_id)
+        return look_beneath(self._vault(vault), RetrievalId(its_id))
 
     def _vault(self, name: VaultName) -> Vault:
         """A vault that is read from: from now on its traits count."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 from backup.errors import (
     ArchiveMissingError,
     ArchiveUnreadableError,
@@ -9,6 +11,7 @@ from backup.errors import (
     NightvaultError,
     VaultError,
 )
+from backup.model import RetrievalId
 from backup.protocols import Vault
 from backup.transfer.retry import RetryPolicy
 
@@ -29,3 +32,21 @@ def require_own_fault(error: NightvaultError, vault: Vault, patience: RetryPolic
     if not is_of_one_archive(error) and type(error) is not VaultError:
         raise error
     patience.call(vault.open_retrievals)
+
+
+@runtime_checkable
+class LooksBeneath(Protocol):
+    """An optional ability of a `Vault` in which somebody may put another object over ours."""
+
+    def look_beneath(self, retrieval_id: RetrievalId) -> bool:
+        """Whether another object lies over that of a retrieval: from now on the one that was stored first is
+        read.
+
+        Asked when the bytes that came were not ours.
+        """
+        ...
+
+
+def look_beneath(vault: object, retrieval_id: RetrievalId) -> bool:
+    """Whether the next bytes of a retrieval are those of another object, which was stored first."""
+    return isinstance(vault, LooksBeneath) and vault.look_beneath(retrieval_id)

@@ -19,7 +19,7 @@ from backup.format.frame import check_digest
 from backup.format.treehash import aligned_pieces, tree_hash
 from backup.model import MIB, Buffer, ByteRange, Fetched, FrameRow, RetrievalId
 from backup.protocols import Clock, Vault
-from backup.transfer.fault_scope import require_own_fault
+from backup.transfer.fault_scope import look_beneath, require_own_fault
 from backup.transfer.retry import RetryPolicy
 
 PIECE = 16 * MIB
@@ -170,6 +170,7 @@ class Fetcher:
                 sealed = bytes(self._ask(ready, ByteRange(row.offset, row.offset + row.sealed_length)).data)
                 if _is_right(row, sealed):
                     return sealed
+                look_beneath(self._vault, ready.retrieval_id)
         except NightvaultError as error:
             found = self._from_elsewhere(ready, row)
             if found is not None:

@@ -246,7 +246,8 @@ def test_a_buckets_roles_have_the_least_rights() -> None:
     assert not any(
         "Delete" in action or "GetObject" in action or "*" in action for action in actions(made["backup"])
     )
-    assert actions(made["restore"]) == {"s3:ListBucket", "s3:GetObject", "s3:RestoreObject"}
+    by_version = {"s3:ListBucketVersions", "s3:GetObjectVersion"}
+    assert actions(made["restore"]) == {"s3:ListBucket", "s3:GetObject", "s3:RestoreObject", *by_version}
     assert "s3:PutObject" not in actions(made["restore"]) | actions(made["prune"]) | actions(made["keeper"])
     assert {action for action in actions(made["prune"]) if "Delete" in action or "*" in action} == {
         "s3:DeleteObject",

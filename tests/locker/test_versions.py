@@ -85,8 +85,21 @@ def test_the_screen(server: Server, emulator: RunningEmulator) -> None:
     assert "brought back 3 objects" in " ".join(server.done("undelete", "--versions").stdout.split())
 
 
-def test_a_vault_without_locks_reads_it_again(unlocked: Server, emulator: RunningEmulator) -> None:
-    """There somebody else's object is what nightvault would read, until it is taken away."""
+def test_a_vault_without_locks_reads_what_lies_beneath(unlocked: Server, emulator: RunningEmulator) -> None:
+    """What is overwritten or hidden: by a restore, and a look at one file."""
+    intruder = Intruder(unlocked, emulator)
+    key = ("--key", unlocked.key_file)
+    for number, attack in enumerate((intruder.overwrite, intruder.hide)):
+        attack(*intruder.packs())
+        whole = unlocked.folder / f"out{number}"
+        assert_same_tree(unlocked.restore(whole), snapshot_of(unlocked.source))
+        assert unlocked.done("dump", f"latest:{unlocked.source}/a.txt", *key).stdout == "alpha\n"
+
+
+def test_a_vault_without_locks_lists_what_any_program_sees(
+    unlocked: Server, emulator: RunningEmulator
+) -> None:
+    """A check takes it for damaged, until what lies over it is taken away."""
     intruder = Intruder(unlocked, emulator)
     (pack, *_) = intruder.packs()
     intruder.overwrite(pack)

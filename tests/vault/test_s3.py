@@ -423,9 +423,13 @@ def test_the_version_that_is_there_is_deleted() -> None:
 
 def test_what_was_deleted_already_gets_no_second_marker() -> None:
     there = Answer(404, headers={"x-amz-delete-marker": "true"})
-    s3 = ScriptedS3(GetBucketVersioning=VERSIONED, HeadObject=there, HeadBucket=Answer())
+    marker = f"<DeleteMarker><Key>{KEY}</Key><VersionId>m</VersionId><IsLatest>true</IsLatest></DeleteMarker>"
+    versions = Answer(body=f"<ListVersionsResult>{marker}</ListVersionsResult>")
+    s3 = ScriptedS3(
+        GetBucketVersioning=VERSIONED, HeadObject=there, ListObjectVersions=versions, HeadBucket=Answer()
+    )
     assert s3.vault().delete_archives({KEY: None}) == {}
-    assert s3.operations() == ["GetBucketVersioning", "HeadObject", "HeadBucket"]
+    assert s3.operations() == ["GetBucketVersioning", "HeadObject", "ListObjectVersions", "HeadBucket"]
 
 
 @pytest.mark.parametrize(
@@ -433,7 +437,8 @@ def test_what_was_deleted_already_gets_no_second_marker() -> None:
 )
 def test_below_a_delete_marker_there_may_be_something(storage_class: str, operation: str) -> None:
     buried = Answer(404, "<Error><Code>NoSuchKey</Code></Error>", {"x-amz-delete-marker": "true"})
-    s3 = ScriptedS3(**{operation: buried}, HeadBucket=Answer())
+    denied = Answer(403, "<Error><Code>AccessDenied</Code></Error>")
+    s3 = ScriptedS3(**{operation: buried}, ListObjectVersions=denied, HeadBucket=Answer())
     vault = s3.vault(storage_class=storage_class)
     with pytest.raises(ArchiveMissingError) as caught:
         vault.request_retrieval(KEY, None, Tier.STANDARD, "token")

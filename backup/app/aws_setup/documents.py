@@ -247,9 +247,9 @@ def s3_policies(setup: AwsSetup, bucket: BucketSetup) -> Mapping[str, Document]:
 
     The backup role can neither read nor delete: it sees by the bucket's list what it wrote. The restore role
     reads and retrieves. The prune role sees which version of an object there is, and until when it is locked;
-    HeadObject, which tells that, is a right to read. A keeper retrieves catalogs besides. Where objects are
-    locked all see versions, backups lock what they store, and one more role, which sees lifecycle rules,
-    locks for longer; none for more than `lock_days`. Whoever renews in place of servers reads catalogs, too.
+    HeadObject, which tells that, is a right to read. A keeper retrieves catalogs besides. Restores see
+    versions; where objects are locked all do, backups lock what they store, and one more role, which sees
+    rules, locks for longer; none for more than `lock_days`. Who renews in place of servers reads catalogs.
     Source: service authorization reference of Amazon S3, "Enforce conditional writes" in its user guide.
     """
     data, meta = setup.keys_arn("data/"), setup.keys_arn("meta/")
@@ -260,8 +260,8 @@ def s3_policies(setup: AwsSetup, bucket: BucketSetup) -> Mapping[str, Document]:
     make = _allow("MakeTheBucket", ("s3:CreateBucket",), setup.bucket_arn)
     uploads = ("s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
     upload = _allow("Upload", uploads, [data, meta])
-    listing = _looks(setup, ("s3:ListBucket", *versions), "List")
-    retrieve = _allow("Retrieve", (*reads, "s3:RestoreObject"), [data, meta])
+    listing = _looks(setup, ("s3:ListBucket", "s3:ListBucketVersions"), "List")
+    retrieve = _allow("Retrieve", ("s3:GetObject", "s3:GetObjectVersion", "s3:RestoreObject"), [data, meta])
     locks = (*reads, "s3:GetObjectRetention", "s3:GetObjectLegalHold")
     delete = (*locks, "s3:DeleteObject", "s3:DeleteObjectVersion")
     look_to_prune = _looks(setup, ("s3:ListBucket", *versions, "s3:GetBucketVersioning"))

@@ -10,7 +10,14 @@ from typing import Any
 
 from msgspec import Struct
 
-from backup.errors import ArchiveMissingError, DeniedError, NightvaultError, VaultError, VaultMissingError
+from backup.errors import (
+    ArchiveMissingError,
+    DeniedError,
+    NightvaultError,
+    UnreachableError,
+    VaultError,
+    VaultMissingError,
+)
 from backup.model import MIB, ArchiveId
 from backup.protocols import VaultTraits
 from backup.vault.aws import denial_in, translated_errors, vault_time
@@ -26,6 +33,8 @@ _BURIED = (
     "somebody deleted it, but the bucket keeps versions: once its delete marker is deleted it is there again;"
     " see docs/s3.md"
 )
+
+_MARKER = "x-amz-delete-marker"
 
 _WITHOUT_REASON = "Access Denied"
 """The whole text of a denial that names no permission: of requests to a bucket of another account."""
@@ -103,7 +112,8 @@ class BucketRequests:
         self.client = client
         self.bucket = bucket
         self.traits = traits_of(bucket)
-        self._versions: dict[str, str] = {}  # by key, where the bucket locks
+        self._versions: dict[str, str] = {}  # by key, where the bucket locks, or something lies over ours
+        self._looked: set[str] = set()  # the keys of which all versions were looked at
 
     def require(self, doing: str) -> Any:
         """The answer to HeadBucket; `VaultMissingError` if there is no such bucket.
@@ -132,16 +142,47 @@ class BucketRequests:
         """HeadObject; `ArchiveMissingError` for its 404, which does not say whether key or bucket is
         missing."""
         try:
-            wanted = {**self.naming(key, doing), **parameters}
-            return self.call("head_object", doing, unknown=ArchiveMissingError, **wanted)
+            return self.call_on("head_object", key, doing, unknown=ArchiveMissingError, **parameters)
         except ArchiveMissingError:
             self.require(doing)
             raise
 
+    def call_on(self, operation: str, key: ArchiveId, doing: str, **how: Any) -> Any:
+        """`call` on an object: what a delete marker hides is named by its version."""
+        try:
+            return self.call(operation, doing, **self.naming(key, doing), **how)
+        except VaultError as error:
+            if _headers_of(error).get(_MARKER) != "true" or not self.lies_beneath(key, doing):
+                raise
+        return self.call(operation, doing, **self.naming(key, doing), **how)
+
+    def lies_beneath(self, key: ArchiveId, doing: str) -> bool:
+        """Whether something lies over the object of a key that was stored first, which is named from now on.
+
+        ListObjectVersions, once for each key, of which something was wrong. False where the role may not see
+        versions, or there is none.
+        """
+        whole = self.bucket.prefix + key
+        if self.bucket.lock is None and whole not in self._looked:
+            try:
+                for line in self._oldest(doing, unknown=VaultMissingError, Prefix=whole):
+                    if line["Key"] == whole and not line["IsLatest"]:
+                        self.remember(line)
+            except UnreachableError:
+                raise
+            except (DeniedError, VaultError):
+                pass
+            self._looked.add(whole)
+        return self.is_covered(key)
+
+    def is_covered(self, key: ArchiveId) -> bool:
+        """Whether something is known to lie over the object of a key, in a bucket that does not lock."""
+        return self.bucket.lock is None and self.bucket.prefix + key in self._versions
+
     def naming(self, key: ArchiveId, doing: str) -> dict[str, Any]:
         """The parameters that name an object; `ArchiveMissingError` if it is locked, and is not there."""
         whole = self.bucket.prefix + key
-        if self.bucket.lock is None:
+        if self.bucket.lock is None and whole not in self._versions:
             return {"Key": whole}
         if whole not in self._versions:
             for line in self.lines(doing, whole):
@@ -161,6 +202,10 @@ class BucketRequests:
             for page in self.pages("list_objects_v2", doing, **wanted):
                 yield from page.get("Contents", ())
             return
+        yield from self._oldest(doing, **wanted)
+
+    def _oldest(self, doing: str, **wanted: Any) -> Iterator[Mapping[str, Any]]:
+        """Of each key the object that was stored first."""
         oldest: Mapping[str, Any] | None = None
         for page in self.pages("list_object_versions", doing, **wanted):
             for line in page.get("Versions", ()):  # of a key the newest first
@@ -250,14 +295,23 @@ class BucketRequests:
             raise self._told_by_answer(error) or error from error.__cause__
 
     def _told_by_answer(self, error: NightvaultError) -> NightvaultError | None:
-        answer: Mapping[str, Any] = getattr(error.__cause__, "response", None) or {}  # None: there was none
-        headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        headers, answer = _headers_of(error), _answer_of(error)
         region, code = headers.get("x-amz-bucket-region"), answer.get("Error", {}).get("Code")
         if region and region != self.bucket.region and code in ELSEWHERE:
             what = f"bucket {self.bucket.name} is in {region}, not in {self.bucket.region}"
             return VaultError(what, advice=f'set region = "{region}" for this vault')
-        if headers.get("x-amz-delete-marker") == "true" and isinstance(error, VaultError):
+        if headers.get(_MARKER) == "true" and isinstance(error, VaultError):
             return type(error)(str(error), advice=_BURIED)
         if self.bucket.owner is not None and denial_in(error.__cause__) == _WITHOUT_REASON:
             return DeniedError(str(error), advice=_NOT_OWNED.format(self.bucket.name, self.bucket.owner))
         return None
+
+
+def _answer_of(error: NightvaultError) -> Mapping[str, Any]:
+    """The answer that an error came of; empty where there was none."""
+    return getattr(error.__cause__, "response", None) or {}
+
+
+def _headers_of(error: NightvaultError) -> Mapping[str, str]:
+    headers: Mapping[str, str] = _answer_of(error).get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return headers

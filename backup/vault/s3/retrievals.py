@@ -31,6 +31,8 @@ from backup.vault.rate_limit import NO_LIMITS, RateLimits, read_all
 from backup.vault.s3 import answers, keys
 from backup.vault.s3.requests import BucketRequests
 
+_BENEATH = "look for what was stored first"
+
 FEW = 3
 """Up to this number the states of objects are requested one by one; a list gives those of a thousand at
 once."""
@@ -78,6 +80,8 @@ class S3Retrievals:
             self._restore(archive_id, tier, doing)
         size = head["ContentLength"]
         if not size or (extent and extent.end > size):
+            if not self._requests.is_covered(archive_id) and self._requests.lies_beneath(archive_id, doing):
+                return self._open_directly(archive_id, extent, tier, doing)
             raise ArchiveShortError(f"cannot {doing}: it ends at byte {size}")
         if extent and not _is_range_of_mib(extent, size):
             raise VaultError(
@@ -96,12 +100,12 @@ class S3Retrievals:
             "InvalidObjectState": _NotFrozenError,
         }
         with suppress(_NotFrozenError):
-            self._requests.call(
+            self._requests.call_on(
                 "restore_object",
+                archive_id,
                 doing,
                 unknown=ArchiveMissingError,
                 meaning=meaning,
-                **self._requests.naming(archive_id, doing),
                 RestoreRequest=wanted,
             )
 
@@ -130,8 +134,8 @@ class S3Retrievals:
         }
 
     def _told_by_lists(self, wanted: Sequence[ArchiveId]) -> dict[ArchiveId, RetrievalStatus]:
-        """Statuses by lists for these sorted keys, and by HeadObject for those on which the lists say
-        nothing."""
+        """Statuses by lists for these sorted keys, but for those on which the lists say nothing, or of
+        another object."""
         prefix = self._requests.bucket.prefix
         left, told = list(reversed(wanted)), {}
         while left:
@@ -147,7 +151,7 @@ class S3Retrievals:
             while left and (last is None or left[-1] <= last):
                 key = left.pop()
                 status = answers.status_of_line(lines[key]) if key in lines else answers.EXPIRED
-                if status is not None:
+                if status is not None and not self._requests.is_covered(key):
                     told[key] = status
             if last == "":
                 break
@@ -192,20 +196,34 @@ class S3Retrievals:
         start = (retrieved.start if retrieved else 0) + extent.start
         wanted = ByteRange(start, start + extent.length)
         try:
-            data = self._read(key, wanted, doing)
+            data = self._read_first(key, wanted, doing)
         except RetrievalNotReadyError as error:
             if self._status(key).state is RetrievalState.WAITING:
                 raise
             raise RetrievalExpiredError(str(error)) from error
         return Fetched(data, None)
 
+    def look_beneath(self, retrieval_id: RetrievalId) -> bool:
+        """As of `LooksBeneath`, where the bucket keeps versions."""
+        parsed = keys.parse_retrieval_id(retrieval_id)
+        return parsed is not None and self._requests.lies_beneath(parsed[0], _BENEATH)
+
+    def _read_first(self, key: ArchiveId, wanted: ByteRange, doing: str) -> bytes:
+        """The bytes of what was stored first, if what lies over it is too short."""
+        try:
+            return self._read(key, wanted, doing)
+        except ArchiveShortError:
+            if not self._requests.lies_beneath(key, doing):
+                raise
+        return self._read(key, wanted, doing)
+
     def _read(self, key: ArchiveId, wanted: ByteRange, doing: str) -> bytes:
-        answer = self._requests.call(
+        answer = self._requests.call_on(
             "get_object",
+            key,
             doing,
             unknown=RetrievalExpiredError,
             meaning={"InvalidRange": ArchiveShortError},
-            **self._requests.naming(key, doing),
             Range=f"bytes={wanted.start}-{wanted.end - 1}",
         )
         with closing(answer["Body"]) as body, translated_errors(doing):
