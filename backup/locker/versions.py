@@ -20,6 +20,7 @@ from itertools import islice
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.errors import DeniedError, InterruptedRunError, UsageError
 from backup.inventory.questions.compared import recorded_objects
@@ -239,8 +240,10 @@ class _Comparison:
         found = judged(line, wanted)
         if found.is_unproven and found.ours is not None and self._is_proven(found, found.ours, wanted):
             found = judged(line, (wanted[0], found.ours.tag, wanted[2]))
+        if found.ours is not None and Deed.MOVED in found.deeds and self._is_at_home(found.key, found.ours):
+            found = replace(found, deeds=tuple(deed for deed in found.deeds if deed is not Deed.MOVED))
         if found.ours is not None and self._is_tagged(line.key, found.ours.id):
-            return _Found(found.key, (*found.deeds, Deed.TAGGED), found.ours, found.over, found.is_unproven)
+            return replace(found, deeds=(*found.deeds, Deed.TAGGED))
         return found
 
     def _is_proven(self, found: _Found, ours: ObjectVersion, wanted: Wanted) -> bool:
@@ -248,6 +251,14 @@ class _Comparison:
         if not self._takes_back or not self._vault.is_readable_catalog(found.key, ours):
             return False
         return self._context.patience.call(partial(self._vault.hash_of, found.key, ours.id)) == wanted[2]
+
+    def _is_at_home(self, key: ArchiveId, ours: ObjectVersion) -> bool:
+        """Whether it lies where it was stored, by a config of before."""
+        try:
+            sent_as = self._context.patience.call(partial(self._vault.sent_as, key, ours.id))
+        except DeniedError:
+            return False
+        return sent_as == ours.storage_class
 
     def _is_tagged(self, key: ArchiveId, version: str) -> bool:
         if not self._sees_tags:

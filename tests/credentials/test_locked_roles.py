@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from backup.app.aws_setup.documents import AwsSetup, BucketSetup, documents
 from backup.emulator.s3.operations import OPERATIONS
 from backup.errors import DeniedError
-from backup.model import MIB, ByteRange, ObjectLock, Tier, VaultName
+from backup.model import MIB, ArchiveId, ByteRange, ObjectLock, Tier, VaultName
 from backup.pruner.keeper.folder import KeeperFolder
 from backup.pruner.keeper.given_up import find_given_up
 from backup.retention.locks import LockRules, locked_until, longest_lock
@@ -366,7 +366,7 @@ def test_until_its_date_and_no_step_longer(place: Place) -> None:
     place.emulator.advance(2 * hour.total_seconds())
     latest = place.root.head_object(Bucket=BUCKET.name, Key=place.key, VersionId=place.version)
     assert latest["ObjectLockRetainUntilDate"] == place.until
-    assert vault.delete_archives(archives) == {}
+    assert vault.delete_archives({ArchiveId(place.key.removeprefix("web1/")): None}) == {}
 
 
 def test_a_stricter_lock_of_before_is_renewed_and_nothing_is_stored_in_that_mode(place: Place) -> None:

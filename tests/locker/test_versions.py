@@ -72,6 +72,44 @@ def test_all_that_somebody_did_is_named_and_taken_back(server: Server, emulator:
     assert_same_tree(server.restore(server.folder / "out"), snapshot_of(server.source))
 
 
+def test_another_class_in_the_config_moves_nothing(server: Server, emulator: RunningEmulator) -> None:
+    """Each object says in which class it was stored."""
+    text = server.config.read_text()
+    server.config.write_text(text.replace('"STANDARD"', '"GLACIER_IR"\ncatalog_class = "STANDARD_IA"'))
+    assert server.json("check", "--versions")["found"] == {}
+    (server.source / "new.txt").write_text("since\n")
+    server.backup()
+    assert server.json("check", "--versions")["found"] == {}
+    server.config.write_text(text)
+    assert server.json("check", "--versions")["found"] == {}
+    stored = [line["StorageClass"] for line in Intruder(server, emulator).ours]
+    assert sorted(stored) == ["GLACIER_IR", *["STANDARD"] * 3, "STANDARD_IA"]
+
+
+def test_what_a_rule_moved_is_named(
+    server: Server, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if that cannot be asked, or the object says nothing, as what earlier versions stored."""
+    intruder = Intruder(server, emulator)
+    rule: Any = {"ID": "cold", "Status": "Enabled", "Filter": {"Prefix": "data/"}}
+    rule["Transitions"] = [{"Days": 1, "StorageClass": "GLACIER"}]
+    intruder.s3.put_bucket_lifecycle_configuration(
+        Bucket=intruder.bucket,
+        LifecycleConfiguration={"Rules": [rule]},
+        TransitionDefaultMinimumObjectSize="varies_by_storage_class",
+    )
+    emulator.advance(3 * 86400)
+    assert [line["StorageClass"] for line in intruder.objects() if line["Key"] in intruder.packs()] == [
+        "GLACIER"
+    ]
+    assert counts(server.json("check", "--versions", exit_code=3)) == {"moved": 1}
+    monkeypatch.setattr(S3Versions, "sent_as", lambda *_: "")
+    assert counts(server.json("check", "--versions", exit_code=3)) == {"moved": 1}
+    config = server.config.read_text().replace('"STANDARD"', '"GLACIER"\ncatalog_class = "STANDARD"')
+    server.config.write_text(config)
+    assert server.json("check", "--versions")["found"] == {}
+
+
 def test_the_screen(server: Server, emulator: RunningEmulator) -> None:
     """What it means and what to do, in 80 columns."""
     intruder = Intruder(server, emulator)

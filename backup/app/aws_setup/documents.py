@@ -293,7 +293,7 @@ def undelete_policy(setup: AwsSetup, data: str, meta: str) -> Document:
     return _policy(
         *_looks(setup, ("s3:ListBucket", "s3:ListBucketVersions"), "List"),
         _allow("TakeBack", ("s3:DeleteObjectVersion", *tags), [data, meta]),
-        _allow("ProveCatalogs", ("s3:GetObjectVersion",), meta),
+        _allow("ProveOurs", ("s3:GetObjectVersion",), [data, meta]),
     )
 
 

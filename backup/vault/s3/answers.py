@@ -34,6 +34,9 @@ from backup.vault.s3.keys import label_of
 FROZEN = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 """The storage classes whose objects must be retrieved before they can be read."""
 
+SENT_AS = "nightvault-class"
+"""The user metadata that says in which class an object was stored: a rule that moves it leaves that."""
+
 EXPIRED = RetrievalStatus(RetrievalState.EXPIRED)
 WAITING = RetrievalStatus(RetrievalState.WAITING)
 READY = RetrievalStatus(RetrievalState.READY)

@@ -82,6 +82,7 @@ class S3Identity:
                 Key=bucket.prefix + key,
                 Body=b"",
                 StorageClass=bucket.catalog_class,
+                Metadata={answers.SENT_AS: bucket.catalog_class},
                 IfNoneMatch="*",
                 **guard,
                 **self._requests.locking(doing),

@@ -63,12 +63,13 @@ class S3Uploads:
             raise VaultError(f"parts have a power of two from 8 MiB to 4 GiB, not {part_size} bytes")
         key, doing = keys.key_of(label), "begin an upload"
         bucket = self._requests.bucket
+        storage_class = bucket.storage_class if label.kind is PackKind.DATA else bucket.catalog_class
         answer = self._requests.call(
             "create_multipart_upload",
             doing,
             Key=bucket.prefix + key,
-            StorageClass=bucket.storage_class if label.kind is PackKind.DATA else bucket.catalog_class,
-            Metadata={DESCRIPTION: pack.describe(label)},
+            StorageClass=storage_class,
+            Metadata={DESCRIPTION: pack.describe(label), answers.SENT_AS: storage_class},
             ContentType="application/octet-stream",
             **self._requests.locking(doing),
             **self._checksum(ChecksumAlgorithm="CRC64NVME", ChecksumType="FULL_OBJECT"),

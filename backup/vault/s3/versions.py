@@ -106,6 +106,14 @@ class S3Versions:
             return False
         return bool(answer["TagSet"])
 
+    def sent_as(self, key: ArchiveId, version: str) -> str:
+        """HeadObject of a version: the storage class that it was stored in; empty where it says none."""
+        doing = f"see in which class {key} was stored"
+        head = self._requests.call(
+            "head_object", doing, unknown=ArchiveMissingError, **self._version(key, version)
+        )
+        return str(head.get("Metadata", {}).get(answers.SENT_AS, ""))
+
     def is_readable_catalog(self, key: ArchiveId, version: ObjectVersion) -> bool:
         """Whether a version is a catalog's, and can be read at once."""
         return key.startswith(keys.META) and version.storage_class not in answers.FROZEN
