@@ -23,9 +23,10 @@ from backup.model import VaultName
 from backup.web.pages.overview import overview
 from tests.support.daemons import Figures
 from tests.support.emulated import RunningEmulator
-from tests.support.locked_servers import bucket_of, bucket_server
+from tests.support.locked_servers import LOCK, bucket_of, bucket_server, destroyed, give_lock
 from tests.support.s3_clients import client
 from tests.support.servers import Server
+from tests.support.trees import assert_same_tree, snapshot_of
 
 
 @pytest.fixture
@@ -208,3 +209,50 @@ def test_another_machine_renews_in_place_of_the_server(
     assert {path.name for path in renewal.rglob("*.sqlite")} == {"ends.sqlite"}
     assert not (keeper.state / "inventory.sqlite").exists()
     assert "go with --for-servers" in keeper.fails(2, "object-lock", "extend", "--max-new", 3)
+
+
+def test_versions_and_then_locks_switched_on_later(
+    tmp_path: Path, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A night without versions, one with them, one with a lock: all are locked, have a date, and restore."""
+    server = bucket_server(tmp_path, emulator, monkeypatch, lock="")
+    s3, name = client(emulator.s3_url), bucket_of(server)
+    s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    (server.source / "second.txt").write_text("with versions\n")
+    server.backup()
+    give_lock(s3, name)
+    before = s3.list_object_versions(Bucket=name)["Versions"]
+    assert sorted(line["VersionId"] == "null" for line in before) == [False] * 2 + [True] * 3
+    _set_lock(server)
+    assert server.json("object-lock", "extend", "--dry-run")["due"] == len(before)
+    done = server.json("object-lock", "extend")
+    assert (done["extended"], done["dates"][0]["until"]) == (len(before), done["ends"])
+    (server.source / "third.txt").write_text("with a lock\n")
+    server.backup()
+    done = server.json("object-lock", "extend")
+    assert (done["due"], done["dates"][0]["nights"], done["dates"][0]["until"]) == (0, 3, done["ends"])
+    server.done("forget", server.json("snapshots")[0]["id"])
+    server.done("prune")
+    assert destroyed(s3, name) == 0
+    restored = server.restore(server.folder / "out")
+    assert (restored / "third.txt").read_text() == "with a lock\n"
+    assert_same_tree(restored, snapshot_of(server.source))
+
+
+def test_a_lock_in_the_config_of_a_bucket_that_cannot_lock(
+    tmp_path: Path, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is stored without the lock that was meant, and it says why; what is there restores."""
+    server = bucket_server(tmp_path, emulator, monkeypatch, lock="")
+    _set_lock(server)
+    (server.source / "second.txt").write_text("never stored\n")
+    assert "object lock" in server.run("backup").output.lower()
+    assert len(server.json("snapshots")) == 1
+    assert server.run("object-lock", "extend").exit_code != 0
+    assert (server.restore(server.folder / "out") / "a.txt").read_text() == "alpha\n"
+    server.done("check")
+
+
+def _set_lock(server: Server) -> None:
+    text = server.config.read_text()
+    server.config.write_text(text.replace("path_style = true\n", f"path_style = true\n{LOCK}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,24 @@ endpoint = "{emulator.s3_url}"
 def bucket_of(server: Server) -> str:
     """Its bucket."""
     return str(load_config(str(server.config)).vault("cold").bucket)
+
+
+def give_lock(s3: Any, bucket: str) -> None:
+    """Let a bucket keep versions from now on, which can be locked."""
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    s3.put_object_lock_configuration(Bucket=bucket, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled"})
+
+
+def destroyed(s3: Any, bucket: str) -> int:
+    """Delete every version that can be deleted without a bypass, and hide the others; how many went."""
+    gone = 0
+    for line in s3.list_object_versions(Bucket=bucket)["Versions"]:
+        with suppress(s3.exceptions.ClientError):
+            s3.delete_object(Bucket=bucket, Key=line["Key"], VersionId=line["VersionId"])
+            gone += 1
+            continue
+        s3.delete_object(Bucket=bucket, Key=line["Key"])
+    return gone
 
 
 class Intruder:

@@ -138,13 +138,16 @@ def running(folder: Path, version: str = "", *, speed: float = STANDING) -> Iter
 
 
 @contextmanager
-def unpacked(folder: Path, version: str = "0.1.0") -> Iterator[Installed]:
-    """The fixture of a version, fresh, in `folder`; the targets of its open restores are in the place."""
+def unpacked(folder: Path, version: str = "0.1.0", *, speed: float = SPEED) -> Iterator[Installed]:
+    """The fixture of a version, fresh, in `folder`; the targets of its open restores are in the place.
+
+    `speed` is of 0.1.0's emulator; that of others stands.
+    """
     with tarfile.open(HERE / f"v{version}.tar.xz") as tar:
         extract_tar(tar, folder)
     os.chmod(folder / "state", 0o700)
     if version == "0.1.0":
-        with running(folder, version, speed=SPEED) as site:
+        with running(folder, version, speed=speed) as site:
             yield site
         return
     put_back(folder, folder.joinpath)
