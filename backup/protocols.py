@@ -320,6 +320,10 @@ class LocksObjects(Protocol):
         """Lock an object until then; its lock from then on, as the vault has it. It may be repeated."""
         ...
 
+    def hold(self, key: ArchiveId, *, is_on: bool) -> None:
+        """Put an object under a legal hold, which has no end, or end that. It may be repeated."""
+        ...
+
 
 class CredentialSource(Protocol):
     """A source of AWS keys."""

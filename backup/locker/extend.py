@@ -19,6 +19,7 @@ from backup.inventory.content.locks import (
     JobParts,
     Needed,
     forget_locks,
+    held_objects,
     lock_ends,
     needed_keys,
     parts_of_jobs,
@@ -103,7 +104,7 @@ class _Renewing:
         self._others: frozenset[ArchiveId] = frozenset()  # identities and marks
         self._covered: frozenset[ArchiveId] = frozenset()  # by what somebody else put over them
         self._rules: tuple[str, ...] = ()
-        self._left_out = 0
+        self._held = self._left_out = 0
         self._servers: tuple[str, ...] = ()
 
     def _inventories(self) -> Collection[InventoryId]:
@@ -154,6 +155,7 @@ class _Renewing:
             covered=tuple(sorted(self._covered)[:_MOST_NAMED]),
             covered_count=len(self._covered),
             rules=self._rules,
+            held=self._held,
             left_out=self._left_out,
             servers=self._servers,
         )
@@ -177,6 +179,7 @@ class _Renewing:
         self._others, self._covered, self._rules = others, there.covered, there.rules
         with inventory.reading() as tx:
             known = lock_ends(tx, name)
+            self._held = len(held_objects(tx, name))
         wanted = self._wanted(there, known, now)
         self._ends = {key: end for key, end in known.items() if key in wanted}
         with phase(context.progress, "Looking at locks", counts="object"):

@@ -26,7 +26,7 @@ class ExtendReport(Struct, frozen=True, rename={"is_plan": "plan"}):
     the bucket, that do harm. `missing` are keys that the vault does not show. `idle`: locked and needed by
     nothing of the last `lock_for`, the last of them until `idle_until`. `month` and `year`: renewals of as
     many objects. In place of servers: `left_out` are new ones beyond the limit, `servers` what is to be said
-    of them.
+    of them. `held`: objects that are known to be under a legal hold, which no lock's end opens.
     """
 
     vault: VaultName
@@ -48,6 +48,7 @@ class ExtendReport(Struct, frozen=True, rename={"is_plan": "plan"}):
     covered: tuple[str, ...] = ()
     covered_count: int = 0
     rules: tuple[str, ...] = ()
+    held: int = 0
     left_out: int = 0
     servers: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -97,6 +98,8 @@ class ExtendReport(Struct, frozen=True, rename={"is_plan": "plan"}):
             yield Fact(f"{self.ends:%Y-%m-%d}", "first end")
         for date in self.dates:
             yield Fact(date.text, date.job)
+        if self.held:
+            yield Fact(f"{counted(self.held, 'object')}: until `unpin --legal-hold`", "legal hold")
         if self.next:
             yield Fact(f"{self.next:%Y-%m-%d}", "due again")
         if self.idle and self.idle_until:
@@ -130,6 +133,7 @@ class ExtendReport(Struct, frozen=True, rename={"is_plan": "plan"}):
             "covered": list(self.covered),
             "covered_count": self.covered_count,
             "rules": list(self.rules),
+            "held": self.held,
             "left_out": self.left_out,
             "servers": list(self.servers),
             "warnings": list(self.warnings),

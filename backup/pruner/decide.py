@@ -8,10 +8,12 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from backup.catalogs.run_setup import successors
 from backup.inventory.content import copied, copied_pruning, pruning
 from backup.inventory.content.archives import ArchiveState
+from backup.inventory.content.locks import held_objects
 from backup.inventory.content.need import kept_snapshots
 from backup.inventory.content.pruning import StoredArchive
 from backup.inventory.content.shrunk import Wait, waits
@@ -70,7 +72,13 @@ class Decider:
             if wait.vault == vault.name or wait.job_number in guests
         ]
         held = frozenset(wait.job_number for wait in waiting)
-        archives = [as_pruned(archive, self._minimum(archive.kind), held) for archive in stored]
+        on_hold = held_objects(tx, vault.name)
+        archives = [
+            replace(
+                as_pruned(archive, self._minimum(archive.kind), held), has_hold=archive.archive_id in on_hold
+            )
+            for archive in stored
+        ]
         plan = plan_prune(archives, self._needed(tx), rules, now=now, fee=context.prices.fee)
         by_number = {archive.number: archive for archive in stored}
         return DecisionAndRows(by_number, shown, rules, plan, waiting, decided_by(tx))

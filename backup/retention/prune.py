@@ -36,6 +36,7 @@ class Why(StrEnum):
     DURATION = "the vault's minimum duration"
     REFUSED = "the vault, which refuses to delete it"
     LOCKED = "the end of its lock"
+    HELD = "the end of a legal hold"
     SHRUNK = "an answer to a source that has lost nearly everything: `nightvault status` names the command"
     OTHERS = "somebody who may delete: this server may not"
 
@@ -47,7 +48,7 @@ class PrunedArchive(Struct, frozen=True):
     None until a catalog of each job that named it says so; `told_at`: when the last of these catalogs was
     stored. `is_decided`: its deletion was begun and may have happened: it is never built upon again, whatever
     the vault answers. `run_is_open`: the run that stored it is not committed yet, and may still be.
-    `is_held`: a job that named it waits for an answer.
+    `is_held`: a job that named it waits for an answer. `has_hold`: it was put under a legal hold.
     """
 
     number: int
@@ -63,6 +64,7 @@ class PrunedArchive(Struct, frozen=True):
     refusal: str = ""
     run_is_open: bool = False
     is_held: bool = False
+    has_hold: bool = False
     kind: PackKind = PackKind.DATA
 
     @property
@@ -181,6 +183,8 @@ def _wait(archive: PrunedArchive, rules: PruneRules, now: datetime, fee: Fee) ->
             return Waiting(
                 archive, Why.DURATION, archive.free_at, fee(archive, now) if rules.may_delete else None
             )
+    if archive.has_hold:
+        return Waiting(archive, Why.HELD, None)
     if is_refused:
         return Waiting(archive, Why.REFUSED, archive.retry_at)
     return None if rules.may_delete else Waiting(archive, Why.OTHERS, None)

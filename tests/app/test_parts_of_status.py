@@ -51,6 +51,7 @@ PARTS: list[tuple[str, str, set[str]]] = [
     ("what vaults hold", "backup.inventory.questions.status.held", {"vaults", "scheduled"}),
     ("what was proven", "backup.app.status.recorded.proofs", {"proof", "jobs"}),
     ("locks", "backup.app.status.recorded.lock_dates", {"jobs"}),
+    ("legal holds", "backup.app.status.recorded.held_snapshots", {"jobs"}),
     ("what was loaded", "backup.app.status.recorded.load_proofs", {"jobs"}),
     ("what ended well", "backup.inventory.questions.status.last_good", {"vaults", "scheduled"}),
     ("dates of jobs", "backup.inventory.questions.status.snapshot_dates", {"jobs", "scheduled", "vaults"}),

@@ -224,7 +224,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A locked bucket with all roles."""
     folder: Path = tmp_path_factory.mktemp("locked")
     keys = [
-        StaticKey(key_id(role), secret_of(role), user=role, policy=json.dumps(MADE[role])) for role in ROLES
+        StaticKey(key_id(role), secret_of(role), user=role, policy=json.dumps(MADE[role]))
+        for role in (*ROLES, "legal-hold")
     ]
     with RunningEmulator(
         folder / "state", write_accounts(folder / "a.toml", keys=[TEST_KEY, *keys])
@@ -353,6 +354,28 @@ def test_a_person_takes_back_what_somebody_did(place: Place) -> None:
     assert person.remove_version(line.key, version) is not None
     assert place.root.head_object(**of)["VersionId"] == version
     assert not place.root.get_object_tagging(**of)["TagSet"]
+
+
+def test_a_person_holds_and_no_role_does(place: Place) -> None:
+    """By the policy that is printed, which can neither lock nor delete nor read."""
+    archive = store(place.vault("backup"), b"of evidence")
+    of = {"Bucket": BUCKET.name, "Key": f"web1/{archive}"}
+    for role in ROLES:
+        vault = place.vault(role)
+        vault.lockable([])
+        with pytest.raises(DeniedError):
+            vault.hold(archive, is_on=True)
+    person = place.vault("legal-hold")
+    person.lockable([])
+    for is_on in (True, False):
+        person.hold(archive, is_on=is_on)
+        status = place.root.head_object(**of)["ObjectLockLegalHoldStatus"]
+        assert status == ("ON" if is_on else "OFF")
+    with pytest.raises(DeniedError):
+        person.lock_until(archive, locked_until(place.now(), RULES))
+    s3 = client(place.emulator.s3_url, key_id("legal-hold"), secret_of("legal-hold"))
+    with pytest.raises(s3.exceptions.ClientError, match="AccessDenied"):
+        s3.get_object(**of)
 
 
 def test_until_its_date_and_no_step_longer(place: Place) -> None:

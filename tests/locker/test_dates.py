@@ -14,12 +14,8 @@ from backup.inventory.content.archives import ArchiveState
 from backup.inventory.content.locks import record_locks
 from backup.inventory.records.readings import LockDate, lock_dates
 from backup.model import Generation, SnapshotId
-from backup.rebuilder.context import Wish
-from backup.rebuilder.members import Trust
-from tests.support.locked_vaults import IDENTITY, RULES, LockedNights, renew
+from tests.support.locked_vaults import IDENTITY, RULES, LockedNights, attacked, renew, restores
 from tests.support.nightly_servers import DAY
-from tests.support.rebuilds import Bare
-from tests.support.trees import assert_same_tree
 
 MOMENT = timedelta(seconds=1)
 
@@ -31,39 +27,9 @@ def promised(nights: LockedNights) -> LockDate | None:
     return found[0] if found else None
 
 
-def restores(nights: LockedNights, snapshots: list[SnapshotId], folder: Path, as_of: datetime) -> bool:
-    """Whether a bare machine restores these snapshots from what the vault has, by the state of that time."""
-    if nights.vault.is_unknown:
-        return False
-    bare = Bare(folder, nights.vault, nights.site)
-    try:
-        bare.rebuild(Wish(trust=Trust(), before=as_of))
-    except NightvaultError:
-        return False
-    with_all = bare.site()
-    try:
-        numbers = {snapshot.id: snapshot.number for snapshot in with_all.snapshots(also_forgotten=True)}
-        for snapshot in snapshots:
-            target = folder / "out" / snapshot
-            with_all.restore(snapshot, target)
-            assert_same_tree(nights.trees[numbers[snapshot]], target)
-    except (NightvaultError, KeyError):
-        return False
-    finally:
-        with_all.close()
-    return True
-
-
 def kept(nights: LockedNights) -> list[SnapshotId]:
     """The ids of the snapshots that are kept."""
     return [snapshot.id for snapshot in nights.site.snapshots()]
-
-
-def attacked(nights: LockedNights, until: datetime) -> None:
-    """An intruder with all rights of the host deletes what can be deleted, at each day until then."""
-    while nights.clock.now() < until:
-        nights.clock.advance(min(DAY, until - nights.clock.now()))
-        nights.vault.destroy()
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -10,18 +10,22 @@ from pathlib import Path
 from msgspec.structs import asdict, replace
 
 from backup.cost import Price
-from backup.errors import ArchiveMissingError, DeniedError
+from backup.errors import ArchiveMissingError, DeniedError, NightvaultError
 from backup.inventory.content.locks import lock_ends
 from backup.locker.extend import LockContext, extend
 from backup.locker.report import ExtendReport
-from backup.model import ArchiveId, InventoryId, ObjectLock, Refusal, VaultName
+from backup.model import ArchiveId, InventoryId, ObjectLock, Refusal, SnapshotId, VaultName
 from backup.protocols import Clock, LockableObjects
 from backup.pruner.needed import needed_archives
+from backup.rebuilder.context import Wish
+from backup.rebuilder.members import Trust
 from backup.retention.locks import LockRules, locked_until, longest_lock
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
 from tests.support.integrity import list_now
 from tests.support.nightly_servers import DAY, Nights
+from tests.support.rebuilds import Bare
+from tests.support.trees import assert_same_tree
 
 RULES = LockRules(60 * DAY, 10 * DAY)
 IDENTITY = ArchiveId("the vault's identity")
@@ -35,6 +39,7 @@ class LockedDirectory(DirectoryVault):
         self.clock = clock
         self.rules = rules
         self.ends: dict[ArchiveId, datetime] = {}
+        self.holds: set[ArchiveId] = set()
         self.asked: list[tuple[str, ArchiveId]] = []
         self.most: int | None = None
         self.is_unknown = False  # its identity was deleted
@@ -73,6 +78,11 @@ class LockedDirectory(DirectoryVault):
         self.ends[key] = max(until, self.ends.get(key, until))
         return ObjectLock("GOVERNANCE", self.ends[key])
 
+    def hold(self, key: ArchiveId, *, is_on: bool) -> None:
+        """Hold it, or end that."""
+        self._meet("hold" if is_on else "lift", key)
+        (self.holds.add if is_on else self.holds.discard)(key)
+
     def _meet(self, what: str, key: ArchiveId) -> None:
         if self.most is not None and len(self.asked) >= self.most:
             raise DeniedError("there is no power")
@@ -86,13 +96,16 @@ class LockedDirectory(DirectoryVault):
         """Refuse what is locked."""
         now = self.clock.now()
         held = {key: self.ends[key] for key in stored if self.ends.get(key, now) > now}
-        refused = super().delete_archives({key: at for key, at in stored.items() if key not in held})
-        return {**refused, **{key: Refusal("object lock keeps it", end) for key, end in held.items()}}
+        on_hold = dict.fromkeys(stored.keys() & self.holds, Refusal("it is under a legal hold"))
+        free = {key: at for key, at in stored.items() if key not in held and key not in on_hold}
+        refused = super().delete_archives(free)
+        locked = {key: Refusal("object lock keeps it", end) for key, end in held.items()}
+        return {**refused, **locked, **on_hold}
 
     def destroy(self) -> None:
         """What an intruder with all rights of the host does: delete all that can be deleted."""
         self.delete_archives({line.archive_id: None for line in list_now(self).archives})
-        self.is_unknown |= self.ends[IDENTITY] <= self.clock.now()
+        self.is_unknown |= self.ends[IDENTITY] <= self.clock.now() and IDENTITY not in self.holds
 
 
 def lock_context(site: Site, vault: LockedDirectory, price: Price | None = None) -> LockContext:
@@ -141,3 +154,33 @@ class LockedNights(Nights):
         found = [key for kind, key in self.vault.asked if kind == what]
         self.vault.asked.clear()
         return found
+
+
+def restores(nights: LockedNights, snapshots: list[SnapshotId], folder: Path, as_of: datetime) -> bool:
+    """Whether a bare machine restores these snapshots from what the vault has, by the state of that time."""
+    if nights.vault.is_unknown:
+        return False
+    bare = Bare(folder, nights.vault, nights.site)
+    try:
+        bare.rebuild(Wish(trust=Trust(), before=as_of))
+    except NightvaultError:
+        return False
+    with_all = bare.site()
+    try:
+        numbers = {snapshot.id: snapshot.number for snapshot in with_all.snapshots(also_forgotten=True)}
+        for snapshot in snapshots:
+            target = folder / "out" / snapshot
+            with_all.restore(snapshot, target)
+            assert_same_tree(nights.trees[numbers[snapshot]], target)
+    except (NightvaultError, KeyError):
+        return False
+    finally:
+        with_all.close()
+    return True
+
+
+def attacked(nights: LockedNights, until: datetime) -> None:
+    """An intruder with all rights of the host deletes what can be deleted, at each day until then."""
+    while nights.clock.now() < until:
+        nights.clock.advance(min(DAY, until - nights.clock.now()))
+        nights.vault.destroy()

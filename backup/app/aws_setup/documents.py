@@ -279,22 +279,20 @@ def s3_policies(setup: AwsSetup, bucket: BucketSetup) -> Mapping[str, Document]:
             _allow("ReadCatalogs", ("s3:RestoreObject",), meta),
         ),
         **({"lock": _policy(*renewing), "keeper-lock": _policy(*elsewhere)} if lock else {}),
-        "undelete": undelete_policy(setup, data, meta),
+        **persons_policies(setup, data, meta, locks=bool(lock)),
         "bucket": bucket_policy(setup, bucket),
     }
 
 
-def undelete_policy(setup: AwsSetup, data: str, meta: str) -> Document:
-    """The permissions of a person who takes back what somebody did, by versions (`undelete --versions`).
-
-    What is not locked such a person can delete: no server has them.
-    """
+def persons_policies(setup: AwsSetup, data: str, meta: str, *, locks: bool) -> Mapping[str, Document]:
+    """The permissions of a person, never of a server: to take back what somebody did, by versions; to hold
+    what a snapshot needs, and end that. What is not locked the first can delete."""
+    look = _looks(setup, ("s3:ListBucket", "s3:ListBucketVersions"), "List")
     tags = ("s3:GetObjectVersionTagging", "s3:DeleteObjectVersionTagging")
-    return _policy(
-        *_looks(setup, ("s3:ListBucket", "s3:ListBucketVersions"), "List"),
-        _allow("TakeBack", ("s3:DeleteObjectVersion", *tags), [data, meta]),
-        _allow("ProveOurs", ("s3:GetObjectVersion",), [data, meta]),
-    )
+    take_back = _allow("TakeBack", ("s3:DeleteObjectVersion", *tags), [data, meta])
+    undelete = _policy(*look, take_back, _allow("ProveOurs", ("s3:GetObjectVersion",), [data, meta]))
+    hold = _policy(*look, _allow("Hold", ("s3:PutObjectLegalHold",), [data, meta]))
+    return {"undelete": undelete, **({"legal-hold": hold} if locks else {})}
 
 
 def _lock(bucket: BucketSetup, keys: Sequence[str]) -> Document:

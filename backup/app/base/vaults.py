@@ -45,7 +45,7 @@ class Purpose(Enum):
     RESTORE = "restore_role_arn"
     PRUNE = "prune_role_arn"
     LOCK = "lock_role_arn"
-    UNDELETE = "no role of the config"  # a person's own keys
+    PERSON = "no role of the config"  # a person's own keys
 
 
 def make_vault(
@@ -205,10 +205,10 @@ def credential_source(
     if gaps := config.not_set_up(settings):
         raise ConfigError(gaps, advice=SET_UP)
     elsewhere = settings.kind == "s3" and settings.role_arn is None
-    if config.identity is None or elsewhere or purpose is Purpose.UNDELETE:
+    if config.identity is None or elsewhere or purpose is Purpose.PERSON:
         from backup.credentials.boto import DefaultChain
 
-        return DefaultChain(is_own=purpose is Purpose.UNDELETE)
+        return DefaultChain(is_own=purpose is Purpose.PERSON)
     anywhere = config.roles_anywhere
     role = getattr(settings, purpose.value) or settings.role_arn or ""
     if anywhere is None:

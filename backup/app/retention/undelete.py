@@ -98,7 +98,7 @@ def undelete_archives(at: RunContext, vault: VaultName, words: Sequence[str]) ->
 
 def undelete_versions(at: RunContext, vault: VaultName, *, is_plan: bool) -> VersionsReport:
     """Take away what somebody put over objects of a bucket, by a person's own keys; a plan only looks."""
-    return compare_versions(at.of_vault(vault, Purpose.UNDELETE), takes_back=True, is_plan=is_plan)
+    return compare_versions(at.of_vault(vault, Purpose.PERSON), takes_back=True, is_plan=is_plan)
 
 
 def _gone(at: RunContext, vault: Vault, named: Sequence[StoredArchive]) -> list[StoredArchive]:

@@ -99,6 +99,7 @@ class JobStatus(Struct, frozen=True):
     failed_at: datetime | None = None  # when the daemon's newest attempt failed, if that is the last
     locks: LockDate | None = None  # until when it restores, where its vault locks what is stored
     lock_for: timedelta | None = None  # for how long that is to be, at least; None: its vault locks nothing
+    holds: tuple[SnapshotId, ...] = ()  # the snapshots for which objects are under a legal hold
 
 
 class VaultStatus(Struct, frozen=True):

@@ -42,13 +42,13 @@ from backup.inventory.records import messages, retrievals
 from backup.inventory.records import tasks as task_rows
 from backup.inventory.records.ended_runs import is_dead
 from backup.inventory.records.messages import Delivery
-from backup.inventory.records.readings import LockDate, lock_dates
+from backup.inventory.records.readings import LockDate, held_snapshots, lock_dates
 from backup.inventory.records.runs import Run
 from backup.inventory.records.tasks import Pause, TaskRow
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.holders import Holder, holders
 from backup.kinds import Outcome, RunKind, TaskKind
-from backup.model import JobName, VaultName
+from backup.model import JobName, SnapshotId, VaultName
 from backup.retention.dates import FUTURE
 from backup.schedule import is_overdue, next_due, overdue_from
 
@@ -103,6 +103,7 @@ class _Looks(Struct, frozen=True):
     known_since: datetime
     proofs: Mapping[tuple[VaultName, JobName | None], Proof]
     locks: Sequence[LockDate]
+    holds: Mapping[SnapshotId, JobName | None]
     loads: Sequence[LoadProof]
     held: Sequence[queries.HeldArchives]
     good: queries.LastGood | None
@@ -141,6 +142,7 @@ def recorded_status(
         known_since=known_since(tx, config),
         proofs=part("what was proven", lambda: proofs(tx, now), {}),
         locks=part("locks", lambda: lock_dates(tx), ()),
+        holds=part("legal holds", lambda: held_snapshots(tx), {}),
         loads=part("what was loaded", lambda: load_proofs(tx), ()),
         held=held,
         good=part("what ended well", lambda: queries.last_good(tx, now), None),
@@ -314,6 +316,7 @@ def _job(job: JobSettings, rows: _JobRows, looks: _Looks) -> JobStatus:
         failed_at=failed_at(row, last_run),
         locks=next((date for date in looks.locks if (date.job, date.vault) == (job.name, job.vault)), None),
         lock_for=_lock_for(looks.config, job),
+        holds=tuple(snapshot for snapshot, of_job in looks.holds.items() if of_job == job.name),
     )
 
 

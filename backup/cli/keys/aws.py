@@ -32,6 +32,7 @@ PARTS = (
     "lock",
     "keeper-lock",
     "undelete",
+    "legal-hold",
     "bucket",
     "profile",
 )
@@ -88,7 +89,7 @@ def policy(cli: Cli, /, vault_name: str | None, only: str | None, **told: Any) -
     made = documents(setup)
     if only is not None:
         if only not in made:
-            if only in {"lock", "keeper-lock"}:
+            if only in {"lock", "keeper-lock", "legal-hold"}:
                 raise UsageError(f"vault {vault.name} locks nothing: `lock` in its [[vault]] does that")
             what = "no versions" if only == "undelete" else "no bucket policy"
             raise UsageError(f"vault {vault.name} is no bucket: it has {what}")
@@ -196,6 +197,7 @@ def _purposes(vault: VaultSettings) -> Mapping[str, str]:
         "lock": f"permissions of {vault.lock_role_arn or 'whoever locks for longer (object-lock extend)'}",
         "keeper-lock": "permissions of whoever does that elsewhere (object-lock extend --for-servers)",
         "undelete": "permissions of a person, never of a server, for `undelete --versions`",
+        "legal-hold": "permissions of a person, never of a server, for `pin --legal-hold` and its end",
         "bucket": f"policy of bucket {vault.bucket or UNKNOWN_BUCKET}",
         "profile": "input of CreateProfile",
     }

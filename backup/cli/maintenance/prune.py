@@ -55,6 +55,7 @@ _WORDS = {
     "listing": "a newer list",
     "refused": "the vault's refusal",
     "locked": "end of its lock",
+    "held": "end of a legal hold",
     "others": "who may delete",
 }
 
@@ -308,6 +309,8 @@ def _notes(report: PruneReport) -> Iterator[str]:
         yield f"until their grace ends, `nightvault undelete --vault {report.vault}` takes them back"
     if "duration" in reasons and report.may_delete:
         yield "what waits for its minimum duration costs the same, kept or deleted; --max-fee M deletes early"
+    if "held" in reasons:
+        yield "a legal hold has no end: `nightvault unpin SNAPSHOT --legal-hold` ends it, if nobody needs it"
     yield from _of_lists(report)
     if not report.may_delete and (report.waiting or report.condemned.archives):
         yield (

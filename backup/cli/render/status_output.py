@@ -103,6 +103,7 @@ def _job(job: JobStatus, status: Status) -> dict[str, Any]:
         "timer": job.has_timer,
         "proven": proof_document(job.proof),
         "locks": None if job.locks is None else asdict(job.locks),
+        "holds": list(job.holds),
         "databases": [
             {"kind": proof.engine, "name": proof.database, "loaded_at": proof.loaded_at}
             for proof in job.databases

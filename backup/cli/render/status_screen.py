@@ -19,7 +19,16 @@ from backup.app.status.parts import (
     VaultStatus,
 )
 from backup.app.status.verified import loads_text, proof_text
-from backup.cli.render.render import counted, duration, local_time, printable, shown_path, size, table
+from backup.cli.render.render import (
+    counted,
+    duration,
+    local_time,
+    printable,
+    shown_id,
+    shown_path,
+    size,
+    table,
+)
 from backup.cli.render.tables import Column
 from backup.cli.render.task_lines import task_lines
 from backup.inventory.records.runs import Run
@@ -175,6 +184,9 @@ def _proven(job: JobStatus) -> Iterator[tuple[str, str]]:
         yield "tested", f"{job.name}: {proof_text(job.proof)}"
     if job.locks is not None and job.lock_for is not None:
         yield "locked", f"{job.name}: {job.locks.text}{_renew_by(job)}"
+    if job.holds:
+        those = ", ".join(map(shown_id, job.holds))
+        yield "legal hold", f"{job.name}: what {counted(len(job.holds), 'snapshot')} needs: {those}"
     if job.databases:
         yield "databases", f"{job.name}: {loads_text(job.databases)}"
 

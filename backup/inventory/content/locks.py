@@ -13,10 +13,11 @@ from backup.inventory.content.archives import SOUND, THERE, ArchiveState, get_or
 from backup.inventory.content.lost import lost_chunks
 from backup.inventory.content.need import Kept, archive_uses, chunks_held, kept_snapshots, mark_copies
 from backup.inventory.content.pruning import needed_catalogs
+from backup.inventory.content.snapshots import Snapshot
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.driver import changed, insert_tuples, marks, raw_rows
 from backup.inventory.store.times import micros, moment
-from backup.model import ArchiveId, Generation, JobName, VaultName
+from backup.model import ArchiveId, Generation, JobName, SnapshotId, VaultName
 
 _BATCH = 500
 
@@ -93,6 +94,31 @@ def forget_locks(tx: Transaction, vault: VaultName, keys: Iterable[ArchiveId]) -
         changed(tx, sql, (vault, key))
 
 
+def record_holds(tx: Transaction, vault: VaultName, snapshot: SnapshotId, keys: Iterable[ArchiveId]) -> None:
+    """Record that a vault holds these objects for a snapshot."""
+    forget_holds(tx, vault, snapshot, keys := list(keys))
+    number = get_or_create_vault(tx, vault)
+    insert_tuples(tx, "legal_holds", ("vault", "key", "snapshot"), [(number, key, snapshot) for key in keys])
+
+
+def forget_holds(tx: Transaction, vault: VaultName, snapshot: SnapshotId, keys: Iterable[ArchiveId]) -> None:
+    """Remove the records that these objects are held for a snapshot."""
+    sql = """DELETE FROM legal_holds WHERE vault = (SELECT number FROM vaults WHERE name = ?)
+             AND key = ? AND snapshot = ?"""
+    for key in keys:
+        changed(tx, sql, (vault, key, snapshot))
+
+
+def held_objects(tx: Transaction, vault: VaultName) -> dict[ArchiveId, set[SnapshotId]]:
+    """The objects that a vault holds, each with the snapshots for which it does."""
+    sql = """SELECT h.key, h.snapshot FROM legal_holds h JOIN vaults v ON v.number = h.vault
+             WHERE v.name = ? ORDER BY h.key"""
+    found: dict[ArchiveId, set[SnapshotId]] = {}
+    for key, snapshot in raw_rows(tx, sql, (vault,)):
+        found.setdefault(ArchiveId(key), set()).add(SnapshotId(snapshot))
+    return found
+
+
 def parts_of_jobs(tx: Transaction, vault: VaultName) -> list[JobParts]:
     """The archives that each job's kept snapshots need in a vault; one pass over the entries of each."""
     keys = _keys(tx, vault)
@@ -100,25 +126,42 @@ def parts_of_jobs(tx: Transaction, vault: VaultName) -> list[JobParts]:
     sql = """SELECT j.number, j.name, s.number, s.started_at FROM snapshots s JOIN jobs j ON j.number = s.job
              JOIN vaults v ON v.number = j.vault WHERE v.name = ? AND s.forgotten_at IS NULL
              ORDER BY j.number, s.number"""
-    found = []
-    for (job, name), rows in groupby(raw_rows(tx, sql, (vault,)), key=itemgetter(0, 1)):
-        nights = [(number, started) for _, _, number, started in rows]
-        chunks = chunks_held(tx, {job: [number for number, _ in nights]})
-        is_lost = bool(lost & int.from_bytes(chunks, "little"))
-        mark_copies(tx, chunks)
-        archives = {use.number for use in archive_uses(tx, chunks, vault) if use.needed}
-        found.append(
-            JobParts(
-                number=job,
-                job=JobName(name),
-                nights=len(nights),
-                newest=moment(max(started for _, started in nights)),
-                archives=frozenset(keys[archive] for archive in archives),
-                chains=tuple(_chains(tx, vault, job)),
-                is_lost=is_lost,
-            )
-        )
-    return found
+    return [
+        _parts(tx, vault, keys, lost, (job, JobName(name)), {row[2]: row[3] for row in rows})
+        for (job, name), rows in groupby(raw_rows(tx, sql, (vault,)), key=itemgetter(0, 1))
+    ]
+
+
+def parts_of_snapshot(tx: Transaction, vault: VaultName, snapshot: Snapshot) -> JobParts:
+    """The archives that one snapshot needs in its job's vault, forgotten or not."""
+    lost = int.from_bytes(lost_chunks(tx, vault).marks, "little")
+    night = {snapshot.number: micros(snapshot.started_at)}
+    return _parts(tx, vault, _keys(tx, vault), lost, (snapshot.job_number, snapshot.job), night)
+
+
+def _parts(
+    tx: Transaction,
+    vault: VaultName,
+    keys: Mapping[int, ArchiveId],
+    lost: int,
+    of_job: tuple[int, JobName],
+    nights: Mapping[int, int],
+) -> JobParts:
+    """What snapshots of a job need; `nights` are their numbers, each with when it began."""
+    job, name = of_job
+    chunks = chunks_held(tx, {job: sorted(nights)})
+    is_lost = bool(lost & int.from_bytes(chunks, "little"))
+    mark_copies(tx, chunks)
+    archives = {use.number for use in archive_uses(tx, chunks, vault) if use.needed}
+    return JobParts(
+        number=job,
+        job=name,
+        nights=len(nights),
+        newest=moment(max(nights.values())),
+        archives=frozenset(keys[archive] for archive in archives),
+        chains=tuple(_chains(tx, vault, job)),
+        is_lost=is_lost,
+    )
 
 
 def _keys(tx: Transaction, vault: VaultName) -> dict[int, ArchiveId]:

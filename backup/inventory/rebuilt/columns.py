@@ -126,6 +126,7 @@ UNKNOWABLE: Final = (
         ("stopped_containers",), "containers of this server that a run has stopped: look whether all run"
     ),
     Unknowable(("locks", "lock_dates"), "ends of locks: the vault is asked again"),
+    Unknowable(("legal_holds",), "which objects are held: `pin --legal-hold`, given again, records it"),
     Unknowable(("deletions",), "requests of prunes; the vault's list shows what is gone"),
     Unknowable(("restores", "retrievals"), "an open restore is begun anew"),
     Unknowable(("listings", "listed_archives"), "lists that were kept: a new one is asked for"),

@@ -28,7 +28,7 @@ from backup.inventory.store.driver import (
 from backup.inventory.store.states import ReadingStage, RetrievalStage
 from backup.inventory.store.times import micros, moment
 from backup.kinds import Outcome, RunKind
-from backup.model import ByteRange, JobName, RetrievalId, Tier, VaultName
+from backup.model import ByteRange, JobName, RetrievalId, SnapshotId, Tier, VaultName
 
 _WITHIN: Final = """archive = ? AND start >= ? AND "end" <= ? AND state = ?"""
 READ_COLUMNS: Final = (
@@ -343,3 +343,10 @@ def lock_dates(tx: Transaction) -> list[LockDate]:
         )
         for job, vault, nights, newest, until, as_of in raw_rows(tx, sql, ())
     ]
+
+
+def held_snapshots(tx: Transaction) -> dict[SnapshotId, JobName | None]:
+    """The snapshots for which something is held, each with its job; None if it is not known any more."""
+    sql = """SELECT DISTINCT h.snapshot, j.name FROM legal_holds h LEFT JOIN snapshots s ON s.id = h.snapshot
+             LEFT JOIN jobs j ON j.number = s.job ORDER BY s.number, h.snapshot"""
+    return {SnapshotId(snapshot): job and JobName(job) for snapshot, job in raw_rows(tx, sql, ())}

@@ -1,4 +1,4 @@
-"""The tables of this machine: what was mounted where, containers to start again, ends of locks."""
+"""The tables of this machine: what was mounted where, containers to start again, locks and holds."""
 
 from __future__ import annotations
 
@@ -41,6 +41,16 @@ locks = Table(
     Column("key", Text, nullable=False),
     Column("until", Long, nullable=False),
     PrimaryKeyConstraint("vault", "key"),
+)
+
+# An object that was put under a legal hold for a snapshot, whose id stays when it is forgotten.
+legal_holds = Table(
+    "legal_holds",
+    TABLES,
+    refers("vault", "vaults.number"),
+    Column("key", Text, nullable=False),
+    Column("snapshot", Text, nullable=False),
+    PrimaryKeyConstraint("vault", "key", "snapshot"),
 )
 
 # Until when a job's snapshots restore whatever an intruder does, as it was last found out: `nights` of them,

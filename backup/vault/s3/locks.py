@@ -90,6 +90,17 @@ class S3Locks:
             return there
         return wanted
 
+    def hold(self, key: ArchiveId, *, is_on: bool) -> None:
+        """PutObjectLegalHold."""
+        doing = f"{'hold' if is_on else 'end the legal hold of'} {key}"
+        self._requests.call(
+            "put_object_legal_hold",
+            doing,
+            unknown=ArchiveMissingError,
+            LegalHold={"Status": "ON" if is_on else "OFF"},
+            **self._requests.naming(key, doing),
+        )
+
     def _retain_stricter(self, key: ArchiveId, wanted: ObjectLock, doing: str) -> None:
         try:
             self._retain(key, wanted, doing)
