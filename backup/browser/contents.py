@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Final
 
@@ -18,7 +18,7 @@ from backup.format.keys import ChunkSecret
 from backup.format.naming import content_id
 from backup.format.rows import unpack_u32
 from backup.inventory.content import packed
-from backup.inventory.content.lost import sound_locations
+from backup.inventory.content.lost import sound_locations, twins
 from backup.inventory.content.packed import ChunkLocation
 from backup.inventory.questions import browsing
 from backup.inventory.store.connections import Transaction
@@ -96,17 +96,14 @@ class OpenFile:
 def places(tx: Transaction, packs: Packs, numbers: Sequence[int]) -> Iterator[tuple[ChunkLocation, FrameRow]]:
     """The chunk and frame of each number, from another archive where its own is gone. `IntegrityError`."""
     found = {location.number: location for location in packed.chunk_locations(tx, list({*numbers}))}
-    gone = {location.archive for location in found.values() if packs.archive(location.archive) is None}
-    if gone:
-        found.update((other.number, other) for other in sound_locations(tx, gone, found))
+    bad = {location.archive for location in found.values() if not packs.is_sound(location.archive)}
+    moved = _elsewhere(tx, packs, found, bad) if bad else {}
+    found |= moved
     rows = {
         (row.archive, row.frame.number): row.frame
         for row in browsing.wanted_frames(tx, [location.number for location in found.values()])
     }
-    for archive in gone:
-        rows |= {(archive, row.number): row for row in packed.frame_rows(tx, archive)}
-    others = {location.archive for location in found.values()} - {archive for archive, _ in rows}
-    for archive in others:
+    for archive in {other.archive for other in moved.values()}:
         rows |= {(archive, row.number): row for row in packed.frame_rows(tx, archive)}
     for number in numbers:
         location = found.get(number)
@@ -114,6 +111,24 @@ def places(tx: Transaction, packs: Packs, numbers: Sequence[int]) -> Iterator[tu
         if location is None or row is None:
             raise IntegrityError(_DAMAGED)
         yield location, row
+
+
+def _elsewhere(
+    tx: Transaction, packs: Packs, found: Mapping[int, ChunkLocation], bad: Collection[int]
+) -> dict[int, ChunkLocation]:
+    """Chunks in `bad` archives as others have them: the job's own vault, else whichever has a copy.
+
+    A damaged archive may have them intact: it is left only for one that can be read now.
+    """
+    moved = {other.number: other for other in sound_locations(tx, bad, found)}
+    left = [place for place in found.values() if place.archive in bad and place.number not in moved]
+    others = twins(tx, left, lambda numbers: {number for number in numbers if packs.is_sound(number)})
+    moved |= {other.number: other for other in others}
+    return {
+        number: other
+        for number, other in moved.items()
+        if packs.archive(found[number].archive) is None or packs.ranges(other.archive)
+    }
 
 
 class FileContents:
@@ -161,7 +176,7 @@ class FileContents:
                     raise ColdContentError
 
     def _is_whole(self, number: int) -> bool:
-        archive = self._packs.archive(number)
+        archive = self._packs.archive(number) if self._packs.is_sound(number) else None
         return archive is not None and any(
             place.extent.length >= archive.size for place in self._packs.ranges(number)
         )

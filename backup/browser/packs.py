@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from backup.errors import FormatError, IntegrityError, UsageError
 from backup.format.keys import RecoveryKey
 from backup.format.pack import PackKeys, derive_keys, open_with, parse_header, verify_header
-from backup.inventory.content import archives
+from backup.inventory.content import archives, copied
 from backup.inventory.content.archives import Archive, ArchiveState
-from backup.inventory.questions import browsing
 from backup.inventory.records.restore_state import alive_retrievals
+from backup.inventory.records.retrievals import split_id
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
 from backup.inventory.store.states import RetrievalStage
@@ -50,6 +49,7 @@ class ReadableRange(NamedTuple):
 class _Known(NamedTuple):
     at: float
     archive: Archive | None
+    is_sound: bool
     ranges: Sequence[ReadableRange]
 
 
@@ -78,12 +78,15 @@ class Packs:
         self._opened: dict[int, PackKeys] = {}
 
     def archive(self, number: int) -> Archive | None:
-        """An archive that a vault holds; None if it is gone."""
-        archive = self._look(number).archive
-        return None if archive is None or archive.state in _GONE else archive
+        """An archive that some vault holds; None if it is gone from all."""
+        return self._look(number).archive
+
+    def is_sound(self, number: int) -> bool:
+        """Whether some vault holds an archive that was not found damaged there."""
+        return self._look(number).is_sound
 
     def ranges(self, number: int) -> Sequence[ReadableRange]:
-        """Places where an archive can be read now, the nearest first: a copy on disk, its vault, output."""
+        """Places where an archive can be read now, the best first: on a disk, in its own vault, output."""
         return self._look(number).ranges
 
     def forget(self, number: int) -> None:
@@ -114,28 +117,38 @@ class Packs:
         if known is None or self._seconds() - known.at > TRUE_FOR:
             with self._inventory.reading() as tx:
                 archive = archives.get_archives(tx, [number], self._inventory.id).get(number)
-                ranges = () if archive is None else tuple(self._ranges(tx, archive, self._clock.now()))
-            known = _Known(self._seconds(), archive, ranges)
+                every = [] if archive is None else self._lying(tx, archive)
+                ranges = tuple(self._ranges(tx, archive, every)) if archive is not None else ()
+            is_sound = any(at.state is not ArchiveState.DAMAGED for at in every)
+            known = _Known(self._seconds(), archive if every else None, is_sound, ranges)
             if len(self._known) > _MOST_KEPT:
                 self._known.clear()
             self._known[number] = known
         return known
 
-    def _ranges(self, tx: Transaction, archive: Archive, now: datetime) -> Iterator[ReadableRange]:
-        whole = ByteRange(0, archive.size)
-        places = [(VaultName(name), ArchiveId(id_)) for name, id_ in browsing.copies_of(tx, archive.number)]
-        if archive.archive_id is not None and archive.state not in _GONE:
-            places.append((archive.vault, archive.archive_id))
-        for name, archive_id in places:
-            vault = self._named(name)
-            readable = None if vault is None else _as_it_lies(vault, archive_id, archive.size)
-            if vault is not None and readable is not None:
-                yield ReadableRange(vault, readable, whole)
-        for retrieval in alive_retrievals(tx, [archive.number], now).get(archive.number, ()):
-            vault = self._named(archive.vault)
+    def _lying(self, tx: Transaction, archive: Archive) -> list[Archive]:
+        """An archive as it lies in its own vault and in each that has a copy, the best to read from first."""
+        known = [archive, *copied.copies_of(tx, {archive.number: archive})]
+        every = [at for at in known if at.archive_id is not None and at.state not in _GONE]
+        return sorted((at for at in every if at is archive or self._named(at.vault)), key=self._rank)
+
+    def _rank(self, archive: Archive) -> tuple[bool, bool]:
+        vault = self._named(archive.vault)
+        return archive.state is ArchiveState.DAMAGED, vault is None or not vault.traits.fetches_for_nothing
+
+    def _ranges(self, tx: Transaction, archive: Archive, every: Iterable[Archive]) -> Iterator[ReadableRange]:
+        for at in every:
+            vault = self._named(at.vault)
+            readable = vault and at.archive_id and _as_it_lies(vault, at.archive_id, at.size)
+            if vault is not None and readable:
+                yield ReadableRange(vault, RetrievalId(readable), ByteRange(0, at.size))
+        alive = alive_retrievals(tx, [archive.number], self._clock.now())
+        for retrieval in alive.get(archive.number, ()):
+            name, its_id = split_id(retrieval.retrieval_id)
+            vault = self._named(name or archive.vault)
             is_there = retrieval.state in {RetrievalStage.READY, RetrievalStage.FETCHED}
-            if is_there and vault is not None and retrieval.retrieval_id and retrieval.asked:
-                yield ReadableRange(vault, retrieval.retrieval_id, retrieval.asked)
+            if is_there and vault is not None and its_id and retrieval.asked:
+                yield ReadableRange(vault, RetrievalId(its_id), retrieval.asked)
 
     def _named(self, name: VaultName) -> Vault | None:
         """The vault of that name; None if the config has it no more."""

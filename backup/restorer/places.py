@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from backup.errors import UsageError
 from backup.inventory.content import copied
 from backup.inventory.content.archives import SOUND, Archive, ArchiveState
+from backup.inventory.records.retrievals import id_at, split_id
 from backup.inventory.store.connections import Transaction
 from backup.model import (
     ArchiveId,
@@ -126,12 +127,12 @@ class JoinedVaults:
         """Ask the vault that the id names (`named_in`)."""
         vault, its_id = self._split(archive_id)
         asked = self._vault(vault).request_retrieval(ArchiveId(its_id), extent, tier, token)
-        return RetrievalId(_named(vault, asked))
+        return RetrievalId(id_at(vault, asked))
 
     def open_retrievals(self) -> Mapping[str, RetrievalId]:
         """Those of all vaults that were used."""
         return {
-            token: RetrievalId(_named(name, asked))
+            token: RetrievalId(id_at(name, asked))
             for name in sorted(self._used)
             for token, asked in self._made[name].open_retrievals().items()
         }
@@ -172,25 +173,10 @@ class JoinedVaults:
         return self._made[name]
 
     def _split(self, words: str) -> tuple[VaultName, str]:
-        name = vault_named_in(words)
-        if name is not None and name in self._make:
-            return name, words[len(name) + 2 * len(_MARK) :]
-        return self._home, words
-
-
-_MARK = "@"
+        name, its_id = split_id(words)
+        return (name, its_id) if name is not None and name in self._make else (self._home, words)
 
 
 def named_in(archive: Archive) -> ArchiveId | None:
     """The id by which joined vaults are asked for an archive."""
-    return None if archive.archive_id is None else ArchiveId(_named(archive.vault, archive.archive_id))
-
-
-def vault_named_in(its_id: str | None) -> VaultName | None:
-    """The vault that the id of an archive or retrieval names; None if it names none."""
-    name, mark, _ = (its_id or "").removeprefix(_MARK).partition(_MARK)
-    return VaultName(name) if its_id and its_id.startswith(_MARK) and mark else None
-
-
-def _named(vault: VaultName, its_id: str) -> str:
-    return f"{_MARK}{vault}{_MARK}{its_id}"
+    return None if archive.archive_id is None else ArchiveId(id_at(archive.vault, archive.archive_id))

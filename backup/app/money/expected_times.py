@@ -8,10 +8,9 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 
 from backup.config import VaultSettings
-from backup.inventory.records.retrievals import Retrieval
+from backup.inventory.records.retrievals import Retrieval, split_id
 from backup.inventory.store.states import RetrievalStage
 from backup.model import Tier
-from backup.restorer.places import vault_named_in
 
 # Hours, least and most. Glacier developer guide, "Downloading an Archive in Amazon Glacier"; S3 user guide,
 # "Understanding archive retrieval options": most of them, not all.
@@ -72,5 +71,5 @@ def _waiting(
     by_name = {str(vault.name): vault for vault in others}
     for retrieval in known:
         if retrieval.state is RetrievalStage.WAITING and retrieval.requested_at is not None:
-            named = vault_named_in(retrieval.retrieval_id)
+            named = split_id(retrieval.retrieval_id)[0]
             yield by_name.get(named or "", settings), retrieval.tier, retrieval.requested_at

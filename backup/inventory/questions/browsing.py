@@ -24,8 +24,11 @@ SELECT count(*) FROM (
 
 _CHUNK_LISTS = "SELECT number, chunks FROM entries WHERE number IN (SELECT value FROM json_each(?))"
 
-_FRAMES = """
-SELECT c.number, c.archive, c.frame, f."offset", f.sealed_length, a.kind, v.name, c.length
+_READ_FROM = """coalesce(CASE WHEN a.state IN ('lost', 'deleting', 'deleted') THEN (
+    SELECT min(w.name) FROM copies k JOIN vaults w ON w.number = k.vault
+    WHERE k.archive = a.number AND k.state IN ('stored', 'unconfirmed', 'condemned')) END, v.name)"""
+_FRAMES = f"""
+SELECT c.number, c.archive, c.frame, f."offset", f.sealed_length, a.kind, {_READ_FROM}, c.length
 FROM json_each(?) n
 CROSS JOIN chunks c ON c.number = n.value
 JOIN archives a ON a.number = c.archive
@@ -43,8 +46,8 @@ SELECT e.kind, e.size, e.chunks FROM directories d JOIN entries e ON e.directory
 WHERE d.job = ? AND {BELOW} AND {IN_SNAPSHOT}
 LIMIT ?"""
 
-_WANTED_FRAMES = """
-SELECT c.archive, a.size, a.kind, v.name, sum(c.length),
+_WANTED_FRAMES = f"""
+SELECT c.archive, a.size, a.kind, {_READ_FROM}, sum(c.length),
        f.number, f."offset", f.sealed_length, f.raw_length, f.flags, f.digest
 FROM json_each(?) n
 CROSS JOIN chunks c ON c.number = n.value
@@ -58,9 +61,6 @@ _CONTENT = """
 SELECT e.size, e.chunks, e.content_id, e.extra FROM entries e WHERE e.number = ?"""
 _PARTS = """
 SELECT c.number, c.id, c.length, c.archive FROM json_each(?) n CROSS JOIN chunks c ON c.number = n.value"""
-_COPIES = """
-SELECT v.name, k.archive_id FROM copies k JOIN vaults v ON v.number = k.vault
-WHERE k.archive = ? AND k.state = 'stored' AND k.archive_id IS NOT NULL ORDER BY v.name"""
 _ROWS_A_PAGE = 1_000
 _STATUS = """e.name, e.number, e.kind, e.mode, e.owner, e.mtime_ns, e.size, e.extra,
        CASE WHEN e.extra IS NOT NULL THEN e.content_id END"""
@@ -220,11 +220,6 @@ def parts_of(tx: Transaction, chunks: Sequence[int]) -> dict[int, tuple[bytes, i
     """Id, length and archive of chunks, by number."""
     rows = raw_rows(tx, _PARTS, (json.dumps(list(chunks)),))
     return {number: (id_, length, archive) for number, id_, length, archive in rows}
-
-
-def copies_of(tx: Transaction, archive: int) -> list[tuple[str, str]]:
-    """The vaults that have a copy of an archive, and its id there."""
-    return list(raw_rows(tx, _COPIES, (archive,)))
 
 
 def _page(tx: Transaction, sql: str, values: tuple[Any, ...]) -> tuple[list[Status], bool]:

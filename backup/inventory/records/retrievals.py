@@ -52,6 +52,20 @@ _MAY_BE_IN_USE = timedelta(days=2)
 """So long a listing that a newer one follows is kept: what has begun to compare with it ends in that time."""
 
 
+_MARK: Final = "@"
+
+
+def id_at(vault: VaultName, its_id: str) -> str:
+    """The id of an archive or retrieval that names its vault: a restore may read from several."""
+    return f"{_MARK}{vault}{_MARK}{its_id}"
+
+
+def split_id(words: str | None) -> tuple[VaultName | None, str]:
+    """The vault that an id names, and the id there; None if it names none."""
+    name, mark, its_id = (words or "").removeprefix(_MARK).partition(_MARK)
+    return (VaultName(name), its_id) if words and words.startswith(_MARK) and mark else (None, words or "")
+
+
 class Restore(Struct, frozen=True):
     """A restore in progress: `path` in the snapshot is restored below `target`."""
 
