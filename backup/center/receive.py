@@ -8,17 +8,22 @@ from enum import StrEnum
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, RowMapping, func, select, update
+from msgspec.structs import asdict
+from sqlalchemy import Connection, Engine, RowMapping, ScalarSelect, case, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from backup.center.database import seeing
 from backup.center.identity import HostIdentity, is_same
-from backup.center.tables import chains, hosts
+from backup.center.summary import HostSummary, Standing, summary_of
+from backup.center.tables import chains, days, hosts
 from backup.errors import DeniedError, FormatError, NightvaultError
 from backup.format.host_report import HostReport, read_report, told_whole
 
 MOST_CHAINS = 20
-"""So many chains a host may begin in a day: each is a row that stays."""
+"""So many chains a host may begin in a day: each is a row that stays as long as it could be told again."""
+KEPT_DAYS = 400
+"""So long rows of days and chains are kept; a chain that is told as older than that cannot be begun."""
+_CLOCKS = timedelta(days=10)
 
 
 class ChainBrokenError(NightvaultError):
@@ -53,8 +58,10 @@ def take_report(engine: Engine, identity: HostIdentity, body: bytes, now: dateti
         else:
             more = _begin(connection, known, report, now)
         whole = _whole(document, report)
-        values = _values(identity, report, whole, digest, now)
+        summary = summary_of(whole, now)
+        values = {**_values(identity, report, whole, digest, now), **asdict(summary)}
         connection.execute(update(hosts).where(hosts.c.host_id == identity.host_id).values(**values, **more))
+        _note_day(connection, identity.host_id, summary, now)
     return Taken.NEW
 
 
@@ -63,7 +70,13 @@ def _locked(connection: Connection, identity: HostIdentity, report: HostReport, 
     wanted = select(hosts).where(hosts.c.host_id == identity.host_id).with_for_update()
     found = connection.execute(wanted).mappings().one_or_none()
     if found is None:
-        first = {**_values(identity, report, {}, b"", now), "first_at": now, "chain": "", "number": 0}
+        first = {
+            **_values(identity, report, {}, b"", now),
+            **asdict(summary_of({}, now)),
+            "first_at": now,
+            "chain": "",
+            "number": 0,
+        }
         connection.execute(insert(hosts).values(**first).on_conflict_do_nothing())
         found = connection.execute(wanted).mappings().one()
     return found
@@ -113,7 +126,10 @@ def _begin(connection: Connection, known: RowMapping, report: HostReport, now: d
     lately = select(func.count()).where(ours, chains.c.begun_at > now - timedelta(days=1))
     if connection.execute(lately).scalar_one() >= MOST_CHAINS:
         raise TooManyChainsError(f"more than {MOST_CHAINS} chains in a day")
-    row = insert(chains).values(host_id=known["host_id"], chain=report.chain, begun_at=now)
+    told_at = datetime.fromtimestamp(report.at, UTC)
+    if told_at < now - timedelta(days=KEPT_DAYS) + _CLOCKS:
+        raise FormatError(f"a chain that says it began on {told_at:%Y-%m-%d}: is the server's clock right?")
+    row = insert(chains).values(host_id=known["host_id"], chain=report.chain, begun_at=now, told_at=told_at)
     made = connection.execute(row.on_conflict_do_nothing().returning(chains.c.chain)).one_or_none()
     if made is None:
         raise ChainBrokenError("this chain was told before, and another one follows it")
@@ -129,3 +145,26 @@ def _set_back(known: RowMapping, report: HostReport) -> str | None:
         return "it does not know the reports that it sent before: it was set up anew, or is an older image"
     missing = known["number"] - (report.before_number or 0)
     return f"it does not know its last {missing} reports: it is an older image" if missing > 0 else None
+
+
+def _note_day(connection: Connection, host_id: str, summary: HostSummary, now: datetime) -> None:
+    """Note how the host is today; with the first report of a day, what is too old to be kept goes."""
+    facts = {"good_since": summary.good_since, "bytes": summary.bytes, "month": summary.month}
+    told = {"standing": summary.told_standing, "why": summary.told_why}
+    row = insert(days).values(host_id=host_id, day=now.date(), reports=1, **told, **facts)
+    order = {str(standing): place for place, standing in enumerate(Standing)}
+    is_worse = case(order, value=row.excluded.standing) <= case(order, value=days.c.standing)
+    worst = {name: case((is_worse, row.excluded[name]), else_=days.c[name]) for name in told}
+    noted = row.on_conflict_do_update(
+        index_elements=[days.c.host_id, days.c.day], set_={"reports": days.c.reports + 1, **worst, **facts}
+    )
+    if connection.execute(noted.returning(days.c.reports)).scalar_one() == 1:
+        first = now - timedelta(days=KEPT_DAYS)
+        connection.execute(delete(days).where(days.c.host_id == host_id, days.c.day < first.date()))
+        last_used = func.greatest(chains.c.begun_at, chains.c.told_at)  # NULL counts for nothing here
+        is_old = (chains.c.host_id == host_id) & (last_used < first)
+        connection.execute(delete(chains).where(is_old, chains.c.chain != _current(host_id)))
+
+
+def _current(host_id: str) -> ScalarSelect[str]:
+    return select(hosts.c.chain).where(hosts.c.host_id == host_id).scalar_subquery()

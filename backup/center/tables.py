@@ -5,11 +5,24 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, DateTime, ForeignKey, LargeBinary, MetaData, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Date,
+    DateTime,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    Table,
+    Text,
+)
 
 METADATA = MetaData()
 
-# What a host has told altogether, as text: it is looked at by the program, never by the database.
+# What a host has told altogether, as text: it is looked at by the program, never by the database. What all
+# hosts are shown by is beside it, from `told_standing` on: the fields of `HostSummary`.
 hosts = Table(
     "hosts",
     METADATA,
@@ -29,13 +42,38 @@ hosts = Table(
     Column("set_back_at", DateTime(timezone=True)),
     Column("set_back_why", Text),
     Column("removed_at", DateTime(timezone=True)),
+    Column("told_standing", Text, nullable=False),
+    Column("told_why", Text, nullable=False),
+    Column("jobs", Integer, nullable=False),
+    Column("schedule", Text, nullable=False),
+    Column("good_since", DateTime(timezone=True)),
+    Column("due_from", DateTime(timezone=True)),
+    Column("due_job", Text),
+    Column("bytes", BigInteger, nullable=False),
+    Column("month", Numeric(18, 6), nullable=False),
+    Column("currency", Text, nullable=False),
 )
 
-# Chains that a host has told in, so that none is begun twice.
+# Chains that a host has told in, so that none is begun twice; `told_at` is by the host's clock.
 chains = Table(
     "chains",
     METADATA,
     Column("host_id", Text, ForeignKey("hosts.host_id", ondelete="CASCADE"), primary_key=True),
     Column("chain", Text, primary_key=True),
     Column("begun_at", DateTime(timezone=True), nullable=False),
+    Column("told_at", DateTime(timezone=True)),
+)
+
+# How a host was on each day (UTC), by its last report of it; `standing` is the worst that it told.
+days = Table(
+    "days",
+    METADATA,
+    Column("host_id", Text, ForeignKey("hosts.host_id", ondelete="CASCADE"), primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("reports", Integer, nullable=False),
+    Column("standing", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("good_since", DateTime(timezone=True)),
+    Column("bytes", BigInteger, nullable=False),
+    Column("month", Numeric(18, 6), nullable=False),
 )

@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from enum import StrEnum
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Engine, RowMapping, select, update
+from sqlalchemy import Case, ColumnElement, Engine, case, delete, func, literal, select, update
 
 from backup.center.database import seeing
-from backup.center.tables import hosts
+from backup.center.summary import HostSummary, Standing
+from backup.center.tables import days, hosts
 from backup.errors import UsageError
 
-_SHOWN = 200
-_MOST_CONCERNS = 50
-
-
-class Standing(StrEnum):
-    """How a host stands; the first is looked at first."""
-
-    SILENT = "silent"  # a job's time went by, and nothing was told since
-    SET_BACK = "set back"  # it knows less of what it told than the center
-    CRITICAL = "critical"
-    WARNING = "warning"
-    WELL = "well"
-    REMOVED = "removed"
+_NIGHTS = 30
 
 
 class HostView(Struct, frozen=True):
@@ -46,36 +35,105 @@ class HostView(Struct, frozen=True):
     reports: int
     set_back_at: datetime | None
     removed_at: datetime | None
+    jobs: int
+    schedule: str
+    good_since: datetime | None
+    due_from: datetime | None
+    bytes: int
+    month: Decimal
+    currency: str
+
+
+class DayView(Struct, frozen=True):
+    """A day (UTC) of a host: the worst that it told on it, and the rest as it told it last."""
+
+    day: date
+    standing: Standing
+    why: str
+    reports: int
+    good_since: datetime | None
+    bytes: int
+    month: Decimal
+
+
+class Overview(Struct, frozen=True):
+    """All hosts: how many stand how, what they have stored and pay a month, and those that are not well."""
+
+    hosts: dict[Standing, int]
+    bytes: int
+    month: dict[str, Decimal]
+    not_well: Sequence[HostView]
+
+
+def overview(engine: Engine, now: datetime) -> Overview:
+    """How all hosts are; of those that are well only their number."""
+    standing = _standing(now)
+    each = select(standing.label("standing"), hosts.c.currency, hosts.c.bytes, hosts.c.month).subquery()
+    sums = select(
+        each.c.standing, each.c.currency, func.count(), func.sum(each.c.bytes), func.sum(each.c.month)
+    )
+    with seeing(engine, None) as connection:
+        found = connection.execute(sums.group_by(each.c.standing, each.c.currency)).all()
+        is_bad = standing.not_in([Standing.WELL, Standing.REMOVED])
+        bad = _views(connection.execute(_shown(now).where(is_bad)).mappings())
+    counts, money = dict.fromkeys(Standing, 0), dict[str, Decimal]()
+    for name, currency, count, _, month in found:
+        counts[Standing(name)] += count
+        if month:
+            money[currency] = money.get(currency, Decimal(0)) + month
+    return Overview(counts, sum(int(row[3]) for row in found), dict(sorted(money.items())), bad)
 
 
 def all_hosts(engine: Engine, now: datetime) -> Sequence[HostView]:
     """All hosts, the worst first, then by name."""
     with seeing(engine, None) as connection:
-        rows = connection.execute(select(hosts)).mappings().all()
-    order = list(Standing)
-    return sorted((_view(row, now) for row in rows), key=lambda host: (order.index(host.standing), host.name))
+        return _views(connection.execute(_shown(now)).mappings())
 
 
 def host_named(engine: Engine, name: str, now: datetime) -> tuple[HostView, dict[str, Any]]:
     """A host by its name or id, and what it has told. `UsageError` if none or several have it."""
+    wanted = _shown(now).add_columns(hosts.c.document)
+    wanted = wanted.where((hosts.c.name == name) | (hosts.c.host_id == name)).limit(2)
     with seeing(engine, None) as connection:
-        wanted = select(hosts).where((hosts.c.name == name) | (hosts.c.host_id == name))
-        rows = connection.execute(wanted.limit(2)).mappings().all()
+        rows = connection.execute(wanted).mappings().all()
     if len(rows) != 1:
         raise UsageError(
             f"{name!r}: {'several hosts have' if rows else 'no host has'} that name",
             advice="`nightvault center list --json` names all, with their ids",
         )
-    return _view(rows[0], now), _document(rows[0])
+    told = msgspec.json.decode(rows[0]["document"])
+    return _views(rows)[0], told if isinstance(told, dict) else {}
+
+
+def days_of(engine: Engine, host_id: str, now: datetime) -> Sequence[DayView]:
+    """The last thirty days of a host, the newest first; a day on which it told nothing is not there."""
+    wanted = select(*(days.c[name] for name in DayView.__struct_fields__)).order_by(days.c.day.desc())
+    lately = days.c.day > (now - timedelta(days=_NIGHTS)).date()
+    with seeing(engine, host_id) as connection:
+        rows = connection.execute(wanted.where(days.c.host_id == host_id, lately)).mappings()
+        return [DayView(**{**row, "standing": Standing(row["standing"])}) for row in rows]
 
 
 def set_removed(engine: Engine, host_id: str, at: datetime | None) -> None:
     """Take a host off the center: what it told is gone, and it is not listened to; None takes that back."""
     what: dict[str, Any] = {"removed_at": at}
-    if at is not None:
-        what |= {"document": "{}", "set_back_at": None, "set_back_why": None}
     with seeing(engine, host_id) as connection:
+        if at is not None:
+            nothing = dict.fromkeys(HostSummary.__struct_fields__, None) | _NOTHING
+            what |= {"document": "{}", "set_back_at": None, "set_back_why": None, **nothing}
+            connection.execute(delete(days).where(days.c.host_id == host_id))
         connection.execute(update(hosts).where(hosts.c.host_id == host_id).values(**what))
+
+
+_NOTHING: dict[str, Any] = {
+    "told_standing": Standing.WARNING,
+    "told_why": "it told nothing since it was removed",
+    "jobs": 0,
+    "schedule": "",
+    "bytes": 0,
+    "month": 0,
+    "currency": "",
+}
 
 
 def set_seen(engine: Engine, host_id: str) -> None:
@@ -85,51 +143,40 @@ def set_seen(engine: Engine, host_id: str) -> None:
         connection.execute(update(hosts).where(hosts.c.host_id == host_id).values(**gone))
 
 
-def _view(row: RowMapping, now: datetime) -> HostView:
-    standing, why = _standing(row, _document(row), now)
-    shared = {name: row[name] for name in HostView.__struct_fields__ if name in row}
-    return HostView(**shared, standing=standing, why=why, reports=row["number"])
+def _standing(now: datetime) -> Case[str]:
+    return _by_standing(now, Standing.REMOVED, Standing.SILENT, Standing.SET_BACK, hosts.c.told_standing)
 
 
-def _document(row: RowMapping) -> dict[str, Any]:
-    found = msgspec.json.decode(row["document"])
-    return found if isinstance(found, dict) else {}
-
-
-def _standing(row: RowMapping, told: dict[str, Any], now: datetime) -> tuple[Standing, str]:
-    if row["removed_at"] is not None:
-        return Standing.REMOVED, ""
-    late = [job for job in _mappings(told, "jobs") if _is_past(job.get("overdue_from"), row["last_at"], now)]
-    if late:
-        return Standing.SILENT, f"job {_text(late[0].get('job'))} was due, and nothing was told since"
-    if row["set_back_at"] is not None:
-        return Standing.SET_BACK, row["set_back_why"] or ""
-    concerns = _mappings(told, "concerns")
-    worst = [concern for concern in concerns if concern.get("level") == "critical"]
-    if told.get("well") is True and not concerns:
-        return Standing.WELL, ""
-    first = (worst or concerns or [{}])[0]
-    text = _text(first.get("text")) or "it does not say that all is well"
-    return (Standing.CRITICAL if worst else Standing.WARNING), text
-
-
-def _mappings(told: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    found = told.get(key)
-    return (
-        [item for item in found[:_MOST_CONCERNS] if isinstance(item, dict)] if isinstance(found, list) else []
+def _by_standing(
+    now: datetime, removed: Any, silent: Any, set_back: Any, told: ColumnElement[str]
+) -> Case[str]:
+    return case(
+        (hosts.c.removed_at.is_not(None), removed),
+        (hosts.c.due_from < now, silent),
+        (hosts.c.set_back_at.is_not(None), set_back),
+        else_=told,
     )
 
 
-def _is_past(told: object, last_at: datetime, now: datetime) -> bool:
-    """Whether a time that a host has told went by since its last report."""
-    if not isinstance(told, str):
-        return False
-    try:
-        moment = datetime.fromisoformat(told)
-    except ValueError:
-        return False
-    return last_at < (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) < now
+def _shown(now: datetime) -> Any:
+    """Rows as they are shown: the worst first, then by name; without what was told in full."""
+    was_due = literal("job ") + func.coalesce(hosts.c.due_job, "") + " was due, and nothing was told since"
+    computed = {
+        "standing": _standing(now),
+        "why": _by_standing(now, "", was_due, func.coalesce(hosts.c.set_back_why, ""), hosts.c.told_why),
+        "reports": hosts.c.number,
+    }
+    columns = [
+        computed[name].label(name) if name in computed else hosts.c[name]
+        for name in HostView.__struct_fields__
+    ]
+    order = {str(standing): place for place, standing in enumerate(Standing)}
+    return select(*columns).order_by(case(order, value=_standing(now)), hosts.c.name)
 
 
-def _text(value: object) -> str:
-    return value[:_SHOWN] if isinstance(value, str) else ""
+def _views(rows: Any) -> Sequence[HostView]:
+    shared = HostView.__struct_fields__
+    return [
+        HostView(**{name: row[name] for name in shared} | {"standing": Standing(row["standing"])})
+        for row in rows
+    ]

@@ -27,8 +27,8 @@ from packaging.requirements import Requirement
 
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parent.parent
-EXTRAS = ("emulator", "mount", "notify", "pkcs11", "web")
-"""What comes with a package beside the program's own needs: every extra that has wheels, but the center's."""
+EXTRAS = ("center", "emulator", "mount", "notify", "pkcs11", "web")
+"""What comes with a package beside the program's own needs: every extra that has wheels."""
 PREFIX = "opt/nightvault"
 MAINTAINER = os.environ.get("DEBEMAIL") or "nightvault <nightvault@example.org>"
 """Who made the package; as for Debian's own tools."""

@@ -19,8 +19,8 @@ from backup.format.host_report import CERTIFICATE, CHAIN, MOST_BYTES, SIGNATURE
 from backup.pki.authority import open_ca
 from backup.pki.index import Reason
 from backup.pki.revoking import revoke, sign_crls
-from tests.center.centers import CHAIN as FIRST
-from tests.center.centers import Center, body_of, center_database, needs_postgresql, new_center
+from tests.support.centers import CHAIN as FIRST
+from tests.support.centers import Center, body_of, center_database, needs_postgresql, new_center
 from tests.support.identities import authority_in, issue_in
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, needs_postgresql]
@@ -144,6 +144,7 @@ REFUSED: dict[str, tuple[int, Attempt]] = {
     "too many values": (400, tells({"to": {"a": [0] * 60_000}})),
     "too deep": (400, tells({"to": json.loads('{"a":' * 40 + "1" + "}" * 40)})),
     "another's chain, its next number": (409, says(body_of(2))),
+    "a chain that began long ago": (400, says(body_of(chain="c" * 32, at=1_600_000_000))),
     "an unknown chain, later": (409, says(body_of(5, chain="d" * 32))),
 }
 
@@ -186,6 +187,12 @@ def test_whatever_it_says_is_text_and_its_own(
         {"jobs": "all", "concerns": 7, "well": "yes"},
         {"jobs": [{"overdue_from": "2026-13-45"}, {"overdue_from": -1}, 5], "well": 1},
         {"jobs": [{"overdue_from": "0001-01-01T00:00:00+14:00"}], "concerns": [{}]},
+        {"jobs": [{"overdue_from": "9999-12-31T23:59:59-14:00", "last_good": "2300-01-01", "schedule": {}}]},
+        {"vaults": [{"bytes": 10**18, "month": "1e99999999"}] * 1000, "currency": ["USD"]},
+        {
+            "vaults": [{"bytes": -1, "month": "sNaN"}, {"bytes": True, "month": 5}, "x"],
+            "currency": "\u202e" * 99,
+        },
         {"well": 10**300, "n": -0.0},
         {"jobs": [{"job": "j"}] * 9000},
     ],

@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.center.centers import Center, body_of, center_database, needs_postgresql, new_center, superuser
+from tests.support.centers import Center, body_of, center_database, needs_postgresql, new_center, superuser
 from tests.support.database_servers import RunningServer
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, needs_postgresql]
@@ -105,7 +105,7 @@ def test_a_removed_server_is_not_listened_to_until_that_is_taken_back(center: Ce
         web.done("center", "tell", center.address)
         assert center.command("show", "web1")["told"]["jobs"]
         assert center.command("show", "web1")["set_back_at"] is None
-    assert center.command("init")["schema"] == "0001"  # a filled database, once more
+    assert center.command("init")["schema"] == "0002"  # a filled database, once more
     assert center.command("list")["hosts"]
 
 
@@ -115,7 +115,7 @@ def test_what_a_lost_database_knew_is_told_anew(center: Center, database: tuple[
         for _ in range(3):
             web.done("center", "tell", center.address)
         with closing(superuser(database[0], "nightvault")) as connection:
-            connection.execute("TRUNCATE hosts, chains")
+            connection.execute("TRUNCATE hosts, chains, days")
         told = web.json("center", "tell", center.address)
     assert (told["number"], told["began_anew"]) == (1, True)
     (host,) = center.command("list")["hosts"]
@@ -143,7 +143,7 @@ def test_rows_are_kept_apart_also_from_their_owner(
         assert connection.execute("SELECT count(*) FROM hosts").fetchone() == (2,)
         mine, other = (row[0] for row in connection.execute("SELECT host_id FROM hosts ORDER BY name"))
         connection.execute("SET ROLE nightvault")
-        for table in ("hosts", "chains"):
+        for table in ("hosts", "chains", "days"):
             assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
             with connection.transaction():
                 connection.execute("SELECT set_config('nightvault.host', %s, true)", (mine,))

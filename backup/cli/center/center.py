@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -176,19 +175,20 @@ def serve(
 @pass_cli
 def status(cli: Cli, url: str) -> int:
     """Show how many servers are well, and those that are not; exit code 1 if there are any."""
-    from backup.center.view import Standing, all_hosts
+    from backup.center.view import overview
 
     with _opened(url) as engine:
-        found = all_hosts(engine, cli.clock.now())
-    counted = Counter(host.standing for host in found)
-    bad = [host for host in found if host.standing not in {Standing.WELL, Standing.REMOVED}]
+        found = overview(engine, cli.clock.now())
+    bad = found.not_well
     document = {
         "well": not bad,
-        "hosts": {str(standing): counted[standing] for standing in Standing},
+        "hosts": {str(standing): count for standing, count in found.hosts.items()},
+        "bytes": found.bytes,
+        "month": found.month,
         "not_well": [_document(host) for host in bad],
     }
     tell = cli.show if bad else cli.report
-    told = ", ".join(f"{counted[standing]} {standing}" for standing in Standing if counted[standing])
+    told = ", ".join(f"{count} {standing}" for standing, count in found.hosts.items() if count)
     tell(document, f"servers: {told or 'none has told anything yet'}")
     if bad and not cli.json:
         cli.show(None, _table(bad))
@@ -215,10 +215,13 @@ def list_hosts(cli: Cli, url: str) -> None:
 def show(cli: Cli, host: str, url: str, seen: bool) -> None:
     """Show a server, by its name or id: how it stands, and all that it has told.
 
-    With --json, `told` is what its own `status --json` says. A server that is an older image of itself, or
+    With --json, `told` is what its own `status --json` says, and `days` how it was on each of the last
+    thirty. A server that is an older image of itself, or
     was set up anew, is "set back" until somebody has seen it (--seen).
     """
-    from backup.center.view import host_named, set_seen
+    from msgspec.structs import asdict
+
+    from backup.center.view import days_of, host_named, set_seen
     from backup.cli.render.render import table
 
     with _opened(url) as engine:
@@ -226,9 +229,14 @@ def show(cli: Cli, host: str, url: str, seen: bool) -> None:
         if seen:
             set_seen(engine, found.host_id)
             found, told = host_named(engine, found.host_id, cli.clock.now())
+        days = days_of(engine, found.host_id, cli.clock.now())
     document = _document(found)
     rows = [(key.replace("_", " "), value) for key, value in document.items() if value is not None]
-    cli.show({**document, "told": told}, table(["what", "is"], rows))
+    each = [asdict(day) for day in days]
+    cli.show({**document, "days": each, "told": told}, table(["what", "is"], rows))
+    if days and not cli.json:
+        told_on = [(day.day, str(day.standing), day.reports, day.good_since, day.why) for day in days]
+        cli.show(None, table(["day", "told at worst", "reports", "last good", "why"], told_on))
 
 
 @center.command()
