@@ -106,6 +106,7 @@ class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     endpoint: Endpoint | None = None
     role_arn: _Role | None = None
     restore_role_arn: _Role | None = None
+    copy_role_arn: _Role | None = None
     prune_role_arn: _Role | None = None
     lock_role_arn: _Role | None = None
     lock: _Lock | None = None
@@ -166,8 +167,7 @@ class SourceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class CopySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One `[[job.copy]]`: another vault that gets copies of the job's snapshots, and what it keeps.
 
-    `delay` (seconds): only older snapshots are copied. `retention` as a job's: the name of a
-    `[retention.NAME]` only while the file is being read.
+    `delay` (seconds): only older snapshots are copied. `retention` as a job's.
     """
 
     vault: VaultName
@@ -177,7 +177,7 @@ class CopySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def policy(self) -> Policy | None:
-        """The policy that says which snapshots are copied and kept there; None: all of them."""
+        """Which snapshots are copied and kept there; None: all of them."""
         return self.retention.policy if isinstance(self.retention, RetentionSettings) else None
 
 

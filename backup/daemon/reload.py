@@ -17,7 +17,8 @@ _SHOWN = frozenset(
     {
         *("schedule", "timezone", "forget", "check", "check_sample", "prune", "compact", "vault", "kind"),
         *("path", "region", "bucket", "prefix", "storage_class", "certificate", "private_key", "ionice"),
-        *("metrics_file", "recovery_file", "role_arn", "restore_role_arn", "prune_role_arn"),
+        *("metrics_file", "recovery_file", "role_arn", "restore_role_arn", "copy_role_arn"),
+        "prune_role_arn",
     }
 )
 _LISTS = {"vaults": "vault", "jobs": "job"}

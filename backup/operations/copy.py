@@ -82,7 +82,7 @@ class Copy(Struct, frozen=True):
         config, settings = at.config, at.config.vault(source)
         context = CopyContext(
             **asdict(backup_context(at, to)),
-            source=make_vault(config, source, Purpose.RESTORE, at.clock, stop=at.stop),
+            source=make_vault(config, source, Purpose.COPY, at.clock, stop=at.stop),
             keys=read_keys(config, at.inventory),
             sending=sending_to(config, to),
             folder=os.path.join(State(config.state_dir).spool, "copies", to),

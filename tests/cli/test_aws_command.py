@@ -20,7 +20,6 @@ from backup.app.aws_setup.documents import (
     documents,
     keeper_policy,
     prune_policy,
-    restore_policy,
 )
 from tests.support.command_line import ACCOUNT, ANCHOR, identity_settings, run, run_json
 from tests.support.emulated import REPOSITORY
@@ -105,7 +104,9 @@ def actions(document: object) -> set[str]:
 def test_only_the_prune_role_may_delete() -> None:
     setup = AwsSetup("aws", "eu-west-1", ACCOUNT, "nightly", ANCHOR, [ROLE], 3600)
     assert not any("Delete" in action or "*" in action for action in actions(backup_policy(setup)))
-    assert not any("Upload" in action or "Delete" in action for action in actions(restore_policy(setup)))
+    for part in ("restore", "copy"):
+        reads = actions(documents(setup)[part])
+        assert not any("Upload" in action or "Delete" in action for action in reads)
     assert actions(prune_policy(setup)) == {"glacier:GetVaultLock", "glacier:DeleteArchive"}
     more = {"glacier:DescribeVault", *JOB_ACTIONS}
     assert actions(keeper_policy(setup)) == actions(prune_policy(setup)) | more

@@ -93,7 +93,7 @@ def _too_long(wanted: Wanted) -> Iterator[str]:
         if length > MOST_POLICY:
             yield (
                 f"the policy of role {role.name} has {length:,} characters, and IAM takes {MOST_POLICY:,}: "
-                "give some vaults roles of their own (role_arn, restore_role_arn, prune_role_arn)"
+                "give some vaults roles of their own (role_arn, restore_role_arn, …)"
             )
 
 

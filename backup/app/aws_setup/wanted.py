@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 PURPOSES = {
     "role_arn": "backup",
     "restore_role_arn": "restore",
+    "copy_role_arn": "copy",
     "prune_role_arn": "prune",
     "lock_role_arn": "lock",
 }
@@ -61,8 +62,7 @@ def account_of(answer: Mapping[str, Any]) -> AwsAccount:
 
 def vault_tables(document: Mapping[str, Any], name: str | None) -> Sequence[Mapping[str, Any]]:
     """Return the [[vault]] tables in AWS, or the one that is named, unchecked. `UsageError`."""
-    tables = document.get("vault", [])
-    usable = [table for table in tables if isinstance(table, dict) and table.get("kind") in ("glacier", "s3")]
+    usable = [table for table in _tables(document, "vault") if table.get("kind") in ("glacier", "s3")]
     if name is not None:
         usable = [table for table in usable if table.get("name") == name]
     in_aws = [table for table in usable if _is_in_aws(table)]
@@ -95,16 +95,20 @@ def missing_values(
     """Return the keys that each vault's table lacks: ARNs of roles that are to be made, and a bucket's name.
 
     One role for each purpose is for all vaults that name none. A role that deletes is among them only if
-    somebody is to have it (`lets_delete`).
+    somebody is to have it (`lets_delete`). One role makes copies: it reads packs of the vaults that jobs with
+    copies are kept in, and stores what is copied in vaults that hold nothing but copies.
     """
-    taken = {table.get("bucket") for table in document.get("vault", []) if isinstance(table, dict)}
+    read, only_copies = _ends_of_copies(document)
+    taken = {table.get("bucket") for table in _tables(document, "vault")}
     found: dict[str, dict[str, str]] = {}
     for table in tables:
         vault = str(table.get("name"))
         values = {
-            key: f"arn:{account.partition}:iam::{account.id}:role/{name}-{purpose}"
+            key: f"arn:{account.partition}:iam::{account.id}:role/{name}-"
+            + ("copy" if purpose == "backup" and vault in only_copies else purpose)
             for key, purpose in PURPOSES.items()
             if key not in table
+            and (purpose != "copy" or vault in read)
             and (purpose != "prune" or lets_delete)
             and (purpose != "lock" or "lock" in table)
         }
@@ -117,6 +121,19 @@ def missing_values(
             values["bucket"] = bucket
         found[vault] = values
     return found
+
+
+def _ends_of_copies(document: Mapping[str, Any]) -> tuple[set[str], set[str]]:
+    """The vaults out of which jobs are copied, and those that are no job's own and get copies; unchecked."""
+    jobs = _tables(document, "job")
+    copied = [job for job in jobs if _tables(job, "copy")]
+    into = {str(of.get("vault")) for job in copied for of in _tables(job, "copy")}
+    return {str(job.get("vault")) for job in copied}, into - {str(job.get("vault")) for job in jobs}
+
+
+def _tables(document: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    written = document.get(name)
+    return [table for table in written if isinstance(table, dict)] if isinstance(written, list) else []
 
 
 def reserved_bucket(name: str, account: str, region: str) -> str:
@@ -171,7 +188,8 @@ def wanted_of(
         if not config.jobs and "lock" in of_vault:  # another machine renews in place of servers
             of_vault["lock"] = of_vault["keeper-lock"]
     subject = (None if options.shared else common_name, unit)
-    roles = _roles(vaults, account, made, subject, options)
+    only_copies = {of.vault for job in config.jobs for of in job.copy} - {job.vault for job in config.jobs}
+    roles = _roles(vaults, account, made, subject, options, only_copies)
     named = {
         getattr(vault, key) for vault in vaults for key in PURPOSES if key not in made_up.get(vault.name, ())
     }
@@ -285,15 +303,20 @@ def _roles(
     made: Mapping[VaultName, Mapping[str, Any]],
     subject: tuple[str | None, str | None],
     options: Options,
+    only_copies: Collection[VaultName],
 ) -> list[WantedRole]:
-    """A role for each ARN of the config; one for several purposes or vaults gets the statements of all."""
+    """A role for each ARN of the config; one for several purposes or vaults gets the statements of all.
+
+    What stores in a vault that holds nothing but copies is for copies.
+    """
     uses: dict[str, list[tuple[str, VaultName]]] = {}
     for key, purpose in PURPOSES.items():
         for vault in vaults:
             if (arn := getattr(vault, key)) is not None:
                 uses.setdefault(arn, []).append((purpose, vault.name))
     purposes_of = {
-        arn: list(dict.fromkeys(purpose for purpose, _ in uses_of)) for arn, uses_of in uses.items()
+        arn: list(dict.fromkeys("copy" if of == "backup" and to in only_copies else of for of, to in uses_of))
+        for arn, uses_of in uses.items()
     }
     for vault in vaults if options.prune_subject is not None else ():
         if purposes_of.get(str(vault.prune_role_arn)) != ["prune"]:

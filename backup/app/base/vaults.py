@@ -39,10 +39,14 @@ SET_UP = "`nightvault setup aws --plan` shows what it lacks, `--apply` makes tha
 
 
 class Purpose(Enum):
-    """The purpose a vault is opened for; each may have a role of its own, with the least rights."""
+    """The purpose a vault is opened for; each may have a role of its own, with the least rights.
+
+    Copies are stored with the backup role of the vault that gets them.
+    """
 
     BACKUP = "role_arn"
     RESTORE = "restore_role_arn"
+    COPY = "copy_role_arn"  # reads packs for copies into other vaults
     PRUNE = "prune_role_arn"
     LOCK = "lock_role_arn"
     PERSON = "no role of the config"  # a person's own keys
@@ -196,11 +200,6 @@ def credential_source(
 
     The default chain is used without [identity], and for S3 of another service than AWS. `ConfigError` for a
     vault that is not set up in AWS yet.
-
-    The default chain is used without [identity], and for S3 of another service than AWS. `ConfigError` for a
-    vault that is not set up in AWS yet.
-
-    `ConfigError` for a vault that is not set up in AWS yet.
     """
     if gaps := config.not_set_up(settings):
         raise ConfigError(gaps, advice=SET_UP)
@@ -210,7 +209,7 @@ def credential_source(
 
         return DefaultChain(is_own=purpose is Purpose.PERSON)
     anywhere = config.roles_anywhere
-    role = getattr(settings, purpose.value) or settings.role_arn or ""
+    role = role_of(settings, purpose) or ""
     if anywhere is None:
         raise ConfigError(
             f"{config.path}: vault {settings.name} needs [roles_anywhere] beside [identity]",
@@ -223,6 +222,12 @@ def credential_source(
         note_token(config, identity.certificate, identity.chain)
 
     return roles_anywhere(anywhere, role, lambda: identity_files(config), clock, loaded)
+
+
+def role_of(settings: VaultSettings, purpose: Purpose) -> str | None:
+    """The role for a purpose; where none is named copies are read as restores are, else as backups are."""
+    named: str | None = getattr(settings, purpose.value)
+    return named or (settings.restore_role_arn if purpose is Purpose.COPY else None) or settings.role_arn
 
 
 def roles_anywhere(
@@ -261,7 +266,7 @@ def roles_anywhere(
 def identity_files(config: Config) -> IdentityFiles:
     """Return the files of the identity: the config's, or those of the newest renewal.
 
-    `ConfigError` without [identity]. `ConfigError` without [identity]. `ConfigError` without one.
+    `ConfigError` without [identity].
     """
     identity = config.identity
     if identity is None:

@@ -17,7 +17,7 @@ from functools import partial
 from msgspec import Struct
 
 from backup.app.base.opened import opened
-from backup.app.base.vaults import Purpose, bucket_requests, make_vault
+from backup.app.base.vaults import Purpose, bucket_requests, make_vault, role_of
 from backup.app.doctor import table
 from backup.app.doctor.finding import DoctorContext, Finding
 from backup.app.doctor.vaults import within
@@ -60,7 +60,7 @@ def roles_at_work(context: DoctorContext) -> Iterator[Finding]:
         context.notes += _not_tried(vault, proven)
         for trial in _work_of(context, vault):
             if trial.purpose not in proven and _is_denied(context, vault, trial):
-                who, role = _NAMES[trial.purpose], _role(vault, trial.purpose)
+                who, role = _NAMES[trial.purpose], role_of(vault, trial.purpose)
                 yield table.WORK_DENIED.finding(
                     vault=vault.name,
                     who=who,
@@ -68,10 +68,6 @@ def roles_at_work(context: DoctorContext) -> Iterator[Finding]:
                     role=f" ({role})" if role else "",
                     allowing=_allowing(trial.purpose),
                 )
-
-
-def _role(vault: VaultSettings, purpose: Purpose) -> str | None:
-    return getattr(vault, purpose.value) or vault.role_arn
 
 
 def _allowing(purpose: Purpose) -> str:
@@ -227,7 +223,7 @@ def _no_archive() -> ArchiveId:
 
 def _allowed(context: DoctorContext, vault: VaultSettings, trial: _Trial) -> str:
     """The actions that are allowed and must not be; empty if there are none."""
-    if _role(vault, trial.purpose) in context.denied:
+    if role_of(vault, trial.purpose) in context.denied:
         return ""
     context.requests.append(f"{trial.action} of nothing in vault {vault.name}, to be denied")
     return _answer(context, vault, trial)
@@ -235,7 +231,7 @@ def _allowed(context: DoctorContext, vault: VaultSettings, trial: _Trial) -> str
 
 def _is_denied(context: DoctorContext, vault: VaultSettings, trial: _Trial) -> bool:
     """Whether something is denied that must be allowed."""
-    if _role(vault, trial.purpose) in context.denied:  # which is a finding of its own
+    if role_of(vault, trial.purpose) in context.denied:  # which is a finding of its own
         return False
     if vault.kind != "directory":
         context.requests.append(f"{trial.action} of nothing in vault {vault.name} by {_NAMES[trial.purpose]}")

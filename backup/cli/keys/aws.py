@@ -10,7 +10,8 @@ import click
 from msgspec import Struct
 
 from backup.app.aws_setup.documents import OWN_NAME, AwsSetup, Document, documents
-from backup.app.aws_setup.wanted import bucket_setup
+from backup.app.aws_setup.wanted import PURPOSES, bucket_setup
+from backup.app.base.vaults import Purpose, role_of
 from backup.cli.support.choosing_vault import choose_vault, vault_option
 from backup.cli.support.context import Cli, pass_cli
 from backup.credentials.arns import parse_roles_anywhere_arn
@@ -27,6 +28,7 @@ PARTS = (
     "trust",
     "backup",
     "restore",
+    "copy",
     "prune",
     "keeper",
     "lock",
@@ -126,7 +128,7 @@ def _setup(cli: Cli, config: Config, vault: VaultSettings, told: GivenValues) ->
     common_name, unit = (told.subject, told.unit) if told.subject else _certificate_tags(cli, config)
     roles = {
         vault.role_arn or f"arn:{partition}:iam::{account}:role/{told.role_name or ROLE_NAME}",
-        *(arn for arn in (vault.restore_role_arn, vault.prune_role_arn, vault.lock_role_arn) if arn),
+        *(arn for key in PURPOSES if (arn := getattr(vault, key))),
     }
     region = str(vault.region)
     bucket = None
@@ -192,6 +194,8 @@ def _purposes(vault: VaultSettings) -> Mapping[str, str]:
         "trust": "trust policy of each role below",
         "backup": f"permissions of {backup}",
         "restore": f"permissions of {vault.restore_role_arn or backup}",
+        "copy": f"permissions of {role_of(vault, Purpose.COPY) or backup}, for copies out of this vault; "
+        "copies into it are stored by `backup`",
         "prune": f"permissions of {vault.prune_role_arn or backup}, if it is to delete at all",
         "keeper": "permissions of whoever deletes elsewhere (prune --delete-only), by another trust policy",
         "lock": f"permissions of {vault.lock_role_arn or 'whoever locks for longer (object-lock extend)'}",
