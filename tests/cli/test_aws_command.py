@@ -61,7 +61,7 @@ def test_the_trust_policy_names_anchor_and_subject(config: Path) -> None:
 
 def test_all_documents_in_their_order(config: Path) -> None:
     made = run_json("--config", config, "aws", "policy")
-    assert list(made) == ["trust-anchor", "trust", "backup", "restore", "prune", "keeper", "profile"]
+    assert list(made) == ["trust-anchor", "trust", "backup", "restore", "copy", "prune", "keeper", "profile"]
     assert made["profile"] == {
         "name": "nightvault",
         "roleArns": [PRUNER, ROLE],
@@ -238,6 +238,7 @@ def test_a_buckets_roles_have_the_least_rights() -> None:
         "trust",
         "backup",
         "restore",
+        "copy",
         "prune",
         "keeper",
         "undelete",
@@ -255,7 +256,7 @@ def test_a_buckets_roles_have_the_least_rights() -> None:
         "s3:DeleteObjectVersion",
     }
     assert actions(made["keeper"]) - actions(made["prune"]) == {"s3:RestoreObject"}
-    text = json.dumps([made[name] for name in ("backup", "restore", "prune", "keeper")])
+    text = json.dumps([made[name] for name in ("backup", "restore", "copy", "prune", "keeper")])
     assert "arn:aws:s3:::some-bucket/web1/data/*" in text
     assert "arn:aws:s3:::some-bucket/web1/meta/*" in text
     assert "some-bucket/*" not in text
@@ -265,7 +266,7 @@ def test_a_shared_role_names_no_server_and_no_deny_goes_by_a_tag() -> None:
     made = documents(replace(S3, is_shared=True, common_name="web1", unit="Backup"))
     (trust,) = json.loads(json.dumps(made["trust"]))["Statement"]
     assert trust["Condition"]["StringEquals"] == {"aws:PrincipalTag/x509Subject/OU": "Backup"}
-    for name in ("backup", "restore", "prune", "keeper"):
+    for name in ("backup", "restore", "copy", "prune", "keeper"):
         statements = json.loads(json.dumps(made[name]))["Statement"]
         assert all(statement["Effect"] == "Allow" for statement in statements)
         below = [
@@ -333,7 +334,7 @@ def test_the_bucket_examples_in_deploy_are_what_is_printed() -> None:
     made = documents(setup)
     assert shown == {
         name: json.dumps(made[name], indent=2) + "\n"
-        for name in ("backup", "restore", "prune", "keeper", "bucket")
+        for name in ("backup", "restore", "copy", "prune", "keeper", "bucket")
     }
 
 
@@ -343,7 +344,7 @@ def test_the_examples_of_a_shared_role_in_deploy_are_what_is_printed() -> None:
     bucket = BucketSetup("BUCKET", "", "DEEP_ARCHIVE", "STANDARD")
     setup = AwsSetup("aws", "REGION", "ACCOUNT-ID", "", anchor, [role], 3600, None, "SERVERS-OU", bucket)
     made = documents(replace(setup, is_shared=True))
-    names = ("trust", "backup", "restore", "prune", "keeper", "bucket")
+    names = ("trust", "backup", "restore", "copy", "prune", "keeper", "bucket")
     directory = Path(__file__).parent.parent.parent / "deploy" / "iam" / "shared"
     shown = {path.stem: path.read_text() for path in directory.glob("*.json")}
     assert shown == {name: json.dumps(made[name], indent=2) + "\n" for name in names}

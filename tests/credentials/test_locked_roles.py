@@ -1,246 +1,47 @@
-"""An intruder with each role of a locked bucket, as printed: what is locked stays, whatever is tried.
-
-The table of what is tried is the emulator's own: every operation of S3 on a bucket or object, plain, on the
-version, and with each parameter that could harm.
-"""
+"""An intruder with each role of a locked bucket, as printed: what is locked stays, whatever is tried."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec import Struct
 from msgspec.structs import replace
 
-from backup.app.aws_setup.documents import AwsSetup, BucketSetup, documents
-from backup.emulator.s3.operations import OPERATIONS
 from backup.errors import DeniedError
-from backup.model import MIB, ArchiveId, ByteRange, ObjectLock, Tier, VaultName
+from backup.model import MIB, ArchiveId, ObjectLock
 from backup.pruner.keeper.folder import KeeperFolder
 from backup.pruner.keeper.given_up import find_given_up
-from backup.retention.locks import LockRules, locked_until, longest_lock
-from backup.vault.s3.requests import Bucket, BucketLock
-from backup.vault.s3.vault import S3Vault
+from backup.retention.locks import locked_until, longest_lock
 from tests.support.archives import some_bytes, store
 from tests.support.backups import Site
-from tests.support.clocks import EmulatorClock, OffsetClock
-from tests.support.emulated import (
-    ACCOUNT_ID,
-    REGION,
-    REPOSITORY,
-    TEST_KEY,
-    RunningEmulator,
-    StaticKey,
-    write_accounts,
+from tests.support.clocks import EmulatorClock
+from tests.support.emulated import REPOSITORY
+from tests.support.intruder import (
+    BUCKET,
+    DAY,
+    MADE,
+    MOST,
+    ROLES,
+    RULES,
+    Place,
+    key_id,
+    locked_place,
+    secret_of,
 )
 from tests.support.keepers import keeper_of
-from tests.support.s3_clients import S3Talker, client
-
-DAY = timedelta(days=1)
-RULES = LockRules(60 * DAY, 10 * DAY)
-MOST = 71
-BUCKET = BucketSetup(
-    "locked-bucket", "web1/", "GLACIER_IR", "STANDARD", is_plain=True, lock_mode="GOVERNANCE", lock_days=MOST
-)
-SETUP = AwsSetup("aws", REGION, ACCOUNT_ID, "", "arn:aws:x:y:z:a/b", [], 3600, bucket=BUCKET)
-MADE = documents(SETUP)
-ROLES = ("backup", "restore", "prune", "keeper", "lock", "keeper-lock", "undelete")
-FAR = "2126-01-01T00:00:00Z"
-HARMFUL: tuple[Mapping[str, str], ...] = (
-    {},
-    {"x-amz-bypass-governance-retention": "true"},
-    {"x-amz-object-lock-mode": "GOVERNANCE", "x-amz-object-lock-retain-until-date": FAR},
-    {"x-amz-object-lock-mode": "COMPLIANCE", "x-amz-object-lock-retain-until-date": FAR},
-    {"x-amz-object-lock-legal-hold": "ON"},
-    {"x-amz-storage-class": "DEEP_ARCHIVE"},
-    {"x-amz-tagging": "delete=me"},
-    {"if-match": "*"},
-)
-
-
-def retention(mode: str, until: str) -> str:
-    """The document of PutObjectRetention."""
-    return f"<Retention><Mode>{mode}</Mode><RetainUntilDate>{until}</RetainUntilDate></Retention>"
-
-
-class Attack(Struct, frozen=True):
-    """What is tried: an operation, its headers, whether it names the version, and its body."""
-
-    operation: str
-    method: str
-    path: str
-    query: str
-    headers: Mapping[str, str]
-    body: str
-
-
-class Place(Struct, frozen=True):
-    """A locked bucket with a data pack, and the keys of each role."""
-
-    emulator: RunningEmulator
-    key: str
-    version: str
-    data: bytes
-    until: datetime
-
-    @property
-    def root(self) -> Any:
-        """boto3 as the account's root."""
-        return client(self.emulator.s3_url)
-
-    def vault(self, role: str) -> S3Vault:
-        """The vault with a role's keys."""
-        s3 = client(self.emulator.s3_url, key_id(role), secret_of(role))
-        lock = BucketLock("GOVERNANCE", partial(locked_until, rules=RULES))
-        bucket = Bucket(BUCKET.name, REGION, "web1/", "GLACIER_IR", lock=lock)
-        return S3Vault(VaultName("bucket"), s3, bucket, OffsetClock())
-
-    def attacks(self) -> Iterator[Attack]:
-        """Everything that is tried."""
-        expire = (
-            "<LifecycleConfiguration><Rule><ID>a</ID><Status>Enabled</Status><Filter/><Expiration><Days>1</Days>"
-            "</Expiration><NoncurrentVersionExpiration><NoncurrentDays>1</NoncurrentDays>"
-            "</NoncurrentVersionExpiration></Rule></LifecycleConfiguration>"
-        )
-        default = "<DefaultRetention><Mode>COMPLIANCE</Mode><Years>100</Years></DefaultRetention>"
-        enabled = "<ObjectLockEnabled>Enabled</ObjectLockEnabled>"
-        soon = (self.until - 50 * DAY).strftime("%Y-%m-%dT%H:%M:%SZ")
-        named = f"<Key>{self.key}</Key><VersionId>{self.version}</VersionId>"
-        bodies = {
-            "PutObject": ("junk",),
-            "PutObjectRetention": (
-                *(retention(mode, FAR) for mode in ("GOVERNANCE", "COMPLIANCE")),
-                *(retention(mode, soon) for mode in ("GOVERNANCE", "COMPLIANCE")),
-                "<Retention></Retention>",
-            ),
-            "PutObjectLegalHold": tuple(
-                f"<LegalHold><Status>{on}</Status></LegalHold>" for on in ("ON", "OFF")
-            ),
-            "DeleteObjects": (
-                f"<Delete><Object>{named}</Object></Delete>",
-                f"<Delete><Object><Key>{self.key}</Key></Object></Delete>",
-            ),
-            "PutBucketVersioning": (
-                "<VersioningConfiguration><Status>Suspended</Status></VersioningConfiguration>",
-            ),
-            "PutObjectLockConfiguration": (
-                f"<ObjectLockConfiguration>{enabled}<Rule>{default}</Rule></ObjectLockConfiguration>",
-            ),
-            "PutBucketLifecycleConfiguration": (expire,),
-            "PutBucketPolicy": (json.dumps({"Statement": []}),),
-            "RestoreObject": ("<RestoreRequest><Days>300</Days></RestoreRequest>",),
-        }
-        for operation in OPERATIONS:
-            if operation.on == "service" or operation.name == "CreateBucket":
-                continue
-            path = f"/{BUCKET.name}" + (f"/{self.key}" if operation.on == "object" else "")
-            flags = [f"{flag}=2" if flag == "list-type" else f"{flag}=" for flag in operation.flags]
-            queries = [flags]
-            if "versionId" in operation.options:
-                queries.append([*flags, f"versionId={self.version}"])
-            for query in queries:
-                for body in bodies.get(operation.name, ("",)):
-                    for headers in HARMFUL:
-                        source = (
-                            {"x-amz-copy-source": f"{BUCKET.name}/{self.key}"} if operation.copies else {}
-                        )
-                        told = {**source, **headers}
-                        yield Attack(
-                            operation.name, operation.method, path, "&".join(sorted(query)), told, body
-                        )
-
-    def attempt(self, role: str, attack: Attack) -> int:
-        """Try it with a role's keys; the status of the answer."""
-        digest = base64.b64encode(hashlib.md5(attack.body.encode()).digest()).decode()
-        headers = {"content-md5": digest, **attack.headers} if attack.body else attack.headers
-        talker = S3Talker(self.emulator.s3_url, key_id(role), secret_of(role))
-        reply = talker.ask(attack.method, attack.path, attack.body.encode(), headers, query=attack.query)
-        return int(reply.status)
-
-    def harm(self) -> str:
-        """What is wrong with the locked version, or with the bucket, if anything is."""
-        head = self.root.head_object(Bucket=BUCKET.name, Key=self.key, VersionId=self.version)
-        until, latest = head["ObjectLockRetainUntilDate"], longest_lock(self.now(), RULES)
-        if head["ObjectLockMode"] != "GOVERNANCE" or not self.until <= until <= latest:
-            return f"it is locked until {until} ({head['ObjectLockMode']})"
-        if head.get("ObjectLockLegalHoldStatus") == "ON":
-            return "it is held for ever"
-        return ""
-
-    def settings(self) -> tuple[object, ...]:
-        """The settings of the bucket on which all depends."""
-        of = {"Bucket": BUCKET.name}
-        return (
-            json.loads(self.root.get_bucket_policy(**of)["Policy"]),
-            self.root.get_bucket_versioning(**of)["Status"],
-            self.root.get_object_lock_configuration(**of)["ObjectLockConfiguration"],
-        )
-
-    def longest(self) -> datetime:
-        """The latest end of any lock in the bucket."""
-        ends: list[datetime] = []
-        for page in self.root.get_paginator("list_object_versions").paginate(Bucket=BUCKET.name):
-            for line in page.get("Versions", ()):
-                of = {"Bucket": BUCKET.name, "Key": line["Key"], "VersionId": line["VersionId"]}
-                ends.append(self.root.head_object(**of).get("ObjectLockRetainUntilDate", self.until))
-        return max(ends)
-
-    def now(self) -> datetime:
-        """The emulator's time."""
-        return datetime.fromisoformat(self.emulator.now())
-
-    def read(self) -> bytes:
-        """The pack, as the restore role reads it."""
-        vault = self.vault("restore")
-        (archive,) = [
-            line.archive_id
-            for line in vault.fetch_listing(vault.request_listing("t")).archives
-            if self.key.endswith(line.archive_id)
-        ]
-        retrieval = vault.request_retrieval(archive, None, Tier.STANDARD, "t")
-        return bytes(vault.fetch(retrieval, ByteRange(0, len(self.data))).data)
-
-
-def key_id(role: str) -> str:
-    """The id of a role's key."""
-    return f"AKIA{role.upper().replace('-', ''):X<16}"
-
-
-def secret_of(role: str) -> str:
-    """Its secret."""
-    return f"{role:/<40}"
+from tests.support.s3_clients import client
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A locked bucket with all roles."""
-    folder: Path = tmp_path_factory.mktemp("locked")
-    keys = [
-        StaticKey(key_id(role), secret_of(role), user=role, policy=json.dumps(MADE[role]))
-        for role in (*ROLES, "legal-hold")
-    ]
-    with RunningEmulator(
-        folder / "state", write_accounts(folder / "a.toml", keys=[TEST_KEY, *keys])
-    ) as running:
-        root = client(running.s3_url)
-        where: Any = {"LocationConstraint": REGION}
-        root.create_bucket(
-            Bucket=BUCKET.name, ObjectLockEnabledForBucket=True, CreateBucketConfiguration=where
-        )
-        root.put_bucket_policy(Bucket=BUCKET.name, Policy=json.dumps(MADE["bucket"]))
-        data = some_bytes(100_000)
-        half = Place(running, "", "", data, datetime.fromisoformat(running.now()))
-        key = f"web1/{store(half.vault('backup'), data)}"
-        head = root.head_object(Bucket=BUCKET.name, Key=key)
-        yield Place(running, key, head["VersionId"], data, head["ObjectLockRetainUntilDate"])
+    with locked_place(tmp_path_factory.mktemp("locked")) as made:
+        yield made
 
 
 def test_the_policies_bound_what_they_allow() -> None:
@@ -266,7 +67,7 @@ def test_as_many_attacks_as_the_documentation_says(place: Place) -> None:
         *("backup", "prune", "lock"),
         *(
             pytest.param(role, marks=pytest.mark.slow)
-            for role in ("restore", "keeper", "keeper-lock", "undelete")
+            for role in ("restore", "copy", "keeper", "keeper-lock", "undelete")
         ),
     ],
 )
@@ -292,7 +93,7 @@ def test_what_each_role_is_for(place: Place) -> None:
     longer = place.until + 5 * DAY
     assert longer <= longest_lock(place.now(), RULES)
     of = {"Bucket": BUCKET.name, "Key": place.key, "VersionId": place.version}
-    for role in ("restore", "prune", "keeper"):
+    for role in ("restore", "copy", "prune", "keeper"):
         s3 = client(place.emulator.s3_url, key_id(role), secret_of(role))
         with pytest.raises(s3.exceptions.ClientError, match="AccessDenied"):
             s3.put_object_retention(**of, Retention={"Mode": "GOVERNANCE", "RetainUntilDate": longer})

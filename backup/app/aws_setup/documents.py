@@ -244,12 +244,11 @@ def s3_policies(setup: AwsSetup, bucket: BucketSetup) -> Mapping[str, Document]:
     """The documents for a bucket: its roles, and a bucket policy that binds even those who may do more.
 
     The backup role can neither read nor delete: it sees by the bucket's list what it wrote. The restore role
-    reads and retrieves; the copy role, for copies out of the bucket, packs alone. The prune role sees which
-    version of an object there is, and until when it is locked; HeadObject, which tells that, is a right to
-    read. A keeper retrieves catalogs besides. Restores see versions; where objects are locked all do, backups
-    lock what they store, and one more role, which sees rules, locks for longer; none for more than
-    `lock_days`. Who renews in place of servers reads catalogs. Source: service authorization reference of
-    Amazon S3, "Enforce conditional writes" in its user guide.
+    reads and retrieves; that of copies packs alone. The prune role sees which version of an object there is,
+    and until when it is locked; HeadObject, which tells that, is a right to read. A keeper retrieves catalogs
+    besides. Restores see versions; where objects are locked all do, backups lock what they store, and one
+    more role, which sees rules, locks for longer; none for more than `lock_days`. Who renews in place of
+    servers reads catalogs. Source: service authorization reference of Amazon S3, and its user guide.
     """
     data, meta = setup.keys_arn("data/"), setup.keys_arn("meta/")
     versions = () if bucket.lock_mode is None else ("s3:ListBucketVersions",)
@@ -260,9 +259,8 @@ def s3_policies(setup: AwsSetup, bucket: BucketSetup) -> Mapping[str, Document]:
     uploads = ("s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
     upload = _allow("Upload", uploads, [data, meta])
     listing = _looks(setup, ("s3:ListBucket", "s3:ListBucketVersions"), "List")
-    whole = ("s3:GetObject", "s3:GetObjectVersion")
-    retrieve = _allow("Retrieve", (*whole, "s3:RestoreObject"), [data, meta])
-    packs = (*whole, "s3:RestoreObject") if bucket.storage_class in FROZEN else whole
+    retrieve = ("s3:GetObject", "s3:GetObjectVersion", "s3:RestoreObject")
+    packs = retrieve if bucket.storage_class in FROZEN else retrieve[:-1]
     locks = (*reads, "s3:GetObjectRetention", "s3:GetObjectLegalHold")
     delete = (*locks, "s3:DeleteObject", "s3:DeleteObjectVersion")
     look_to_prune = _looks(setup, ("s3:ListBucket", *versions, "s3:GetBucketVersioning"))
@@ -272,7 +270,7 @@ def s3_policies(setup: AwsSetup, bucket: BucketSetup) -> Mapping[str, Document]:
     elsewhere = (*renewing, _allow("ReadCatalogs", reads, meta))
     return {
         "backup": _policy(*look, make, upload, *lock),
-        "restore": _policy(*listing, retrieve),
+        "restore": _policy(*listing, _allow("Retrieve", retrieve, [data, meta])),
         "copy": _policy(*listing, _allow("ReadPacks", packs, data)),
         "prune": _policy(*look_to_prune, _allow("DeleteArchives", delete, [data, meta])),
         "keeper": _policy(

@@ -188,8 +188,7 @@ def wanted_of(
         if not config.jobs and "lock" in of_vault:  # another machine renews in place of servers
             of_vault["lock"] = of_vault["keeper-lock"]
     subject = (None if options.shared else common_name, unit)
-    only_copies = {of.vault for job in config.jobs for of in job.copy} - {job.vault for job in config.jobs}
-    roles = _roles(vaults, account, made, subject, options, only_copies)
+    roles = _roles(config, vaults, account, made, subject, options)
     named = {
         getattr(vault, key) for vault in vaults for key in PURPOSES if key not in made_up.get(vault.name, ())
     }
@@ -298,17 +297,15 @@ _MADE_BY_SET_UP = "MakeTheBucket"
 
 
 def _roles(
+    config: Config,
     vaults: Sequence[VaultSettings],
     account: AwsAccount,
     made: Mapping[VaultName, Mapping[str, Any]],
     subject: tuple[str | None, str | None],
     options: Options,
-    only_copies: Collection[VaultName],
 ) -> list[WantedRole]:
-    """A role for each ARN of the config; one for several purposes or vaults gets the statements of all.
-
-    What stores in a vault that holds nothing but copies is for copies.
-    """
+    """A role for each ARN of the config; one for several purposes or vaults gets the statements of all."""
+    only_copies = {of.vault for job in config.jobs for of in job.copy} - {job.vault for job in config.jobs}
     uses: dict[str, list[tuple[str, VaultName]]] = {}
     for key, purpose in PURPOSES.items():
         for vault in vaults:
