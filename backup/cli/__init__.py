@@ -74,6 +74,7 @@ SECTIONS = {
         "compact": "Free archives that are mostly dead.",
         "copy": "Copy snapshots into another vault, still sealed.",
         "object-lock": "Renew locks of what is stored.",
+        "vault-lock": "Lock a Glacier vault: begin, try, complete.",
         "tag": "Give snapshots tags.",
         "pin": "Keep snapshots whatever the policy says.",
         "unpin": "Let the policy decide on snapshots again.",

@@ -51,6 +51,7 @@ from backup.protocols import VaultTraits
 from backup.vault import glacier_answers as answers
 from backup.vault import glacier_lock
 from backup.vault.aws import field, translated_errors, vault_time
+from backup.vault.glacier_locking import GlacierLocking
 from backup.vault.partbody import PartBody, hand_over_hashes, limit_rate
 from backup.vault.rate_limit import NO_LIMITS, RateLimits, read_all
 
@@ -76,11 +77,7 @@ FEW = 3
 cheaper."""
 
 
-class _NoLockError(VaultError):
-    """Glacier's answer about a vault without a lock."""
-
-
-class GlacierVault:
+class GlacierVault(GlacierLocking):
     """A vault of the Glacier service; `client` is `aws.make_client(session, "glacier", …)`.
 
     `account_id` "-" is the account of the signing keys.
@@ -94,7 +91,6 @@ class GlacierVault:
         self._vault = vault
         self._account_id = account_id
         self._limits = limits
-        self._locked: glacier_lock.Lock | None = None
         hand_over_hashes(client)
         limit_rate(client)
 
@@ -146,9 +142,13 @@ class GlacierVault:
 
     def add_mark(self, name: str) -> None:
         """An archive of one byte with that description, sent as any other: no further right is needed."""
+        self.store_byte(name)
+
+    def store_byte(self, name: str) -> ArchiveId:
+        """Store an archive of one byte with that description."""
         upload, digest = self._begin(name, MIB), hashlib.sha256(_MARK).digest()
         self.put_part(upload, Part(0, 1, TreeHash(digest), digest, 1), memoryview(_MARK))
-        self._complete(upload, 1, TreeHash(digest))
+        return self._complete(upload, 1, TreeHash(digest))
 
     def newest_catalogs(
         self,
@@ -333,19 +333,6 @@ class GlacierVault:
         """One DeleteArchive, without finding out why it is denied; no error if it is deleted already."""
         with suppress(ArchiveMissingError):
             self._call("delete_archive", doing, unknown=ArchiveMissingError, archiveId=archive_id)
-
-    def lock(self) -> glacier_lock.Lock | None:
-        """GetVaultLock; None without one. Once locked it never changes, so it is asked for once."""
-        if self._locked is None:
-            try:
-                found = self._call("get_vault_lock", "read its lock", unknown=_NoLockError)
-            except _NoLockError:
-                return None
-            policy = str(field(found, "Policy", "read its lock"))
-            if found.get("State") != "Locked":
-                return glacier_lock.Lock(policy, is_final=False)
-            self._locked = glacier_lock.Lock(policy, is_final=True)
-        return self._locked
 
     # Requests.
 

@@ -26,22 +26,30 @@ _UNDATED = Refusal("the vault's lock forbids it")
 
 
 class Lock(Struct, frozen=True):
-    """A vault's lock policy; until it `is_final` it lasts for a day only."""
+    """A vault's lock policy; until it `is_final` it lasts for a day only, until `ends_at`."""
 
     policy: str
     is_final: bool
+    ends_at: datetime | None = None
 
 
 def warnings_of(lock: Lock, least: timedelta) -> Iterator[str]:
     """Warnings about a lock: it expires soon, or forbids deletions for longer than `least`."""
     if not lock.is_final:
-        yield "its lock was begun and is not completed: a day after it was begun it is gone"
+        gone = f"on {lock.ends_at:%Y-%m-%d %H:%M} UTC" if lock.ends_at else "a day after it was begun"
+        yield f"its lock was begun and is not completed: {gone} it is gone"
     days = [_kept_days(statement.get("Condition")) for statement in _denials(lock.policy)]
     if None in days:
         yield "its lock forbids to delete archives, whatever their age"
     elif days and max(limit or 0 for limit in days) > least.days:
         longest = max(limit or 0 for limit in days)
         yield f"its lock forbids to delete archives before they are {longest} days old"
+
+
+def days_of(policy: str) -> int | None:
+    """For how many days a lock policy forbids to delete archives; None if for ever, or it does not by age."""
+    days = [_kept_days(statement.get("Condition")) for statement in _denials(policy)]
+    return None if None in days else max((limit or 0 for limit in days), default=None)
 
 
 def refusal_of(

@@ -59,6 +59,7 @@ PARTS: list[tuple[str, str, set[str]]] = [
     ("schedules", "backup.app.status.scheduled.read_scheduled", {"scheduled", "vaults"}),
     ("jobs", "backup.app.status.recorded.has_timer", {"jobs"}),
     ("restores", "backup.inventory.records.retrievals.list_restores", {"restores"}),
+    ("locks of vaults", "backup.app.status.recorded.vault_locks", {"vaults"}),
     ("vaults", "backup.inventory.questions.status.oldest_unverified", {"vaults"}),
     ("disks", "backup.app.status.recorded.disks_of", {"disks"}),
     ("messages", "backup.inventory.records.messages.waiting", {"undelivered"}),

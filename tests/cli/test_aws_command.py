@@ -61,7 +61,8 @@ def test_the_trust_policy_names_anchor_and_subject(config: Path) -> None:
 
 def test_all_documents_in_their_order(config: Path) -> None:
     made = run_json("--config", config, "aws", "policy")
-    assert list(made) == ["trust-anchor", "trust", "backup", "restore", "copy", "prune", "keeper", "profile"]
+    roles = ["backup", "restore", "copy", "prune", "keeper"]
+    assert list(made) == ["trust-anchor", "trust", *roles, "vault-lock", "profile"]
     assert made["profile"] == {
         "name": "nightvault",
         "roleArns": [PRUNER, ROLE],

@@ -67,6 +67,7 @@ PLACE_ACTIONS: Mapping[str, Sequence[str]] = {
 
 _LOCK_THE_PLACE = ("s3:GetBucketObjectLockConfiguration", "s3:PutBucketObjectLockConfiguration")
 DELETE_ACTIONS = ("glacier:GetVaultLock", "glacier:DeleteArchive")
+LOCK_ACTIONS = tuple(f"glacier:{word}VaultLock" for word in ("Initiate", "Complete", "Abort", "Get"))
 _LISTING_ACTIONS = ("s3:ListBucket", "s3:ListBucketVersions", "s3:ListBucketMultipartUploads")
 JOB_ACTIONS = ("glacier:InitiateJob", "glacier:DescribeJob", "glacier:ListJobs", "glacier:GetJobOutput")
 
@@ -140,6 +141,7 @@ def documents(setup: AwsSetup) -> Mapping[str, Document]:
             "copy": _policy(_allow("ReadPacks", JOB_ACTIONS, setup.vault_arn)),
             "prune": prune_policy(setup),
             "keeper": keeper_policy(setup),
+            "vault-lock": _policy(_allow("Lock", ("glacier:DescribeVault", *LOCK_ACTIONS), setup.vault_arn)),
         }
     return {**made, "profile": profile_input(setup)}
 

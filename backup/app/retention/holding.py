@@ -1,8 +1,10 @@
-"""Legal holds for snapshots by a config: in the vaults of their jobs, with a person's own keys."""
+"""What a person locks by a config, with keys of their own: legal holds for snapshots, a Glacier vault."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+
+from msgspec.structs import asdict
 
 from backup.app.base.run_context import RunContext
 from backup.app.base.vaults import Purpose
@@ -12,8 +14,10 @@ from backup.inventory.content.snapshots import Snapshot, list_snapshots
 from backup.inventory.records import runs
 from backup.inventory.store.connections import Transaction
 from backup.locker.hold import HoldReport, hold, lift
+from backup.locker.vault_lock import LockingContext
 from backup.model import SnapshotId, VaultName
 from backup.protocols import LocksObjects
+from backup.vault.glacier import GlacierVault
 
 
 def require_holds(at: RunContext, chosen: Collection[SnapshotId]) -> None:
@@ -34,6 +38,29 @@ def hold_snapshots(at: RunContext, chosen: Collection[SnapshotId], *, is_on: boo
         run = at.of_vault(vault, Purpose.PERSON)
         if isinstance(run.vault, LocksObjects):
             yield (hold if is_on else lift)(run, run.vault, snapshot)
+
+
+def locking_context(at: RunContext, settings: VaultSettings) -> LockingContext:
+    """The inputs of the lock of a Glacier vault: a person's own keys, and the roles of the nights."""
+    name = VaultName(settings.name)
+    own, backing_up, restoring, deleting = (
+        at.of_vault(name, purpose)
+        for purpose in (Purpose.PERSON, Purpose.BACKUP, Purpose.RESTORE, Purpose.PRUNE)
+    )
+    vaults = [run.vault for run in (own, backing_up, restoring, deleting)]
+    glacier = [vault for vault in vaults if isinstance(vault, GlacierVault)]
+    if len(glacier) < len(vaults):
+        what = "a directory: it has no lock"
+        if settings.kind == "s3":
+            what = "a bucket: `lock` in its [[vault]] locks what is stored (docs/s3.md)"
+        raise UsageError(f"vault {name} is {what}")
+    return LockingContext(
+        **asdict(own),
+        own=glacier[0],
+        backing_up=glacier[1],
+        restoring=glacier[2],
+        deleting=None if settings.deletes == "elsewhere" else glacier[3],
+    )
 
 
 def _chosen(tx: Transaction, chosen: Collection[SnapshotId]) -> Iterator[tuple[Snapshot, VaultName]]:

@@ -61,6 +61,7 @@ def concerns_of(status: Status) -> list[Concern]:
         *_daemon(status),
         *_locks(status),
         *_unlocked(status),
+        *_begun_locks(status),
         *_restores(status),
         *_disks(status.disks),
         *_costs(status),
@@ -279,6 +280,22 @@ def _unlocked(status: Status) -> Iterator[Concern]:
         else:
             continue
         yield Concern(level, Topic.PROTECTION, text, command, job.name, about=job.name)
+
+
+def _begun_locks(status: Status) -> Iterator[Concern]:
+    """Locks of Glacier vaults that were begun, and neither completed nor aborted."""
+    for vault in status.vaults:
+        lock = vault.lock
+        if lock is None or lock.locked_at is not None:
+            continue
+        begun = f"the lock of vault {vault.name} that was begun ({lock.text})"
+        command = f"nightvault vault-lock complete --vault {vault.name}"
+        if lock.ends_at > status.now:
+            left = counted(int((lock.ends_at - status.now).total_seconds() // 3600), "hour")
+            text = f"{begun} is gone in {left}, unless it is completed"
+        else:
+            text, command = f"{begun} was not completed, and is gone", command.replace("complete", "abort")
+        yield Concern(Level.WARNING, Topic.PROTECTION, text, command, about=vault.name)
 
 
 def _restores(status: Status) -> Iterator[Concern]:

@@ -17,7 +17,7 @@ from backup.app.base.certificate_dates import CertificateStatus
 from backup.inventory.content.strangers import OpenStranger
 from backup.inventory.questions.proofs import NOTHING_PROVEN, LoadProof, Proof
 from backup.inventory.questions.status import Undeleted
-from backup.inventory.records.readings import LockDate
+from backup.inventory.records.readings import LockDate, VaultLock
 from backup.inventory.records.runs import Run
 from backup.kinds import RunKind, TaskKind
 from backup.model import JobName, SnapshotId, VaultName
@@ -124,6 +124,7 @@ class VaultStatus(Struct, frozen=True):
     is_away: bool = False
     is_silent: bool = False
     not_set_up: str = ""
+    lock: VaultLock | None = None  # of a Glacier vault, as it was begun or completed here
 
 
 class RestoreStatus(Struct, frozen=True):

@@ -42,7 +42,7 @@ from backup.inventory.records import messages, retrievals
 from backup.inventory.records import tasks as task_rows
 from backup.inventory.records.ended_runs import is_dead
 from backup.inventory.records.messages import Delivery
-from backup.inventory.records.readings import LockDate, held_snapshots, lock_dates
+from backup.inventory.records.readings import LockDate, held_snapshots, lock_dates, vault_locks
 from backup.inventory.records.runs import Run
 from backup.inventory.records.tasks import Pause, TaskRow
 from backup.inventory.store.connections import Transaction
@@ -150,7 +150,8 @@ def recorded_status(
     )
     scheduled = part("schedules", lambda: _scheduled(tx, looks, certificate, renewal), ())
     table = part("money", lambda: price_table(config), None)
-    shelf = VaultFacts(held, looks.good or queries.LastGood({}), table)
+    vaults_locked = part("locks of vaults", lambda: vault_locks(tx), {})
+    shelf = VaultFacts(held, looks.good or queries.LastGood({}), table, vaults_locked)
     found = Status(
         now=now,
         jobs=part("jobs", lambda: _jobs(looks), (), bad),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -18,6 +18,7 @@ from backup.config import Config, VaultSettings
 from backup.config.limits import deletes_here
 from backup.cost import PriceTable
 from backup.inventory.questions import status as queries
+from backup.inventory.records.readings import VaultLock
 from backup.inventory.store.connections import Transaction
 from backup.kinds import Outcome, RunKind, TaskKind
 from backup.model import PackKind, VaultName
@@ -31,11 +32,12 @@ OF_A_VAULT = frozenset({"nightvault-vault.json", "archives"})
 
 
 class VaultFacts(Struct, frozen=True):
-    """The input for all vaults: contents, last good runs, prices (None: not known), and places."""
+    """The input for all vaults: contents, last good runs, prices (None: not known), locks, and places."""
 
     held: Sequence[queries.HeldArchives]
     good: queries.LastGood
     table: PriceTable | None
+    locks: Mapping[VaultName, VaultLock] = {}
     places: Places = field(default_factory=Places)
 
 
@@ -74,6 +76,7 @@ def _vault(config: Config, name: VaultName, settings: VaultSettings | None, shel
         checked_at=good.of(RunKind.CHECK, name, (Outcome.DONE,)),
         rebuild_drilled_at=good.of(RunKind.REBUILD_DRILL, name, (Outcome.DONE, Outcome.PARTIAL)),
         not_set_up=config.not_set_up(settings) if settings else "",
+        lock=shelf.locks.get(name),
         stored_since=min((share.oldest for share in held if share.oldest), default=None),
     )
 

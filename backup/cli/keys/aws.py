@@ -35,6 +35,7 @@ PARTS = (
     "keeper-lock",
     "undelete",
     "legal-hold",
+    "vault-lock",
     "bucket",
     "profile",
 )
@@ -93,6 +94,8 @@ def policy(cli: Cli, /, vault_name: str | None, only: str | None, **told: Any) -
         if only not in made:
             if only in {"lock", "keeper-lock", "legal-hold"}:
                 raise UsageError(f"vault {vault.name} locks nothing: `lock` in its [[vault]] does that")
+            if only == "vault-lock":
+                raise UsageError(f"vault {vault.name} is a bucket: it has object lock (docs/s3.md)")
             what = "no versions" if only == "undelete" else "no bucket policy"
             raise UsageError(f"vault {vault.name} is no bucket: it has {what}")
         cli.show(made[only], json.dumps(made[only], indent=2))
@@ -202,6 +205,7 @@ def _purposes(vault: VaultSettings) -> Mapping[str, str]:
         "keeper-lock": "permissions of whoever does that elsewhere (object-lock extend --for-servers)",
         "undelete": "permissions of a person, never of a server, for `undelete --versions`",
         "legal-hold": "permissions of a person, never of a server, for `pin --legal-hold` and its end",
+        "vault-lock": "permissions of a person, never of a server, for `nightvault vault-lock`",
         "bucket": f"policy of bucket {vault.bucket or UNKNOWN_BUCKET}",
         "profile": "input of CreateProfile",
     }

@@ -147,6 +147,9 @@ def _vault(vault: VaultStatus) -> dict[str, Any]:
     document["vault"] = document.pop("name")
     document["month"] = None if vault.month is None else f"{vault.month:.6f}"
     document.pop("is_free")
+    lock = vault.lock
+    if lock is not None:
+        document["lock"] = {name: getattr(lock, name) for name in ("days", "ends_at", "locked_at")}
     return document
 
 

@@ -267,6 +267,8 @@ def _vault(vault: VaultStatus, status: Status) -> str:
     text = f"{vault.name}: {counted(vault.archives, 'archive')}, {size(vault.bytes)}, {cost}"
     if vault.unverified_since:
         text += f"; the oldest that no check has read is of {vault.unverified_since.astimezone():%Y-%m-%d}"
+    if vault.lock is not None and vault.lock.locked_at is not None:
+        text += f"; locked for ever: {vault.lock.text}"
     return text
 
 

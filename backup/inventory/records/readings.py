@@ -350,3 +350,45 @@ def held_snapshots(tx: Transaction) -> dict[SnapshotId, JobName | None]:
     sql = """SELECT DISTINCT h.snapshot, j.name FROM legal_holds h LEFT JOIN snapshots s ON s.id = h.snapshot
              LEFT JOIN jobs j ON j.number = s.job ORDER BY s.number, h.snapshot"""
     return {SnapshotId(snapshot): job and JobName(job) for snapshot, job in raw_rows(tx, sql, ())}
+
+
+class VaultLock(Struct, frozen=True):
+    """The lock of a Glacier vault that was begun here: gone at `ends_at`, but if completed at `locked_at`."""
+
+    vault: VaultName
+    lock_id: str
+    policy: str
+    ends_at: datetime
+    days: int
+    locked_at: datetime | None = None
+
+    @property
+    def text(self) -> str:
+        """What it forbids."""
+        return f"no archive is deleted before it is {self.days} days old"
+
+
+def record_vault_lock(tx: Transaction, lock: VaultLock) -> None:
+    """Record a lock in place of the one that was recorded before."""
+    forget_vault_lock(tx, lock.vault)
+    locked_at = None if lock.locked_at is None else micros(lock.locked_at)
+    number = get_or_create_vault(tx, lock.vault)
+    known = {"lock_id": lock.lock_id, "policy": lock.policy, "days": lock.days}
+    insert_row(tx, "vault_locks", vault=number, **known, ends_at=micros(lock.ends_at), locked_at=locked_at)
+
+
+def forget_vault_lock(tx: Transaction, vault: VaultName) -> None:
+    """Remove what was recorded of a vault's lock."""
+    sql = "DELETE FROM vault_locks WHERE vault = (SELECT number FROM vaults WHERE name = ?)"
+    changed(tx, sql, (vault,))
+
+
+def vault_locks(tx: Transaction) -> dict[VaultName, VaultLock]:
+    """The locks of Glacier vaults that were begun here, by vault."""
+    sql = """SELECT v.name, l.lock_id, l.policy, l.ends_at, l.days, l.locked_at FROM vault_locks l
+             JOIN vaults v ON v.number = l.vault ORDER BY v.name"""
+    found = {}
+    for name, lock_id, policy, ends_at, days, locked in raw_rows(tx, sql, ()):
+        locked_at = None if locked is None else moment(locked)
+        found[VaultName(name)] = VaultLock(name, lock_id, policy, moment(ends_at), days, locked_at)
+    return found

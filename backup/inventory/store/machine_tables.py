@@ -66,3 +66,16 @@ lock_dates = Table(
     Column("as_of", Long, nullable=False),
     PrimaryKeyConstraint("job", "vault"),
 )
+
+# A lock of a Glacier vault that was begun here: gone at `ends_at`, unless it was completed at `locked_at`.
+vault_locks = Table(
+    "vault_locks",
+    TABLES,
+    refers("vault", "vaults.number"),
+    Column("lock_id", Text, nullable=False),
+    Column("policy", Text, nullable=False),
+    Column("ends_at", Long, nullable=False),
+    Column("days", Long, nullable=False),
+    Column("locked_at", Long),
+    PrimaryKeyConstraint("vault"),
+)
