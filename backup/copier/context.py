@@ -18,6 +18,7 @@ from backup.inventory.content.snapshots import Snapshot
 from backup.inventory.store.database import Inventory
 from backup.model import MIB, ArchiveId, SnapshotId, UploadId
 from backup.protocols import Vault
+from backup.rebuilder.context import CatalogRun
 from backup.retention.copies import CopyRule
 
 _BATCH = 500
@@ -27,7 +28,8 @@ class CopyContext(BackupContext, frozen=True, kw_only=True):
     """Inputs of a copy into `vault` of what lies in `source`; packs on their way are in `folder`.
 
     `limit_on` gives the limit on reading so many archives and bytes from the source, `round_bytes` how much
-    is asked for at a time where it makes them readable hours later.
+    is asked for at a time where it makes them readable hours later. `reading` reads the catalogs of `vault`,
+    with recovery keys: only after a rebuild is it needed, once.
     """
 
     source: Vault
@@ -35,6 +37,7 @@ class CopyContext(BackupContext, frozen=True, kw_only=True):
     sending: Sending
     folder: str
     limit_on: Callable[[int, int], CostLimit]
+    reading: CatalogRun | None = None
     keep_line: KeepLine | None = None
     round_bytes: int = 64 * 1024 * MIB
 

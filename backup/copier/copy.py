@@ -14,7 +14,6 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from functools import partial
 from itertools import compress, count, islice
 
 from msgspec import Struct
@@ -22,6 +21,7 @@ from msgspec.structs import replace
 
 from backup.catalogs.run_setup import require_domain, require_ours
 from backup.copier.context import CopyChoice, CopyContext, CopyRecords, Packs
+from backup.copier.learning import has_unknown_copies, learn_copies, refuse_unknown
 from backup.copier.report import Asks, CopyReport
 from backup.copier.saying import destination, domain_there, finish_dead, say, to_say
 from backup.copier.thawing import TIER, Thawing, good_leaves, named
@@ -69,7 +69,9 @@ def copy(context: CopyContext, job: JobName, choice: CopyChoice, *, only_plan: b
     copied, all others are. A source that waits is asked for a round of packs at a time: what the report waits
     for another call goes on with, in any process.
     """
-    _require_known(context)
+    is_unknown = has_unknown_copies(context)
+    if is_unknown and (only_plan or context.reading is None):
+        raise refuse_unknown(context.vault.name)
     inventory = context.inventory
     with inventory.writing() as tx:
         vault, row = archives.get_or_create_vault(tx, context.vault.name), runs.find_job(tx, job)
@@ -80,10 +82,22 @@ def copy(context: CopyContext, job: JobName, choice: CopyChoice, *, only_plan: b
         _require_there(context)
         return _report(context, _plan(context, row, choice, vault))
     with inventory.locked("copy"):
+        waits_for = _learn(context) if is_unknown else ""
+        if waits_for:
+            return CopyReport(row.name, context.vault.name, context.source.name, waits_for=waits_for)
         _begin(context)
         if context.source.traits.waits:
             return _copy_in_rounds(context, row, choice, vault)
         return _copy_once(context, row, choice, vault)
+
+
+def _learn(context: CopyContext) -> str:
+    """Read what the vault has of before the rebuild; what that waits for, "" once it is known."""
+    if context.reading is None or not has_unknown_copies(context):  # another process was quicker
+        return ""
+    with destination(context) as at:  # leaves the mark that stops the machine before this one
+        finish_dead(at)
+    return learn_copies(context, context.reading.within(context.retry_limit))
 
 
 def _begin(context: CopyContext) -> None:
@@ -193,20 +207,6 @@ def _require_there(context: CopyContext) -> None:
     state = context.patience.call(context.vault.state)
     if not state.exists:
         raise missing_vault(context.inventory, context.vault.name, state.location)
-
-
-def _require_known(context: CopyContext) -> None:
-    """`UsageError` if the inventory before this one copied into the vault: what is there is not known."""
-    inventory, vault = context.inventory, context.vault
-    with inventory.reading() as tx:
-        is_known = not inventory.ancestors or copied.has_copies(tx, vault.name)
-    if is_known or not context.patience.call(vault.state).exists:
-        return
-    if any(context.patience.call(partial(vault.identities, before)) for before in inventory.ancestors):
-        raise UsageError(
-            f"vault {vault.name} may hold copies that this inventory, which was rebuilt, does not know",
-            advice="copy into a vault of another name",
-        )
 
 
 def _report(context: CopyContext, plan: CopyPlan) -> CopyReport:

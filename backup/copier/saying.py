@@ -30,7 +30,7 @@ from backup.inventory.records.runs import JobRow, Run
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.times import micros
 from backup.kinds import Outcome
-from backup.model import VaultName
+from backup.model import Generation, VaultName
 from backup.retention.copies import archives_there, is_whole, packs_copied, packs_stored
 
 _ID = 16
@@ -38,7 +38,7 @@ _LOOK = 5.0  # seconds between two looks whether a backup still runs
 
 
 @contextmanager
-def _locked(context: CopyContext, *, waits: bool) -> Iterator[None]:
+def locked_for_catalogs(context: CopyContext, *, waits: bool) -> Iterator[None]:
     """The lock of backups; `waits`: a backup that runs is waited for."""
     is_told = False
     while True:
@@ -60,7 +60,7 @@ def _locked(context: CopyContext, *, waits: bool) -> Iterator[None]:
 @contextmanager
 def destination(context: CopyContext, *, waits: bool = False) -> Iterator[OpenVault]:
     """The destination under the lock of backups; what a dead process left there is finished first."""
-    with _locked(context, waits=waits):
+    with locked_for_catalogs(context, waits=waits):
         at = open_vault(context.keys, context, context.sending)
         require_ours(context.keys, context)
         with at.uploader:
@@ -155,6 +155,8 @@ def say(at: OpenVault, row: JobRow, said: Announced, run: Run) -> str:
     if is_new:
         sender.first(state, set(named))
     else:
+        if _begins_with_another(at, row):
+            sender.full()  # what is new has numbers of this inventory
         sender.delta_of_copy(state, {*named, *said.again}, amendment)
     with inventory.writing() as tx:
         copied.record_copied(tx, at.vault, row.number, newer)
@@ -164,6 +166,17 @@ def say(at: OpenVault, row: JobRow, said: Announced, run: Run) -> str:
         with inventory.writing() as tx:
             copied.record_copied(tx, at.vault, row.number, older)
     return sender.line()
+
+
+def _begins_with_another(at: OpenVault, row: JobRow) -> bool:
+    """Whether the newest full catalog there is of an inventory before this one, or there is none."""
+    inventory = at.context.inventory
+    if not inventory.ancestors:
+        return False
+    with inventory.reading() as tx:
+        links = catalogs.read_chain(tx, row.number, at.vault, inventory).links
+    full = next((link for link in links if link.label.generation is Generation.FULL), None)
+    return full is None or full.header[48:64] != inventory.id
 
 
 def _named_by_entries(tx: Transaction, at: OpenVault, job: int, whole: Sequence[int]) -> set[int]:

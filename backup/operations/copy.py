@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from decimal import Decimal
 from functools import partial
 from typing import ClassVar, Self
@@ -16,15 +17,18 @@ from backup.app.base.clock import naming_emulator
 from backup.app.base.run_context import RunContext, attempt
 from backup.app.base.state import State
 from backup.app.base.vaults import Purpose, make_vault
-from backup.app.money.limits import limit_on_archives
+from backup.app.money.limits import limit_on_archives, limit_on_catalogs
+from backup.app.rebuilds.rebuilds import check_keys
 from backup.app.retention.forgetting import rule_of
 from backup.config import Config
 from backup.copier.context import CopyChoice, CopyContext
 from backup.copier.copy import copy
 from backup.copier.report import CopyReport
 from backup.errors import as_stopped
+from backup.format.keys import RecoveryKey
 from backup.kinds import RunKind
 from backup.model import JobName, VaultName
+from backup.rebuilder.context import CatalogRun
 from backup.transfer.retry import RetryLimit
 
 
@@ -50,12 +54,18 @@ class Copy(Struct, frozen=True):
 
     @classmethod
     def by_config(
-        cls, at: RunContext, job: JobName, to: VaultName, *, max_cost: Decimal | None = None
+        cls,
+        at: RunContext,
+        job: JobName,
+        to: VaultName,
+        *,
+        max_cost: Decimal | None = None,
+        keys: Sequence[RecoveryKey] = (),
     ) -> Self:
         """The copy of a job to a vault as its `[[job.copy]]` has it."""
         settings = at.config.job(job)
         choice = CopyChoice(rule=rule_of(settings, at.config.copy_to(job, to)))
-        return cls.between(at, job, settings.vault, to, choice, max_cost=max_cost)
+        return cls.between(at, job, settings.vault, to, choice, max_cost=max_cost, keys=keys)
 
     @staticmethod
     def about(_config: Config, name: str) -> dict[str, object]:
@@ -77,8 +87,12 @@ class Copy(Struct, frozen=True):
         choice: CopyChoice,
         *,
         max_cost: Decimal | None = None,
+        keys: Sequence[RecoveryKey] = (),
     ) -> Self:
-        """The copy of that job's chosen snapshots from one vault to another."""
+        """The copy of that job's chosen snapshots from one vault to another.
+
+        Recovery keys are needed once after a rebuild, to read what the vault has of before.
+        """
         config, settings = at.config, at.config.vault(source)
         context = CopyContext(
             **asdict(backup_context(at, to)),
@@ -87,6 +101,7 @@ class Copy(Struct, frozen=True):
             sending=sending_to(config, to),
             folder=os.path.join(State(config.state_dir).spool, "copies", to),
             limit_on=limit_on_archives(config, settings, max_cost, "copy"),
+            reading=_reading(at, to, keys) if keys else None,
             keep_line=partial(keep_line_of, config),
         )
         return cls(at, context, job, choice)
@@ -105,3 +120,16 @@ class Copy(Struct, frozen=True):
         context = self.context.within(retry_limit)
         with naming_emulator(self.at.config.vault(context.vault.name)):
             return copy(context, self.job, self.choice, only_plan=only_plan)
+
+
+def _reading(at: RunContext, vault: VaultName, keys: Sequence[RecoveryKey]) -> CatalogRun:
+    """What reads the vault's catalogs with these keys. `RecoveryKeyError` for keys of others."""
+    check_keys(at.config, keys)
+    return CatalogRun(
+        clock=at.clock,
+        progress=at.progress,
+        stop=at.stop,
+        vault=make_vault(at.config, vault, Purpose.RESTORE, at.clock, stop=at.stop),
+        recovery_keys=keys,
+        limit_on=limit_on_catalogs(at.config, at.config.vault(vault), "copy"),
+    )

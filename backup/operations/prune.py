@@ -85,6 +85,7 @@ def prune_context(at: RunContext, vault: VaultName) -> PruneContext:
         grace=timedelta(seconds=settings.prune_grace),
         keep_runs=timedelta(seconds=config.keep_runs),
         may_shrink=frozenset(job.name for job in config.jobs if job.may_shrink),
+        copied_to=frozenset(to.vault for job in config.jobs if job.vault == vault for to in job.copy),
     )
 
 

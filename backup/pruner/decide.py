@@ -21,7 +21,7 @@ from backup.inventory.records import runs
 from backup.inventory.records.retrievals import ListingRow
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.times import moment
-from backup.model import PackKind
+from backup.model import PackKind, VaultName
 from backup.pruner.context import PruneContext
 from backup.pruner.listed import ListedContent, read_listing
 from backup.pruner.needed import needed_archives
@@ -36,6 +36,7 @@ class DecisionAndRows(Struct, frozen=True):
     rules: PruneRules
     plan: PrunePlan
     waits: Sequence[Wait]
+    unread: Sequence[VaultName]
     marks: Sequence[tuple[object, ...]]
 
 
@@ -80,8 +81,11 @@ class Decider:
             for archive in stored
         ]
         plan = plan_prune(archives, self._needed(tx), rules, now=now, fee=context.prices.fee)
+        unread = context.unread_copies(tx)
+        if unread:  # a copy may still be to get it
+            plan = replace(plan, condemn=[])
         by_number = {archive.number: archive for archive in stored}
-        return DecisionAndRows(by_number, shown, rules, plan, waiting, decided_by(tx))
+        return DecisionAndRows(by_number, shown, rules, plan, waiting, unread, decided_by(tx))
 
     def _listed_before(
         self, shown: ListedContent, head: ListingRow, stored: Sequence[StoredArchive], now: datetime

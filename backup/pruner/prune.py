@@ -25,6 +25,7 @@ from backup.inventory.store.connections import Transaction
 from backup.inventory.store.states import StepStage
 from backup.inventory.store.times import micros
 from backup.kinds import RunKind
+from backup.model import VaultName
 from backup.protocols import phase
 from backup.pruner.context import PruneContext
 from backup.pruner.decide import Decider, DecisionAndRows, changes, decided_by
@@ -296,7 +297,7 @@ class _Prune:
             deleted=replace(group_of(free, prices), fee=plan.fee or None),
             waiting=waiting_groups(waiting, grace, now, prices),
             locked=locked_groups(stays, locks, prices),
-            held=[f"{wait.text()}: `{wait.command}`" for wait in found.waits],
+            held=[f"{wait.text()}: `{wait.command}`" for wait in found.waits] + [*map(_unread, found.unread)],
         )
 
     def _locks(self, found: DecisionAndRows, some: Sequence[PrunedArchive]) -> dict[int, datetime]:
@@ -305,6 +306,12 @@ class _Prune:
         with self._inventory.reading() as tx:
             ends = lasting_locks(tx, self._vault.name, list(keys.values()), self._clock.now())
         return {number: ends[key] for number, key in keys.items() if key in ends}
+
+
+def _unread(vault: VaultName) -> str:
+    """The sentence on a vault with copies that a rebuilt inventory does not know."""
+    why = f"since the rebuild it is not known what copies in vault {vault} lack, so nothing is condemned"
+    return f"{why}: `nightvault copy --to {vault} --key FILE`"
 
 
 def _pieces(packs: Sequence[bytes]) -> Iterable[list[bytes]]:

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from backup.errors import DeniedError, FormatError
 from backup.format.keys import ChunkSecret, Recipient, Signer
 from backup.inventory.content.archives import ArchiveState
+from backup.inventory.content.identities import SKIPPED
 from backup.inventory.questions import compared
 from backup.inventory.rebuilt.building import Builder, building
 from backup.inventory.store import schema
@@ -206,7 +207,7 @@ class _Building:
             if job.chain is not None:
                 applier.apply(states[-1], job.chain, self._finder.files)
         for job, state in zip(jobs, states, strict=True):
-            state.next_catalog = self._finder.next_catalog(job)
+            state.next_catalog = self._finder.next_catalog(job) + SKIPPED
             state.next_snapshot = state.last_snapshot + 1 + len(job.not_covered)
         applier.finish(states)
         return applier, states

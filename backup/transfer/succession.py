@@ -248,10 +248,11 @@ def _refuse_overtaken(
     with inventory.reading() as tx:
         known, begins = identities.newest_known(tx, vault.name), identities.next_catalogs(tx, vault.name)
         newer = newer_than_rebuild(shown.catalogs, inventory.ancestors, known, begins)
-        passed = strangers.passed_catalogs(tx)
+        unknown = identities.unknown_packs(tx, (ahead.label.pack_id for ahead in newer))
+        unknown -= strangers.passed_catalogs(tx)
     for ahead in sorted(newer, key=lambda ahead: ahead.label.number, reverse=True):
         pack, archive = ahead.label.pack_id, ahead.shown.archive
-        if pack in passed or not (archive is None or _may_be_by(by, vault, archive, patience)):
+        if pack not in unknown or not (archive is None or _may_be_by(by, vault, archive, patience)):
             continue
         with suppress(NightvaultError):  # an answer goes by a list that is kept
             see_to_listing(inventory, vault, clock, patience, lambda _: None)

@@ -12,13 +12,15 @@ from backup.copier.context import CopyChoice, CopyContext
 from backup.copier.copy import copy
 from backup.copier.report import CopyReport
 from backup.protocols import Vault
-from tests.support.backups import Site
-from tests.support.doubles import NO_LIMIT
+from backup.rebuilder.context import CatalogRun, Wish
+from tests.support.backups import Site, recovery_key
+from tests.support.doubles import NO_LIMIT, no_limit
 from tests.support.rebuilds import Bare
 from tests.support.trees import Seen, snapshot_of
 
 
-def context_of(site: Site, to: Vault) -> CopyContext:
+def context_of(site: Site, to: Vault, *, with_key: bool = False) -> CopyContext:
+    """The context of a copy; `with_key`: of one that may read what is there."""
     return CopyContext(
         **asdict(replace(site.world, vault=to)),
         source=site.vault,
@@ -26,11 +28,24 @@ def context_of(site: Site, to: Vault) -> CopyContext:
         sending=site.job.sending,
         folder=str(site.folder / "copies" / to.name),
         limit_on=lambda _count, _size: NO_LIMIT,
+        reading=reading_of(site, to) if with_key else None,
     )
 
 
-def copies(site: Site, to: Vault, choice: CopyChoice | None = None) -> CopyReport:
-    return copy(context_of(site, to), site.job.name, choice or CopyChoice())
+def reading_of(site: Site, to: Vault) -> CatalogRun:
+    """What reads the catalogs of a vault with the recovery key."""
+    world = site.world
+    return CatalogRun(
+        clock=world.clock,
+        progress=world.progress,
+        vault=to,
+        recovery_keys=[recovery_key()],
+        limit_on=no_limit,
+    )
+
+
+def copies(site: Site, to: Vault, choice: CopyChoice | None = None, *, with_key: bool = False) -> CopyReport:
+    return copy(context_of(site, to, with_key=with_key), site.job.name, choice or CopyChoice())
 
 
 def nights(site: Site, source: Path, count: int, first: int = 0) -> list[dict[bytes, Seen]]:
@@ -49,7 +64,7 @@ def nights(site: Site, source: Path, count: int, first: int = 0) -> list[dict[by
 def brought_back(site: Site, to: Vault, tmp_path: Path, name: str) -> list[dict[bytes, Seen]]:
     """What a rebuild from that vault alone gives of each snapshot, oldest first."""
     machine = Bare(tmp_path / name, to, site)
-    machine.rebuild()
+    machine.rebuild(Wish(inventory=site.inventory.id.hex()), wait=site.wait)
     there = machine.site()
     found: list[dict[bytes, Seen]] = []
     for snapshot in there.snapshots():

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from backup.cli.options.moments import parse_moment
-from backup.cli.options.retrieval_options import wait_option
+from backup.cli.options.retrieval_options import keys_option, passphrase_files_option, wait_option
 from backup.cli.render.amounts import parse_amount
 from backup.cli.support.choosing_vault import Result, show_results
 from backup.cli.support.context import Cli, pass_cli
+from backup.cli.support.keyfiles import read_keys
 from backup.cli.support.operating import operate, report_lines, result_of
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from backup.config import Config
     from backup.copier.context import CopyChoice
     from backup.copier.report import CopyReport
+    from backup.format.keys import RecoveryKey
     from backup.model import JobName, VaultName
     from backup.transfer.retry import RetryLimit
 
@@ -56,6 +58,8 @@ class _PlannedCopy(NamedTuple):
     "--max-cost", "max_cost", metavar="MONEY", help="Copy nothing if reading it costs more than that."
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be copied; send nothing.")
+@keys_option("The recovery key: once after a rebuild, to read what the other vault has.")
+@passphrase_files_option
 @wait_option
 @pass_cli
 def copy(
@@ -68,6 +72,8 @@ def copy(
     tags: tuple[str, ...],
     max_cost: str | None,
     dry_run: bool,
+    key_files: tuple[str, ...],
+    passphrase_files: tuple[str, ...],
     wait: bool,
 ) -> None:
     """Copy snapshots into another vault, as they are: the same packs, still sealed.
@@ -83,6 +89,9 @@ def copy(
     A first vault that makes archives readable hours later is asked for a part of them at a time, by its
     cheapest retrievals: give the same command again, and it goes on. Exit code 17 says that it waits.
     --max-cost is held against all that is left, before anything is asked for.
+
+    After `nightvault rebuild` it is not known what the other vault has: its catalogs are sealed. Give the
+    recovery key once, with --key: they are read, and it copies on; nothing is sent again.
     """
     from backup.app.money.prices import currency_of
     from backup.errors import UsageError
@@ -99,9 +108,10 @@ def copy(
         raise UsageError("--from needs --to: the vault that gets the copies")
     else:
         wanted = _chosen(config, source, target, job, snapshot, moment, tags)
+    keys = read_keys(key_files, passphrase_files) if key_files else []
     results: list[Result] = []
     for each in wanted:
-        report = _copy(cli, config, each, limit, is_plan=dry_run, stays=wait)
+        report = _copy(cli, config, each, limit, keys, is_plan=dry_run, stays=wait)
         nothing = "nothing is missing there"
         text = report_lines(report, currency_of(config), is_plan=dry_run, nothing=nothing)
         so_far = f"{counted(report.archives, 'archive')} sent so far"
@@ -168,16 +178,24 @@ def _chosen(
 
 
 def _copy(
-    cli: Cli, config: Config, each: _PlannedCopy, limit: Decimal | None, *, is_plan: bool, stays: bool
+    cli: Cli,
+    config: Config,
+    each: _PlannedCopy,
+    limit: Decimal | None,
+    keys: Sequence[RecoveryKey],
+    *,
+    is_plan: bool,
+    stays: bool,
 ) -> CopyReport:
     from backup.cli.support.telling import telling
     from backup.operations.copy import Copy
 
     def begin(at: RunContext) -> Callable[[RetryLimit | None], CopyReport]:
         if each.choice is None:
-            operation = Copy.by_config(at, each.job, each.target, max_cost=limit)
+            operation = Copy.by_config(at, each.job, each.target, max_cost=limit, keys=keys)
         else:
-            operation = Copy.between(at, each.job, each.source, each.target, each.choice, max_cost=limit)
+            to, choice = each.target, each.choice
+            operation = Copy.between(at, each.job, each.source, to, choice, max_cost=limit, keys=keys)
         return operation.plan if is_plan else operation.step
 
     told = None if is_plan else telling(cli, config, Copy.kind, job=each.job)

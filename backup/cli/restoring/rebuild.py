@@ -275,6 +275,12 @@ def _tell_next_steps(cli: Cli, config: Config, report: RebuildReport) -> None:
             f"{counted(report.missing_recipients, 'recipient')} of before are not known here: name all "
             f"in [encryption] recipients of {config.path} before the next backup"
         )
+    unread = sorted({to.vault for job in config.jobs for to in job.copy} - {report.vault})
+    if unread:
+        cli.say(
+            f"not known yet: what copies are in vault {', '.join(unread)}; no copy and no prune goes on there"
+        )
+        cli.say("before `nightvault copy --key FILE` has read it, once: nothing is sent again")
     if report.not_enrolled:
         count = counted(len(report.not_enrolled), "recipient")
         cli.say(f"{count} whose key was not given must enrol the new inventory: `nightvault key request`,")

@@ -254,8 +254,11 @@ def record_copied(tx: Transaction, vault: int, job: int, numbers: Iterable[int])
 def has_full_of(tx: Transaction, run: int) -> bool:
     """Whether a copy stored a full catalog after its delta."""
     sql = """SELECT 1 FROM archives a JOIN catalogs c ON c.archive = a.number
-             WHERE a.run = ? AND c.generation = ? AND c.parent IS NOT NULL AND a.state = ?"""
-    return row_of(tx, sql, (run, Generation.FULL, ArchiveState.STORED)) is not None
+             WHERE a.run = ? AND c.generation = ? AND c.parent IS NOT NULL AND a.state = ? AND EXISTS (
+               SELECT 1 FROM archives b JOIN catalogs d ON d.archive = b.number
+               WHERE b.run = a.run AND d.generation = ? AND d.number < c.number)"""
+    values = run, Generation.FULL, ArchiveState.STORED, Generation.DELTA
+    return row_of(tx, sql, values) is not None
 
 
 def forgotten_there(tx: Transaction, vault: int, job: int) -> dict[int, datetime]:
@@ -268,6 +271,11 @@ def jobs_copied_to(tx: Transaction, vault: int) -> list[int]:
     """The jobs of which a vault has copies, or is to have some."""
     rows = raw_rows(tx, "SELECT DISTINCT job FROM copied_snapshots WHERE vault = ? ORDER BY job", (vault,))
     return [job for (job,) in rows]
+
+
+def vault_names(tx: Transaction) -> dict[int, VaultName]:
+    """The names of all vaults, by number."""
+    return {number: VaultName(name) for number, name in raw_rows(tx, "SELECT number, name FROM vaults", ())}
 
 
 def vaults_with_copies(tx: Transaction) -> list[int]:
@@ -295,6 +303,14 @@ def has_copies(tx: Transaction, vault: VaultName) -> bool:
     """Whether anything was copied into a vault."""
     sql = "SELECT 1 FROM copies k JOIN vaults v ON v.number = k.vault WHERE v.name = ? LIMIT 1"
     return row_of(tx, sql, (vault,)) is not None
+
+
+def is_known(tx: Transaction, vault: VaultName) -> bool:
+    """Whether it is known of a vault what it has of others' jobs: copies, or catalogs."""
+    sql = """SELECT 1 FROM archives a JOIN catalogs c ON c.archive = a.number JOIN jobs j ON j.number = c.job
+             JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
+             WHERE v.name = ? AND j.vault <> v.number LIMIT 1"""
+    return has_copies(tx, vault) or row_of(tx, sql, (vault,)) is not None
 
 
 def lose_copies(tx: Transaction, vault: int) -> None:

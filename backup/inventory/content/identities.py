@@ -24,6 +24,8 @@ from backup.model import (
 )
 
 _BATCH = 500
+SKIPPED = 40
+"""So many numbers of a job's catalogs a rebuild skips, as catalogs in other vaults may have them."""
 
 
 class KnownCatalog(Struct, frozen=True):
@@ -96,9 +98,14 @@ def newest_known(tx: Transaction, vault: VaultName) -> dict[bytes, KnownCatalog]
 
 
 def next_catalogs(tx: Transaction, vault: VaultName) -> dict[bytes, int]:
-    """The number of each job's next catalog, by the job's id: above all that anybody has told of."""
-    sql = """SELECT j.id, j.next_catalog FROM jobs j JOIN vaults v ON v.number = j.vault WHERE v.name = ?"""
-    return dict(raw_rows(tx, sql, (vault,)))
+    """The number from which on nobody had told of a job's catalogs when it was rebuilt, by the job's id.
+
+    For an inventory that has stored nothing since.
+    """
+    sql = (
+        """SELECT j.id, j.next_catalog - ? FROM jobs j JOIN vaults v ON v.number = j.vault WHERE v.name = ?"""
+    )
+    return dict(raw_rows(tx, sql, (SKIPPED, vault)))
 
 
 def chains_begin(tx: Transaction, vault: VaultName) -> dict[bytes, int]:
