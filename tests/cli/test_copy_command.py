@@ -147,3 +147,25 @@ def test_a_bad_night_is_forgotten_by_name_and_never_copied(server: Server) -> No
     assert isinstance(clock, ManualClock)
     clock.sleep(2 * 24 * 3600)
     assert server.json("copy")["snapshots"] == [good["id"]]
+
+
+def test_after_a_rebuild_the_key_is_given_once(server: Server) -> None:
+    with_copy(server, "")
+    assert len(server.json("copy")["snapshots"]) == 2
+    (server.source / "file-2").write_bytes(os.urandom(300_000))
+    key = "--key", str(server.key_file)
+    text = server.run("rebuild", "--vault", "cold", "--set-aside", *key).output
+    assert "copies are in vault second" in text
+    assert "`nightvault copy --key FILE`" in text
+    server.done("backup")
+    assert "does not know yet" in server.fails(1, "copy")
+    assert "does not know yet" in server.fails(1, "copy", "--dry-run", *key)
+    (run, *_) = server.json("runs")
+    assert (run["kind"], run["outcome"]) == ("copy", "failed")
+    assert any("copies in vault second" in text for text in server.json("prune", "--vault", "cold")["held"])
+    done = server.json("copy", *key)
+    assert (len(done["snapshots"]), done["archives"]) == (1, 1)
+    assert server.json("copy")["archives"] == 0
+    assert server.json("prune", "--vault", "cold")["held"] == []
+    assert server.json("check", "--vault", "second")["findings"] == []
+    assert len(server.json("snapshots")) == 3

@@ -2,9 +2,9 @@
 
     learn(tx, found, vault, domain_of, now)     # `found` reads an inventory that was rebuilt from there
 
-Numbers of the two may differ: what is the same is known by what names it (a pack by its id, a chunk by archive
-and id, an entry by directory, name and snapshot), and what is new gets numbers of this inventory. A full
-catalog has to follow there before anything is said by them.
+Numbers of the two may differ: what is the same is known by what names it (a pack by its id, a chunk by its
+archive and id, an entry by directory, name and snapshot), and what is new gets numbers of this inventory. A
+full catalog has to follow there before anything is said by them.
 """
 
 from __future__ import annotations
