@@ -11,6 +11,7 @@ from backup.format.keys import domain_id
 from backup.inventory.content import archives, identities
 from backup.inventory.content.archives import ArchiveState
 from backup.inventory.content.strangers import OpenStranger
+from backup.inventory.store.connections import Transaction
 from backup.protocols import TakesFiles
 from backup.transfer.retry import RetryPolicy
 from backup.transfer.succession import Successors, require_vault
@@ -177,13 +178,19 @@ def require_domain(keys: Keys, context: BackupContext, *, accept: bool) -> tuple
     with context.inventory.writing() as tx:
         vault = archives.get_or_create_vault(tx, context.vault.name)
         known = archives.recipients_of_newest_archive(tx, vault)
-        if known is not None and known != ids and not accept:
+        if known is not None and known != ids and not accept and not _accepted_at_home(tx, vault, ids):
             raise ConfigError(
                 f"the recipients of vault {context.vault.name} are not those of its last backup",
                 advice="if you changed them yourself, run once with --accept-recipients; "
                 "else find out who did, for they can read what is backed up from now on",
             )
         return vault, archives.get_or_create_domain(tx, identity, vault, ids, context.clock.now())
+
+
+def _accepted_at_home(tx: Transaction, vault: int, recipients: bytes) -> bool:
+    """Whether a job that has copies in the vault was backed up for these recipients last."""
+    homes = archives.homes_of_copies(tx, vault)
+    return any(archives.recipients_of_newest_archive(tx, home) == recipients for home in homes)
 
 
 def confirm_unlisted(context: BackupContext) -> None:

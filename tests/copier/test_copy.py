@@ -15,7 +15,8 @@ from msgspec.structs import replace
 
 from backup.copier.context import CopyChoice
 from backup.copier.copy import copy
-from backup.errors import LockedError, OtherVaultError, VaultMissingError
+from backup.errors import ConfigError, LockedError, OtherVaultError, VaultMissingError
+from backup.format.keys import RecoveryKey
 from backup.format.records import ForgottenRecord, MarksRecord
 from backup.inventory.content import archives, copied, copied_pruning, identities
 from backup.inventory.content.archives import ArchiveState
@@ -32,6 +33,7 @@ from tests.support.backups import Site
 from tests.support.doubles import FaultyVault, ManualClock, PowerCut, cut_at
 from tests.support.emulated import RunningEmulator
 from tests.support.rebuilds import Bare
+from tests.support.recovery_keys import NEW, OLD, night, with_keys
 from tests.support.rigs import s3_client, s3_vault
 from tests.support.transaction_cuts import cut_transaction
 from tests.support.trees import snapshot_of
@@ -319,6 +321,27 @@ def test_what_goes_while_the_catalog_waits_is_not_said_to_be_copied(
     assert (report.snapshots, len(report.not_copied)) == ((), 1)
     assert copies(site, second).snapshots == tuple(snapshot.id for snapshot in site.snapshots())
     assert brought_back(site, second, tmp_path, "again") == seen
+
+
+@pytest.mark.parametrize("recipients", [(NEW,), (NEW, OLD)], ids=["changed", "added"])
+def test_recipients_that_were_accepted_at_home_are_accepted_there(
+    site: Site, source: Path, second: DirectoryVault, tmp_path: Path, recipients: tuple[RecoveryKey, ...]
+) -> None:
+    seen = nights(site, source, 2)
+    copies(site, second)
+    site = with_keys(site, *recipients, enrolled_by=[NEW, OLD])
+    with pytest.raises(ConfigError, match="recipients"):
+        copies(site, second)  # nobody has said yet that they are right
+    night(site, source, "another")
+    seen.append(dict(snapshot_of(source)))
+    assert len(copies(site, second).snapshots) == 1
+    machine = Bare(tmp_path / "bare", second, site, NEW, [OLD])
+    machine.rebuild()
+    back = machine.site()
+    for snapshot in back.snapshots():
+        back.restore(snapshot.id, tmp_path / snapshot.id)
+        assert dict(snapshot_of(tmp_path / snapshot.id)) == seen[snapshot.number - 1]
+    back.close()
 
 
 def test_chosen_snapshots_alone_and_older_ones_later(

@@ -108,6 +108,7 @@ class Site(Struct):
     most_deltas: int | None = None  # after so many a full catalog is due
     askers: int = 1  # one after the other, so that a fault meets the request it was planned for
     makers: int = 1  # processes that make a restore's small files, beside this one
+    more_keys: Sequence[RecoveryKey] = ()  # with which its restores open packs, too
     copies: Sequence[Vault] = ()  # other vaults, with copies, that restores read from, too
     reads_first: VaultName | None = None  # which of all; None: the job's own
     limit: CostLimit = NO_LIMIT  # of what its restores retrieve
@@ -266,7 +267,12 @@ class Site(Struct):
         wanted = self.job.sources[0] if path is None else os.fsencode(path)
         plan = plan_restore(self.snapshot(snapshot), wanted, world, choice or Choice())
         restore = begin_restore(
-            plan, os.fsencode(target), world, self.limit, tier=Tier.STANDARD, keys=lambda: [self.key]
+            plan,
+            os.fsencode(target),
+            world,
+            self.limit,
+            tier=Tier.STANDARD,
+            keys=lambda: [self.key, *self.more_keys],
         )
         known = advance(restore, world)
         for _ in range(12):  # outputs of other restores, which this one shares, may expire meanwhile

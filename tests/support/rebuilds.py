@@ -88,6 +88,8 @@ class Bare:
             inventory=inventory,
             vault=self.vault,
             keys=server,
+            key=self.key,
+            more_keys=self.more_keys,
             progress=Silent(),
         )
 

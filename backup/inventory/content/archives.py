@@ -146,6 +146,14 @@ def recipients_of_newest_archive(tx: Transaction, vault: int) -> bytes | None:
     return found
 
 
+def homes_of_copies(tx: Transaction, vault: int) -> list[int]:
+    """The vaults of jobs that have catalogs in this one for their copies."""
+    sql = """SELECT DISTINCT j.vault FROM catalogs c JOIN jobs j ON j.number = c.job
+             JOIN archives a ON a.number = c.archive JOIN domains d ON d.number = a.domain
+             WHERE d.vault = ? AND j.vault <> d.vault"""
+    return [home for (home,) in raw_rows(tx, sql, (vault,))]
+
+
 # Uploads: submitted, then stored.
 
 

@@ -14,6 +14,7 @@ from backup.inventory.content.archives import (
     ArchiveState,
     PendingUpload,
     get_archives,
+    homes_of_copies,
 )
 from backup.inventory.content.need import Kept, archives_with, chunks_held, holders_of
 from backup.inventory.store.connections import Transaction
@@ -307,10 +308,7 @@ def has_copies(tx: Transaction, vault: VaultName) -> bool:
 
 def is_known(tx: Transaction, vault: VaultName) -> bool:
     """Whether it is known of a vault what it has of others' jobs: copies, or catalogs."""
-    sql = """SELECT 1 FROM archives a JOIN catalogs c ON c.archive = a.number JOIN jobs j ON j.number = c.job
-             JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
-             WHERE v.name = ? AND j.vault <> v.number LIMIT 1"""
-    return has_copies(tx, vault) or row_of(tx, sql, (vault,)) is not None
+    return has_copies(tx, vault) or bool(homes_of_copies(tx, vault_number(tx, vault)))
 
 
 def lose_copies(tx: Transaction, vault: int) -> None:
