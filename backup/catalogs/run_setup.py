@@ -189,7 +189,9 @@ def require_domain(keys: Keys, context: BackupContext, *, accept: bool) -> tuple
 
 def _accepted_at_home(tx: Transaction, vault: int, recipients: bytes) -> bool:
     """Whether a job that has copies in the vault was backed up for these recipients last."""
-    homes = archives.homes_of_copies(tx, vault)
+    from backup.inventory.content import copied  # only after a change
+
+    homes = copied.homes_of_copies(tx, vault)
     return any(archives.recipients_of_newest_archive(tx, home) == recipients for home in homes)
 
 

@@ -13,7 +13,7 @@ from backup.copier.copy import copy
 from backup.copier.report import CopyReport
 from backup.protocols import Vault
 from backup.rebuilder.context import CatalogRun, Wish
-from tests.support.backups import Site, recovery_key
+from tests.support.backups import Site
 from tests.support.doubles import NO_LIMIT, no_limit
 from tests.support.rebuilds import Bare
 from tests.support.trees import Seen, snapshot_of
@@ -39,7 +39,7 @@ def reading_of(site: Site, to: Vault) -> CatalogRun:
         clock=world.clock,
         progress=world.progress,
         vault=to,
-        recovery_keys=[recovery_key()],
+        recovery_keys=[site.key, *site.more_keys],
         limit_on=no_limit,
     )
 

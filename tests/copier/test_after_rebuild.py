@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from backup.errors import HeirError, NightvaultError
 from backup.format.records import ForgottenRecord, MarksRecord
@@ -21,9 +21,7 @@ from backup.inventory.store.times import micros
 from backup.kinds import Outcome
 from backup.model import MIB, ArchiveId, ArchiveLabel, InventoryId, PackKind, UploadId, VaultName
 from backup.protocols import Vault
-from backup.pruner.context import PruneContext
 from backup.pruner.listed import PruneStoppedError
-from backup.pruner.prune import prune
 from backup.rebuilder.context import Wish
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
@@ -340,18 +338,11 @@ def test_nothing_is_condemned_at_home_before_the_copies_were_read(
     copies(site, second)
     heir = rebuilt(site, tmp_path)
     heir.amend(ForgottenRecord([1], micros(clock.now())))
-    context = PruneContext(
-        **asdict(heir.world),
-        keys=heir.keys,
-        sending=heir.job.sending,
-        deleting=heir.vault,
-        copied_to=frozenset({second.name}),
-    )
-    report = prune(context)
+    report = heir.prune(copied_to=[second.name])
     assert report.condemned.archives == 0
     assert [f"copies in vault {second.name}" in text for text in report.held] == [True]
     copies(heir, second, with_key=True)
-    report = prune(context)
+    report = heir.prune(copied_to=[second.name])
     assert (report.condemned.archives > 0, report.held) == (True, [])
 
 

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from msgspec.structs import replace
 
+from backup.archiver.backup import run_backup
 from backup.copier.context import CopyChoice
 from backup.copier.copy import copy
 from backup.errors import ConfigError, LockedError, OtherVaultError, VaultMissingError
@@ -33,7 +34,7 @@ from tests.support.backups import Site
 from tests.support.doubles import FaultyVault, ManualClock, PowerCut, cut_at
 from tests.support.emulated import RunningEmulator
 from tests.support.rebuilds import Bare
-from tests.support.recovery_keys import NEW, OLD, night, with_keys
+from tests.support.recovery_keys import NEW, OLD, with_keys
 from tests.support.rigs import s3_client, s3_vault
 from tests.support.transaction_cuts import cut_transaction
 from tests.support.trees import snapshot_of
@@ -332,7 +333,8 @@ def test_recipients_that_were_accepted_at_home_are_accepted_there(
     site = with_keys(site, *recipients, enrolled_by=[NEW, OLD])
     with pytest.raises(ConfigError, match="recipients"):
         copies(site, second)  # nobody has said yet that they are right
-    night(site, source, "another")
+    (source / "another").write_text("another")
+    run_backup(site.job, site.keys, site.world, accept_recipients=True)
     seen.append(dict(snapshot_of(source)))
     assert len(copies(site, second).snapshots) == 1
     machine = Bare(tmp_path / "bare", second, site, NEW, [OLD])

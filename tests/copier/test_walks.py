@@ -12,7 +12,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from backup.errors import LockedError
 from backup.model import VaultName
@@ -20,7 +26,8 @@ from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
 from backup.vault.s3.requests import Bucket
 from backup.vault.s3.vault import S3Vault
-from tests.copier.two_vaults import DAY, Pair, TwoVaults
+from tests.copier.lost_servers import LostServers
+from tests.copier.two_vaults import DAY, Pair
 from tests.support import campaigns
 from tests.support.clocks import EmulatorClock
 from tests.support.doubles import FaultyVault, ManualClock, PowerCut, cut_at
@@ -39,6 +46,7 @@ Acts = st.sampled_from(
     [
         *("back_up", "copy", "copy", "prune_here", "prune_there", "prune_there", "compact", "retire"),
         *("forget_here", "forget_there", "take_back_here", "take_back_there", "check_there", "check_here"),
+        "copy_what_is_unsound",
     ]
 )
 
@@ -53,7 +61,7 @@ class Copying(RuleBasedStateMachine):
         super().__init__()
         folder = self.folder / str(next(_numbers))
         folder.mkdir()
-        self.world = TwoVaults(folder, type(self).make(folder))
+        self.world = LostServers(folder, type(self).make(folder))
 
     @rule(which=small)
     def back_up(self, which: int) -> None:
@@ -74,6 +82,25 @@ class Copying(RuleBasedStateMachine):
     @rule(which=small)
     def lose(self, which: int) -> None:
         self.world.lose(which)
+
+    @rule()
+    def lose_the_server(self) -> None:
+        self.world.rebuild_here()
+
+    @precondition(lambda self: self.world.lives < 4)
+    @rule()
+    def lose_the_server_and_its_vault(self) -> None:
+        self.world.rebuild_there()
+
+    @rule(which=small, often=st.integers(0, 3))
+    def replace_the_copies(self, which: int, often: int) -> None:
+        if not often:
+            self.world.accept_there(which)
+
+    @rule(which=small, often=st.integers(0, 2))
+    def change_keys(self, which: int, often: int) -> None:
+        if not often:
+            self.world.change_keys(which)
 
     @rule()
     def prove(self) -> None:
@@ -147,7 +174,7 @@ def run(make: Callable[[Path], Pair], folder: Path, kind: str, share: float) -> 
     )
 
 
-def emulated(emulator: RunningEmulator, source: Any, destination: Any) -> Pair:
+def emulated(emulator: RunningEmulator, source: Any, destination: Any, fresh: Callable[[str], Any]) -> Pair:
     """A pair of which one is on the emulator, or both."""
     clock = ManualClock(EmulatorClock(emulator).now())
 
@@ -156,9 +183,14 @@ def emulated(emulator: RunningEmulator, source: Any, destination: Any) -> Pair:
         emulator.advance(by.total_seconds())
         emulator.make_inventories()
 
+    def made(name: str) -> Any:
+        vault = fresh(name)
+        vault.create()
+        return vault
+
     for vault in (source, destination):
         vault.create()
-    return Pair(source, destination, clock, pass_time, tells_time=True)
+    return Pair(source, destination, clock, pass_time, tells_time=True, fresh=made)
 
 
 def bucket(emulator: RunningEmulator, name: str, kind: str = "STANDARD") -> S3Vault:
@@ -175,7 +207,13 @@ def test_from_a_directory_to_another(tmp_path: Path) -> None:
         )
         first.create()
         second.create()
-        return Pair(first, second, clock, clock.advance)
+
+        def fresh(name: str) -> DirectoryVault:
+            made = DirectoryVault(VaultName(name), str(folder / f"vault {next(_numbers)}"), clock)
+            made.create()
+            return made
+
+        return Pair(first, second, clock, clock.advance, fresh=fresh)
 
     run(make, tmp_path, "directory to directory", 0.5)
 
@@ -183,14 +221,24 @@ def test_from_a_directory_to_another(tmp_path: Path) -> None:
 def test_from_a_directory_to_a_bucket(tmp_path: Path, emulator: RunningEmulator) -> None:
     def make(folder: Path) -> Pair:
         source = DirectoryVault(VaultName("first"), str(folder / "first"), EmulatorClock(emulator))
-        return emulated(emulator, source, bucket(emulator, "second", "GLACIER"))
+        return emulated(
+            emulator,
+            source,
+            bucket(emulator, "second", "GLACIER"),
+            lambda name: bucket(emulator, name, "GLACIER"),
+        )
 
     run(make, tmp_path, "directory to bucket", 0.2)
 
 
 def test_from_a_bucket_to_another(tmp_path: Path, emulator: RunningEmulator) -> None:
     def make(_: Path) -> Pair:
-        return emulated(emulator, bucket(emulator, "first"), bucket(emulator, "second"))
+        return emulated(
+            emulator,
+            bucket(emulator, "first"),
+            bucket(emulator, "second"),
+            lambda name: bucket(emulator, name),
+        )
 
     run(make, tmp_path, "bucket to bucket", 0.15)
 
@@ -199,8 +247,10 @@ def test_from_a_directory_to_glacier(tmp_path: Path, emulator: RunningEmulator) 
     def make(folder: Path) -> Pair:
         source = DirectoryVault(VaultName("first"), str(folder / "first"), EmulatorClock(emulator))
         client = glacier_client(emulator)
-        return emulated(
-            emulator, source, GlacierVault(VaultName("second"), client, f"copies-{next(_numbers)}")
-        )
+
+        def fresh(name: str) -> GlacierVault:
+            return GlacierVault(VaultName(name), client, f"copies-{next(_numbers)}")
+
+        return emulated(emulator, source, fresh("second"), fresh)
 
     run(make, tmp_path, "directory to Glacier", 0.15)

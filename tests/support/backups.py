@@ -9,7 +9,7 @@ site = site.reopen()                                  # as a new process would
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from functools import cache, partial
@@ -231,6 +231,7 @@ class Site(Struct):
         grace: timedelta = DEFAULT_GRACE,
         price: Price | None = None,
         keep_runs: timedelta = DEFAULT_KEEP_RUNS,
+        copied_to: Iterable[VaultName] = (),
     ) -> PruneReport:
         """One step of a prune; `deletes`: this server may delete."""
         context = PruneContext(
@@ -241,6 +242,7 @@ class Site(Struct):
             price=price,
             grace=grace,
             keep_runs=keep_runs,
+            copied_to=frozenset(copied_to),
         )
         return prune(context, max_fee=max_fee, only_plan=only_plan)
 

@@ -141,17 +141,10 @@ def get_or_create_domain(
 def recipients_of_newest_archive(tx: Transaction, vault: int) -> bytes | None:
     """The ids of the recipients of the vault's newest archive, joined; None before the first."""
     sql = """SELECT d.recipients FROM archives a JOIN domains d ON d.number = a.domain
-             WHERE d.vault = ? ORDER BY a.number DESC LIMIT 1"""
-    found: bytes | None = value_of(tx, sql, (vault,))
+             WHERE d.vault = ? AND (a.archive_id IS NOT NULL OR a.state <> ?)
+             ORDER BY a.number DESC LIMIT 1"""
+    found: bytes | None = value_of(tx, sql, (vault, ArchiveState.DELETED))  # else only copies tell of it
     return found
-
-
-def homes_of_copies(tx: Transaction, vault: int) -> list[int]:
-    """The vaults of jobs that have catalogs in this one for their copies."""
-    sql = """SELECT DISTINCT j.vault FROM catalogs c JOIN jobs j ON j.number = c.job
-             JOIN archives a ON a.number = c.archive JOIN domains d ON d.number = a.domain
-             WHERE d.vault = ? AND j.vault <> d.vault"""
-    return [home for (home,) in raw_rows(tx, sql, (vault,))]
 
 
 # Uploads: submitted, then stored.

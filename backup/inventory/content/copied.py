@@ -14,7 +14,6 @@ from backup.inventory.content.archives import (
     ArchiveState,
     PendingUpload,
     get_archives,
-    homes_of_copies,
 )
 from backup.inventory.content.need import Kept, archives_with, chunks_held, holders_of
 from backup.inventory.store.connections import Transaction
@@ -304,6 +303,14 @@ def has_copies(tx: Transaction, vault: VaultName) -> bool:
     """Whether anything was copied into a vault."""
     sql = "SELECT 1 FROM copies k JOIN vaults v ON v.number = k.vault WHERE v.name = ? LIMIT 1"
     return row_of(tx, sql, (vault,)) is not None
+
+
+def homes_of_copies(tx: Transaction, vault: int) -> list[int]:
+    """The vaults of jobs that have catalogs in this one for their copies."""
+    sql = """SELECT DISTINCT j.vault FROM catalogs c JOIN jobs j ON j.number = c.job
+             JOIN archives a ON a.number = c.archive JOIN domains d ON d.number = a.domain
+             WHERE d.vault = ? AND j.vault <> d.vault"""
+    return [home for (home,) in raw_rows(tx, sql, (vault,))]
 
 
 def is_known(tx: Transaction, vault: VaultName) -> bool:
