@@ -88,9 +88,10 @@ def learn_copies(context: CopyContext, reading: CatalogRun) -> str:
 
 def _shows_all(context: CopyContext, listing: Listing) -> bool:
     """Whether the list shows all that was stored before this inventory was made."""
-    until = covers_until(listing.as_of, at_once=context.vault.traits.lists_at_once)
+    if context.vault.traits.lists_at_once:
+        return True
     with context.inventory.reading() as tx:
-        return until >= created_at(tx)
+        return covers_until(listing.as_of) >= created_at(tx)
 
 
 def _newest_of(listing: Listing, ancestors: Sequence[InventoryId]) -> InventoryId | None:

@@ -135,7 +135,8 @@ class LostServers(TwoVaults):
         sql = "SELECT number, archive_id FROM archives WHERE kind = 1 AND state = 'stored' ORDER BY number"
         with self.site.inventory.reading() as tx:
             stored = list(raw_rows(tx, sql, ()))
-        if not stored:
+            is_known = not self.site.inventory.ancestors or copied.is_known(tx, self.there.name)
+        if not stored or not is_known:
             return
         number, victim = stored[which % len(stored)]
         other = stored[(which + 1) % len(stored)][1]

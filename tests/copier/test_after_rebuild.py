@@ -15,6 +15,7 @@ from backup.errors import HeirError, NightvaultError
 from backup.format.records import ForgottenRecord, MarksRecord
 from backup.inventory.content import copied
 from backup.inventory.content.copied import KeptThere
+from backup.inventory.content.snapshots import list_snapshots
 from backup.inventory.store.driver import raw_rows
 from backup.inventory.store.invariants import INVARIANTS, database_faults, violations
 from backup.inventory.store.times import micros
@@ -32,7 +33,7 @@ from tests.support.emulated import RunningEmulator
 from tests.support.rebuilds import Bare, archive_file
 from tests.support.rigs import glacier_client, s3_client, s3_vault
 from tests.support.transaction_cuts import cut_transaction
-from tests.support.trees import Seen
+from tests.support.trees import Seen, snapshot_of
 
 DAY = timedelta(days=1)
 
@@ -116,6 +117,13 @@ def test_what_only_the_copy_has_stays_there_and_comes_back(
     assert copies(heir, second, with_key=True).problems == ()
     assert rows(heir)[: len(before)] != before, "a night more"
     assert list(said(heir, second).values()) == [KeptThere.COPIED] * 5
+    both = replace(heir, copies=(second,), reads_first=second.name)
+    with heir.inventory.reading() as tx:
+        listed = list_snapshots(tx, copied_to=second.name)
+    assert [snapshot.tags for snapshot in listed] == [(), ("before",), (), (), ()]
+    for snapshot, was in zip(listed, seen, strict=True):
+        assert both.restore(snapshot.id, tmp_path / snapshot.id).outcome is Outcome.DONE
+        assert dict(snapshot_of(tmp_path / snapshot.id)) == was
     assert brought_back(heir, second, tmp_path, "there") == seen
     assert brought_back(heir, heir.vault, tmp_path, "here") == seen[2:]
     drop_here(replace(heir, vault=second), 1, clock)
