@@ -168,9 +168,9 @@ class _Learning:
             domain=self._domain_of(self._vault, recipients),
             state=state,
             since=since,
-            stored_at=stored_at if there else None,
-            archive_id=archive_id if there else None,
-            version=version if there else None,
+            stored_at=stored_at,
+            archive_id=archive_id,
+            version=version,
             part_size=0,
             spool_file="",
         )
