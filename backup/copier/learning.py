@@ -10,7 +10,9 @@ import os
 import shutil
 from collections.abc import Sequence
 from contextlib import closing
+from datetime import timedelta
 from functools import partial
+from typing import Final
 
 from backup.copier.context import CopyContext
 from backup.copier.saying import domain_there, locked_for_catalogs
@@ -29,6 +31,8 @@ from backup.rebuilder.rebuild import rebuild
 from backup.transfer.fetching.journal import Journal
 from backup.transfer.retrievals.listing import THE_LIST
 from backup.wording import counted
+
+_FIRST_LIST: Final = timedelta(days=2)  # in which a vault with anything in it has made a list
 
 
 def has_unknown_copies(context: CopyContext) -> bool:
@@ -60,6 +64,11 @@ def learn_copies(context: CopyContext, reading: CatalogRun) -> str:
     `NightvaultError` if they tell of more than this inventory knows; what `rebuild` raises.
     """
     asked, scratch = f"{context.folder}.learned", f"{context.folder}.scratch"
+    if (
+        not context.vault.traits.lists_at_once
+        and context.patience.call(context.vault.state).listed_at is None
+    ):
+        return THE_LIST if _may_be_listed(context) else _done(context, asked, scratch, "it was never listed")
     with Journal.opened(asked, context.vault.name) as journal:
         listing = reading.fetcher(journal, Wish().tier).listing()
         if listing is not None and not _shows_all(context, listing):
@@ -84,6 +93,12 @@ def learn_copies(context: CopyContext, reading: CatalogRun) -> str:
         return _done(context, asked, scratch, _learn_from(context, url, scratch))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _may_be_listed(context: CopyContext) -> bool:
+    """Whether something that was stored before this inventory was made may still miss in a first list."""
+    with context.inventory.reading() as tx:
+        return context.clock.now() < created_at(tx) + _FIRST_LIST
 
 
 def _shows_all(context: CopyContext, listing: Listing) -> bool:

@@ -96,7 +96,9 @@ class LostServers(TwoVaults):
         machine.new_id = InventoryId(f"life {self.lives}".encode().ljust(16, b"."))
         machine.rebuild(Wish(inventory=newest.hex()), wait=self.site.wait)
         self.site.close()
-        self.site = replace(machine.site(), vault=self.here)
+        built = machine.site()  # all keys that are given vouch for it
+        keys = enrolled(built.keys, built.inventory.id, [key, *more], built.inventory.ancestors)
+        self.site = replace(built, vault=self.here, keys=keys)
         return True
 
     def accept_there(self, which: int) -> None:

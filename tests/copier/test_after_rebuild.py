@@ -385,6 +385,24 @@ def test_a_cold_vault_is_waited_for(
     assert brought_back(heir, to, tmp_path, "back") == seen
 
 
+def test_a_vault_that_was_never_listed_is_waited_for_and_then_copied_into(
+    site: Site, source: Path, emulator: RunningEmulator, tmp_path: Path, clock: ManualClock
+) -> None:
+    seen = nights(site, source, 2)
+    to = GlacierVault(VaultName("cold"), glacier_client(emulator), "never-listed")
+    to.create()
+    wait = partial(emulator_day, emulator, clock)
+    heir = replace(rebuilt(site, tmp_path), wait=wait)
+    reports = [copies(heir, to, with_key=True)]
+    while reports[-1].waits_for:
+        wait()
+        reports.append(copies(heir, to, with_key=True))
+    assert [bool(report.waits_for) for report in reports] == [True, True, False]
+    assert len(reports[-1].snapshots) == 2
+    wait()
+    assert brought_back(heir, to, tmp_path, "back") == seen
+
+
 def emulator_day(emulator: RunningEmulator, clock: ManualClock) -> None:
     """A day passes, and lists are made."""
     clock.advance(DAY)
