@@ -28,7 +28,7 @@ from backup.errors import NightvaultError
 from backup.inventory.records import runs
 from backup.inventory.store.database import Inventory
 from backup.kinds import Outcome, RunKind
-from backup.model import JobName
+from backup.model import JobName, VaultName
 from backup.operations.forget import ForgetReport, forget_after
 from backup.protocols import Progress
 from backup.reports import Fact
@@ -136,6 +136,10 @@ class Backup(Struct, frozen=True):
         if self.options.stdin is None:
             report = _with_wholly_left_out(report, settings, at)
             warnings = [*own_in_sources(config, settings, saved), *own_as_sources(config, settings)]
+        if config.vault(settings.vault).kind == "s3":
+            from backup.app.backups.bucket_watch import switched
+
+            warnings += switched(at, VaultName(settings.vault), context.vault)
         with inventory.reading() as tx:
             run = runs.find_run(tx, report.run)
             unusual = unusual_in(tx, run) if run is not None else []

@@ -128,6 +128,7 @@ UNKNOWABLE: Final = (
     Unknowable(("locks", "lock_dates"), "ends of locks: the vault is asked again"),
     Unknowable(("legal_holds",), "which objects are held: `pin --legal-hold`, given again, records it"),
     Unknowable(("vault_locks",), "which locks of vaults were begun here: the vault says what is in place"),
+    Unknowable(("bucket_settings",), "how buckets were set: the next backup looks"),
     Unknowable(("deletions",), "requests of prunes; the vault's list shows what is gone"),
     Unknowable(("restores", "retrievals"), "an open restore is begun anew"),
     Unknowable(("listings", "listed_archives"), "lists that were kept: a new one is asked for"),

@@ -79,3 +79,16 @@ vault_locks = Table(
     Column("locked_at", Long),
     PrimaryKeyConstraint("vault"),
 )
+
+# A kind of settings of a bucket, as sentences (JSON), and those that it had before `since`.
+bucket_settings = Table(
+    "bucket_settings",
+    TABLES,
+    refers("vault", "vaults.number"),
+    Column("what", Text, nullable=False),
+    Column("told", Text, nullable=False),
+    Column("told_before", Text, nullable=False),
+    Column("since", Long, nullable=False),
+    Column("looked_at", Long, nullable=False),
+    PrimaryKeyConstraint("vault", "what"),
+)

@@ -112,6 +112,7 @@ class BucketRequests:
         self.client = client
         self.bucket = bucket
         self.traits = traits_of(bucket)
+        self.keeps_versions: bool | None = None  # as the answer to an upload says
         self._versions: dict[str, str] = {}  # by key, where the bucket locks, or something lies over ours
         self._looked: set[str] = set()  # the keys of which all versions were looked at
 

@@ -163,6 +163,7 @@ class S3Uploads:
             IfNoneMatch="*",
             **self._checksum(ChecksumCRC64NVME=whole, ChecksumType="FULL_OBJECT", MpuObjectSize=size),
         )
+        self._requests.keeps_versions = answer.get("VersionId", "null") != "null"
         return answers.tag_of(answer)
 
     def _holds(self, upload_id: UploadId, key: ArchiveId, ours: tuple[int, str], doing: str) -> bool:

@@ -24,6 +24,7 @@ from backup.vault.s3.requests import CRC64NVME, Bucket, BucketRequests
 from backup.vault.s3.retrievals import S3Retrievals
 from backup.vault.s3.uploads import S3Uploads
 from backup.vault.s3.versions import S3Versions
+from backup.vault.s3.warnings import lifecycle_told, lock_told
 
 _LISTING = ListingId("now")
 
@@ -45,12 +46,32 @@ class S3Vault(S3Identity, S3Uploads, S3Retrievals, S3Deletions, S3Locks, S3Versi
             guard_by_md5(client)
         S3Uploads.__init__(self, BucketRequests(client, bucket), limits)
         self._name = name
+        self.harms: list[str] = []  # of the lifecycle rules as they were last seen
         self._clock = clock
 
     @property
     def name(self) -> VaultName:
         """The vault's name in the config."""
         return self._name
+
+    @property
+    def bucket_name(self) -> str:
+        """The bucket's name."""
+        return self._requests.bucket.name
+
+    @property
+    def keeps_versions(self) -> bool | None:
+        """Whether the bucket keeps versions, as the answer to the last upload said; None without one."""
+        return self._requests.keeps_versions
+
+    def rules_told(self) -> list[str]:
+        """A sentence for each of its lifecycle rules that does harm, or is missing; one request."""
+        self.harms, others = lifecycle_told(self._requests)
+        return [*self.harms, *others]
+
+    def lock_told(self) -> list[str]:
+        """A sentence on a lock that it has, or lacks; one request."""
+        return list(lock_told(self._requests))
 
     @property
     def traits(self) -> VaultTraits:

@@ -86,6 +86,17 @@ def harmful_rules(requests: BucketRequests) -> Iterator[str]:
         yield from _harms(requests, _rules(requests))
 
 
+def lifecycle_told(requests: BucketRequests) -> tuple[list[str], list[str]]:
+    """What lifecycle rules do that they must not, and what they lack, as sentences. Errors as of requests."""
+    harms = list(_harms(requests, enabled := _rules(requests)))
+    return harms, list(_lacks(requests, enabled))
+
+
+def lock_told(requests: BucketRequests) -> Iterator[str]:
+    """A sentence on the lock that a bucket has, or lacks. Errors as of requests."""
+    return _lock(requests)
+
+
 def _rules(requests: BucketRequests) -> list[Mapping[str, Any]]:
     rules = _asked(requests, "get_bucket_lifecycle_configuration", "lifecycle rules").get("Rules", ())
     return [rule for rule in rules if rule.get("Status") == "Enabled"]
@@ -94,6 +105,10 @@ def _rules(requests: BucketRequests) -> list[Mapping[str, Any]]:
 def _lifecycle(requests: BucketRequests) -> Iterator[str]:
     enabled = _rules(requests)
     yield from _harms(requests, enabled)
+    yield from _lacks(requests, enabled)
+
+
+def _lacks(requests: BucketRequests, enabled: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     if not any("AbortIncompleteMultipartUpload" in rule for rule in enabled):
         yield f"no lifecycle rule ends incomplete uploads of bucket {requests.bucket.name}: see docs/s3.md"
 
