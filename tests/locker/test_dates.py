@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.support.locked_vaults import IDENTITY, RULES, LockedNights, attacked,
 from tests.support.nightly_servers import DAY
 
 MOMENT = timedelta(seconds=1)
+HISTORIES = int(os.environ.get("NIGHTVAULT_TEST_LOCK_DATES", "12"))
 
 
 def promised(nights: LockedNights) -> LockDate | None:
@@ -32,7 +34,7 @@ def kept(nights: LockedNights) -> list[SnapshotId]:
     return [snapshot.id for snapshot in nights.site.snapshots()]
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(HISTORIES))
 def test_no_date_promised_too_much_or_too_little(tmp_path: Path, seed: int) -> None:
     """Random histories: nights, forgetting, prunes, renewals whole and cut, days; then an intruder."""
     chance, nights = random.Random(seed), LockedNights(tmp_path)
