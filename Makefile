@@ -17,7 +17,7 @@ STAMP := $(VENV)/.made-from-pins
 SITE_STAMP := $(VENV)/site/.made-from-pins
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check test test-emulator test-real quick-test coverage reference texts pictures docs changelog packages demo bench bench-upload bench-scale bench-looking bench-center clean
+.PHONY: help venv check test test-emulator test-real quick-test coverage reference texts pictures docs changelog packages demo bench bench-upload bench-scale bench-looking bench-center bench-copying clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
@@ -114,6 +114,9 @@ bench-scale: $(STAMP) ## how cost grows up to a million files (15 GiB in BENCH=n
 
 bench-looking: $(STAMP) ## a mount's promises over a million entries (5 GiB in BENCH=nightvault-bench)
 	$(BIN)/python -m tests.bench.looking --work $(BENCH)/looking
+
+bench-copying: $(STAMP) ## a copy from a directory into a bucket, beside boto3 (3 GiB in /tmp)
+	$(BIN)/python -m tests.bench.copying $(BENCH_ARGS)
 
 bench-center: $(STAMP) ## a center's promises with 10,000 servers and a year of days (2 GiB in /tmp, PostgreSQL)
 	$(BIN)/python -m tests.bench.center $(BENCH_ARGS)

@@ -313,12 +313,13 @@ def _bring(context: CopyContext, archive: Archive, path: str, problems: list[str
             raise
         problems.append(f"{pack} cannot be read, and is not copied: {error}")
         return None
-    whole = WholeArchive(asked, archive.size, ByteRange(0, archive.size), path)
+    leaves: list[bytes] = []
+    whole = WholeArchive(asked, archive.size, ByteRange(0, archive.size), path, leaves.extend)
     ((_, failure),) = fetch_to_files(source, context.clock, [whole], tell=context.progress.note)
     if failure is not None:
         problems.append(f"{pack} cannot be read, and is not copied: {failure}")
         return None
-    return good_leaves(path, archive, pack, problems)
+    return good_leaves(path, archive, pack, problems, leaves)
 
 
 def _record(context: CopyContext, archive: Archive, vault: int, file: str) -> PendingUpload:

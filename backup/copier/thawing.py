@@ -16,6 +16,7 @@ from typing import Final, Self
 from backup.copier.context import CopyContext, Packs
 from backup.cost.limit import CostLimit
 from backup.files import spool_errors
+from backup.format.treehash import combine
 from backup.inventory.content.archives import Archive
 from backup.model import ArchiveId, PackKind, Tier, VaultName
 from backup.transfer.fetching.fetch import ArchiveFetcher
@@ -126,12 +127,19 @@ def named(archive: Archive, vault: VaultName) -> str:
     return f"pack {archive.label.pack_id.hex()} in vault {vault}"
 
 
-def good_leaves(path: str, archive: Archive, pack: str, problems: list[str]) -> list[bytes] | None:
-    """The leaves of a pack that was brought down; None, a problem more, if it is not what was recorded."""
-    leaves = leaves_of(path, archive)
+def good_leaves(
+    path: str, archive: Archive, pack: str, problems: list[str], leaves: list[bytes] | None = None
+) -> list[bytes] | None:
+    """The leaves of a pack that was brought down; None, a problem more, if it is not what was recorded.
+
+    It is read for that, unless its leaves are known; each part is compared once more when it is sent.
+    """
     if leaves is None:
+        leaves = leaves_of(path, archive)
+    if leaves is None or combine(leaves) != archive.tree_hash:
         remove(path)
         problems.append(f"{pack} is not what was stored there, and is not copied: run a check of that vault")
+        return None
     return leaves
 
 

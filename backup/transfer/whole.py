@@ -17,7 +17,7 @@ from backup.errors import (
     VaultError,
 )
 from backup.files import Draft, spool_errors
-from backup.format.treehash import aligned_pieces, tree_hash
+from backup.format.treehash import aligned_pieces, combine, leaf_hashes
 from backup.model import MIB, ByteRange, RetrievalId
 from backup.protocols import Clock, Vault
 from backup.transfer.fault_scope import require_own_fault
@@ -28,12 +28,16 @@ TRIES = 3
 
 
 class WholeArchive(Struct, frozen=True):
-    """A ready retrieval of bytes `extent` of an archive of `size` bytes, and the file they go to."""
+    """A ready retrieval of bytes `extent` of an archive of `size` bytes, and the file they go to.
+
+    `hashed` is given the tree hash's leaves of each piece, in order, before it is written.
+    """
 
     retrieval_id: RetrievalId
     size: int
     extent: ByteRange
     path: str
+    hashed: Callable[[Sequence[bytes]], object] | None = None
 
 
 def fetch_to_files(
@@ -83,6 +87,10 @@ def _piece(
         fetched = patience.call(lambda: vault.fetch(archive.retrieval_id, within))
         if len(fetched.data) != piece.length:
             raise VaultError(f"the vault gave {len(fetched.data)} bytes, not {piece.length}")
-        if fetched.tree_hash is None or tree_hash(fetched.data) == fetched.tree_hash:
+        is_hashed = fetched.tree_hash is not None or archive.hashed is not None
+        leaves = leaf_hashes(fetched.data) if is_hashed else []
+        if fetched.tree_hash is None or combine(leaves) == fetched.tree_hash:
             break
+    if archive.hashed is not None:
+        archive.hashed(leaves)
     return fetched.data

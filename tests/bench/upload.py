@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import gc
 import os
-import resource
 import statistics
 import sys
 import tempfile
@@ -27,7 +26,7 @@ from backup.app.base.malloc import share_freed_memory
 from backup.cli import GC_THRESHOLDS
 from backup.model import MIB
 from tests.bench import chart, fetchers, report, senders
-from tests.bench.measure import busy, cpu_of
+from tests.bench.measure import busy, cpu_of, own_cpu
 from tests.bench.sink import running_sink
 from tests.support.emulated import RunningEmulator, write_accounts
 from tests.support.emulator_clients import Talker
@@ -124,19 +123,14 @@ def _running_emulator() -> Iterator[RunningEmulator]:
 
 
 def _measured(towards: str, program: str, server: int, action: Callable[[], None]) -> _Turn:
-    taken, served, begun, at = busy(), cpu_of(server), _own_cpu(), time.perf_counter()
+    taken, served, begun, at = busy(), cpu_of(server), own_cpu(), time.perf_counter()
     action()
-    wall, cpu = time.perf_counter() - at, _own_cpu() - begun
+    wall, cpu = time.perf_counter() - at, own_cpu() - begun
     known = cpu + cpu_of(server) - served
     others = max(0.0, (busy() - taken - known) / wall / (os.cpu_count() or 1))
     said = f"{towards:14} {program:13} {wall:6.2f} s {cpu:6.2f} s CPU, others {others:.0%}"
     print(said, file=sys.stderr, flush=True)
     return _Turn(towards, program, wall, cpu, others)
-
-
-def _own_cpu() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
 
 
 def _tables(turns: Sequence[_Turn], size: int, rounds: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime, timedelta
@@ -80,6 +81,25 @@ def test_all_comes_back_from_the_copy_alone(
     assert later.archives < report.archives + 2
     shutil.rmtree(tmp_path / "vault", ignore_errors=True)
     assert brought_back(site, second, tmp_path, "bare") == seen
+
+
+def test_nothing_copied_is_read_or_sent_again(site: Site, source: Path, second: DirectoryVault) -> None:
+    """By the calls at both vaults: each archive is asked for and begun once, over all copies."""
+    nights(site, source, 3)
+    read, to = FaultyVault(site.vault), FaultyVault(second)
+    archives_sent = 0
+    for more in (0, 2, 0):
+        nights(site, source, more, first=3)
+        before = Counter(read.calls), Counter(to.calls)
+        report = copy(replace(context_of(site, to), source=read), site.job.name, CopyChoice())
+        archives_sent += report.archives
+        assert read.calls["request_retrieval"] == archives_sent
+        catalogs = to.calls["begin_upload"] - before[1]["begin_upload"] - report.archives
+        assert catalogs <= 2
+        if not report.archives:
+            assert read.calls["fetch"] == before[0]["fetch"]
+            assert catalogs == 0
+    assert archives_sent > 3
 
 
 def test_tags_pins_and_what_is_kept_come_back_from_the_copy_alone(
