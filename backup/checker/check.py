@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
 
-from backup.checker.affected import find_affected
+from backup.checker.affected import affected_by
 from backup.checker.context import CheckContext
 from backup.checker.report import CheckFinding, CheckReport, ComparedList
 from backup.errors import LockedError, VaultMissingError
@@ -133,7 +133,7 @@ class _ListComparison:
                 confirmed=unconfirmed - left,
             )
             lost = lost_chunks(tx, vault, bad_frames=readings.bad_frames(tx))
-            affected = find_affected(tx, lost)
+            affected = affected_by(tx, lost, vault)
             if affected.files:
                 self._findings += lost_before(tx, known & lost.archives, self._context)
             self._findings += find_unnamed(tx, vault)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from backup.checker.affected import find_affected
+from backup.checker.affected import affected_by
 from backup.checker.report import CheckFinding, CheckReport, Invariants
 from backup.errors import FormatError, StateDeniedError
 from backup.format.catalog import decode_extra
@@ -65,7 +65,7 @@ def check_invariants(
         contents.check()
         found += contents.violations()
         found += _chains(tx, inventory, contents)
-        affected = find_affected(tx, lost_chunks(tx, bad_frames=bad_frames(tx)))
+        affected = affected_by(tx, lost_chunks(tx, bad_frames=bad_frames(tx)), None)
     now = clock.now()
     report = CheckReport(
         StepStage.DONE,

@@ -17,7 +17,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from backup.checker.affected import find_affected
+from backup.checker.affected import affected_by
 from backup.checker.check import lost_before
 from backup.checker.context import CheckContext
 from backup.checker.reading_store import ReadingStore
@@ -255,7 +255,7 @@ class _Reader:
         findings += self._sealed(known)
         with self._context.inventory.reading() as tx:
             lost = lost_chunks(tx, vault, bad_frames=readings.bad_frames(tx))
-            affected = find_affected(tx, lost)
+            affected = affected_by(tx, lost, vault)
             if affected.files:
                 told = {
                     reading.archive for reading in known if reading.result and _is_finding(reading.result)

@@ -55,13 +55,25 @@ class AffectedSnapshot(Struct, frozen=True):
 
 
 class Affected(Struct, frozen=True):
-    """Files that cannot be restored whole: versions of files, how many of them are live, the first paths."""
+    """Files that cannot be restored whole: versions of files, how many of them are live, the first paths.
+
+    `whole_in` are other vaults of which each has all that they need; `again`: they are copies, and the next
+    copy makes all of it again.
+    """
 
     files: int = 0
     size: int = 0
     live_files: int = 0
     snapshots: Sequence[AffectedSnapshot] = ()
     paths: Sequence[bytes] = ()
+    whole_in: Sequence[VaultName] = ()
+    again: bool = False
+
+    @property
+    def comfort(self) -> str:
+        """Where all of it still is, in words; empty if nowhere."""
+        some = [f"still whole in vault {', '.join(self.whole_in)}"] if self.whole_in else []
+        return ", and ".join([*some, *(["made again by the next copy"] if self.again else [])])
 
 
 class ComparedList(Struct, frozen=True):
@@ -127,7 +139,8 @@ class CheckReport(Struct, frozen=True):
             yield Fact(f"{grave.kind}: {grave.what}: {grave.detail}", level=logging.ERROR)
         if self.affected.files:
             cannot = f"{counted(self.affected.files, 'file')} cannot be restored whole"
-            yield Fact(cannot, level=logging.ERROR)
+            where = f" from vault {self.vault}: {self.affected.comfort}" if self.affected.comfort else ""
+            yield Fact(cannot + where, level=logging.ERROR)
         if self.compared is not None:
             yield Fact(f"its list shows {counted(self.compared.shown, 'archive')} as stored")
         if self.read is not None:

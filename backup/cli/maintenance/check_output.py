@@ -143,9 +143,15 @@ def next_steps(report: CheckReport) -> Iterator[str]:
 
 def _about_losses(report: CheckReport, kinds: Collection[str]) -> Iterator[str]:
     affected = report.affected
-    if affected.live_files or "unnamed" in kinds:
+    if affected.comfort:
+        yield (
+            "`nightvault copy`: it makes again what is lost of copies"
+            if affected.again
+            else "`nightvault restore`: it reads what this vault has lost from the other one"
+        )
+    if (affected.live_files and not affected.again) or "unnamed" in kinds:
         yield "`nightvault backup`: it stores again what is still on this machine"
-    if affected.files > affected.live_files:
+    if affected.files > affected.live_files and not affected.comfort:
         yield (
             "find out what deleted or changed it: what only older snapshots had is gone unless the archive "
             "comes back; everything else in them can be restored"
@@ -168,6 +174,8 @@ def _tell_affected(cli: Cli, affected: Affected) -> None:
             f"affected: snapshot {shown_id(snapshot.id)} of job {snapshot.job}: "
             f"{counted(snapshot.files, 'file')}"
         )
+    if affected.comfort:
+        cli.warn(f"affected: all of it is {affected.comfort}")
     for path in affected.paths:
         cli.warn(f"affected: {shown_path(path)}")
     if affected.files > len(affected.paths):

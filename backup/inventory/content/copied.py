@@ -284,6 +284,15 @@ def vaults_with_copies(tx: Transaction) -> list[int]:
     return [vault for (vault,) in rows]
 
 
+def places_beside(tx: Transaction, vault: VaultName | None) -> list[VaultName]:
+    """The other vaults that have what one has, in part: each that has copies, or is copied from."""
+    sql = """SELECT v.name FROM vaults v WHERE v.name IS NOT ? AND (
+               EXISTS (SELECT 1 FROM copied_snapshots k WHERE k.vault = v.number)
+               OR EXISTS (SELECT 1 FROM copied_snapshots k JOIN jobs j ON j.number = k.job
+                          WHERE j.vault = v.number AND ? IS NOT NULL)) ORDER BY v.name"""
+    return [VaultName(name) for (name,) in raw_rows(tx, sql, (vault, vault))]
+
+
 def has_alone(tx: Transaction, job: int) -> bool:
     """Whether only copies are left of a snapshot of a job."""
     sql = "SELECT 1 FROM copied_snapshots WHERE job = ? AND is_alone LIMIT 1"

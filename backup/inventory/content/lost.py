@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import groupby
 from operator import itemgetter
+from typing import Final
 
 from msgspec import Struct
 
@@ -73,6 +74,48 @@ def lost_chunks(
     """
     numbers = [*spoiled_archives(tx, vault), *_numbers(tx, vault, _GOING)]
     return _without_copy(tx, numbers, SOUND, bad_frames)
+
+
+_WHOLE: Final = (*SOUND, ArchiveState.CONDEMNED)
+_AT: Final = f"""
+SELECT a.number FROM {IN_VAULTS} WHERE v.name = ? AND a.state IN ({marks(_WHOLE)})
+UNION ALL SELECT k.archive FROM copies k JOIN vaults w ON w.number = k.vault
+WHERE w.name = ? AND k.state IN ({marks(_WHOLE)})"""
+
+
+def lost_copies(tx: Transaction, vault: VaultName) -> LostChunks:
+    """The chunks of a vault's copies that are not sound there, and not in another archive there."""
+    sql = f"""SELECT k.archive FROM copies k JOIN vaults v ON v.number = k.vault
+              WHERE v.name = ? AND k.state NOT IN ({marks(_WHOLE)}) ORDER BY k.archive"""
+    return _lacking(tx, vault, [number for (number,) in raw_rows(tx, sql, (vault, *_WHOLE))])
+
+
+def lacking_in(tx: Transaction, vault: VaultName, lost: LostChunks) -> LostChunks:
+    """Of lost chunks those that another vault does not have, either."""
+    found = _lacking(tx, vault, sorted(lost.archives))
+    return LostChunks(bytes(map(int.__and__, found.marks, lost.marks)), found.archives)
+
+
+def _lacking(tx: Transaction, vault: VaultName, numbers: Sequence[int]) -> LostChunks:
+    """The chunks of these archives that no sound archive in a vault has."""
+    if not numbers:
+        return NOTHING_LOST
+    there = {number for (number,) in raw_rows(tx, _AT, (vault, *_WHOLE, vault, *_WHOLE))}
+    marks, held = bytearray(largest_chunk(tx) + 1), set[int]()
+    absent = [number for number in numbers if number not in there]
+    for start in range(0, len(absent), _BATCH):
+        some = numerals(absent[start : start + _BATCH])
+        sql = f"""
+        SELECT c.number, c.archive, b.number FROM chunks c JOIN archives a ON a.number = c.archive
+        LEFT JOIN chunk_prefixes p ON p.prefix = c.prefix
+        LEFT JOIN chunks o ON o.number = p.chunk AND o.id = c.id AND o.archive <> c.archive
+        LEFT JOIN archives b ON b.number = o.archive AND b.domain = a.domain
+        WHERE c.archive IN ({some}) ORDER BY c.archive, c.number"""
+        for (number, archive), rows in groupby(raw_rows(tx, sql, ()), key=itemgetter(0, 1)):
+            if there.isdisjoint(other for _, _, other in rows):
+                marks[number] = 1
+                held.add(archive)
+    return LostChunks(marks, frozenset(held)) if held else NOTHING_LOST
 
 
 def needed_losses(
