@@ -169,3 +169,39 @@ def test_after_a_rebuild_the_key_is_given_once(server: Server) -> None:
     assert server.json("prune", "--vault", "cold")["held"] == []
     assert server.json("check", "--vault", "second")["findings"] == []
     assert len(server.json("snapshots")) == 3
+
+
+def test_what_the_copy_forgot_is_taken_back_there(server: Server, tmp_path: Path) -> None:
+    with_copy(server, "")
+    server.done("copy")
+    server.config.write_text(
+        server.config.read_text().replace(
+            '[[job.copy]]\nvault = "second"\n',
+            '[[job.copy]]\nvault = "second"\nretention = { keep_last = 1 }\n',
+        )
+    )
+    (server.source / "more").write_bytes(os.urandom(200_000))
+    server.backup()
+    first, second, _ = (snapshot["id"] for snapshot in server.json("snapshots"))
+    plan, before = server.json("copy", "--dry-run"), server.json("prune", "--vault", "second", "--dry-run")
+    assert (plan["forgotten"], plan["forgets"]) == (2, [first, second])
+    assert before["forgets"] == {"main": [first]}, "the newest that is there stays until a newer one is"
+    told = server.done("prune", "--vault", "second", "--dry-run").stdout
+    assert f"1 copy of job main: {first[:8]}, by the next copy's policy" in " ".join(told.split())
+    assert f"{first[:8]}, {second[:8]}" in " ".join(server.done("copy", "--dry-run").stdout.split())
+    assert server.json("copy")["forgotten"] == 2
+    assert server.json("prune", "--vault", "second", "--dry-run")["forgets"] == {}
+    server.done("prune", "--vault", "second")
+    words = "forget", "--undo", "--vault", "second"
+    plan = server.json(*words, "--all", "--dry-run")
+    assert (plan["taken_back"], plan["cannot_come_back"], plan["amended"]) == ([first, second], [], [])
+    done = server.run(*words, first)
+    assert done.exit_code == 0, done.stderr
+    assert "came back in vault second" in done.stdout
+    assert "may forget them again" in done.stdout + done.stderr
+    assert server.json(*words, "main", "--dry-run")["taken_back"] == [second]
+    assert "is not forgotten" in server.run(*words, first).stderr
+    assert "has no copies" in server.run("forget", "--undo", "--vault", "third", "--all").stderr
+    assert "--vault belongs to --undo" in server.run("forget", "--vault", "second", first).stderr
+    assert "--vault second --all --dry-run" in server.run(*words).stderr
+    assert len(server.json("snapshots")) == 3

@@ -14,8 +14,9 @@ from zoneinfo import ZoneInfo
 
 from msgspec.structs import asdict, replace
 
-from backup.app.retention.undo import returns
+from backup.app.retention.undo import known_snapshots, returns, undo_of_job
 from backup.archiver.backup import run_backup
+from backup.catalogs.amend import amending
 from backup.copier.context import CopyChoice
 from backup.copier.copy import copy
 from backup.copier.report import CopyReport
@@ -191,8 +192,24 @@ class TwoVaults:
             job, number = some[which % len(some)]
             now = micros(self.clock.now())
             forgets = state is KeptThere.COPIED
-            record = records.ForgottenRecord([number], now) if forgets else records.TakenBackRecord([number])
-            replace(self.site, vault=self._there).with_job(name=job).amend(record)
+            there = replace(self.site, vault=self._there).with_job(name=job)
+            if forgets:
+                there.amend(records.ForgottenRecord([number], now))
+            else:
+                self._take_back(there, job, number)
+
+    def _take_back(self, there: Site, job: str, number: int) -> None:
+        """As `forget --undo --vault` does."""
+        found = [row for name in JOBS if (row := self.row(name)) is not None]
+        (row,) = (row for row in found if row.name == job)
+        with self.site.inventory.reading() as tx:
+            some = copied.jobs_copied_to(tx, self.vault())
+            every = known_snapshots(tx, self.there.name)
+        ids = [snapshot.id for snapshot in every if (snapshot.job, snapshot.number) == (job, number)]
+        rows = [row for row in found if row.number in some]
+        with amending(there.keys, there.world, there.job.sending) as amender:
+            for _ in undo_of_job(self.site.inventory, amender, rows, row, ids, if_all=True):
+                pass
 
     def prune_here(self, _which: int = 0) -> PruneReport | None:
         """A prune of the source, with its list."""

@@ -27,16 +27,22 @@ class Targets(Struct, frozen=True):
 
 
 def targets_of(
-    config: Config, tx: Transaction, words: Sequence[str], jobs: Iterable[str] = (), *, undo: bool = False
+    config: Config,
+    tx: Transaction,
+    words: Sequence[str],
+    jobs: Iterable[str] = (),
+    *,
+    undo: bool = False,
+    among: Sequence[Snapshot] | None = None,
 ) -> Targets:
     """Return the jobs, or else the snapshots, that these words name; `jobs` can only be jobs. `UsageError`.
 
-    With `undo` the snapshots are forgotten ones, else those that are not.
+    With `undo` the snapshots are forgotten ones, else those that are not; all are `among` these, if given.
     """
     known = {job.name for job in config.jobs} | set(runs.all_job_names(tx))
     named = [known_job(config, tx, job) for job in jobs]
     chosen: list[Snapshot] = []
-    every = snapshots.list_snapshots(tx, also_forgotten=True)
+    every = snapshots.list_snapshots(tx, also_forgotten=True) if among is None else among
     for word in words:
         if word == "latest" and word not in known:
             raise UsageError(

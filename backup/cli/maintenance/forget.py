@@ -47,6 +47,7 @@ EXAMPLES = {
 @click.option("--dry-run", is_flag=True, help="Show what would be forgotten, and change nothing.")
 @click.option("--undo", is_flag=True, help="Take forgotten snapshots back: those named, or a job's.")
 @click.option("--all", "every", is_flag=True, help="With --undo: all that can come back.")
+@click.option("--vault", metavar="VAULT", help="With --undo: copies that were forgotten in this vault.")
 @click.option(
     "--simulate",
     "schedule",
@@ -65,6 +66,7 @@ def forget(
     dry_run: bool,
     undo: bool,
     every: bool,
+    vault: str | None,
     schedule: str | None,
     years: int,
     svg: str | None,
@@ -89,8 +91,12 @@ def forget(
         from backup.cli.maintenance.forget_undo import undo as take_back
 
         _only_with_policy(policy, words, "--undo")
-        take_back(cli, words, jobs, every=every, dry_run=dry_run)
+        take_back(cli, words, jobs, every=every, vault=vault, dry_run=dry_run)
         return
+    if vault is not None:
+        raise UsageError(
+            "--vault belongs to --undo", advice="what a copy's own policy does not keep, `copy` forgets there"
+        )
     if every:
         raise UsageError("--all belongs to --undo", advice="without a JOB all jobs with a policy are taken")
     _forget(cli, words, jobs, policy, dry_run=dry_run)

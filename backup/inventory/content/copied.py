@@ -204,7 +204,7 @@ class KeptThere(StrEnum):
 
     WANTED = "wanted"  # to be copied
     COPIED = "copied"  # a stored catalog there names it
-    FORGOTTEN = "forgotten"  # there; no command takes it back yet, though its data is there for the grace
+    FORGOTTEN = "forgotten"  # there; can be taken back until prune deletes what only it needs
     DROPPED = "dropped"  # there, for good: it is not copied again
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final
 
-from backup.inventory.content.archives import REMAIN, THERE, ArchiveState
+from backup.inventory.content.archives import REMAIN, SOUND, THERE, ArchiveState
 from backup.inventory.content.copied import KeptThere
 from backup.inventory.content.need import Kept
 from backup.inventory.content.packed import largest_chunk
@@ -173,13 +173,41 @@ def twins(tx: Transaction, archive: int) -> list[tuple[int, int]]:
     return [(number, other) for number, other in raw_rows(tx, sql, (archive,))]
 
 
-def beyond_recall(tx: Transaction, vault: int, going: Collection[int]) -> dict[int, list[int]]:
+def condemned_with(tx: Transaction, vault: int, chunks: bytearray) -> dict[int, list[bytes]]:
+    """The packs with condemned copies that alone hold one of these chunks, by each job that condemned them.
+
+    A chunk whose own archive is not sound there may be in another one.
+    """
+    sql = f"SELECT archive FROM copies WHERE vault = ? AND state IN ({marks(SOUND)})"
+    sound = {archive for (archive,) in raw_rows(tx, sql, (vault, *SOUND))}
+    sql = """SELECT c.job, a.number, a.pack_id FROM condemned_copies c JOIN archives a ON a.number = c.archive
+             JOIN copies k ON k.archive = c.archive AND k.vault = c.vault
+             WHERE c.vault = ? AND k.state = ? ORDER BY c.job, a.number"""
+    rows = list(raw_rows(tx, sql, (vault, ArchiveState.CONDEMNED)))
+    held = {
+        archive: any(
+            chunks[number]
+            for (number,) in raw_rows(tx, "SELECT number FROM chunks WHERE archive = ?", (archive,))
+        )
+        or any(chunks[number] and other not in sound for number, other in twins(tx, archive))
+        for archive in {archive for _, archive, _ in rows}
+    }
+    found: dict[int, list[bytes]] = {}
+    for job, archive, pack in rows:
+        if held[archive]:
+            found.setdefault(job, []).append(pack)
+    return found
+
+
+def beyond_recall(
+    tx: Transaction, vault: int, going: Collection[int], *, also_read: bool = False
+) -> dict[int, list[int]]:
     """Forgotten snapshots of copies, by job, that cannot come back: a chunk is in no copy that stays.
 
     `going` are archives whose copies count as deleted. A snapshot that an open restore reads is left until
-    then.
+    then, unless `also_read`.
     """
-    read = kept_copies(tx, vault)
+    read = {} if also_read else kept_copies(tx, vault)
     every = kept_copies(tx, vault, KeptThere.FORGOTTEN)
     forgotten = {job: sorted({*numbers}.difference(read.get(job, ()))) for job, numbers in every.items()}
     if not any(forgotten.values()):
