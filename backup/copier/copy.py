@@ -23,7 +23,7 @@ from backup.catalogs.run_setup import require_domain, require_ours
 from backup.copier.context import CopyChoice, CopyContext, CopyRecords, Packs
 from backup.copier.learning import has_unknown_copies, learn_copies, refuse_unknown
 from backup.copier.report import Asks, CopyReport
-from backup.copier.saying import destination, domain_there, finish_dead, say, to_say
+from backup.copier.saying import destination, domain_there, finish_dead, going_there, say, to_say
 from backup.copier.thawing import TIER, Thawing, good_leaves, named
 from backup.errors import (
     InterruptedRunError,
@@ -80,7 +80,12 @@ def copy(context: CopyContext, job: JobName, choice: CopyChoice, *, only_plan: b
         raise UsageError(f"job {job} was never backed up into vault {context.source.name}")
     if only_plan:
         _require_there(context)
-        return _report(context, _plan(context, row, choice, vault))
+        plan = _plan(context, row, choice, vault)
+        with inventory.reading() as tx:
+            new = {snapshot.number for snapshot in plan.new}
+            going = going_there(tx, vault, row, choice.rule, new, context.clock.now())
+        gone = tuple(snapshot.id for snapshot in going)
+        return replace(_report(context, plan), forgotten=len(gone), forgets=gone)
     with inventory.locked("copy"):
         waits_for = _learn(context) if is_unknown else ""
         if waits_for:

@@ -25,8 +25,9 @@ class Asks(Struct, frozen=True):
 class CopyReport(Struct, frozen=True):
     """The result of a copy, or of its plan: snapshots of a job, packs and their bytes.
 
-    `not_copied` are snapshots that lack a pack; `problems` say why. `forgotten`: how many were
-    forgotten there. `asks`: of a plan, where the source makes archives readable hours later.
+    `not_copied` are snapshots that lack a pack; `problems` say why. `forgotten`: how many were forgotten
+    there; of a plan `forgets` says which would be. `asks`: of a plan, where the source makes archives
+    readable hours later.
     """
 
     job: JobName
@@ -41,6 +42,7 @@ class CopyReport(Struct, frozen=True):
     recovery_line: str = ""
     waits_for: str = ""
     forgotten: int = 0
+    forgets: tuple[SnapshotId, ...] = ()
     asks: Asks | None = None
 
     def then(self, later: CopyReport) -> CopyReport:
@@ -80,7 +82,8 @@ class CopyReport(Struct, frozen=True):
             cost = money(self.asks.cost, currency)
             yield Fact(f"{self.asks.tier}, round by round, hours later each: {cost}", "retrieval")
         if self.forgotten:
-            yield Fact(f"{counted(self.forgotten, 'snapshot')} there, by the copy's policy", "forgot")
+            which = f": {', '.join(snapshot[:8] for snapshot in self.forgets)}" if self.forgets else ""
+            yield Fact(f"{counted(self.forgotten, 'snapshot')} there, by the copy's policy{which}", "forgot")
 
     def document(self) -> dict[str, Any]:
         """The report as JSON; its keys are part of the interface."""
@@ -93,6 +96,7 @@ class CopyReport(Struct, frozen=True):
             "bytes": self.bytes,
             "not_copied": list(self.not_copied),
             "forgotten": self.forgotten,
+            "forgets": list(self.forgets),
             "retrieval": None if self.asks is None else _asked(self.asks),
             "problems": list(self.problems),
             "warnings": list(self.warnings),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 
@@ -31,7 +31,7 @@ from backup.inventory.store.connections import Transaction
 from backup.inventory.store.times import micros
 from backup.kinds import Outcome
 from backup.model import Generation, VaultName
-from backup.retention.copies import archives_there, is_whole, packs_copied, packs_stored
+from backup.retention.copies import CopyRule, archives_there, is_whole, packs_copied, packs_stored
 
 _ID = 16
 _LOOK = 5.0  # seconds between two looks whether a backup still runs
@@ -109,17 +109,27 @@ def to_say(
     kept = [number for number, state in states.items() if state is KeptThere.COPIED]
     missing = [among for among in copied.needs_of(tx, {row.number: kept}) if named.isdisjoint(among)]
     again = {pack for among in missing for pack in _first(among, stored)}
-    rule, forgotten = choice.rule, list[int]()
-    if rule is not None:
-        every = list_snapshots(tx, job=row.name, also_forgotten=True, also_alone=True)
-        held = [snapshot for snapshot in every if snapshot.number in {*kept, *whole}]
-        ids = retrievals.read_by_restores(tx)
-        read = [snapshot.number for snapshot in held if snapshot.id in ids]
-        asked = waits(tx, may_shrink=[row.name] if rule.may_shrink else ())
-        must_wait = any(wait.job == row.name for wait in asked)
-        going = rule.goes(held, read, context.clock.now(), waits=must_wait)
-        forgotten = [number for number in going if states.get(number) is KeptThere.COPIED]
-    return Announced(tuple(whole), frozenset(names), frozenset(again), tuple(forgotten))
+    going = going_there(tx, vault, row, choice.rule, whole, context.clock.now())
+    forgotten = tuple(snapshot.number for snapshot in going)
+    return Announced(tuple(whole), frozenset(names), frozenset(again), forgotten)
+
+
+def going_there(
+    tx: Transaction, vault: int, row: JobRow, rule: CopyRule | None, whole: Collection[int], now: datetime
+) -> list[Snapshot]:
+    """The copies in a vault that the copy's own policy does not keep, once those `whole` are there, too."""
+    if rule is None:
+        return []
+    states = copied.kept_there(tx, vault, row.number)
+    kept = {number for number, state in states.items() if state is KeptThere.COPIED}
+    every = list_snapshots(tx, job=row.name, also_forgotten=True, also_alone=True)
+    held = [snapshot for snapshot in every if snapshot.number in kept or snapshot.number in whole]
+    ids = retrievals.read_by_restores(tx)
+    read = [snapshot.number for snapshot in held if snapshot.id in ids]
+    asked = waits(tx, may_shrink=[row.name] if rule.may_shrink else ())
+    must_wait = any(wait.job == row.name for wait in asked)
+    going = set(rule.goes(held, read, now, waits=must_wait)) & kept
+    return [snapshot for snapshot in held if snapshot.number in going]
 
 
 def _first(among: Iterable[int], stored: Container[int]) -> list[int]:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import ClassVar, Self
 
 from msgspec import Struct
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from backup.app.backups.contexts import backup_context, read_keys, sending_to
 from backup.app.backups.recovery_lines import keep_line_of
@@ -16,9 +16,13 @@ from backup.app.base.clock import naming_emulator
 from backup.app.base.run_context import RunContext
 from backup.app.base.vaults import Purpose, make_vault
 from backup.app.money.prices import builtin_table, kind_of, known_table, price_of
+from backup.app.retention.forgetting import rule_of
 from backup.config import Config, VaultSettings
 from backup.config.limits import deletes_here
+from backup.copier.saying import going_there
 from backup.cost import Price
+from backup.inventory.content import copied
+from backup.inventory.records.runs import find_job
 from backup.kinds import RunKind
 from backup.model import VaultName
 from backup.pruner.context import PruneContext
@@ -59,7 +63,22 @@ class Prune(OfVault, frozen=True):
 
     def plan(self, retry_limit: RetryLimit | None = None) -> PruneReport:
         """The report of what would be condemned and deleted now."""
-        return self._prune(self.context.within(retry_limit), only_plan=True)
+        report = self._prune(self.context.within(retry_limit), only_plan=True)
+        return replace(report, forgets=self._forgets())
+
+    def _forgets(self) -> dict[str, list[str]]:
+        """What the policy of each job's copies does not keep in this vault: the next copy forgets it."""
+        found: dict[str, list[str]] = {}
+        with self.context.inventory.reading() as tx:
+            vault = copied.vault_number(tx, self.name)
+            for job in self.config.jobs:
+                row = find_job(tx, job.name)
+                for copy in job.copy:
+                    if row is not None and copy.vault == self.name:
+                        now = self.context.clock.now()
+                        going = going_there(tx, vault, row, rule_of(job, copy), (), now)
+                        found |= {job.name: [snapshot.id for snapshot in going]} if going else {}
+        return found
 
     def step(self, retry_limit: RetryLimit | None = None) -> PruneReport:
         """Delete and condemn, or wait for the vault's list."""

@@ -75,7 +75,8 @@ class PruneReport(Struct, frozen=True, rename={"is_plan": "plan"}):
     `condemned_groups` are the archives of `condemned` by the day on which they can be deleted. `old_runs` are
     those removed from the inventory, None while the prune waits. `locked`: those of the condemned and waiting
     ones that are locked, by the ends that the vault has answered. `held`: a sentence for each job of which
-    nothing is deleted before a person accepts a loss.
+    nothing is deleted before a person accepts a loss. `forgets`: of a plan, the copies that the next copy of
+    each job forgets there by its own policy.
     """
 
     state: StepStage
@@ -96,6 +97,7 @@ class PruneReport(Struct, frozen=True, rename={"is_plan": "plan"}):
     recovery_lines: Mapping[str, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
     held: Sequence[str] = ()
+    forgets: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def subject(self) -> str:
@@ -145,6 +147,8 @@ class PruneReport(Struct, frozen=True, rename={"is_plan": "plan"}):
             yield Fact(f"{group.amount}: {_stay(group)}", "locked")
         for job, ids in self.dropped.items():
             yield Fact(_named(job, ids), "gone for good")
+        for job, ids in self.forgets.items():
+            yield Fact(f"{_named(job, ids, 'copy')}, by the next copy's policy", "to be forgotten")
         old = self.old_runs
         if old is not None and (old.runs or old.restores):
             yield Fact(_removed(old, is_plan=self.is_plan), "old runs")
@@ -170,6 +174,7 @@ class PruneReport(Struct, frozen=True, rename={"is_plan": "plan"}):
             "recovery_lines": dict(self.recovery_lines),
             "warnings": list(self.warnings),
             "held": list(self.held),
+            "forgets": {job: list(ids) for job, ids in self.forgets.items()},
         }
 
 
@@ -200,11 +205,11 @@ def _kept(group: Group) -> str:
     return f"{until}: {group.detail}" if group.detail else until
 
 
-def _named(job: str, ids: Sequence[str]) -> str:
-    """The snapshots of a job that cannot come back."""
+def _named(job: str, ids: Sequence[str], what: str = "forgotten snapshot") -> str:
+    """Snapshots of a job, the first of them by their ids."""
     names = ", ".join(snapshot_id[:8] for snapshot_id in ids[:_MOST_NAMED])
     more = f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else ""
-    return f"{counted(len(ids), 'forgotten snapshot')} of job {job}: {names}{more}"
+    return f"{counted(len(ids), what)} of job {job}: {names}{more}"
 
 
 def _removed(old: OldRuns, *, is_plan: bool) -> str:
