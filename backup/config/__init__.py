@@ -33,9 +33,9 @@ from backup.config.settings import (
     Config,
     JobSettings,
     SourceSettings,
-    VaultSettings,
 )
 from backup.config.values import LimitSettings, minute_of, parse_duration, parse_money, parse_size
+from backup.config.vaults import VaultSettings
 
 __all__ = [
     "PROPOSED",

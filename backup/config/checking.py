@@ -11,15 +11,15 @@ from backup.config.drills import check_drill
 from backup.config.limits import check_limits, check_memory
 from backup.config.machine_identity import IdentitySettings, RenewSettings
 from backup.config.notifying import check_notify
-from backup.config.pruning import DAY, LONGEST_LOCK
 from backup.config.retention import RetentionSettings, check_rules, parse_forget
 from backup.config.settings import (
     Config,
     JobSettings,
     SourceSettings,
-    VaultSettings,
 )
 from backup.config.shapes import suggestion
+from backup.config.values import DAY, LONGEST_LOCK
+from backup.config.vaults import VaultSettings
 from backup.errors import ConfigError, NightvaultError
 from backup.kinds import TASKS
 from backup.model import MIB, Tier
@@ -124,6 +124,8 @@ def _check_recipients(recipients: Sequence[str]) -> Iterator[Mistake]:
 def _check_identity(config: Config) -> Iterator[Mistake]:
     if config.identity is not None and config.identity.renew is not None:
         yield from _check_renewal(config.identity, config.identity.renew)
+    if config.identity is None and config.center is not None:
+        yield "identity", "is missing: a center knows this server by its certificate"
     exchange = config.roles_anywhere
     if exchange is None:
         return

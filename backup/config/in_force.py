@@ -20,8 +20,8 @@ from backup.config.settings import (
     InventorySettings,
     JobSettings,
     StateSettings,
-    VaultSettings,
 )
+from backup.config.vaults import VaultSettings
 from backup.model import MIB
 
 HIDDEN = "(hidden)"

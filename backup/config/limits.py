@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from backup.config.settings import Config, VaultSettings
+from backup.config.settings import Config
 from backup.config.values import minute_of
+from backup.config.vaults import VaultSettings
 from backup.memory import DEFAULT_MEMORY, LEAST_MEMORY, backup_memory, parts_at_once
 from backup.model import KIB, MIB
 

@@ -1,4 +1,4 @@
-"""`[monitoring]`: the metrics file, the log, and the limits from which on `status` has a concern."""
+"""`[monitoring]` and `[center]`: how this server is watched, and from when on `status` has a concern."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from backup.config.shapes import shape
+from backup.config.shapes import Text, shape
 from backup.model import MIB
 
 _Path = Annotated[str, shape(r"[^\x00]+", "must not be empty, nor hold a NUL")]
@@ -33,3 +33,16 @@ class MonitoringSettings(Struct, frozen=True, kw_only=True, forbid_unknown_field
     min_free: Annotated[int, Meta(ge=0)] = 2048 * MIB
     check_age: int | None = None
     max_month_cost: Decimal | None = None
+
+
+_CENTER = r"https://[A-Za-z0-9.:\[\]-]+|http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?"
+_Address = Annotated[
+    str, shape(_CENTER, "must be the center's https://HOST or https://HOST:PORT, without a path")
+]
+
+
+class CenterSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[center]`: a center that is told how this server is; `ca_file` has the authorities of its TLS."""
+
+    url: _Address
+    ca_file: Text | None = None

@@ -7,7 +7,6 @@ import re
 import tomllib
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -17,14 +16,6 @@ from backup.config.checking import Mistake, check, check_tables
 from backup.config.limits import limit_windows, parse_rate
 from backup.config.monitoring import MonitoringSettings
 from backup.config.notifying import NotifySettings
-from backup.config.pruning import (
-    parse_age,
-    parse_delay,
-    parse_grace,
-    parse_horizon,
-    parse_keep_runs,
-    parse_lock,
-)
 from backup.config.retention import COUNTS, SPANS, RetentionSettings, check_count, check_rules, check_span
 from backup.config.settings import (
     LISTS,
@@ -40,8 +31,20 @@ from backup.config.settings import (
     SourceSettings,
     StateSettings,
 )
-from backup.config.shapes import NAME, NAME_SENTENCE, check_sources, suggestion, written_as
-from backup.config.values import parse_delays, parse_duration, parse_jitter, parse_money, parse_size
+from backup.config.shapes import NAME, NAME_SENTENCE, check_sources, in_our_words, suggestion, written_as
+from backup.config.values import (
+    parse_age,
+    parse_delay,
+    parse_delays,
+    parse_duration,
+    parse_grace,
+    parse_horizon,
+    parse_jitter,
+    parse_keep_runs,
+    parse_lock,
+    parse_money,
+    parse_size,
+)
 from backup.credentials.identity_paths import CREDENTIAL
 from backup.errors import ConfigError
 from backup.files import open_small, read_small
@@ -74,7 +77,6 @@ PATHS = frozenset(
 )
 _PATH_LISTS = frozenset({"exclude_file", "iexclude_file"})
 _HasPolicy = typing.TypeVar("_HasPolicy", JobSettings, CopySettings)
-_TYPE_WORDS = {"int": "a whole number", "str": "a text", "bool": "true or false", "array": "a list"}
 
 
 def find_config(explicit: str | None, environ: Mapping[str, str], *, advice: str = _NO_CONFIG_ADVICE) -> str:
@@ -197,6 +199,7 @@ def _read_tables(document: Mapping[str, Any], path: str, mistakes: list[Mistake]
         monitoring=read.get("monitoring", MonitoringSettings()),
         notify=read.get("notify", NotifySettings()),
         web=read.get("web"),
+        center=read.get("center"),
         vaults=read["vault"],
         jobs=tuple(job for job in jobs if job is not None),
         drills=read.get("drill", ()),
@@ -287,7 +290,7 @@ def _read_table(kind: type[Struct], table: object, key: str, base: str, mistakes
                 continue
             values[fields[name].name] = msgspec.convert(prepared, fields[name].type)
         except msgspec.ValidationError as error:
-            mistakes.append(_in_our_words(f"{key}.{name}", str(error), fields[name].type, value))
+            mistakes.append(in_our_words(f"{key}.{name}", str(error), fields[name].type, value))
         except ValueError as error:
             mistakes.append((f"{key}.{name}", str(error)))
     missing = (name for name, field in fields.items() if field.required and name not in table)
@@ -378,23 +381,3 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
 
 def _absolute(path: str, base: str) -> str:
     return os.path.normpath(os.path.join(base, os.path.expanduser(path)))
-
-
-def _in_our_words(key: str, message: str, kind: Any, value: object) -> Mistake:
-    """The mistake of msgspec's sentence: without types of Python, a position in a list moved into the key."""
-    message, _, place = message.partition(" - at `$")
-    key += "".join(f"[{int(index) + 1}]" for index in re.findall(r"\d+", place))
-    if isinstance(kind, type) and issubclass(kind, StrEnum):
-        return key, f"must be one of {', '.join(kind)}{suggestion(str(value), kind)}"
-    if "matching regex" in message or "of length" in message:
-        return key, next(_descriptions(kind, deepest="[" in place))
-    message = re.sub(r" \| `?null`?", "", message)
-    message = re.sub(r"`(\w+)`?", lambda word: _TYPE_WORDS.get(word[1], word[1]), message)
-    return key, message.replace("Expected", "must be").replace(", got", ", not")
-
-
-def _descriptions(kind: Any, *, deepest: bool) -> Iterator[str]:
-    """The sentences in an annotated type, outermost first, or innermost first with `deepest`."""
-    inner = [text for part in typing.get_args(kind) for text in _descriptions(part, deepest=deepest)]
-    own = [meta.description for meta in getattr(kind, "__metadata__", ()) if meta.description]
-    yield from [*inner, *own] if deepest else [*own, *inner]

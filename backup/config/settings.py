@@ -13,23 +13,17 @@ from msgspec import Meta, Struct
 from backup.config import commands
 from backup.config.drills import DrillSettings
 from backup.config.machine_identity import IdentitySettings, RolesAnywhereSettings
-from backup.config.monitoring import MonitoringSettings
+from backup.config.monitoring import CenterSettings, MonitoringSettings
 from backup.config.notifying import NotifySettings
-from backup.config.pruning import (
-    DEFAULT_GRACE,
-    DEFAULT_HORIZON,
-    DEFAULT_KEEP_RUNS,
-    DEFAULT_LOCK_FOR,
-    DEFAULT_LOCK_STEP,
-)
 from backup.config.retention import ForgetWhen, RetentionSettings, parse_forget
-from backup.config.shapes import NAME, NAME_SENTENCE, Endpoint, Text, suggestion
+from backup.config.shapes import NAME, NAME_SENTENCE, Text, suggestion
 from backup.config.shapes import shape as _shape
-from backup.config.values import LimitSettings, local_zone
+from backup.config.values import DEFAULT_KEEP_RUNS, local_zone
+from backup.config.vaults import VaultSettings
 from backup.config.web import WebSettings
 from backup.errors import ConfigError, UsageError
 from backup.memory import DEFAULT_MEMORY
-from backup.model import MIB, JobName, OnCapacity, Tier, VaultName
+from backup.model import JobName, OnCapacity, VaultName
 from backup.owners import Hazard
 from backup.retention.policy import Policy
 from backup.schedule import CatchUp, Schedule, parse_schedule
@@ -40,114 +34,13 @@ DEFAULT_STATE_DIR = "/var/lib/nightvault"
 
 
 _Name = _shape(NAME, NAME_SENTENCE)
-_Kind = Annotated[str, _shape("directory|glacier|s3", "must be directory, glacier or s3")]
 _TAG = r"[^/\x00:]+(:[^\x00]*)?"
 _Tag = Annotated[str, _shape(_TAG, "must be the name of a file, or NAME:HEADER")]
 _Source = Annotated[str, _shape(r"/[^\x00]*", "must be an absolute path")]
-_AnyRegion = Annotated[str, _shape("[A-Za-z0-9-]{1,64}", "must look like eu-central-1")]
-_Account = Annotated[str, _shape("-|[0-9]{12}", 'must be 12 digits in quotes, or "-"')]
-_Stored = Annotated[str, _shape("[A-Za-z0-9_.-]{1,255}", "must be 1 to 255 letters, digits and _.-")]
-_Bucket = Annotated[
-    str, _shape("[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "must be 3 to 63 small letters, digits, dots and hyphens")
-]
-_Prefix = Annotated[
-    str,
-    _shape(
-        "|([A-Za-z0-9!_.*'()-]+/)+",
-        "must be letters, digits and !_.*'()- and end with a slash; it must not begin with a slash",
-    ),
-]
-_CLASSES = "GLACIER|DEEP_ARCHIVE|GLACIER_IR|STANDARD|STANDARD_IA|ONEZONE_IA|[A-Z][A-Z0-9_]{1,63}"
-_Class = Annotated[str, _shape(_CLASSES, "must be a class in capitals, such as DEEP_ARCHIVE")]
-_HOT = "must be a class that is read at once: STANDARD or STANDARD_IA"
-_HotClass = Annotated[str, _shape("STANDARD|STANDARD_IA", _HOT)]
-_Checksums = Annotated[str, _shape("crc64nvme|none", "must be crc64nvme or none")]
-_Sample = Annotated[
-    str,
-    _shape(r"[0-9]{1,3}(\.[0-9]{1,9})?%|[0-9]+ ?(KiB|MiB|GiB)", 'must be a share or a size: "1%", "5GiB"'),
-]
-_Lock = Annotated[str, _shape("governance|compliance", "must be governance or compliance")]
-_Deletes = Annotated[str, _shape("here|elsewhere", "must be here or elsewhere")]
-_ROLE = r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+"
-_Role = Annotated[str, _shape(_ROLE, "must look like arn:aws:iam::ACCOUNT:role/NAME")]
 _IONICE = "idle|best-effort:[0-7]"
 _IoNice = Annotated[str, _shape(_IONICE, "must be idle, or best-effort:0 (most urgent) to best-effort:7")]
 _URL = r"(sqlite:////|postgresql\+psycopg://)[^\x00]+"
 _Url = Annotated[str, _shape(_URL, "must be sqlite:////PATH")]
-
-
-class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One `[[vault]]`; `kind` decides which of the others are set: directory `path`, glacier `region` and
-    `vault`, s3 `region` and `bucket`.
-
-    Sizes are bytes; `account_id` "-" means the account of the credentials, or for S3 of `role_arn`, if there
-    is one. `retrieval_days`: how long S3
-    keeps what was retrieved. `parts_at_once`: so many, None: as many as make it faster. `deletes`: whether
-    this server may delete, None: as follows from its rights. `check`, `prune`, `compact`: schedules;
-    `check_sample`: how much a check reads back, as "1%" or "5GiB". `prune_grace`, `compact_horizon`: seconds.
-    `keep_within`: a span, the floor of whoever deletes in place of servers. `lock`: what is stored is locked
-    in that mode, for `lock_for` seconds, rounded up to a `lock_step`; `lock_forever`: the vault's name, typed
-    by whoever means it.
-    """
-
-    name: Annotated[VaultName, _Name]
-    kind: _Kind
-    path: Text | None = None
-    region: _AnyRegion | None = None
-    vault: _Stored | None = None
-    bucket: _Bucket | None = None
-    prefix: _Prefix = ""
-    storage_class: _Class = "DEEP_ARCHIVE"
-    catalog_class: _HotClass = "STANDARD"
-    retrieval_days: Annotated[int, Meta(ge=1, le=365)] = 7
-    path_style: bool = False
-    checksums: _Checksums = "crc64nvme"
-    account_id: _Account = "-"
-    endpoint: Endpoint | None = None
-    role_arn: _Role | None = None
-    restore_role_arn: _Role | None = None
-    copy_role_arn: _Role | None = None
-    prune_role_arn: _Role | None = None
-    lock_role_arn: _Role | None = None
-    lock: _Lock | None = None
-    lock_for: int = DEFAULT_LOCK_FOR
-    lock_step: int = DEFAULT_LOCK_STEP
-    lock_forever: str | None = None
-    extend: str | None = None
-    pack_size: int = 0  # once read: that of the kind
-    part_size: int = 32 * MIB
-    parts_at_once: Annotated[int, Meta(ge=1, le=64)] | None = None
-    tier: Tier = Tier.STANDARD
-    upload_limit: tuple[LimitSettings, ...] = ()
-    download_limit: tuple[LimitSettings, ...] = ()
-    deletes: _Deletes | None = None
-    check: str | None = None
-    check_sample: _Sample | None = None
-    prune: str | None = None
-    prune_grace: int = DEFAULT_GRACE
-    compact: str | None = None
-    compact_horizon: int = DEFAULT_HORIZON
-    keep_within: str | None = None
-
-    @property
-    def is_in_aws(self) -> bool:
-        """Whether it is in AWS itself: not a directory, nor a bucket of another service."""
-        return self.kind == "glacier" or (self.kind == "s3" and self.endpoint is None)
-
-    def when(self, kind: str) -> Schedule | None:
-        """The parsed schedule of that kind of task, in this machine's time zone; None: by hand only."""
-        text: str | None = getattr(self, kind)
-        return None if text is None else parse_schedule(text, local_zone())
-
-    @property
-    def smallest_part(self) -> int:
-        """The smallest part in bytes; S3's own bound is 5 MiB, and parts are powers of two."""
-        return (8 if self.kind == "s3" else 1) * MIB
-
-    def __post_init__(self) -> None:
-        """Set the pack size by the kind: packs are smaller on S3, which retrieves them only whole."""
-        if not self.pack_size:
-            msgspec.structs.force_setattr(self, "pack_size", (64 if self.kind == "s3" else 224) * MIB)
 
 
 class SourceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -287,6 +180,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     monitoring: MonitoringSettings = MonitoringSettings()
     notify: NotifySettings = NotifySettings()
     web: WebSettings | None = None
+    center: CenterSettings | None = None
     vaults: tuple[VaultSettings, ...] = ()
     jobs: tuple[JobSettings, ...] = ()
     drills: tuple[DrillSettings, ...] = ()
@@ -382,6 +276,7 @@ SECTIONS: Mapping[str, type[Struct]] = {
     "monitoring": MonitoringSettings,
     "notify": NotifySettings,
     "web": WebSettings,
+    "center": CenterSettings,
 }
 LISTS: Mapping[str, type[Struct]] = {
     "vault": VaultSettings,

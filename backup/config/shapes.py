@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Annotated
+import typing
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 NAME = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
 NAME_SENTENCE = "must be of letters, digits and _.-, 64 at most, and not begin with . or -"
+_TYPE_WORDS = {"int": "a whole number", "str": "a text", "bool": "true or false", "array": "a list"}
 
 
 def shape(pattern: str, sentence: str) -> Meta:
@@ -57,3 +60,23 @@ def _is_text(value: object) -> bool:
 def _as_list(value: object) -> str:
     """One or several texts as a list in TOML."""
     return msgspec.json.encode([value] if isinstance(value, str) else value).decode()
+
+
+def in_our_words(key: str, message: str, kind: Any, value: object) -> tuple[str, str]:
+    """The mistake of msgspec's sentence: without types of Python, a position in a list moved into the key."""
+    message, _, place = message.partition(" - at `$")
+    key += "".join(f"[{int(index) + 1}]" for index in re.findall(r"\d+", place))
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return key, f"must be one of {', '.join(kind)}{suggestion(str(value), kind)}"
+    if "matching regex" in message or "of length" in message:
+        return key, next(_descriptions(kind, deepest="[" in place))
+    message = re.sub(r" \| `?null`?", "", message)
+    message = re.sub(r"`(\w+)`?", lambda word: _TYPE_WORDS.get(word[1], word[1]), message)
+    return key, message.replace("Expected", "must be").replace(", got", ", not")
+
+
+def _descriptions(kind: Any, *, deepest: bool) -> Iterator[str]:
+    """The sentences in an annotated type, outermost first, or innermost first with `deepest`."""
+    inner = [text for part in typing.get_args(kind) for text in _descriptions(part, deepest=deepest)]
+    own = [meta.description for meta in getattr(kind, "__metadata__", ()) if meta.description]
+    yield from [*inner, *own] if deepest else [*own, *inner]

@@ -12,6 +12,7 @@ from msgspec import Struct
 from backup.config.shapes import shape
 from backup.errors import ConfigError
 from backup.model import MIB
+from backup.retention import prune
 
 _SIZE = re.compile(r"([0-9]+)\s*(KiB|MiB|GiB)")
 _MONEY = re.compile(r"[0-9]+(\.[0-9]+)?")
@@ -21,6 +22,19 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _Time = Annotated[str, shape("([01][0-9]|2[0-3]):[0-5][0-9]", 'must be a time such as "08:00"')]
 _TimeTo = Annotated[str, shape("([01][0-9]|2[0-3]):[0-5][0-9]|24:00", 'must be a time such as "18:00"')]
 _LONGEST_JITTER, _LONGEST_DELAY, _MOST_DELAYS = 86_400, 604_800, 20
+_AGE = re.compile(r"([0-9]{1,4})\s*([hdwy])")
+_HOURS_OF = {"h": 1, "d": 24, "w": 7 * 24, "y": 365 * 24}
+_HOUR = 3600
+DAY = 24 * _HOUR
+DEFAULT_GRACE = int(prune.DEFAULT_GRACE.total_seconds())
+DEFAULT_HORIZON = 2 * 365 * DAY
+DEFAULT_KEEP_RUNS = int(prune.DEFAULT_KEEP_RUNS.total_seconds())
+DEFAULT_LOCK_FOR = 60 * DAY
+DEFAULT_LOCK_STEP = 10 * DAY
+LONGEST_LOCK = 400 * DAY
+_LONGEST_GRACE = 365 * DAY
+_LONGEST_HORIZON = 20 * 365 * DAY
+_LONGEST_MEMORY = 100 * 365 * DAY
 
 
 class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -99,3 +113,53 @@ def local_zone() -> str:
         return tzlocal.get_localzone_name() or "UTC"
     except LookupError as error:  # two files of this machine name different zones
         raise ConfigError(f"this machine's time zone is unclear: {error}", advice="set timezone") from error
+
+
+def parse_grace(value: object) -> int:
+    """Return the seconds of "12h", "3d" or "1w", at least an hour.
+
+    `ValueError`, with the message for the user.
+    """
+    return _seconds_of(
+        value, _HOUR, _LONGEST_GRACE, 'must be a text such as "3d", from "1h" to "365d" (h, d or w)'
+    )
+
+
+def parse_lock(value: object) -> int:
+    """Return the seconds of "60d" or "8w", at least a day. `ValueError`, with the message for the user."""
+    return _seconds_of(value, DAY, _LONGEST_MEMORY, 'must be a text such as "60d", at least "1d" (d, w or y)')
+
+
+def parse_delay(value: object) -> int:
+    """Return the seconds of "12h", "3d" or "1w". `ValueError`, with the message for the user."""
+    return _seconds_of(
+        value, _HOUR, _LONGEST_GRACE, 'must be a text such as "2d", from "1h" to "365d" (h, d or w)'
+    )
+
+
+def parse_horizon(value: object) -> int:
+    """Return the seconds of "180d" or "2y", at least a month. `ValueError`, with the message for the user."""
+    return _seconds_of(value, 30 * DAY, _LONGEST_HORIZON, 'must be a text such as "2y", from "30d" to "20y"')
+
+
+def parse_age(value: object) -> int:
+    """Return the seconds of "90d" or "26w", at least a day. `ValueError`, with the message for the user."""
+    return _seconds_of(value, DAY, _LONGEST_HORIZON, 'must be a text such as "90d", from "1d" to "20y"')
+
+
+def parse_keep_runs(value: object) -> int:
+    """Return the seconds of "400d" or "3y", at least a quarter.
+
+    `ValueError`, with the message for the user.
+    """
+    return _seconds_of(
+        value, 90 * DAY, _LONGEST_MEMORY, 'must be a text such as "400d", from "90d" to "100y"'
+    )
+
+
+def _seconds_of(value: object, least: int, most: int, sentence: str) -> int:
+    match = _AGE.fullmatch(value.strip()) if isinstance(value, str) else None
+    seconds = int(match[1]) * _HOURS_OF[match[2]] * _HOUR if match else 0
+    if not least <= seconds <= most:
+        raise ValueError(sentence)
+    return seconds

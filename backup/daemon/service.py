@@ -18,6 +18,7 @@ from backup.app.tasks.book import InventoryBook
 from backup.app.tasks.tasks import Task, renewal_tasks, restores_task, scheduled_tasks, tasks_of
 from backup.config import Config
 from backup.daemon.board import Board
+from backup.daemon.center_teller import CenterTeller
 from backup.daemon.control import ControlServer
 from backup.daemon.executor import Executor
 from backup.daemon.loop import Loop
@@ -38,7 +39,8 @@ _log = logging.getLogger(__name__)
 class Service:
     """A daemon. `reread` reads the config file again; `told` wraps the work, to notify people of crashes.
 
-    `reloaded` is called with each config that was read again. `woken`: SIGHUPs that arrived already.
+    `tell_center` tells the center of a config, `reloaded` is called with each config that was read again.
+    `woken`: SIGHUPs that arrived already.
     """
 
     config: Config
@@ -48,6 +50,7 @@ class Service:
     reread: Callable[[], Config]
     told: Callable[[Work], Work] = lambda work: work
     reloaded: Callable[[Config], None] = lambda _: None
+    tell_center: Callable[[Config], object] = lambda _: None
     stop: Event = field(default_factory=Event)
     woken: SimpleQueue[int] = field(default_factory=SimpleQueue)
     begins_anew: bool = field(default=False, init=False)
@@ -59,8 +62,9 @@ class Service:
         """
         work = TaskWork(self.config, self.clock, RestoreUnits.of(self.environ))
         teller = Teller(lambda: self.config, self.clock)
+        center = CenterTeller(lambda: self.config, self.tell_center)
         page = PageWatcher(lambda: self.config)
-        executor = Executor(self.told(work), self.clock, (teller, page))
+        executor = Executor(self.told(work), self.clock, (teller, center, page))
         executor.board = board = Board(
             all_tasks(self.config),
             InventoryBook(self.config),
@@ -70,7 +74,7 @@ class Service:
         )
         verbs = Verbs(self.config, board, self.clock)
         log_tasks(board.scheduled)
-        with _listening(self.config.state_dir, verbs, page), teller.sending():
+        with _listening(self.config.state_dir, verbs, page), teller.sending(), center.telling():
             loop = Loop(
                 board,
                 executor,

@@ -9,8 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from backup.app.status.parts import Suspended, TaskStatus, Topic
-from backup.cli.daily.live_tasks import with_tasks
 from backup.cli.render.task_lines import task_lines
+from backup.cli.support.live_tasks import with_tasks
 from backup.errors import DaemonAwayError, StateDeniedError
 from backup.model import MIB, VaultName
 from tests.support.doubles import ManualClock

@@ -85,7 +85,7 @@ def test_the_version_is_todays() -> None:
 
 def test_the_room_of_a_pack_is_what_the_config_has() -> None:
     """Disk needs are told, and true."""
-    from backup.config.settings import VaultSettings
+    from backup.config.vaults import VaultSettings
     from backup.model import MIB, VaultName
 
     glacier = VaultSettings(name=VaultName("a"), kind="glacier").pack_size // MIB

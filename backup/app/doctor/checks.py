@@ -45,6 +45,7 @@ LOCAL: Mapping[str, Check] = {
     "last drill": history.last_drill,
     "databases loaded": history.never_loaded,
     "last night": history.unusual,
+    "center": history.center_untold,
     "warnings": history.unread_warnings,
     "retention": jobs.no_policy,
     "left out": jobs.precious_left_out,

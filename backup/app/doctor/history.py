@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from datetime import timedelta
+from datetime import datetime, timedelta
+
+import msgspec
 
 from backup.app.base.opened import opened
 from backup.app.doctor import table
@@ -12,6 +14,7 @@ from backup.app.doctor.finding import DoctorContext, Finding
 from backup.app.status.parts import UNKNOWN
 from backup.app.status.unusual import unusual_in
 from backup.inventory.records import drills, runs
+from backup.inventory.records.center_chains import told_chain
 from backup.inventory.records.runs import Run
 from backup.kinds import Outcome, RunKind, TaskKind
 from backup.model import VaultName
@@ -28,6 +31,9 @@ UNDRILLED, NEVER_DRILLED = timedelta(days=400), timedelta(days=90)
 
 NO_DRILL = timedelta(days=90)
 """The greatest age of the first archive where the config has no drill."""
+
+UNTOLD = timedelta(hours=26)
+"""For how long a center may have answered nothing."""
 
 RECENT = timedelta(days=30)
 """The time for which warnings of a restore are reported; a backup's last until one has none."""
@@ -145,6 +151,20 @@ def unusual(context: DoctorContext) -> Iterator[Finding]:
         ]
     for name, run, text in found:
         yield table.UNUSUAL.finding(job=name, run=run.number, text=text)
+
+
+def center_untold(context: DoctorContext) -> Iterator[Finding]:
+    """Find a center that has not been told for longer than a night, or never."""
+    center = context.config.center
+    if center is None:
+        return
+    with closing(opened(context.config)) as inventory, inventory.reading() as tx:
+        chain = told_chain(tx, center.url)
+    told = msgspec.json.decode(chain.told).get("as_of") if chain is not None else None
+    if told is None:
+        yield table.CENTER_UNTOLD.finding(url=center.url, since="was never told how this server is")
+    elif context.clock.now() - datetime.fromisoformat(told) > UNTOLD:
+        yield table.CENTER_UNTOLD.finding(url=center.url, since=f"has answered nothing since {told[:16]} UTC")
 
 
 def unread_warnings(context: DoctorContext) -> Iterator[Finding]:

@@ -235,6 +235,12 @@ DATABASE_LOADED_LONG_AGO = _DRILL(
 )
 DRILL_NEVER_DONE = _DRILL("drill {drill} never ended well", do="nightvault drill run {drill}")
 DRILL_LONG_AGO = _DRILL("drill {drill} ended well last on {last:%Y-%m-%d}", do="nightvault drill run {drill}")
+CENTER_UNTOLD = _warning(
+    "center",
+    "the center {url} {since}",
+    why="it shows this server as silent, or not at all",
+    do="nightvault center tell",
+)
 UNUSUAL = _warning(
     "unusual",
     "job {job}: the last backup (run {run}) was {text}",

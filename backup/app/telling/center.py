@@ -59,19 +59,25 @@ class ToldCenter(Struct, frozen=True):
 
 
 def tell_center(
-    config: Config, clock: Clock, url: str, document: Mapping[str, Any], *, ca_file: str | None = None
+    config: Config,
+    clock: Clock,
+    url: str,
+    document: Mapping[str, Any],
+    *,
+    ca_file: str | None = None,
+    seconds: float = _SECONDS,
 ) -> ToldCenter:
     """Tell the center at `url` what changed since it was told last; first what it has not answered yet.
 
-    `AwayError` if it is to be told later, `NightvaultError` if it refuses this server, `UsageError` for an
-    address that is none, `IdentityError`.
+    Each request takes at most `seconds`. `AwayError` if it is to be told later, `NightvaultError` if it
+    refuses this server, `UsageError` for an address that is none, `IdentityError`.
     """
     from backup.credentials.identity import load_identity
 
     _require_address(url)
     holder = load_identity(identity_files(config))
     with closing(opened(config)) as inventory, inventory.locked(_LOCK):
-        teller = _Teller(inventory, holder, clock, url.rstrip("/"), ca_file)
+        teller = _Teller(inventory, holder, clock, url.rstrip("/"), ca_file, seconds)
         return teller.tell(shortened(dict(document)))
 
 
@@ -81,6 +87,7 @@ class _Teller(Struct, frozen=True):
     clock: Clock
     center: str
     ca_file: str | None
+    seconds: float
 
     def tell(self, whole: dict[str, Any]) -> ToldCenter:
         with self.inventory.reading() as tx:
@@ -128,7 +135,12 @@ class _Teller(Struct, frozen=True):
         headers = _headers(self.holder, urlsplit(self.center).netloc, body)
         try:
             post(
-                self.center + PATH, body, headers=headers, secrets=(), ca_file=self.ca_file, seconds=_SECONDS
+                self.center + PATH,
+                body,
+                headers=headers,
+                secrets=(),
+                ca_file=self.ca_file,
+                seconds=self.seconds,
             )
         except (ConflictError, AwayError):
             raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,7 +31,7 @@ EXAMPLES = {
     "center show": ("nightvault center show web1", "nightvault center show web1 --seen"),
     "center remove": ("nightvault center remove web1", "nightvault center remove web1 --undo"),
     "center tell": (
-        "nightvault center tell https://center.example.net",
+        "nightvault center tell",
         "nightvault center tell https://center.example.net --ca-file ca.pem",
     ),
 }
@@ -261,28 +260,22 @@ def remove(cli: Cli, host: str, url: str, undo: bool) -> None:
 
 
 @center.command()
-@click.argument("address")
+@click.argument("address", required=False)
 @click.option(
     "--ca-file", metavar="FILE", help="Trust these authorities for its TLS instead of the system's."
 )
 @pass_cli
-def tell(cli: Cli, address: str, ca_file: str | None) -> None:
-    """Tell a center how this server is, signed by its certificate ([identity]); for a timer.
+def tell(cli: Cli, address: str | None, ca_file: str | None) -> None:
+    """Tell a center how this server is, signed by its certificate ([identity]).
 
+    ADDRESS is that of [center] in the config, unless another is given. With [center] the daemon and each
+    command that ran something tell it by themselves; without a daemon this is for a timer.
     What is told is what `nightvault status --json` says, as changes since the last time. Nothing is taken
     from the center. A center that is away is told later, and keeps no backup waiting: exit code 15.
     """
+    from backup.cli.support.telling import tell_center_of
 
-    from backup.app.status.status import read_status
-    from backup.app.telling.center import tell_center
-    from backup.cli.daily.live_tasks import with_tasks
-    from backup.cli.render.render import json_line
-    from backup.cli.render.status_output import status_document
-
-    config = cli.config()
-    found = with_tasks(read_status(config, cli.clock.now()), config.state_dir, cli.clock)
-    document = json.loads(json_line(status_document(found)))
-    told = tell_center(config, cli.clock, address, document, ca_file=ca_file)
+    told = tell_center_of(cli.config(), cli.clock, url=address, ca_file=ca_file)
     anew = ", in a new chain" if told.began_anew else ""
     cli.report(told, f"{told.center} was told: report {told.number}{anew}")
 

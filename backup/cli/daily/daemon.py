@@ -42,6 +42,7 @@ def daemon(cli: Cli) -> None:
 
     from backup.app.base.opened import opened
     from backup.cli.render.progress import Followed
+    from backup.cli.support.telling import tell_center_of
     from backup.config import load_config
     from backup.daemon.service import Service, all_tasks
 
@@ -60,6 +61,7 @@ def daemon(cli: Cli) -> None:
             reread=lambda: load_config(config.path),
             told=lambda work: _crashes_told(config, work),
             reloaded=partial(_read_again, cli),
+            tell_center=partial(tell_center_of, clock=cli.clock),
             woken=woken,
         )
         has_ended = service.run()

@@ -69,7 +69,7 @@ def status(
 def _read(cli: Cli, *, only_overdue: bool) -> Status:
     from backup.app.status.concerns import late_or_unknown
     from backup.app.status.status import read_status
-    from backup.cli.daily.live_tasks import with_tasks
+    from backup.cli.support.live_tasks import with_tasks
 
     found = read_status(cli.config(), cli.clock.now())
     if not only_overdue:
