@@ -41,6 +41,15 @@ def test_a_plan_then_a_copy_then_nothing(server: Server) -> None:
     assert (run["kind"], run["job"], run["outcome"]) == ("copy", "main", "done")
 
 
+def test_a_drill_of_copies_says_what_proves_them(server: Server) -> None:
+    server.done("copy", "--from", "cold", "--to", "second")
+    with server.config.open("a") as file:
+        file.write('\n[[drill]]\nname = "weekly"\nvault = "second"\n')
+    said = server.done("drill", "run").stdout
+    assert "vault second has nothing yet that a drill reads" in said
+    assert "nightvault restore latest --from-vault second" in said
+
+
 def test_a_vault_with_copies_is_checked_and_pruned_for_itself(server: Server) -> None:
     server.done("copy", "--from", "cold", "--to", "second")
     assert server.json("check", "--vault", "second")["findings"] == []

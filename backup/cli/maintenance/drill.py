@@ -62,7 +62,8 @@ def _lines(report: DrillReport) -> Iterator[str]:
     from backup.driller.report import load_text
 
     if report.run is None:
-        yield f"drill {report.name}: nothing is stored yet that could be read"
+        yield f"drill {report.name}: vault {report.vault} has nothing yet that a drill reads: what jobs store"
+        yield f"copies are proven by a restore: `nightvault restore latest --from-vault {report.vault}`"
         return
     cost = f"{money_of(report.cost):.2f} {report.currency} at most" if report.cost else "at no cost"
     if report.read is not None:
