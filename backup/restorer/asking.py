@@ -24,6 +24,7 @@ from backup.inventory.records.restore_state import (
     output_gone,
     read_progress,
     retrievals_changed,
+    unsound_archives,
 )
 from backup.inventory.records.retrievals import Restore, Retrieval
 from backup.inventory.store.states import SETTLED, UNDER_WAY, RetrievalStage
@@ -60,6 +61,7 @@ def advance(restore: Restore, context: RestoreContext, *, anew: bool = False) ->
         )
         store = RestoreRetrievals(restore, context)
         failed = [retrieval for retrieval in store.known() if retrieval.state is RetrievalStage.FAILED]
+        store.leave_unsound()
         look(store, client)
         store.plan_failed(failed, anew=anew)
         asked, shared = _ask_for_planned(store, restore, context, client)
@@ -295,6 +297,36 @@ class RestoreRetrievals:
                 )
         self._has_moved = self._has_moved or bool(found)
         return found
+
+    def leave_unsound(self) -> None:
+        """Ask another vault for what one did not give back as stored, within what is left of the limit."""
+        joined, context = self._context.joined, self._context
+        if joined is None:
+            return
+        with context.inventory.reading() as tx:
+            joined.unsound |= unsound_archives(tx, self._restore.number)
+        some = [
+            retrieval
+            for retrieval in self.known()
+            if retrieval.state in {RetrievalStage.PLANNED, *UNDER_WAY}
+            and retrieval.archive in joined.unsound.keys() - joined.left
+            and joined.vault_asked(retrieval.retrieval_id) in {None, joined.unsound[retrieval.archive]}
+        ]
+        joined.left |= {retrieval.archive for retrieval in some}
+        with context.inventory.reading() as tx:
+            places = context.archives(tx, {retrieval.archive for retrieval in some})
+        moved: list[Retrieval] = []
+        for retrieval in some:
+            place = places[retrieval.archive]
+            whole = not joined.at(place.vault).traits.retrieves_ranges
+            asked = place.size if whole else retrieval.left.length
+            is_other = place.vault != joined.unsound[retrieval.archive] and joined.is_sound(place)
+            if is_other and context.may_read(self._restore.number, place.vault, 1, asked, retrieval.tier):
+                moved.append(again(retrieval, new_token()))
+            else:
+                joined.left.discard(retrieval.archive)
+        with context.inventory.writing() as tx:
+            retrievals_changed(tx, moved)
 
     def _is_known(self, name: VaultName) -> bool:
         """Whether it shows that it is the one that was backed up into: another one lacks everything."""

@@ -13,7 +13,7 @@ from backup.format.keys import ChunkSecret
 from backup.inventory.content import archives
 from backup.inventory.content.archives import Archive
 from backup.inventory.records import retrievals
-from backup.inventory.records.restore_state import spend
+from backup.inventory.records.restore_state import note_unsound, spend
 from backup.inventory.records.retrievals import Restore, Retrieval
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
@@ -95,8 +95,14 @@ class RestoreContext(VaultRun, frozen=True, kw_only=True):
                 if self.may_read(restore.number, vault, 1, extent.length, Tier.STANDARD):
                     fetch = partial(there.fetch, self.patience.call(request), extent)
                     data = self.patience.call(fetch).data
-                    self.joined.unsound[retrieval.archive] = asked
+                    self._note_unsound(restore.number, retrieval.archive, asked)
                     yield data
+
+    def _note_unsound(self, restore: int, archive: int, vault: VaultName) -> None:
+        if self.joined is not None and self.joined.unsound.get(archive) != vault:
+            self.joined.unsound[archive] = vault
+            with self.inventory.writing() as tx:
+                note_unsound(tx, restore, archive, vault)
 
 
 def lock_of(restore: Restore) -> str:

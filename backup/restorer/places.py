@@ -57,7 +57,9 @@ class JoinedVaults:
         self._home = home
         self.name = first
         self.unsound: dict[int, VaultName] = {}
-        """Archives that a vault did not give back as they were stored, and another did; in this process."""
+        """Archives that a vault did not give back to the restore as they were stored, and another did."""
+        self.left = set[int]()
+        """Those of them that are read from another vault from now on."""
         self._vault(first)
 
     @property
@@ -85,6 +87,8 @@ class JoinedVaults:
         """A sort key: a lower one is better; where nothing is known to be readable the job's own vault is."""
         is_known = archive.vault in self._make and archive.archive_id is not None
         grade = _GRADES.get(archive.state, _NOT_THERE) if is_known else _NOT_THERE
+        if archive.number in self.left and self.unsound.get(archive.number) == archive.vault:
+            grade = max(grade, _GRADES[ArchiveState.DAMAGED])
         return grade, archive.vault != self.name
 
     def beside(
@@ -102,6 +106,10 @@ class JoinedVaults:
     def vault_of(self, retrieval_id: RetrievalId) -> VaultName:
         """The vault of a retrieval."""
         return self._split(retrieval_id)[0]
+
+    def vault_asked(self, retrieval_id: RetrievalId | None) -> VaultName | None:
+        """The vault of a retrieval; None if none was asked yet."""
+        return None if retrieval_id is None else self.vault_of(retrieval_id)
 
     def at(self, vault: VaultName) -> Vault:
         """One of the vaults."""

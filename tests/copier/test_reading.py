@@ -24,13 +24,13 @@ from backup.inventory.content.snapshots import find_snapshot
 from backup.inventory.store.driver import raw_rows
 from backup.inventory.store.times import micros
 from backup.kinds import Outcome, RunKind
-from backup.model import MIB, Tier, VaultName
+from backup.model import MIB, ByteRange, Fetched, RetrievalId, Tier, VaultName
 from backup.protocols import Vault
 from backup.restorer.selection.choice import Choice
 from backup.vault.directory import DirectoryVault
 from tests.copier.support import copies, nights
 from tests.support.backups import Site
-from tests.support.doubles import FaultyVault, ManualClock
+from tests.support.doubles import FaultyVault, ManualClock, PowerCut
 from tests.support.emulated import RunningEmulator
 from tests.support.rigs import s3_client, s3_vault
 from tests.support.transaction_cuts import Calling
@@ -246,6 +246,50 @@ def test_what_is_damaged_here_is_read_there(
     assert opened, "what is sound there was opened"
     with pytest.raises(AssertionError, match="Problem"):
         list(restored(site, tmp_path, "own"))
+
+
+class ReadVault(FaultyVault):
+    """A vault of which is known what it was read of; the power goes at the first read of one archive."""
+
+    def __init__(self, vault: Vault, dark: str = "") -> None:
+        super().__init__(vault)
+        self.read: list[str] = []
+        self._at = dark
+
+    def fetch(self, retrieval_id: RetrievalId, extent: ByteRange) -> Fetched:
+        """As of `Vault`."""
+        if self._at and self._at in retrieval_id:
+            raise PowerCut("while another archive is read")
+        self.read.append(retrieval_id)
+        return super().fetch(retrieval_id, extent)
+
+
+@pytest.mark.parametrize("amount", [None, "0.01"])
+def test_what_was_found_unsound_is_left_alone_by_the_next_process(
+    site: Site, source: Path, second: DirectoryVault, tmp_path: Path, amount: str | None
+) -> None:
+    """Where the limit allows it: it is read from the copy at once, and told."""
+    (source / "kept").write_bytes(os.urandom(1_500_000))
+    seen = nights(site, source, 2)
+    copies(site, second)
+    own = data_files(site, site.vault, tmp_path / "vault")
+    spoil(own[0], only_damaged=True)
+    ids = [path.name for path in own]
+    limit = CostLimit(None if amount is None else Decimal(amount), "this restore", FREE_OF_COST)
+    priced = replace(site, limit=limit, cost_of=lambda *_: Decimal("0.01"))
+    first = ReadVault(site.vault, ids[1])
+    with pytest.raises(PowerCut):
+        replace(priced, vault=first, copies=(second,)).restore("latest", tmp_path / "out")
+    assert any(ids[0] in name for name in first.read)
+    later = ReadVault(site.vault)
+    report = replace(priced, vault=later, copies=(second,)).restore("latest", tmp_path / "out")
+    if amount is not None:
+        assert any(ids[0] in name for name in later.read), "nothing is left to pay for another"
+        return
+    assert report.outcome is Outcome.DONE, report.problems
+    assert dict(snapshot_of(tmp_path / "out")) == seen[-1]
+    assert not any(ids[0] in name for name in later.read), "it was read again"
+    assert any("did not give back 1 archive" in warning for warning in report.warnings)
 
 
 def test_from_the_named_vault_alone(site: Site, source: Path, second: DirectoryVault, tmp_path: Path) -> None:

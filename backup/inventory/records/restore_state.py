@@ -17,7 +17,7 @@ from backup.inventory.store.driver import changed as rows_changed
 from backup.inventory.store.driver import marks, records, run_many, value_of
 from backup.inventory.store.states import HAS_OUTPUT, RetrievalStage
 from backup.inventory.store.times import micros
-from backup.model import ByteRange, Problem, RetrievalId, Tier
+from backup.model import ByteRange, Problem, RetrievalId, Tier, VaultName
 
 _BATCH = 500
 _CHANGING = [
@@ -114,6 +114,7 @@ class _StoredProgress(msgspec.Struct):
     elsewhere: dict[int, str] = {}
     place: tuple[bytes, int, int] | None = None
     left: Decimal | None = None
+    unsound: dict[int, str] = {}
 
 
 class Failure(Struct, frozen=True):
@@ -196,6 +197,7 @@ def keep_progress(tx: Transaction, restore: int, progress: RestoreState) -> None
         elsewhere=dict(progress.elsewhere),
         place=(place.path, place.device, place.inode) if place is not None else None,
         left=None if before is None else before.left,
+        unsound={} if before is None else before.unsound,
     )
     _store(tx, restore, kept)
 
@@ -244,6 +246,19 @@ def note_failures(tx: Transaction, restore: int, why: Mapping[int, str]) -> None
         known = failures.get(number)
         failures[number] = Failure(reason, known.times + 1 if known else 1)
     keep_progress(tx, restore, replace(before, failures=failures))
+
+
+def note_unsound(tx: Transaction, restore: int, archive: int, vault: VaultName) -> None:
+    """Record that a vault did not give back an archive as it was stored: whoever goes on reads another's."""
+    kept = _stored(tx, restore) or _StoredProgress(has_begun=False)
+    kept.unsound[archive] = vault
+    _store(tx, restore, kept)
+
+
+def unsound_archives(tx: Transaction, restore: int) -> dict[int, VaultName]:
+    """The archives, by number, that a vault did not give back to a restore as they were stored."""
+    kept = _stored(tx, restore)
+    return {} if kept is None else {number: VaultName(name) for number, name in kept.unsound.items()}
 
 
 def note_elsewhere(tx: Transaction, restore: int, why: Mapping[int, str]) -> None:
