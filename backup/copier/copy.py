@@ -10,11 +10,10 @@ as copied before a catalog of the destination is stored that says so.
 from __future__ import annotations
 
 import os
-from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from itertools import compress, count, islice
+from itertools import islice
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -23,7 +22,7 @@ from backup.catalogs.run_setup import require_domain, require_ours
 from backup.copier.context import CopyChoice, CopyContext, CopyRecords, Packs
 from backup.copier.learning import has_unknown_copies, learn_copies, refuse_unknown
 from backup.copier.report import Asks, CopyReport
-from backup.copier.saying import destination, domain_there, finish_dead, going_there, say, to_say
+from backup.copier.saying import destination, domain_there, finish_dead, going_there, numbers_of, say, to_say
 from backup.copier.thawing import TIER, Thawing, good_leaves, named
 from backup.errors import (
     InterruptedRunError,
@@ -259,7 +258,7 @@ def _to_send(tx: Transaction, vault: int, needs: Iterator[list[int]], now: datet
         ]
         for pack in packs_to_send([left], there, archives.states(tx, packs), now):
             ordered[pack] = 1
-    return array("q", compress(count(), ordered))
+    return numbers_of(ordered)
 
 
 # Packs.

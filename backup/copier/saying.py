@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from itertools import compress, count, islice
 
 import msgspec
 from msgspec import Struct
@@ -20,6 +22,7 @@ from backup.errors import LockedError
 from backup.format import records
 from backup.format.keys import ChunkSecret, domain_id_of
 from backup.inventory.content import archives, copied
+from backup.inventory.content.archives import ArchiveState
 from backup.inventory.content.copied import KeptThere
 from backup.inventory.content.need import archives_with, chunks_held
 from backup.inventory.content.shrunk import waits
@@ -31,9 +34,10 @@ from backup.inventory.store.connections import Transaction
 from backup.inventory.store.times import micros
 from backup.kinds import Outcome
 from backup.model import Generation, VaultName
-from backup.retention.copies import CopyRule, archives_there, is_whole, packs_copied, packs_stored
+from backup.retention.copies import CopyRule, is_whole
 
 _ID = 16
+_BATCH = 500
 _LOOK = 5.0  # seconds between two looks whether a backup still runs
 
 
@@ -85,8 +89,8 @@ class Announced(Struct, frozen=True):
     """
 
     whole: tuple[int, ...]
-    names: frozenset[int]
-    again: frozenset[int]
+    names: Sequence[int]
+    again: Sequence[int]
     forgotten: tuple[int, ...]
 
     @property
@@ -100,18 +104,22 @@ def to_say(
 ) -> Announced:
     """The news of the snapshots that were to be copied, and of those that were copied before."""
     vault = copied.vault_number(tx, context.vault.name)
-    there, states = archives_there(copied.list_copies(tx, vault)), copied.kept_there(tx, vault, row.number)
-    stored, named = packs_stored(there), packs_copied(there)
-    named &= archives.named_archives(tx, row.number, vault=vault)  # one job's catalogs suffice for it
+    states = copied.kept_there(tx, vault, row.number)
+    stored = _marked(tx, copied.each_there(tx, vault, ArchiveState.STORED))
+    said = _marked(tx, copied.each_said(tx, vault))
+    own = copied.each_said(tx, vault, row.number)  # one job's catalogs suffice for it
+    named = _marked(tx, (number for number in own if said[number] and stored[number]))
     listed = {snapshot.number for snapshot in list_snapshots(tx, job=row.name)}
     new = [snapshot.number for snapshot in planned if snapshot.number in listed]
-    whole, names = _whole(tx, row.number, new, stored)
+    names, again = bytearray(len(stored)), bytearray(len(stored))
+    whole = _whole(tx, row.number, new, stored, names)
     kept = [number for number, state in states.items() if state is KeptThere.COPIED]
-    missing = [among for among in copied.needs_of(tx, {row.number: kept}) if named.isdisjoint(among)]
-    again = {pack for among in missing for pack in _first(among, stored)}
+    for among in copied.each_need(tx, {row.number: kept}):
+        if not any(named[pack] for pack in among):
+            _mark_first(among, stored, again)
     going = going_there(tx, vault, row, choice.rule, whole, context.clock.now())
     forgotten = tuple(snapshot.number for snapshot in going)
-    return Announced(tuple(whole), frozenset(names), frozenset(again), forgotten)
+    return Announced(tuple(whole), numbers_of(names), numbers_of(again), forgotten)
 
 
 def going_there(
@@ -132,20 +140,44 @@ def going_there(
     return [snapshot for snapshot in held if snapshot.number in going]
 
 
-def _first(among: Iterable[int], stored: Container[int]) -> list[int]:
-    """The first of these packs that is stored there."""
-    return [pack for pack in among if pack in stored][:1]
+def numbers_of(marks: bytearray) -> Sequence[int]:
+    """The numbers, rising, of which the byte is 1: there may be a million archives."""
+    return array("q", compress(count(), marks))
 
 
-def _whole(tx: Transaction, job: int, new: Sequence[int], stored: set[int]) -> tuple[list[int], set[int]]:
-    """The new snapshots of which the destination has everything, and the archives there that they need."""
-    needs = copied.needs_of(tx, {job: new})
-    if is_whole(needs, stored):
-        return list(new), {pack for among in needs for pack in _first(among, stored)}
+def _marked(tx: Transaction, numbers: Iterable[int]) -> bytearray:
+    """A byte for each archive number: 1 if it is among these."""
+    found = bytearray(archives.largest_number(tx) + 1)
+    for number in numbers:
+        found[number] = 1
+    return found
+
+
+def _mark_first(among: Iterable[int], stored: bytearray, found: bytearray) -> None:
+    """Mark the first of these packs that is stored there."""
+    for pack in among:
+        if stored[pack]:
+            found[pack] = 1
+            return
+
+
+def _whole(tx: Transaction, job: int, new: Sequence[int], stored: bytearray, names: bytearray) -> list[int]:
+    """The new snapshots of which the destination has everything; what they need gets marks in `names`."""
+    found = bytearray(len(names))
+    needs = copied.each_need(tx, {job: new})
+    while some := list(islice(needs, _BATCH)):
+        if not is_whole(some, {pack for among in some for pack in among if stored[pack]}):
+            break
+        for among in some:
+            _mark_first(among, stored, found)
+    else:
+        for number in compress(count(), found):
+            names[number] = 1
+        return list(new)
     if len(new) == 1:
-        return [], set()
-    halves = [_whole(tx, job, some, stored) for some in (new[: len(new) // 2], new[len(new) // 2 :])]
-    return [number for some, _ in halves for number in some], set().union(*(names for _, names in halves))
+        return []
+    halves = new[: len(new) // 2], new[len(new) // 2 :]
+    return [number for half in halves for number in _whole(tx, job, half, stored, names)]
 
 
 def say(at: OpenVault, row: JobRow, said: Announced, run: Run) -> str:
@@ -153,7 +185,7 @@ def say(at: OpenVault, row: JobRow, said: Announced, run: Run) -> str:
     inventory, now = at.context.inventory, at.context.clock.now()
     amendment = [records.ForgottenRecord(list(said.forgotten), micros(now))] if said.forgotten else []
     with inventory.writing() as tx:
-        named = said.names | _named_by_entries(tx, at, row.number, said.whole)
+        named = _named_by_entries(tx, at, row.number, said.whole).union(said.names)
         before = CopiedState.recorded(tx, at.vault, row.number)
         is_new = catalogs.read_chain(tx, row.number, at.vault, inventory).is_new
         newer = [number for number in said.whole if is_new or before.is_newer(number)]
@@ -163,7 +195,7 @@ def say(at: OpenVault, row: JobRow, said: Announced, run: Run) -> str:
     state = CopiedState(tuple(sorted({*before.numbers, *newer})), before.newest)
     sender = CopySender(OpenRun(**asdict(at), row=row, run=run))
     if is_new:
-        sender.first(state, set(named))
+        sender.first(state, named)
     else:
         if _begins_with_another(at, row):
             sender.full()  # what is new has numbers of this inventory
@@ -195,7 +227,8 @@ def _named_by_entries(tx: Transaction, at: OpenVault, job: int, whole: Sequence[
     Of those that are not there it is recorded: a catalog there has the ids of their chunks.
     """
     held = {archive for archive, _ in archives_with(tx, chunks_held(tx, {job: whole}))}
-    missing = sorted(held - {copy.archive for copy in copied.list_copies(tx, at.vault)})
+    there = _marked(tx, copied.each_there(tx, at.vault))
+    missing = sorted(archive for archive in held if not there[archive])
     now, name = at.context.clock.now(), at.context.vault.name
     for archive, recipients in copied.recipients_of(tx, missing).items():
         domain = domain_there(tx, name, at.vault, at.keys.secret, recipients, now)

@@ -1,7 +1,9 @@
-"""Measure what a copy plans, first and when all is there: `python -m tests.copier.measure_plan [ARCHIVES]`.
+"""Measure what a copy plans, first and when all is there, and what it then says:
+
+    python -m tests.copier.measure_plan [ARCHIVES]
 
 A chunk an archive, a hundred chunks an entry, one snapshot. Prints JSON lines: seconds of CPU, most memory
-of the process in MiB, and how many archives would be sent; each plan is a process of its own.
+of the process in MiB, and how many archives would be sent, or are named; each is a process of its own.
 """
 
 from __future__ import annotations
@@ -19,9 +21,11 @@ from backup.catalogs.context import BackupJob
 from backup.copier.context import CopyChoice, CopyContext
 from backup.copier.copy import copy
 from backup.copier.report import CopyReport
+from backup.copier.saying import Announced, to_say
 from backup.inventory.content import archives, entries
 from backup.inventory.content.archives import ArchiveState
 from backup.inventory.content.packed import index_chunks
+from backup.inventory.content.snapshots import list_snapshots
 from backup.inventory.rebuilt.bulk import insert_rows
 from backup.inventory.records import runs
 from backup.inventory.store import schema
@@ -99,13 +103,13 @@ def made(folder: Path, count: int) -> str:
     return url
 
 
-def plan(inventory: Inventory, folder: Path) -> CopyReport:
-    """What a copy would send."""
+def context_in(inventory: Inventory, folder: Path) -> CopyContext:
+    """The context of a copy into an empty vault in a folder, which is made."""
     clock = ManualClock(START)
     names = VaultName("first"), VaultName("second")
     first, second = (DirectoryVault(name, str(folder / name), clock) for name in names)
     second.create()
-    context = CopyContext(
+    return CopyContext(
         inventory=inventory,
         vault=second,
         source=first,
@@ -119,15 +123,28 @@ def plan(inventory: Inventory, folder: Path) -> CopyReport:
         sending=BackupJob(JOB, (), Filters(), MIB, MIB).sending,
         limit_on=lambda *_: NO_LIMIT,
     )
-    return copy(context, JOB, CopyChoice(), only_plan=True)
 
 
-def main(count: int, url: str | None = None) -> None:
+def plan(inventory: Inventory, folder: Path) -> CopyReport:
+    """What a copy would send."""
+    return copy(context_in(inventory, folder), JOB, CopyChoice(), only_plan=True)
+
+
+def saying(inventory: Inventory, folder: Path) -> Announced:
+    """What a copy says when all was sent."""
+    context = context_in(inventory, folder)
+    with inventory.reading() as tx:
+        row = runs.find_job(tx, JOB)
+        assert row is not None
+        return to_say(tx, context, row, list_snapshots(tx), CopyChoice())
+
+
+def main(count: int, url: str | None = None, what: str = "plan") -> None:
     if url is not None:
         folder = Path(url.removeprefix("sqlite:///")).parent
         inventory = open_inventory(url, lock_directory=str(folder))
         began = time.process_time()
-        sent = plan(inventory, folder).archives
+        sent = plan(inventory, folder).archives if what == "plan" else len(saying(inventory, folder).names)
         seconds = round(time.process_time() - began, 1)
         print(json.dumps({"cpu": seconds, "mib": peak() // 1024, "archives": sent}), flush=True)
         return
@@ -140,6 +157,8 @@ def main(count: int, url: str | None = None) -> None:
             place_there(tx, count)
         inventory.close()
         subprocess.run(each, check=True)
+        (Path(name) / "second").rename(Path(name) / "planned")
+        subprocess.run([*each, "say"], check=True)
 
 
 if __name__ == "__main__":

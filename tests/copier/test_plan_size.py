@@ -1,4 +1,4 @@
-"""The plan of a copy of many archives: what it asks the database, and what it holds in memory."""
+"""The plan of a copy of many archives, and what it says then: questions to the database, and memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from backup.inventory.store.database import open_inventory
-from tests.copier.measure_plan import made, place_there, plan
+from tests.copier.measure_plan import made, place_there, plan, saying
 from tests.support.sql_statements import listening_to_sql
 
 pytestmark = pytest.mark.no_cover  # many variants of what other tests reach, too
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.no_cover  # many variants of what other tests reach, to
 FEW, MANY = 25_000, 60_000  # more than a page of rows, and than the statements that the driver keeps
 
 
-def planned(folder: Path, count: int, *, is_there: bool) -> tuple[int, int, int]:
-    """The archives that would be sent, the statements, the bytes of memory that the plan took at most."""
+def planned(folder: Path, count: int, *, is_there: bool, says: bool = False) -> tuple[int, int, int]:
+    """The archives to send (or, where it `says`, to name), the statements, the most bytes of memory."""
     folder.mkdir()
     inventory = open_inventory(made(folder, count), lock_directory=str(folder))
     if is_there:
@@ -27,12 +27,12 @@ def planned(folder: Path, count: int, *, is_there: bool) -> tuple[int, int, int]
     tracemalloc.start()
     try:
         with listening_to_sql(heard.append):
-            report = plan(inventory, folder)
+            found = len(saying(inventory, folder).names) if says else plan(inventory, folder).archives
         most = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
         inventory.close()
-    return report.archives, len(heard), most
+    return found, len(heard), most
 
 
 @pytest.mark.parametrize("is_there", [False, True], ids=["nothing is there", "all is there"])
@@ -41,5 +41,14 @@ def test_it_asks_by_the_batch_and_holds_a_few_bytes_an_archive(tmp_path: Path, i
     sent, asked, held = planned(tmp_path / "few", FEW, is_there=is_there)
     sent_of_many, asked_of_many, held_by_many = planned(tmp_path / "many", MANY, is_there=is_there)
     assert (sent, sent_of_many) == ((0, 0) if is_there else (FEW, MANY))
+    assert asked_of_many - asked <= 3 * (MANY - FEW) / 500 + 3
+    assert held_by_many - held <= 40 * (MANY - FEW)
+
+
+def test_what_it_says_holds_a_few_bytes_an_archive(tmp_path: Path) -> None:
+    planned(tmp_path / "first", 10, is_there=True, says=True)
+    named, asked, held = planned(tmp_path / "few", FEW, is_there=True, says=True)
+    named_of_many, asked_of_many, held_by_many = planned(tmp_path / "many", MANY, is_there=True, says=True)
+    assert (named, named_of_many) == (FEW, MANY)
     assert asked_of_many - asked <= 3 * (MANY - FEW) / 500 + 3
     assert held_by_many - held <= 40 * (MANY - FEW)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from backup.inventory.content.archives import (
+    SOUND,
     Archive,
     ArchiveState,
     PendingUpload,
@@ -112,15 +113,27 @@ def pending_copies(tx: Transaction, vault: int, inventory_id: InventoryId) -> li
 
 def list_copies(tx: Transaction, vault: int) -> list[CopiedArchive]:
     """All copies in a vault, by archive."""
-    sql = """SELECT DISTINCT n.archive FROM catalog_archives n
-             JOIN archives c ON c.number = n.catalog JOIN domains d ON d.number = c.domain
-             WHERE d.vault = ? AND c.state = ?"""
-    said = {archive for (archive,) in raw_rows(tx, sql, (vault, ArchiveState.STORED))}
+    said = set(each_said(tx, vault))
     sql = "SELECT archive, state, since FROM copies WHERE vault = ? ORDER BY archive"
     return [
         CopiedArchive(archive, ArchiveState(state), moment(since), archive in said)
         for archive, state, since in raw_rows(tx, sql, (vault,))
     ]
+
+
+def each_said(tx: Transaction, vault: int, job: int | None = None) -> Iterator[int]:
+    """The archives that stored catalogs in a vault name; of a `job`'s also those that no list has shown."""
+    states = (ArchiveState.STORED,) if job is None else SOUND
+    sql = f"""SELECT DISTINCT n.archive FROM catalog_archives n JOIN catalogs k ON k.archive = n.catalog
+              JOIN archives c ON c.number = n.catalog JOIN domains d ON d.number = c.domain
+              WHERE d.vault = ? AND k.job = coalesce(?, k.job) AND c.state IN ({marks(states)})"""
+    return (archive for (archive,) in raw_rows(tx, sql, (vault, job, *states)))
+
+
+def each_there(tx: Transaction, vault: int, state: ArchiveState | None = None) -> Iterator[int]:
+    """The archives with a copy in a vault, in that state or in any."""
+    sql = "SELECT archive FROM copies WHERE vault = ? AND state = coalesce(?, state)"
+    return (archive for (archive,) in raw_rows(tx, sql, (vault, state)))
 
 
 def states_there(
