@@ -10,20 +10,17 @@ import os
 import shutil
 from collections.abc import Sequence
 from contextlib import closing
-from datetime import timedelta
 from functools import partial
-from typing import Final
 
 from backup.copier.context import CopyContext
 from backup.copier.saying import domain_there, locked_for_catalogs
 from backup.errors import NightvaultError
 from backup.files import spool_errors
 from backup.inventory.content import copied
-from backup.inventory.questions.compared import covers_until
-from backup.inventory.questions.status import created_at
 from backup.inventory.rebuilt.learned import learn
 from backup.inventory.store.database import open_inventory
 from backup.inventory.store.states import StepStage
+from backup.lineage import marks_in
 from backup.model import InventoryId, Listing, VaultName
 from backup.rebuilder.catalogs.candidates import by_inventory, candidates_of
 from backup.rebuilder.context import CatalogRun, Wish
@@ -31,8 +28,6 @@ from backup.rebuilder.rebuild import rebuild
 from backup.transfer.fetching.journal import Journal
 from backup.transfer.retrievals.listing import THE_LIST
 from backup.wording import counted
-
-_FIRST_LIST: Final = timedelta(days=2)  # in which a vault with anything in it has made a list
 
 
 def has_unknown_copies(context: CopyContext) -> bool:
@@ -64,18 +59,17 @@ def learn_copies(context: CopyContext, reading: CatalogRun) -> str:
     `NightvaultError` if they tell of more than this inventory knows; what `rebuild` raises.
     """
     asked, scratch = f"{context.folder}.learned", f"{context.folder}.scratch"
-    if (
-        not context.vault.traits.lists_at_once
-        and context.patience.call(context.vault.state).listed_at is None
-    ):
-        return THE_LIST if _may_be_listed(context) else _done(context, asked, scratch, "it was never listed")
+    state = context.patience.call(context.vault.state)
+    if state.listed_at is None and not context.vault.traits.lists_at_once:
+        return THE_LIST  # the first one comes in a day or two, as this inventory's mark is there
     with Journal.opened(asked, context.vault.name) as journal:
-        listing = reading.fetcher(journal, Wish().tier).listing()
+        fetcher = reading.fetcher(journal, Wish().tier)
+        listing = fetcher.listing()
         if listing is not None and not _shows_all(context, listing):
             journal.forget_listing()
-            listing = reading.fetcher(journal, Wish().tier).listing()
-    if listing is None or not _shows_all(context, listing):
-        return THE_LIST
+            listing = fetcher.listing()
+        if listing is None or not _shows_all(context, listing):
+            return THE_LIST
     newest = _newest_of(listing, context.inventory.ancestors)
     if newest is None:
         return _done(context, asked, scratch, "it has none")
@@ -95,18 +89,10 @@ def learn_copies(context: CopyContext, reading: CatalogRun) -> str:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _may_be_listed(context: CopyContext) -> bool:
-    """Whether something that was stored before this inventory was made may still miss in a first list."""
-    with context.inventory.reading() as tx:
-        return context.clock.now() < created_at(tx) + _FIRST_LIST
-
-
 def _shows_all(context: CopyContext, listing: Listing) -> bool:
-    """Whether the list shows all that was stored before this inventory was made."""
-    if context.vault.traits.lists_at_once:
-        return True
-    with context.inventory.reading() as tx:
-        return covers_until(listing.as_of) >= created_at(tx)
+    """Whether the list was made since this inventory left its mark there, by that and not by any clock."""
+    marks = marks_in(line.description for line in listing.archives)
+    return context.vault.traits.lists_at_once or any(mark.heir == context.inventory.id for mark in marks)
 
 
 def _newest_of(listing: Listing, ancestors: Sequence[InventoryId]) -> InventoryId | None:

@@ -20,6 +20,7 @@ from backup.catalogs.amend import amending
 from backup.copier.context import CopyChoice
 from backup.copier.copy import copy
 from backup.copier.report import CopyReport
+from backup.errors import VaultError
 from backup.format import records
 from backup.inventory.content import archives, copied, copied_pruning, snapshots
 from backup.inventory.content.archives import REMAIN, ArchiveState
@@ -145,7 +146,12 @@ class TwoVaults:
     def _copied(self, site: Site, choice: CopyChoice) -> CopyReport:
         """A copy, with its waits; after a rebuild it reads what is there."""
         for _ in range(12):
-            report = copy(context_of(site, self._there, with_key=True), site.job.name, choice)
+            try:
+                report = copy(context_of(site, self._there, with_key=True), site.job.name, choice)
+            except VaultError as error:
+                if "is expired" not in str(error):  # a list that was asked for weeks ago: it is asked anew
+                    raise
+                continue
             if not report.waits_for:
                 return report
             self.site.wait()
