@@ -22,7 +22,16 @@ from backup.catalogs.run_setup import require_domain, require_ours
 from backup.copier.context import CopyChoice, CopyContext, CopyRecords, Packs
 from backup.copier.learning import has_unknown_copies, learn_copies, refuse_unknown
 from backup.copier.report import Asks, CopyReport
-from backup.copier.saying import destination, domain_there, finish_dead, going_there, numbers_of, say, to_say
+from backup.copier.saying import (
+    destination,
+    domain_there,
+    finish_dead,
+    going_there,
+    locked_for_catalogs,
+    numbers_of,
+    say,
+    to_say,
+)
 from backup.copier.thawing import TIER, Thawing, good_leaves, named
 from backup.errors import (
     InterruptedRunError,
@@ -99,8 +108,8 @@ def _learn(context: CopyContext) -> str:
     """Read what the vault has of before the rebuild; what that waits for, "" once it is known."""
     if context.reading is None or not has_unknown_copies(context):  # another process was quicker
         return ""
-    with destination(context) as at:  # leaves the mark that stops the machine before this one
-        finish_dead(at)
+    with locked_for_catalogs(context, waits=True):
+        require_ours(context.keys, context)  # leaves the mark that stops the machine before this one
     return learn_copies(context, context.reading.within(context.retry_limit))
 
 

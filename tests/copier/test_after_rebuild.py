@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from backup.archiver.backup import run_backup
 from backup.errors import HeirError, NightvaultError
 from backup.format.records import ForgottenRecord, MarksRecord
 from backup.inventory.content import copied
@@ -31,6 +32,7 @@ from tests.support.backups import Site
 from tests.support.doubles import FaultyVault, ManualClock, PowerCut, cut_at
 from tests.support.emulated import RunningEmulator
 from tests.support.rebuilds import Bare, archive_file
+from tests.support.recovery_keys import NEW, OLD, with_keys
 from tests.support.rigs import glacier_client, s3_client, s3_vault
 from tests.support.transaction_cuts import cut_transaction
 from tests.support.trees import Seen, snapshot_of
@@ -408,3 +410,38 @@ def emulator_day(emulator: RunningEmulator, clock: ManualClock) -> None:
     clock.advance(DAY)
     emulator.advance(DAY.total_seconds())
     emulator.make_inventories()
+
+
+def test_another_job_of_which_nothing_new_is_copied_comes_back_with_it(
+    site: Site, source: Path, second: DirectoryVault, tmp_path: Path
+) -> None:
+    """Its catalogs there are those of before: numbers of domains and archives mean the same in all."""
+    site = with_keys(site, NEW, OLD, enrolled_by=[NEW, OLD])
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "file").write_bytes(os.urandom(50_000))
+    other = site.with_job(name="other", sources=[theirs])
+    nights(site, source, 1)
+    other.backup()
+    copies(site, second)
+    copies(other, second)
+    site = with_keys(site, OLD, enrolled_by=[OLD])
+    (source / "later").write_bytes(os.urandom(50_000))
+    run_backup(site.job, site.keys, site.world, accept_recipients=True)
+    copies(site, second)
+    machine = Bare(tmp_path / "heir", site.vault, site, OLD, [NEW])
+    machine.rebuild()
+    heir = machine.site()
+    (source / "at last").write_bytes(os.urandom(50_000))
+    run_backup(heir.job, heir.keys, heir.world, accept_recipients=True)
+    assert len(copies(heir, second, with_key=True).snapshots) == 1
+    machine = Bare(tmp_path / "bare", second, heir, OLD, [NEW])
+    machine.rebuild(Wish(inventory=heir.inventory.id.hex()))
+    built = machine.site()
+    assert len(built.snapshots()) == 3
+    (of_other,) = built.with_job(name="other").snapshots()
+    for snapshot in (*built.snapshots(), of_other):
+        job = built.with_job(name=snapshot.job, sources=[theirs if snapshot is of_other else source])
+        assert job.restore(snapshot.id, tmp_path / snapshot.id).outcome is Outcome.DONE
+    assert dict(snapshot_of(tmp_path / of_other.id)) == dict(snapshot_of(theirs))
+    built.close()

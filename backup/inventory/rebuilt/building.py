@@ -57,7 +57,7 @@ _LISTED: Final = """CREATE TEMP TABLE IF NOT EXISTS listed (
     archive_id TEXT PRIMARY KEY, size, tree_hash, version, created_at)"""
 _NUMBERS_A_QUERY: Final = 500
 _TOKEN: Final = READ_COLUMNS.index("token")
-_LEAP: Final = 4096  # skips numbers that a catalog withheld by the vault may have used
+SKIPPED: Final = 4096  # numbers that a catalog withheld by the vault may have used
 _ENTRY: Final = (
     "number", "directory", "name", "kind", "mode", "owner", "mtime_ns", "size", "extra", "content_id",
     "chunks", "added_in", "removed_in",
@@ -310,7 +310,7 @@ class Builder:
         index_chunks(self._tx)
         for name in _COUNTED:
             table = schema.METADATA.tables[name]
-            following = self.largest(table) + _LEAP
+            following = self.largest(table) + SKIPPED
             changed(self._tx, "INSERT INTO counters VALUES (?, ?)", (name, following))
         mark(self._tx)
         loose = row_of(self._tx, "PRAGMA foreign_key_check", ())

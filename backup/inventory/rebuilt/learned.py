@@ -21,7 +21,15 @@ from backup.inventory.content.numbers import Counter, reserve
 from backup.inventory.content.packed import index_chunks, insert_missing_chunks
 from backup.inventory.content.strangers import pass_catalogs, passed_catalogs
 from backup.inventory.store.connections import Transaction
-from backup.inventory.store.driver import changed, insert_row, insert_tuples, raw_rows, row_of, value_of
+from backup.inventory.store.driver import (
+    changed,
+    insert_row,
+    insert_tuples,
+    quoted,
+    raw_rows,
+    row_of,
+    value_of,
+)
 from backup.inventory.store.times import micros
 from backup.model import ChunkRow, PackKind
 
@@ -81,6 +89,7 @@ class _Learning:
 
     def learn(self) -> Learned:
         jobs = [job for job in self._jobs() if job.vault != self._vault]
+        self._take_domains()
         self._take_archives(jobs)
         for job in jobs:
             self._take_snapshots(job)
@@ -111,6 +120,17 @@ class _Learning:
             yield _Job(number, other, vault, list(there), alone)
 
     # Archives.
+
+    def _take_domains(self) -> None:
+        """The vault's domains, with the numbers that they have there, where nothing has these here."""
+        unused = """DELETE FROM domains WHERE vault = ? AND number NOT IN (SELECT domain FROM archives)
+                    AND number NOT IN (SELECT domain FROM copies)"""
+        changed(self._tx, unused, (self._vault,))
+        sql = "SELECT number, id, recipients, created_at FROM domains ORDER BY number"
+        columns = "number", "id", "vault", "recipients", "created_at"
+        for number, domain_id, recipients, _ in list(raw_rows(self._found, sql, ())):
+            row = (number, domain_id, self._vault, recipients, self._now)
+            insert_tuples(self._tx, "domains", columns, [row], only_new=True)
 
     def _take_archives(self, jobs: Sequence[_Job]) -> None:
         """The packs that the jobs' catalogs there name, and these catalogs."""
@@ -178,7 +198,7 @@ class _Learning:
     def _insert_archive(
         self, row: Sequence[Any], domain: int, state: str, archive_id: str | None, version: str | None
     ) -> int:
-        number = reserve(self._tx, "archives", 1)
+        number = self._number("archives", row[0])
         columns = [name.strip() for name in _ARCHIVE.split(",")]
         place = {"number": number, "domain": domain, "state": str(state)}
         named = {"archive_id": archive_id, "version": version}
@@ -202,13 +222,20 @@ class _Learning:
             elif with_chunks:
                 self._chunks[chunk] = known[chunk_id]
         if new:
-            numbers = self._numbers("chunks", len(new))
+            numbers = [self._number("chunks", chunk) for chunk, _ in new]
             insert_missing_chunks(self._tx, number, numbers, [chunk for _, chunk in new])
             self._chunks.update(zip((chunk for chunk, _ in new), numbers, strict=True))
 
-    def _numbers(self, counter: Counter, count: int) -> range:
-        first = reserve(self._tx, counter, count)
-        return range(first, first + count)
+    def _number(self, counter: Counter, wanted: int) -> int:
+        """The number that it has there, if nothing has it here, else a new one.
+
+        Catalogs of other jobs there may still be those of before, which go by the same numbers.
+        """
+        if row_of(self._tx, f"SELECT 1 FROM {quoted(counter)} WHERE number = ?", (wanted,)) is not None:
+            return reserve(self._tx, counter, 1)
+        sql = "UPDATE counters SET next = max(next, ?) WHERE name = ?"
+        changed(self._tx, sql, (wanted + 1, counter))
+        return wanted
 
     def _take_condemnations(self, jobs: dict[int, int]) -> None:
         """What the jobs' catalogs there condemn: copies, and catalogs, which are archives of that vault."""
@@ -266,7 +293,7 @@ class _Learning:
                     self._insert_entry(entry, number, row, newest)
 
     def _insert_entry(self, other: int, directory: int, row: list[Any], newest: int) -> None:
-        (number,) = self._numbers("entries", 1)
+        number = self._number("entries", other)
         row[_OWNER] = self._owner(row[_OWNER])
         if row[_CHUNKS]:
             row[_CHUNKS] = pack_u32(self._chunks[chunk] for chunk in unpack_u32(row[_CHUNKS]))
@@ -285,7 +312,7 @@ class _Learning:
         known, found = dict(raw_rows(self._tx, sql, (job.number,))), dict[int, int]()
         for path, other in list(raw_rows(self._found, sql, (job.other,))):
             if path not in known:
-                (known[path],) = self._numbers("directories", 1)
+                known[path] = self._number("directories", other)
                 insert_row(self._tx, "directories", number=known[path], job=job.number, path=path)
             found[other] = known[path]
         return found
@@ -299,7 +326,7 @@ class _Learning:
             sql = 'SELECT number FROM owners WHERE uid = ? AND gid = ? AND "user" = ? AND "group" = ?'
             number = value_of(self._tx, sql, tuple(owner))
             if number is None:
-                (number,) = self._numbers("owners", 1)
+                number = self._number("owners", other)
                 insert_tuples(self._tx, "owners", ("number", *columns), [(number, *owner)])
             self._owners[other] = number
         return self._owners[other]

@@ -23,7 +23,7 @@ from backup.format.header import Header
 from backup.format.keys import ChunkSecret, Recipient, RecoveryKey, Signer, domain_id_of
 from backup.inventory.content.archives import ArchiveState
 from backup.inventory.content.snapshots import pack_counts, pack_roots
-from backup.inventory.rebuilt.building import ADDED, CHUNKS, DIRECTORY, NUMBER, REMOVED, Builder
+from backup.inventory.rebuilt.building import ADDED, CHUNKS, DIRECTORY, NUMBER, REMOVED, SKIPPED, Builder
 from backup.inventory.store import schema
 from backup.model import ArchiveId, Generation, PackKind, VaultIdentity, VaultName
 from backup.rebuilder import record_ranges
@@ -210,7 +210,7 @@ class Applier:
 
     def finish(self, jobs: Sequence[JobState]) -> None:
         """Record the catalogs as archives, and each job's next numbers; once after the last job."""
-        first = max(self._archives.packs, default=0) + 1
+        first = max(self._archives.packs, default=0) + 1 + SKIPPED
         for number, (member, file, job, names) in enumerate(self._named, first):
             self._catalog(number, member, file, job, names)
         self._archives.finish()
