@@ -236,11 +236,18 @@ class TwoVaults:
                     continue
                 if "lacks" in str(error) and self.has_lost:
                     return None
+                if "does not know" in str(error) and not self._knows(site.vault):
+                    return None
                 raise
             if report.state == "done":
                 return report
             self.site.wait()
         raise AssertionError("no list came")
+
+    def _knows(self, vault: Vault) -> bool:
+        """Whether what the vault has is known: after a rebuild only once it was read."""
+        with self.site.inventory.reading() as tx:
+            return vault.name == self.here.name or copied.is_known(tx, vault.name)
 
     def compact(self, _which: int = 0) -> None:
         """What is worth it at the source is retired."""
