@@ -32,6 +32,16 @@ class HostIdentity(Struct, frozen=True):
     anchor: str
     ends: datetime
 
+    def columns(self) -> dict[str, object]:
+        """What is known by it, as columns of `hosts`."""
+        return {
+            "host_id": self.host_id,
+            "name": self.name,
+            "subject": self.subject,
+            "anchor": self.anchor,
+            "certificate_ends": self.ends,
+        }
+
 
 class Trust(Struct, frozen=True):
     """What the center believes: authorities of hosts, their lists of revoked certificates, its own names."""
@@ -40,14 +50,14 @@ class Trust(Struct, frozen=True):
     revocations: Sequence[x509.CertificateRevocationList]
     names: frozenset[str]
 
-    def identity_of(self, headers: Mapping[str, str], body: bytes, now: datetime) -> HostIdentity:
-        """The host that has signed this request. `DeniedError` says why it is nobody's."""
+    def identity_of(self, headers: Mapping[str, str], body: bytes, now: datetime, path: str) -> HostIdentity:
+        """The host that has signed this request to that path. `DeniedError` says why it is nobody's."""
         host = headers.get("host", "").lower()
         if host not in self.names:
             raise DeniedError("this center has another name: a proxy must hand on the Host of the request")
         certificate, *chain = _certificates(headers)
         authority = self._authority(certificate, chain, now)
-        _check_signature(certificate, headers.get(SIGNATURE.lower(), ""), signed_text(host, body))
+        _check_signature(certificate, headers.get(SIGNATURE.lower(), ""), signed_text(host, body, path))
         subject = certificate.subject.public_bytes()
         anchor = authority.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         names = subject_values(certificate, x509.NameOID.COMMON_NAME)

@@ -41,12 +41,19 @@ class Taken(StrEnum):
     AGAIN = "again"  # it was sent twice, as its answer was lost
 
 
-def take_report(engine: Engine, identity: HostIdentity, body: bytes, now: datetime) -> Taken:
-    """Take a report of a host in. `FormatError`, `DeniedError`, `ChainBrokenError`, `TooManyChainsError`."""
+def take_report(
+    engine: Engine, identity: HostIdentity, body: bytes, now: datetime, *, uninvited: bool = False
+) -> Taken:
+    """Take a report of a host in, which has joined unless `uninvited`.
+
+    `FormatError`, `DeniedError`, `ChainBrokenError`, `TooManyChainsError`.
+    """
     report = read_report(body)
     digest = hashlib.sha256(body).digest()
     with seeing(engine, identity.host_id) as connection:
-        known = _locked(connection, identity, report, now)
+        known = _locked(connection, identity, report, now, makes=uninvited)
+        if known is None or (known["joined_at"] is None and not uninvited):
+            raise DeniedError("this server has not joined the center: it needs an invitation")
         if known["removed_at"] is not None:
             raise DeniedError("this host was removed from the center")
         document, more = {}, {}
@@ -65,11 +72,13 @@ def take_report(engine: Engine, identity: HostIdentity, body: bytes, now: dateti
     return Taken.NEW
 
 
-def _locked(connection: Connection, identity: HostIdentity, report: HostReport, now: datetime) -> RowMapping:
-    """The host's row, which nobody else changes meanwhile; made where there is none."""
+def _locked(
+    connection: Connection, identity: HostIdentity, report: HostReport, now: datetime, *, makes: bool
+) -> RowMapping | None:
+    """The host's row, which nobody else changes meanwhile; with `makes` made where there is none."""
     wanted = select(hosts).where(hosts.c.host_id == identity.host_id).with_for_update()
     found = connection.execute(wanted).mappings().one_or_none()
-    if found is None:
+    if found is None and makes:
         first = {
             **_values(identity, report, {}, b"", now),
             **asdict(summary_of({}, now)),
@@ -86,11 +95,7 @@ def _values(
     identity: HostIdentity, report: HostReport, whole: dict[str, Any], digest: bytes, now: datetime
 ) -> dict[str, Any]:
     return {
-        "host_id": identity.host_id,
-        "name": identity.name,
-        "subject": identity.subject,
-        "anchor": identity.anchor,
-        "certificate_ends": identity.ends,
+        **identity.columns(),
         "last_at": now,
         "told_at": datetime.fromtimestamp(report.at, UTC),
         "program": report.program.replace("\0", "�"),

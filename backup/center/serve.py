@@ -19,9 +19,10 @@ from starlette.routing import Route
 
 from backup.center.database import AT_ONCE
 from backup.center.identity import Trust, checked_revocations
+from backup.center.joining import join
 from backup.center.receive import ChainBrokenError, Taken, TooManyChainsError, take_report
 from backup.errors import ConfigError, DeniedError, FormatError, NightvaultError, UnreachableError
-from backup.format.host_report import CERTIFICATE, CHAIN, MOST_BYTES, PATH, SIGNATURE
+from backup.format.host_report import CERTIFICATE, CHAIN, JOIN_PATH, MOST_BYTES, PATH, SIGNATURE
 from backup.protocols import Clock
 from backup.wording import escape
 
@@ -104,15 +105,22 @@ def _revoked_of(path: str) -> x509.CertificateRevocationList:
 class Receiver:
     """Takes reports by HTTP; the work of each is done in a thread, at most as many as connections."""
 
-    def __init__(self, engine: Engine, trust: Callable[[], Trust], clock: Clock) -> None:
+    def __init__(
+        self, engine: Engine, trust: Callable[[], Trust], clock: Clock, *, uninvited: bool = False
+    ) -> None:
         self._engine, self._trust, self._clock = engine, trust, clock
+        self._uninvited = uninvited
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="report")
         self._waiting = 0
         self._lines, self._minute = 0, 0.0
 
     def app(self) -> Starlette:
-        """The application: reports, and whether it is alive; no more."""
-        routes = [Route(PATH, self.report, methods=["POST"]), Route("/health", self.health)]
+        """The application: reports, servers that join, and whether it is alive; no more."""
+        routes = [
+            Route(PATH, self.report, methods=["POST"]),
+            Route(JOIN_PATH, self.report, methods=["POST"]),
+            Route("/health", self.health),
+        ]
         return Starlette(routes=routes)
 
     async def health(self, request: Request) -> Response:  # noqa: ARG002
@@ -120,7 +128,7 @@ class Receiver:
         return PlainTextResponse("alive\n")
 
     async def report(self, request: Request) -> Response:
-        """Take one report, and answer what became of it."""
+        """Take one report, or a server that joins, and answer what became of it."""
         if self._waiting >= MOST_WAITING:
             return _refusal(503, "too many at once")
         self._waiting += 1
@@ -129,7 +137,9 @@ class Receiver:
             if body is None:
                 return _refusal(413, f"more than {MOST_BYTES} bytes, or too slow")
             headers = {name: request.headers.get(name, "") for name in _READ}
-            taken = await asyncio.get_running_loop().run_in_executor(self._threads, self._take, headers, body)
+            taken = await asyncio.get_running_loop().run_in_executor(
+                self._threads, self._take, request.url.path, headers, body
+            )
         except NightvaultError as error:
             self._tell(request, error)
             status = next(code for kind, code in _STATUS.items() if isinstance(error, kind))
@@ -140,11 +150,14 @@ class Receiver:
             self._waiting -= 1
         return JSONResponse({"taken": str(taken)})
 
-    def _take(self, headers: Mapping[str, str], body: bytes) -> Taken:
+    def _take(self, path: str, headers: Mapping[str, str], body: bytes) -> Taken:
         now = self._clock.now()
-        identity = self._trust().identity_of(headers, body, now)
+        identity = self._trust().identity_of(headers, body, now, path)
         try:
-            return take_report(self._engine, identity, body, now)
+            if path == JOIN_PATH:
+                join(self._engine, identity, body, now)
+                return Taken.NEW
+            return take_report(self._engine, identity, body, now, uninvited=self._uninvited)
         except NightvaultError as error:
             error.add_note(identity.name)
             raise
@@ -160,7 +173,7 @@ class Receiver:
             request.client.host if request.client else "a socket"
         )
         more = " (no more such lines within this minute)" if self._lines == _MOST_LINES else ""
-        _log.warning("a report of %s was refused: %s%s", escape(who), escape(str(error)), more)
+        _log.warning("a request of %s was refused: %s%s", escape(who), escape(str(error)), more)
 
 
 _READ = ("host", *(name.lower() for name in (CERTIFICATE, CHAIN, SIGNATURE)))

@@ -52,6 +52,8 @@ hosts = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("month", Numeric(18, 6), nullable=False),
     Column("currency", Text, nullable=False),
+    Column("in_group", Text, nullable=False, server_default=""),
+    Column("joined_at", DateTime(timezone=True)),
 )
 
 # Chains that a host has told in, so that none is begun twice; `told_at` is by the host's clock.
@@ -76,4 +78,16 @@ days = Table(
     Column("good_since", DateTime(timezone=True)),
     Column("bytes", BigInteger, nullable=False),
     Column("month", Numeric(18, 6), nullable=False),
+)
+
+# Invitations to join, by the digest of their secret; seen by a transaction that names it, or sees all.
+invites = Table(
+    "invites",
+    METADATA,
+    Column("invite", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("in_group", Text, nullable=False),
+    Column("made_at", DateTime(timezone=True), nullable=False),
+    Column("ends_at", DateTime(timezone=True), nullable=False),
+    Column("used_by", Text),
 )

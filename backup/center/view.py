@@ -42,6 +42,8 @@ class HostView(Struct, frozen=True):
     bytes: int
     month: Decimal
     currency: str
+    in_group: str
+    joined_at: datetime | None
 
 
 class DayView(Struct, frozen=True):

@@ -7,6 +7,7 @@ that comes from outside is bounded before it is looked at: `read_report`, `chang
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from typing import Annotated, Any
 
@@ -20,7 +21,7 @@ MOST_BYTES = 1 << 20
 """The largest report; what a host knows is shortened to half of it, so that changes never exceed it."""
 MOST_DEPTH = 16
 MOST_VALUES = 50_000
-PATH = "/v1/reports"
+PATH, JOIN_PATH = "/v1/reports", "/v1/join"
 CERTIFICATE, CHAIN, SIGNATURE = "X-Nightvault-Certificate", "X-Nightvault-Chain", "X-Nightvault-Signature"
 """Headers of a report's request, in base64: the host's certificate, those above it, the signature."""
 
@@ -29,6 +30,7 @@ _Chain = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
 _Number = Annotated[int, Meta(ge=1, le=1 << 53)]
 _Word = Annotated[str, Meta(max_length=100)]
 _CUT = "…"
+_INVITATION = "nvj1_"
 
 
 class HostReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -46,6 +48,12 @@ class HostReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     changes: Document
     before: _Chain | None = None
     before_number: _Number | None = None
+
+
+class JoinRequest(Struct, frozen=True):
+    """What a server asks with to be let in: the secret of its invitation."""
+
+    secret: Annotated[str, Meta(min_length=40, max_length=100)]
 
 
 class _Versioned(Struct, frozen=True):
@@ -184,7 +192,25 @@ def _cut(value: Any, items: int, letters: int) -> Any:
     return value
 
 
-def signed_text(host: str, body: bytes) -> bytes:
+def written_token(address: str, secret: str) -> str:
+    """An invitation as it is handed over: the center's address, and the secret, in one word."""
+    return _INVITATION + base64.urlsafe_b64encode(f"{address} {secret}".encode()).decode().rstrip("=")
+
+
+def read_token(text: str) -> tuple[str, str]:
+    """The address and the secret of an invitation. `FormatError`."""
+    try:
+        coded = text.strip().removeprefix(_INVITATION)
+        data = base64.b64decode(coded + "=" * (-len(coded) % 4), altchars=b"-_", validate=True)
+        address, secret = data.decode("ascii").split(" ")
+    except ValueError as error:
+        raise FormatError("no invitation of a center: was it copied as a whole?") from error
+    if not text.strip().startswith(_INVITATION) or not 40 <= len(secret) <= 100:
+        raise FormatError("no invitation of a center: was it copied as a whole?")
+    return address, secret
+
+
+def signed_text(host: str, body: bytes, path: str = PATH) -> bytes:
     """What the certificate's key signs: the whole request; chain and number in the body are its nonce."""
-    lines = ["nightvault report 1", "POST", host.lower(), PATH, hashlib.sha256(body).hexdigest()]
+    lines = ["nightvault report 1", "POST", host.lower(), path, hashlib.sha256(body).hexdigest()]
     return "\n".join(lines).encode()

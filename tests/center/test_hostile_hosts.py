@@ -245,7 +245,7 @@ def test_a_revoked_certificate_is_refused_from_the_list_on(tmp_path: Path) -> No
         thief, web = center.identity("thief"), center.identity("web1")
         folder = str(center.folder / "ca")
         (empty,) = sign_crls([open_ca(folder)], days=7, now=datetime.now(UTC))
-        with center.served("--crl", empty.path) as log:
+        with center.served("--uninvited", "--crl", empty.path) as log:
             assert center.send(thief, body_of())[0] == 200
             now = datetime.now(UTC)
             serial = f"{thief.certificate.serial_number:x}"

@@ -73,17 +73,19 @@ def test_each_day_has_the_worst_that_was_told_on_it_and_goes_after_its_time(engi
     first = NOW - timedelta(days=KEPT_DAYS + 1)
     told = {"well": True, "concerns": [], "jobs": []}
     begun = body_of(chain="1" * 32, changes={"to": told}, at=int(first.timestamp()))
-    take_report(engine, WEB, begun, first)
+    take_report(engine, WEB, begun, first, uninvited=True)
     failed = {"in": {"concerns": {"to": [{"level": "critical", "text": "disk"}]}}}
-    take_report(engine, WEB, body_of(2, chain="1" * 32, changes=failed), NOW)
-    take_report(engine, WEB, body_of(3, chain="1" * 32, changes={"in": {"concerns": {"to": []}}}), NOW)
+    take_report(engine, WEB, body_of(2, chain="1" * 32, changes=failed), NOW, uninvited=True)
+    take_report(
+        engine, WEB, body_of(3, chain="1" * 32, changes={"in": {"concerns": {"to": []}}}), NOW, uninvited=True
+    )
     (today,) = days_of(engine, WEB.host_id, NOW)
     assert (today.standing, today.why, today.reports) == (Standing.CRITICAL, "disk", 2)
     assert host_named(engine, "web1", NOW)[0].standing is Standing.WELL
     again = body_of(chain="2" * 32, at=int(NOW.timestamp()), before="1" * 32, before_number=3)
-    take_report(engine, WEB, again, NOW)
+    take_report(engine, WEB, again, NOW, uninvited=True)
     later = NOW + timedelta(days=1)
-    take_report(engine, WEB, body_of(2, chain="2" * 32, changes={}), later)
+    take_report(engine, WEB, body_of(2, chain="2" * 32, changes={}), later, uninvited=True)
     with seeing(engine, WEB.host_id) as connection:
         assert connection.execute(select(days.c.day).order_by(days.c.day)).scalars().all() == [
             NOW.date(),

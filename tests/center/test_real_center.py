@@ -105,7 +105,7 @@ def test_a_removed_server_is_not_listened_to_until_that_is_taken_back(center: Ce
         web.done("center", "tell", center.address)
         assert center.command("show", "web1")["told"]["jobs"]
         assert center.command("show", "web1")["set_back_at"] is None
-    assert center.command("init")["schema"] == "0002"  # a filled database, once more
+    assert center.command("init")["schema"] == "0003"  # a filled database, once more
     assert center.command("list")["hosts"]
 
 

@@ -93,6 +93,7 @@ def test_each_option_says_what_it_means() -> None:
 NOTHING = {
     *(
         "nvr1…",
+        "TOKEN",
         "CN",
         "O",
         "OU",

@@ -77,13 +77,13 @@ class Center:
 
     @contextmanager
     def served(self, *words: object) -> Iterator[Path]:
-        """It runs; the file of its log."""
+        """It runs, for servers that were not invited as well unless `words` say how; the file of its log."""
         self.port = self.port or free_port()
         with ExitStack() as stack:
             admin = stack.enter_context(
                 self.admin.process(
                     *("center", "serve", "--database", self.url, "--listen", f"127.0.0.1:{self.port}"),
-                    *("--authority", self.authority.certificate_path, *words),
+                    *("--authority", self.authority.certificate_path, *(words or ("--uninvited",))),
                 )
             )
             assert admin.stderr is not None
@@ -126,17 +126,17 @@ class Center:
         """Send a report by hand; the status and the answer. `headers` replace those that are right."""
         return self.post(body, {**self.signed(identity, body), **headers})
 
-    def signed(self, identity: Identity, body: bytes) -> dict[str, str]:
+    def signed(self, identity: Identity, body: bytes, path: str = PATH) -> dict[str, str]:
         """The headers of a request that is right."""
         host = f"127.0.0.1:{self.port}"
         coded = base64.b64encode(identity.certificate.public_bytes(Encoding.DER)).decode()
-        signature = base64.b64encode(identity.sign(signed_text(host, body))).decode()
+        signature = base64.b64encode(identity.sign(signed_text(host, body, path))).decode()
         return {"Host": host, CERTIFICATE: coded, SIGNATURE: signature}
 
-    def post(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
-        """Send any request to where reports go."""
+    def post(self, body: bytes, headers: Mapping[str, str], path: str = PATH) -> tuple[int, dict[str, Any]]:
+        """Send any request to where reports go, or to another path."""
         answer = urllib3.request(
-            "POST", self.address + PATH, body=body, headers=headers, retries=False, timeout=30.0
+            "POST", self.address + path, body=body, headers=headers, retries=False, timeout=30.0
         )
         try:
             return answer.status, json.loads(answer.data)

@@ -50,6 +50,8 @@ def _host(number: int, now: datetime) -> dict[str, Any]:
         "digest": b"",
         "document": msgspec.json.encode(told).decode(),
         **asdict(summary_of(told, then)),
+        "joined_at": then,
+        "in_group": "",
     }
 
 

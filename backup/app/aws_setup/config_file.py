@@ -55,6 +55,20 @@ def with_values(text: str, vault: str, of_vault: Values, anywhere: Values) -> st
     return changed
 
 
+def with_section(text: str, name: str, values: Values) -> str:
+    """Return the config's text with a new section at its end; all else unchanged. `ConfigError`."""
+    try:
+        known, section = tomllib.loads(text), tomlkit.table()
+        section.update(values)
+        added = tomlkit.dumps(tomlkit.document().add(name, section))
+    except (TOMLKitError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"the config cannot be changed: {error}") from error
+    changed = _with_its_line_ends(f"{text.rstrip()}\n\n{added}", text)
+    if tomllib.loads(changed) != known | {name: dict(values)}:
+        raise ConfigError("the config cannot be changed: another setting would change with it")
+    return changed
+
+
 def _put(table: Any, values: Values) -> None:
     """Put keys into a table, new ones below its last key: a comment at its end is about what comes next."""
     body = table.value.body if isinstance(table, Table) else []

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -22,13 +23,16 @@ from backup import __version__
 from backup.app.base.opened import opened
 from backup.app.base.vaults import identity_files
 from backup.config import Config
+from backup.credentials.certificate import subject_values
 from backup.errors import NightvaultError, UsageError
 from backup.format.host_report import (
     CERTIFICATE,
     CHAIN,
+    JOIN_PATH,
     PATH,
     SIGNATURE,
     HostReport,
+    JoinRequest,
     changes_between,
     shortened,
     signed_text,
@@ -74,11 +78,24 @@ def tell_center(
     """
     from backup.credentials.identity import load_identity
 
-    _require_address(url)
+    require_address(url)
     holder = load_identity(identity_files(config))
     with closing(opened(config)) as inventory, inventory.locked(_LOCK):
         teller = _Teller(inventory, holder, clock, url.rstrip("/"), ca_file, seconds)
         return teller.tell(shortened(dict(document)))
+
+
+def join_center(config: Config, url: str, secret: str, *, ca_file: str | None = None) -> str:
+    """Join a center by the secret of an invitation, as the server that the certificate names: its name.
+
+    `AwayError`, `NightvaultError` if it refuses, `UsageError`, `IdentityError`.
+    """
+    from backup.credentials.identity import load_identity
+
+    require_address(url)
+    holder = load_identity(identity_files(config))
+    _posted(holder, url.rstrip("/"), JOIN_PATH, msgspec.json.encode(JoinRequest(secret)), ca_file, _SECONDS)
+    return ", ".join(subject_values(holder.certificate, NameOID.COMMON_NAME))
 
 
 class _Teller(Struct, frozen=True):
@@ -132,28 +149,29 @@ class _Teller(Struct, frozen=True):
     def _send(self, chain: ToldChain) -> ToldChain:
         """Send the report that waits, and record that it was answered."""
         body = (chain.report or "").encode()
-        headers = _headers(self.holder, urlsplit(self.center).netloc, body)
-        try:
-            post(
-                self.center + PATH,
-                body,
-                headers=headers,
-                secrets=(),
-                ca_file=self.ca_file,
-                seconds=self.seconds,
-            )
-        except (ConflictError, AwayError):
-            raise
-        except RefusedError as error:
-            raise NightvaultError(str(error), advice=_ADVICE) from error
+        _posted(self.holder, self.center, PATH, body, self.ca_file, self.seconds)
         told = chain.then_told or "{}"
         return self._recorded(replace(chain, number=chain.number + 1, told=told, report=None, then_told=None))
+
+
+def _posted(
+    holder: KeyHolder, center: str, path: str, body: bytes, ca_file: str | None, seconds: float
+) -> None:
+    """Send a signed request. `AwayError`, `ConflictError`, and `NightvaultError` if it is refused."""
+    headers = _headers(holder, urlsplit(center).netloc, body, path)
+    try:
+        post(center + path, body, headers=headers, secrets=(), ca_file=ca_file, seconds=seconds)
+    except (ConflictError, AwayError):
+        raise
+    except RefusedError as error:
+        raise NightvaultError(str(error), advice=_ADVICE) from error
 
 
 _ADVICE = "its log says why; docs/center.md names what it takes"
 
 
-def _require_address(url: str) -> None:
+def require_address(url: str) -> None:
+    """Refuse what is no address of a center. `UsageError`."""
     parts = urlsplit(url)
     is_here = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "localhost", "::1"}
     if not (parts.scheme == "https" or is_here) or not parts.hostname or "@" in parts.netloc:
@@ -162,12 +180,12 @@ def _require_address(url: str) -> None:
         raise UsageError(f"{url}: must be the center's address alone, without a path")
 
 
-def _headers(holder: KeyHolder, host: str, body: bytes) -> dict[str, str]:
+def _headers(holder: KeyHolder, host: str, body: bytes, path: str) -> dict[str, str]:
     headers = {
         "Content-Type": "application/json",
         "Host": host,
         CERTIFICATE: _coded(holder.certificate),
-        SIGNATURE: base64.b64encode(holder.sign(signed_text(host, body))).decode(),
+        SIGNATURE: base64.b64encode(holder.sign(signed_text(host, body, path))).decode(),
     }
     return headers | ({CHAIN: ",".join(map(_coded, holder.chain))} if holder.chain else {})
 

@@ -30,6 +30,14 @@ EXAMPLES = {
     "center list": ("nightvault center list", "nightvault center list --json"),
     "center show": ("nightvault center show web1", "nightvault center show web1 --seen"),
     "center remove": ("nightvault center remove web1", "nightvault center remove web1 --undo"),
+    "center invite": (
+        "nightvault center invite web1 --address https://center.example.net",
+        "nightvault center invite web1 --address https://example.net --group shop",
+    ),
+    "center join": (
+        "nightvault center join nvj1_aHR0cHM6Ly9jZW50ZXIuZXhh",
+        "nightvault center join nvj1_aHR0cHM6Ly9jZW50ZXIuZXhh --ca-file ca.pem",
+    ),
     "center tell": (
         "nightvault center tell",
         "nightvault center tell https://center.example.net --ca-file ca.pem",
@@ -123,6 +131,7 @@ def init(cli: Cli, url: str) -> None:
 @click.option("--certificate", metavar="FILE", help="Its TLS certificate (PEM), with --private-key.")
 @click.option("--private-key", metavar="FILE", help="The key of that certificate.")
 @click.option("--behind-proxy", is_flag=True, help="A proxy in front of it does TLS.")
+@click.option("--uninvited", is_flag=True, help="Servers that were not invited may tell, too.")
 @pass_cli
 def serve(
     cli: Cli,
@@ -134,11 +143,12 @@ def serve(
     certificate: str | None,
     private_key: str | None,
     behind_proxy: bool,
+    uninvited: bool,
 ) -> None:
     """Take the reports of servers until SIGTERM or Ctrl-C.
 
-    A server is known by its certificate: who has one of the authority may tell, for itself alone. What is
-    refused is logged. Files of certificates are read again when they change.
+    A server is known by its certificate, and may tell once it has joined (`center invite`), for itself alone.
+    What is refused is logged. Files of certificates are read again when they change.
     """
     from backup.cli.support.logs import log_to_stderr
     from backup.cli.support.page_setup import address_of, is_loopback, listening, require_address
@@ -163,7 +173,8 @@ def serve(
         tls: dict[str, Any] = {}
         if certificate:
             tls = {"ssl_certfile": certificate, "ssl_keyfile": private_key}
-        options = server_options(Receiver(engine, trust.current, cli.clock).app(), **tls)
+        receiver = Receiver(engine, trust.current, cli.clock, uninvited=uninvited)
+        options = server_options(receiver.app(), **tls)
         with listening(listen, 0o660) as sock:
             cli.say(f"the center listens on {address_of(sock, has_tls=certificate is not None)}")
             run(options, sock)
@@ -257,6 +268,75 @@ def remove(cli: Cli, host: str, url: str, undo: bool) -> None:
         found, _ = host_named(engine, found.host_id, now)
     done = "is listened to again" if undo else "is removed; its certificate is valid until it is revoked"
     cli.report(_document(found), f"{found.name} {done}")
+
+
+@center.command("invite")
+@click.argument("host")
+@click.option(
+    "--address", metavar="URL", required=True, help="Where servers reach this center: https://HOST."
+)
+@click.option("--valid", default="1h", show_default=True, metavar="SPAN", help="For how long: 90s, 15m, 2h.")
+@click.option("--group", default="", metavar="NAME", help="What it is shown with.")
+@_database
+@pass_cli
+def invite_host(cli: Cli, host: str, address: str, valid: str, group: str, url: str) -> None:
+    """Invite a server by the common name of its certificate: print a word for `center join` there.
+
+    The word is used once. It lets in nobody but the server whose certificate has that name.
+    """
+    from datetime import timedelta
+
+    from backup.app.telling.center import require_address
+    from backup.center.joining import invite
+    from backup.config import parse_duration
+    from backup.format.host_report import written_token
+
+    require_address(address)
+    try:
+        seconds = parse_duration(valid)
+    except ValueError as error:
+        raise UsageError(f"--valid: {error}") from error
+    if not 60 <= seconds <= 30 * 86_400:
+        raise UsageError("--valid: from 60s to 720h")
+    now = cli.clock.now()
+    with _opened(url) as engine:
+        made = invite(engine, host, group[:100], now, now + timedelta(seconds=seconds))
+    token = written_token(address.rstrip("/"), made.secret)
+    document = {"name": made.name, "ends_at": made.ends_at, "token": token}
+    cli.show(document, f"nightvault center join {token}")
+
+
+@center.command("join")
+@click.argument("token")
+@click.option(
+    "--ca-file", metavar="FILE", help="Trust these authorities for its TLS instead of the system's."
+)
+@pass_cli
+def join_here(cli: Cli, token: str, ca_file: str | None) -> None:
+    """Join a center by the word of `center invite`, and add [center] to the config, which is copied first.
+
+    The certificate of [identity] must have the name that was invited. Nothing else of the config changes,
+    and nothing is taken from the center.
+    """
+    from backup.app.aws_setup.config_file import check_writable, read_config, replace_config, with_section
+    from backup.app.telling.center import join_center
+    from backup.format.host_report import read_token
+
+    config = cli.config()
+    address, secret = read_token(token)
+    if config.identity is None:
+        raise ConfigError("the config has no [identity]: a center knows a server by its certificate")
+    if config.center is not None and config.center.url != address:
+        named = f"the config names another center, {config.center.url}"
+        raise UsageError(named, advice="remove [center] from it first")
+    check_writable(config.path)
+    values = {"url": address} | ({"ca_file": os.path.abspath(ca_file)} if ca_file else {})
+    text = read_config(config.path)
+    changed = text if config.center is not None else with_section(text, "center", values)
+    name = join_center(config, address, secret, ca_file=ca_file)
+    copy = replace_config(config.path, text, changed, cli.clock.now())
+    document = {"center": address, "name": name, "config": config.path, "copy": copy}
+    cli.report(document, f"{address} knows this server as {name}: `nightvault center tell` tells it now")
 
 
 @center.command()
