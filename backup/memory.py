@@ -1,9 +1,9 @@
 """Divides one memory setting into limits for each buffer and queue; pure arithmetic.
 
-What is always needed comes first: windows of files that are read, and a frame sealed or proven on each of
-two workers. Up to a quarter of the rest is for workers on further cores. What is left is divided: half and
-more to parts that are sent, a fifth to frames under way, and so on. The sum of the worst cases stays within
-the setting; interpreter, libraries and the database's cache come on top.
+What is always needed comes first: windows of files that are read, and a frame sealed on each of two
+workers. Up to a quarter of the rest is for workers on further cores. What is left is divided: most to parts
+that are sent, an eighth to rows of chunks, and so on. The sum of the worst cases stays within the setting;
+interpreter, libraries and the database's cache come on top.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from backup.model import MIB
 
-DEFAULT_MEMORY: Final = 340 * MIB
+DEFAULT_MEMORY: Final = 256 * MIB
 LEAST_MEMORY: Final = 96 * MIB
 LEAST_FRAME: Final = 4 * MIB  # what the largest chunk needs
 FRAME: Final = 6 * MIB
@@ -29,15 +29,12 @@ small file that fits each buffer of a batch ahead."""
 
 FRAMES_ALWAYS: Final = 11
 """Three windows beside those whose chunks wait for numbers; two frames that are gathered, and the one that is
-sent, before and after it is sealed; for each of two workers a frame beside what it was before."""
+passed on; for each of two workers what a frame is before it is encrypted; one that is expanded as a proof;
+two that are written, and still hashed."""
 
-FRAMES_OF_A_WORKER: Final = 4
-"""Each beyond two: a frame beside what it was before, and one more under way, before and after it is
-sealed."""
-
-FRAMES_HASHED: Final = 2
-"""Frames that are written, and still hashed, where more than one is under way."""
-_GROWS_FROM, _GROWTH = 128 * MIB, 96  # from that much memory on a frame grows by a byte for so many
+FRAMES_OF_A_WORKER: Final = 3
+"""Each beyond two: what a frame is before it is encrypted and when it is proven, and one more under way."""
+_GROWS_FROM, _GROWTH = 128 * MIB, 64  # from that much memory on a frame grows by a byte for so many
 
 MAKER: Final = 26 * MIB
 """A process that makes a restore's small files; the two frames that it shares come on top."""
@@ -77,15 +74,11 @@ class BackupMemory(Struct, frozen=True):
 
     @property
     def worst(self) -> int:
-        """Total bytes when every buffer is full at once.
-
-        Sealed frames may be as large as they were, and some of them are written, but still hashed.
-        """
-        frames = 2 * self.in_flight + (FRAMES_HASHED * self.frame if self.in_flight >= 2 * self.frame else 0)
+        """Total bytes when every buffer is full at once; a frame is sealed where it was."""
         ahead = 2 * BATCHES_AHEAD * self.readers * self.ahead
-        further = max(0, self.workers - 2) * 2 * self.frame
+        further = max(0, self.workers - 2) * (FRAMES_OF_A_WORKER - 1) * self.frame
         rows = self.chunks * CHUNK_BYTES
-        return _always(self.frame) + further + self.uploads + frames + self.batch + ahead + rows
+        return _always(self.frame) + further + self.uploads + self.in_flight + self.batch + ahead + rows
 
 
 def backup_memory(memory: int = DEFAULT_MEMORY, cores: int = 2) -> BackupMemory:
@@ -104,13 +97,12 @@ def backup_memory(memory: int = DEFAULT_MEMORY, cores: int = 2) -> BackupMemory:
     further = for_workers // one_more
     left = rest - for_workers
     workers = min(cores, 2) + further
-    under_way = left * 7 // 32  # before and after they are sealed, both
     return BackupMemory(
-        uploads=left * 35 // 64 - max(0, 2 * frame - under_way),  # one frame always may
-        in_flight=max(frame, max(left // 32, (under_way - FRAMES_HASHED * frame) // 2) + further * frame),
+        uploads=left * 51 // 64 - frame,
+        in_flight=frame + further * frame,
         batch=left // 32,
         ahead=left * 3 // 256 // _readers(workers),
-        chunks=left * 5 // 32 // CHUNK_BYTES,
+        chunks=left // 8 // CHUNK_BYTES,
         frame=frame,
         workers=workers,
     )

@@ -78,13 +78,13 @@ class TestShares:
     @pytest.mark.parametrize(
         ("memory", "cores", "workers", "openers", "makers"),
         [
-            (340, 1, 1, 1, 0),
-            (340, 2, 2, 2, 1),
+            (256, 1, 1, 1, 0),
+            (256, 2, 2, 2, 1),
             (96, 8, 2, 1, 1),
-            (340, 3, 3, 3, 2),
-            (320, 8, 4, 5, 3),
-            (340, 8, 4, 5, 3),
-            (1024, 16, 11, 16, 9),
+            (256, 3, 3, 3, 2),
+            (256, 8, 4, 4, 2),
+            (340, 8, 5, 5, 3),
+            (1024, 16, 15, 16, 9),
             (4096, 32, 32, 32, 31),
         ],
     )
@@ -107,10 +107,10 @@ class TestShares:
 
     def test_the_default_is_what_the_parts_have_without_it(self) -> None:
         default = backup_memory(DEFAULT_MEMORY)
-        assert default.in_flight == 22 * MIB
+        assert default.in_flight == FRAME
         assert default.frame == FRAME == SMALL_FILES_FRAME
-        assert default.batch == contents._BATCH_BYTES
-        assert default.ahead == MIB * 3 // 2
+        assert 5 * MIB < default.batch < contents._BATCH_BYTES
+        assert MIB <= default.ahead < 2 * MIB
         assert 4 * 32 * MIB <= default.uploads < 5 * 32 * MIB
         assert fetched_piece() == PIECE
 
@@ -160,7 +160,7 @@ class TestConfig:
         ("memory", "vault", "told"),
         [
             ("95MiB", "", "limits.memory: must be at least 96MiB"),
-            ("96MiB", "parts_at_once = 20", r"vault\[1\].parts_at_once: is too much for limits.memory, of"),
+            ("96MiB", "parts_at_once = 30", r"vault\[1\].parts_at_once: is too much for limits.memory, of"),
             ("", "parts_at_once = 0", r"vault\[1\].parts_at_once: must be"),
             ("much", "", "limits.memory: must be a number of bytes or a text like"),
             ('320MiB"\ncores = 0 #', "", "limits.cores: must be a number from 1 to 1024"),

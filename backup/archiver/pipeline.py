@@ -22,7 +22,7 @@ from backup.archiver.sealing import Frame, SealedPack, SealingLine
 from backup.buffers import Buffers
 from backup.catalogs.packing import OpenPack
 from backup.format.chunker import MINIMUM
-from backup.format.frame import FRAME_SIZE
+from backup.format.frame import FRAME_SIZE, ROOM_BEHIND
 from backup.format.rows import ChunkColumns
 from backup.inventory.content.numbers import Numbers
 from backup.inventory.content.packed import KnownChunk
@@ -70,7 +70,7 @@ class Pipeline:
     """Seals new chunks. Use it from one thread; it owns its workers and ends them."""
 
     def __init__(self, sink: PackSink, *, level: int | None, pack_size: int, memory: BackupMemory) -> None:
-        self.buffers = Buffers(usual=memory.frame)
+        self.buffers = Buffers(usual=memory.frame + ROOM_BEHIND)
         self._line = SealingLine(
             sink.open_pack,
             self.buffers,

@@ -25,18 +25,23 @@ from msgspec import Struct, field
 from backup.buffers import Buffers
 from backup.catalogs.packing import OpenPack
 from backup.format.chunker import MINIMUM
-from backup.format.frame import SMALL_FILES_FRAME, FrameCodec, SealedFrame
+from backup.format.frame import ROOM_BEHIND, SMALL_FILES_FRAME, FrameCodec, SealedFrame
 from backup.model import KIB, MIB, Buffer, ChunkId, FrameRow, Pack
 
 _MARGIN = 256 * KIB  # room for a pack's directory: 44 bytes a chunk, 40 a frame, and padding
 _CHUNK_ROW = 44
+WORKERS_OF_A_PROVER = 4  # sealing a frame takes four times as long as proving it, and more
 MOST_CHUNKS = 2**20  # in a pack: a quarter of a directory's limit; tiny files make many
 
 
 class Frame(Struct):
-    """Chunks to be sealed as one frame, in order; the first `size` bytes of `buffer` are theirs."""
+    """Chunks to be sealed as one frame, in order; the first `size` bytes of `buffer` are theirs.
+
+    The sealed frame goes `over` this memory: the chunks themselves where the buffer is the line's.
+    """
 
     buffer: memoryview
+    over: memoryview | None = None
     ids: list[ChunkId] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
@@ -47,7 +52,7 @@ class Frame(Struct):
         cls, ids: Sequence[ChunkId], lengths: Sequence[int], numbers: Sequence[int], data: memoryview
     ) -> Self:
         """Make a frame of the chunks in `data` without a copy; `data` must not change while viewed."""
-        return cls(data, list(ids), list(lengths), list(numbers), len(data))
+        return cls(data, None, list(ids), list(lengths), list(numbers), len(data))
 
     def add(
         self, ids: Sequence[ChunkId], lengths: Sequence[int], numbers: Sequence[int], data: Buffer
@@ -116,6 +121,7 @@ class SealingLine:
         self._most_frames = max(1, in_flight // largest)
         self._most_chunks = min(most_chunks, MOST_CHUNKS)
         self._workers = ThreadPoolExecutor(workers, "seal")
+        self._provers = ThreadPoolExecutor(max(1, workers // WORKERS_OF_A_PROVER), "prove")
         self._writer = ThreadPoolExecutor(1, "spool")
         self._hasher = ThreadPoolExecutor(1, "hash")  # hashes frames beside the writing, or soon after
         self._settler = ThreadPoolExecutor(1, "settle")
@@ -133,6 +139,7 @@ class SealingLine:
         self._writer.shutdown(wait=True, cancel_futures=True)
         self._settler.shutdown(wait=True, cancel_futures=True)
         self._workers.shutdown(wait=True, cancel_futures=True)
+        self._provers.shutdown(wait=True, cancel_futures=True)
         self._hasher.shutdown(wait=True)
         self._under_way.clear()  # cycles may keep the line alive for long
         self._buffers.clear()
@@ -148,7 +155,8 @@ class SealingLine:
         """Return an empty frame; buffers of frames that are already written are freed first."""
         while self._under_way and self._under_way[0].writing.done():
             self._settle_oldest()
-        return Frame(self._buffers.take(self._largest))
+        buffer = self._buffers.take(self._largest + ROOM_BEHIND)
+        return Frame(buffer, buffer)
 
     def has_room(self, frame: Frame) -> bool:
         """Whether the open pack can take a frame; waits for the writer only when it is nearly full.
@@ -173,7 +181,8 @@ class SealingLine:
             self._filling = _Filling(pack, pack.size)
         filling = self._filling
         number, filling.frames = filling.frames, filling.frames + 1
-        sealing = self._workers.submit(self._seal, filling.pack, number, frame)
+        over = frame.over or self._buffers.take(frame.size + ROOM_BEHIND)
+        sealing = self._workers.submit(self._seal, filling.pack, number, frame, over)
         writing = self._writer.submit(self._write, filling, frame, sealing)
         self._under_way.append(_UnderWay(filling, frame, writing))
         filling.chunks += len(frame.ids)
@@ -214,7 +223,7 @@ class SealingLine:
     def _write(self, filling: _Filling, frame: Frame, sealing: Future[SealedFrame]) -> int:
         beside = self._hasher if self._most_frames > 1 else None  # with little memory nothing waits for it
         row = filling.pack.append(sealing.result(), frame.ids, frame.lengths, frame.numbers, beside)
-        filling.proofs.append(self._workers.submit(self._prove, filling.pack, row, frame.ids, frame.lengths))
+        filling.proofs.append(self._provers.submit(self._prove, filling.pack, row, frame.ids, frame.lengths))
         while filling.proofs and filling.proofs[0].done():
             filling.pack.let_go(filling.proofs.pop(0).result())
         return row.sealed_length
@@ -239,10 +248,10 @@ class SealingLine:
             codec = self._codecs.codec = self._make_codec(self._level)
         return codec
 
-    def _seal(self, pack: OpenPack, number: int, frame: Frame) -> SealedFrame:
+    def _seal(self, pack: OpenPack, number: int, frame: Frame, over: memoryview) -> SealedFrame:
         keys, pack_id, parts = pack.keys, pack.label.pack_id, [frame.buffer[: frame.size]]
         are_large = len(frame.ids) * MINIMUM <= frame.size  # small ones may repeat each other
-        return self._codec().seal(keys.frame_key, pack_id, number, parts, are_large=are_large)
+        return self._codec().seal(keys.frame_key, pack_id, number, parts, are_large=are_large, over=over)
 
     def _prove(self, pack: OpenPack, row: FrameRow, ids: Sequence[ChunkId], lengths: Sequence[int]) -> int:
         pack.prove_frame(self._codec(), row, ids, lengths)

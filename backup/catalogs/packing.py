@@ -23,7 +23,7 @@ from backup.files import spool_errors, sync_directory
 from backup.format.content import Content
 from backup.format.frame import FrameCodec, SealedFrame
 from backup.format.keys import Recipient, Signer
-from backup.format.naming import chunk_ids
+from backup.format.naming import ids_of_pieces
 from backup.format.pack import (
     TRAILER_SIZE,
     CatalogFields,
@@ -164,8 +164,8 @@ class OpenPack:
     ) -> None:
         """Read a frame back, open it, and check every chunk id. `ProofError` if one differs."""
         with self._disproving(row):
-            raw = memoryview(self._opened(codec, row))
-            if chunk_ids(self._spool.chunk_key, raw, lengths) != list(ids):
+            pieces = codec.pieces(self.keys.frame_key, self.label.pack_id, row, self._read)
+            if ids_of_pieces(self._spool.chunk_key, pieces, lengths) != list(ids):
                 raise ProofError(_disproved(self.path, f"a chunk of frame {row.number}"))
 
     def let_go(self, end: int) -> None:
@@ -181,15 +181,9 @@ class OpenPack:
     def prove_body(self, codec: FrameCodec, row: FrameRow, body: bytes) -> None:
         """Read a frame without chunks back, open it, and compare it. `ProofError` if it differs."""
         with self._disproving(row):
-            if self._opened(codec, row) != body:
+            sealed = self._read(row.sealed_length, row.offset)
+            if codec.open(self.keys.frame_key, self.label.pack_id, row, sealed) != body:
                 raise ProofError(_disproved(self.path, f"the content of frame {row.number}"))
-
-    def _opened(self, codec: FrameCodec, row: FrameRow) -> bytes:
-        """The content of a frame, read back from the file and opened."""
-        # The sealed bytes get no name here: `open` frees them before it expands what they hold.
-        return codec.open(
-            self.keys.frame_key, self.label.pack_id, row, self._read(row.sealed_length, row.offset)
-        )
 
     @contextmanager
     def _disproving(self, row: FrameRow) -> Iterator[None]:
@@ -264,7 +258,7 @@ class OpenPack:
         with spool_errors(self.path, "read back"):
             return os.pread(self._file, length, offset)
 
-    def _write(self, data: bytes, beside: Executor | None = None) -> None:
+    def _write(self, data: bytes | memoryview, beside: Executor | None = None) -> None:
         self._hash(data, beside)
         with spool_errors(self.path, "written"):
             view = memoryview(data)
@@ -272,7 +266,7 @@ class OpenPack:
                 view = view[os.write(self._file, view) :]
         self.size += len(data)
 
-    def _hash(self, data: bytes, beside: Executor | None) -> None:
+    def _hash(self, data: bytes | memoryview, beside: Executor | None) -> None:
         """Hash what is written next, `beside` that if there is an executor: it may fall behind a little."""
         most = _MOST_BEHIND if beside is not None else 0
         while len(self._hashing) > most:

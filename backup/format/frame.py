@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, cast
 
 import zstandard
 from blake3 import blake3
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import AEADDecryptionContext, Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from msgspec import Struct
 
 from backup.errors import FormatError, IntegrityError
-from backup.model import MIB, FrameRow
+from backup.model import KIB, MIB, FrameRow
 
 FRAME_SIZE = 4 * MIB
 SMALL_FILES_FRAME = 6 * MIB  # the more small files are in one frame, the more of what repeats is found
@@ -25,6 +27,9 @@ DIGEST_SIZE = 16
 
 _ASSOCIATED = struct.Struct("<16sII")
 _GAIN_PERCENT = 1
+_PIECE = 128 * KIB  # stays in the processor's own cache between two steps
+_EXPANDED_PIECE = 256 * KIB
+ROOM_BEHIND = 32  # bytes behind a frame's content, so that it can be sealed over itself
 _SAMPLES, _SAMPLE_SIZE = 32, 2048
 _SOME = 4  # one sample in so many mostly tells
 _GOLDEN = 0.618034  # spreads the samples, so that no pattern of the data's own hides from them
@@ -60,7 +65,7 @@ class SealedFrame(Struct, frozen=True):
     """A frame as it goes into a pack; `digest` is the 16-byte BLAKE3 of `data`."""
 
     number: int
-    data: bytes
+    data: bytes | memoryview
     raw_length: int
     flags: int
     digest: bytes
@@ -80,7 +85,7 @@ def check_digest(row: FrameRow, sealed: bytes | memoryview) -> None:
     if len(sealed) != row.sealed_length:
         raise IntegrityError(f"frame {row.number} has {len(sealed)} bytes instead of {row.sealed_length}")
     if digest(sealed) != row.digest:
-        raise IntegrityError(f"frame {row.number} came back other than it was recorded (BLAKE3 differs)")
+        raise _came_back_other(row)
 
 
 def check_frame(row: FrameRow) -> None:
@@ -113,6 +118,7 @@ class FrameCodec:
         self._decompressor = zstandard.ZstdDecompressor(max_window_size=LARGEST_FRAME)
         self._key = b""
         self._aead: AESGCM | None = None
+        self._piece: memoryview | None = None  # of an expanded frame
 
     def seal(
         self,
@@ -122,10 +128,12 @@ class FrameCodec:
         parts: Sequence[bytes | memoryview],
         *,
         are_large: bool = False,
+        over: memoryview | None = None,
     ) -> SealedFrame:
         """Seal `parts` (chunks in order, 1 byte to 8 MiB together) as frame `number` of a pack.
 
-        If they `are_large`, and samples of a large frame do not compress, it is not compressed.
+        If they `are_large`, and samples of a large frame do not compress, it is not compressed. The frame may
+        go `over` the only part itself, the start of this memory with `ROOM_BEHIND` it: none is taken for it.
         """
         raw = parts[0] if len(parts) == 1 else b"".join(parts)
         size = len(raw)
@@ -137,7 +145,11 @@ class FrameCodec:
             packed = compressor.compress(raw)
             if _gains(packed, raw, _GAIN_PERCENT):
                 body, flags = packed, COMPRESSED
-        data = self._cipher(key).encrypt(_nonce(number), body, _ASSOCIATED.pack(pack_id, number, flags))
+        associated = _ASSOCIATED.pack(pack_id, number, flags)
+        if over is None:
+            data: bytes | memoryview = self._cipher(key).encrypt(_nonce(number), body, associated)
+        else:
+            data = _encrypted_over(over, key, _nonce(number), body, associated)
         return SealedFrame(number, data, size, flags, digest(data))
 
     def _compressor(self, raw: bytes | memoryview, *, are_large: bool) -> zstandard.ZstdCompressor | None:
@@ -169,6 +181,37 @@ class FrameCodec:
         del sealed  # memory of a caller that keeps it no more
         return self._expand(row, body)
 
+    def pieces(
+        self, key: bytes, pack_id: bytes, row: FrameRow, read: Callable[[int, int], bytes]
+    ) -> Iterator[memoryview | bytes]:
+        """The content of a frame in pieces, valid until the next; `read` gives bytes by length and offset.
+
+        For a proof: only at the end it is known that they are those recorded. Errors as of `open`.
+        """
+        check_frame(row)
+        cipher = Cipher(algorithms.AES(key), modes.GCM(_nonce(row.number))).decryptor()
+        cipher.authenticate_additional_data(_ASSOCIATED.pack(pack_id, row.number, row.flags))
+        sealed = _SealedPieces(row, read, cipher)
+        length = 0
+        for piece in self._expanded(sealed) if row.flags & COMPRESSED else iter(sealed.read, b""):
+            length += len(piece)
+            if length > row.raw_length:
+                break
+            yield piece
+        sealed.finish()
+        if length != row.raw_length:
+            raise FormatError(f"frame {row.number} does not hold the {row.raw_length} bytes that it should")
+
+    def _expanded(self, sealed: _SealedPieces) -> Iterator[memoryview]:
+        if self._piece is None:
+            self._piece = memoryview(bytearray(_EXPANDED_PIECE))
+        try:
+            with self._decompressor.stream_reader(cast("IO[bytes]", sealed), read_size=_PIECE) as reader:
+                while size := reader.readinto(self._piece):
+                    yield self._piece[:size]
+        except zstandard.ZstdError as error:
+            raise FormatError(f"frame {sealed.row.number} does not decompress") from error
+
     def open_checked(self, key: bytes, pack_id: bytes, row: FrameRow, sealed: bytes | memoryview) -> bytes:
         """Same as `open`, for bytes whose digest was checked where they came from."""
         return self._expand(row, self._decrypted(key, pack_id, row, sealed))
@@ -179,11 +222,11 @@ class FrameCodec:
         try:
             return self._cipher(key).decrypt(_nonce(row.number), sealed, associated)
         except InvalidTag as error:
-            raise FormatError(f"frame {row.number} was not sealed under this key, pack and number") from error
+            raise _strange(row) from error
 
     def _expand(self, row: FrameRow, body: bytes) -> bytes:
         if row.flags & COMPRESSED:
-            body = expand(self._decompressor, body, row.raw_length, f"frame {row.number}")
+            return expand(self._decompressor, body, row.raw_length, f"frame {row.number}")
         if len(body) != row.raw_length:
             raise FormatError(f"frame {row.number} holds {len(body)} bytes instead of {row.raw_length}")
         return body
@@ -192,6 +235,41 @@ class FrameCodec:
         if self._aead is None or self._key != key:
             self._aead, self._key = AESGCM(key), key
         return self._aead
+
+
+class _SealedPieces:
+    """Reads a sealed frame piece by piece and deciphers it; `finish` says whether it was the recorded one."""
+
+    def __init__(
+        self, row: FrameRow, read: Callable[[int, int], bytes], cipher: AEADDecryptionContext
+    ) -> None:
+        self.row = row
+        self._read = read
+        self._cipher = cipher
+        self._digest = blake3()
+        self._at = 0
+
+    def read(self, _size: int = -1) -> bytes:
+        """The next piece, whatever size is asked for; empty at the end."""
+        size = min(_PIECE, self.row.sealed_length - TAG_SIZE - self._at)
+        if not size:
+            return b""
+        piece = self._read(size, self.row.offset + self._at)
+        self._digest.update(piece)
+        self._at += size
+        return self._cipher.update(piece)
+
+    def finish(self) -> None:
+        """Read to the end; IntegrityError if it is not what was recorded, FormatError if it is no frame."""
+        while self.read():
+            pass
+        tag = self._read(TAG_SIZE, self.row.offset + self._at)
+        if self._digest.update(tag).digest(DIGEST_SIZE) != self.row.digest:
+            raise _came_back_other(self.row)
+        try:
+            self._cipher.finalize_with_tag(tag)
+        except InvalidTag as error:
+            raise _strange(self.row) from error
 
 
 def expand(decompressor: zstandard.ZstdDecompressor, body: bytes, size: int, what: str) -> bytes:
@@ -205,6 +283,33 @@ def expand(decompressor: zstandard.ZstdDecompressor, body: bytes, size: int, wha
         return decompressor.decompress(body, max_output_size=size, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise FormatError(f"{what} does not decompress") from error
+
+
+def _encrypted_over(
+    over: memoryview, key: bytes, nonce: bytes, body: bytes | memoryview, associated: bytes
+) -> memoryview:
+    """The body, which may lie at the start of `over`, encrypted over it, with its tag.
+
+    A piece is encrypted beside it and then copied, as no cipher promises to work in place.
+    """
+    cipher = Cipher(algorithms.AES(key), modes.GCM(nonce)).encryptor()
+    cipher.authenticate_additional_data(associated)
+    beside, size = memoryview(bytearray(_PIECE + TAG_SIZE)), len(body)
+    for start in range(0, size, _PIECE):
+        end = min(start + _PIECE, size)
+        written = cipher.update_into(body[start:end], beside)
+        over[start:end] = beside[:written]
+    cipher.finalize()
+    over[size : size + TAG_SIZE] = cipher.tag
+    return over[: size + TAG_SIZE]
+
+
+def _came_back_other(row: FrameRow) -> IntegrityError:
+    return IntegrityError(f"frame {row.number} came back other than it was recorded (BLAKE3 differs)")
+
+
+def _strange(row: FrameRow) -> FormatError:
+    return FormatError(f"frame {row.number} was not sealed under this key, pack and number")
 
 
 def _gains(packed: bytes, raw: bytes | memoryview, percent: int) -> bool:

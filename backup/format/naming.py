@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from itertools import accumulate, chain, pairwise
+from itertools import accumulate, chain, islice, pairwise
 from operator import add
 from typing import Final, cast
 
@@ -26,6 +26,30 @@ def chunk_ids(key: bytes, data: memoryview, lengths: Iterable[int]) -> list[Chun
     ends = accumulate(lengths, initial=0)
     ids = [blake3(data[start:end], key=key).digest() for start, end in pairwise(ends)]
     return cast("list[ChunkId]", ids)
+
+
+def ids_of_pieces(key: bytes, pieces: Iterable[bytes | memoryview], lengths: Sequence[int]) -> list[ChunkId]:
+    """Same as `chunk_ids`, for data in pieces, of which a chunk may have some; what follows them is left."""
+    ids: list[ChunkId] = []
+    begun, missing = None, 0  # a chunk that goes on in the next piece
+    for piece in pieces:
+        at, size = 0, len(piece)
+        if begun is not None:
+            at = min(missing, size)
+            begun.update(piece[:at])
+            missing -= at
+            if missing:
+                continue
+            ids.append(ChunkId(begun.digest()))
+            begun = None
+        ends = accumulate(islice(lengths, len(ids), None), initial=at)
+        for start, end in pairwise(ends):
+            if end > size:
+                if start < size:
+                    begun, missing = blake3(piece[start:], key=key), end - size
+                break
+            ids.append(ChunkId(blake3(piece[start:end], key=key).digest()))
+    return ids
 
 
 def content_id(key: bytes, ids: Sequence[bytes], lengths: Sequence[int], holes: bytes = b"") -> ContentId:

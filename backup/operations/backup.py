@@ -28,7 +28,7 @@ from backup.errors import NightvaultError
 from backup.inventory.records import runs
 from backup.inventory.store.database import Inventory
 from backup.kinds import Outcome, RunKind
-from backup.model import JobName, VaultName
+from backup.model import MIB, JobName, VaultName
 from backup.operations.forget import ForgetReport, forget_after
 from backup.protocols import Progress
 from backup.reports import Fact
@@ -121,7 +121,7 @@ class Backup(Struct, frozen=True):
         return BackupDone(*forget_after(at, self._save(at)))
 
     def _save(self, at: RunContext) -> BackupReport:
-        share_freed_memory()
+        share_freed_memory(MIB)
         config, inventory, settings = at.config, at.inventory, self.settings
         saved = saved_own(config, settings, inventory)
         job = job_of(config, settings, self.options, saved)

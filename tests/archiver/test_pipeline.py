@@ -226,6 +226,7 @@ def test_no_more_is_in_flight_than_agreed(line: Line, monkeypatch: pytest.Monkey
         chunks: Sequence[bytes | memoryview],
         *,
         are_large: bool,
+        over: memoryview,
     ) -> SealedFrame:
         nonlocal sealing, most
         size = sum(map(len, chunks))
@@ -233,7 +234,7 @@ def test_no_more_is_in_flight_than_agreed(line: Line, monkeypatch: pytest.Monkey
             sealing += size
             most = max(most, sealing)
         try:
-            return real(self, key, pack_id, number, chunks, are_large=are_large)
+            return real(self, key, pack_id, number, chunks, are_large=are_large, over=over)
         finally:
             with lock:
                 sealing -= size

@@ -81,10 +81,11 @@ def _lying(seal: Seal) -> Seal:
         parts: Sequence[bytes | memoryview],
         *,
         are_large: bool = False,
+        over: memoryview | None = None,
     ) -> SealedFrame:
         raw = bytearray(b"".join(parts))
         raw[len(raw) // 2] ^= 1
-        return seal(self, key, pack_id, number, [bytes(raw)], are_large=are_large)
+        return seal(self, key, pack_id, number, [bytes(raw)], are_large=are_large, over=over)
 
     return wrong
 
@@ -187,8 +188,8 @@ def test_small_packs_are_full_although_frames_compress(spool: Spool) -> None:
     assert (len(made), sum(len(sealed.pack.frames) for sealed in made)) == (1, frames)
 
 
-def test_a_proof_needs_no_more_than_two_frames(pack: OpenPack) -> None:
-    """What was read back, and what it is decrypted to; then that, and what it is expanded to."""
+def test_a_proof_reads_and_opens_piece_by_piece(pack: OpenPack) -> None:
+    """Only zstd holds a frame, to expand it; that is not counted here."""
     codec = FrameCodec()
     half = os.urandom(8 * KIB)
     data = b"".join(os.urandom(8 * KIB) for _ in range(600)) + half * 100
@@ -201,7 +202,7 @@ def test_a_proof_needs_no_more_than_two_frames(pack: OpenPack) -> None:
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert len(data) < most < 2.1 * len(data)
+    assert most < MIB
 
 
 def test_only_what_is_proven_leaves_the_page_cache(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
@@ -24,7 +24,7 @@ from backup.catalogs.packing import Spool
 from backup.format.frame import FRAME_SIZE, LARGEST_FRAME, FrameCodec, SealedFrame, digest
 from backup.format.keys import Recipient, RecoveryKey, Signer
 from backup.memory import backup_memory, file_makers
-from backup.model import MIB, EntryKind, FrameRow, InventoryId, Owner, PackKind
+from backup.model import MIB, EntryKind, InventoryId, Owner, PackKind
 from backup.restorer.selection.columns import Entries
 from backup.restorer.selection.entry import NewFiles
 from backup.restorer.writer.maker import Lent, MadeFiles
@@ -45,29 +45,27 @@ _FILES_A_FOLDER: Final = 100
 class _Sleeping(FrameCodec):
     """A codec that takes as long as the real one, and no core."""
 
-    def seal(
-        self, key: bytes, pack_id: bytes, number: int, parts: object, *, are_large: bool = False
-    ) -> SealedFrame:
+    def seal(self, key: bytes, pack_id: bytes, number: int, *_: object, **__: object) -> SealedFrame:
         time.sleep(_SEALING)
         return SealedFrame(number, _SEALED, FRAME_SIZE, 1, _DIGEST)
 
-    def open(self, key: bytes, pack_id: bytes, row: FrameRow, sealed: bytes | memoryview) -> bytes:
+    def pieces(self, *_: object) -> Iterator[memoryview | bytes]:
         time.sleep(_PROVING)
-        return b""
+        return iter(())
 
 
 def main() -> None:
     """Take some numbers of cores, each with the memory that has a worker for each of them."""
     print("| cores | memory MiB | workers | frames of 4 MiB a second | MiB/s |\n|---|---|---|---|---|")
     for cores in (1, 2, 4, 8, 16, 32):
-        memory = max(340, 84 + 4 * 24 * (cores - 2))
+        memory = max(256, 84 + 4 * 18 * (cores - 2))
         limits = backup_memory(memory * MIB, cores)
         rate = _FRAMES / _seconds(limits.workers, limits.in_flight)
         mib = rate * FRAME_SIZE / MIB
         print(f"| {cores} | {memory} | {limits.workers} | {rate:.0f} | {mib:,.0f} |", flush=True)
     print("\n| cores | memory MiB | makers | small files restored a second |\n|---|---|---|---|")
     for cores in (1, 2, 4, 8, 16, 32):
-        memory = max(340, 4 * 26 * (cores - 1))
+        memory = max(256, 4 * 26 * (cores - 1))
         makers = file_makers(memory * MIB, cores)
         print(f"| {cores} | {memory} | {makers} | {_FILES / _seconds_to_make(makers):,.0f} |", flush=True)
 

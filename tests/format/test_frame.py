@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,49 @@ def test_chunks_come_back(parts: list[bytes], number: int) -> None:
     assert CODEC.open(KEY, PACK_ID, row, sealed.data) == b"".join(parts)
     assert FrameCodec(9).open(KEY, PACK_ID, row, memoryview(sealed.data)) == b"".join(parts)
     assert CODEC.seal(KEY, PACK_ID, number, parts) == sealed
+
+
+@given(
+    st.sampled_from([1, 100, 40 * KIB, 128 * KIB, 300 * KIB]), st.sampled_from([0.0, 0.5, 1.0]), st.booleans()
+)
+@settings(deadline=None)
+def test_a_frame_is_sealed_over_itself_and_read_in_pieces(size: int, dense: float, are_large: bool) -> None:
+    """As into memory of its own, and as one that is opened at once."""
+    raw = random.Random(size).randbytes(int(size * dense)) + b"again and " * (1 + size // 10)
+    buffer = bytearray(raw) + bytes(frame.ROOM_BEHIND)
+    usual = CODEC.seal(KEY, PACK_ID, 7, [raw], are_large=are_large)
+    over = CODEC.seal(
+        KEY, PACK_ID, 7, [memoryview(buffer)[: len(raw)]], are_large=are_large, over=memoryview(buffer)
+    )
+    assert (bytes(over.data), over.digest, over.flags) == (usual.data, usual.digest, usual.flags)
+    pieces = CODEC.pieces(KEY, PACK_ID, over.row(50), reading(bytes(50) + bytes(over.data)))
+    assert b"".join(map(bytes, pieces)) == raw
+
+
+def reading(data: bytes) -> Callable[[int, int], bytes]:
+    """What reads a frame from a file that holds `data`."""
+    return lambda length, offset: data[offset : offset + length]
+
+
+@pytest.mark.parametrize("raw", [b"again and " * 40_000, random.Random(1).randbytes(400 * KIB)])
+def test_pieces_of_a_frame_tell_at_the_end_what_came_back_other(raw: bytes) -> None:
+    sealed = CODEC.seal(KEY, PACK_ID, 3, [raw], are_large=True)
+    row, data = sealed.row(0), bytes(sealed.data)
+    source = random.Random(5)
+    for place in [0, len(data) - 17, len(data) - 1, *(source.randrange(len(data)) for _ in range(20))]:
+        spoiled = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+        with pytest.raises((IntegrityError, FormatError)):
+            b"".join(map(bytes, CODEC.pieces(KEY, PACK_ID, row, reading(spoiled))))
+    for key, pack_id, other in (
+        (bytes(32), PACK_ID, row),
+        (KEY, b"q" * 16, row),
+        (KEY, PACK_ID, row._replace(number=4)),
+    ):
+        with pytest.raises(FormatError):
+            b"".join(map(bytes, CODEC.pieces(key, pack_id, other, reading(data))))
+    for length in (len(raw) - 1, len(raw) + 1):
+        with pytest.raises(FormatError):
+            b"".join(map(bytes, CODEC.pieces(KEY, PACK_ID, row._replace(raw_length=length), reading(data))))
 
 
 def test_compression_is_kept_only_where_it_gains_three_percent() -> None:
@@ -154,9 +198,9 @@ def test_a_frame_belongs_to_its_key_pack_number_and_flags() -> None:
 
 def test_digests_are_checked_without_a_key() -> None:
     sealed = CODEC.seal(KEY, PACK_ID, 3, [b"x"])
-    row = sealed.row(0)
-    frame.check_digest(row, sealed.data)
-    for data in (sealed.data[:-1], sealed.data + b"x", b"", bytes(len(sealed.data))):
+    row, right = sealed.row(0), bytes(sealed.data)
+    frame.check_digest(row, right)
+    for data in (right[:-1], right + b"x", b"", bytes(len(right))):
         with pytest.raises(IntegrityError, match="frame 3"):
             frame.check_digest(row, data)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from blake3 import blake3
 from hypothesis import given
@@ -34,3 +36,17 @@ def test_ids_are_keyed_blake3() -> None:
     assert sparse == blake3(joined + bytes(36) + b"holes", key=key).digest()[:16]
     with pytest.raises(ValueError, match="zip"):
         naming.content_id(key, [b"i" * 32], [])
+
+
+@given(st.lists(st.integers(1, 300), max_size=12), st.data())
+def test_ids_of_chunks_in_pieces_are_those_of_the_whole(lengths: list[int], data: st.DataObject) -> None:
+    """However it is cut; bytes behind the last chunk, and a last chunk that lacks some, are no chunk."""
+    key, whole = bytes(range(32)), bytes(place % 251 for place in range(sum(lengths)))
+    behind = data.draw(st.binary(max_size=5))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole + behind)), max_size=8)))
+    ends = [0, *cuts, len(whole + behind)]
+    pieces = [memoryview(whole + behind)[start:end] for start, end in pairwise(ends)]
+    ids = naming.chunk_ids(key, memoryview(whole), lengths)
+    assert naming.ids_of_pieces(key, pieces, lengths) == ids
+    if lengths:
+        assert naming.ids_of_pieces(key, [whole[:-1]], lengths) == ids[:-1]

@@ -19,7 +19,7 @@ def frames(count: int, keys: PackKeys) -> Iterator[tuple[FrameRow, bytes | None]
     codec = FrameCodec()
     for number in range(count):
         made = codec.seal(keys.frame_key, PACK, number, [b"%d" % number * 100])
-        yield made.row(0), made.data
+        yield made.row(0), bytes(made.data)
 
 
 @pytest.fixture

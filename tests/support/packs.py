@@ -59,7 +59,7 @@ def make_pack(header: bytes, bodies: list[list[bytes]]) -> Sealed:
         for chunk in body:
             chunks.append(ChunkRow(chunk_id(SECRET.chunk_key, chunk), number, offset, len(chunk)))
             offset += len(chunk)
-        parts.append(sealed.data)
+        parts.append(bytes(sealed.data))
         place += len(sealed.data)
     parts.append(pack.seal_directory(keys, PACK_ID, frames, chunks, end_of_frames=place))
     fields = pack.parse_header(header).fields

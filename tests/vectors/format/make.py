@@ -186,7 +186,8 @@ def broken_packs(header: bytes) -> dict[str, bytes]:
     codec, start = frame.FrameCodec(), len(header)
     one = codec.seal(pack_keys.frame_key, packs.PACK_ID, 0, [b"first " * 30])
     two = codec.seal(pack_keys.frame_key, packs.PACK_ID, 1, [b"other " * 30])
-    second = start + len(one.data)
+    first, other = bytes(one.data), bytes(two.data)
+    second = start + len(first)
     rows, end = [one.row(start), two.row(second)], second + len(two.data)
     swapped = [
         one.row(start)._replace(digest=two.digest, sealed_length=len(two.data)),
@@ -197,11 +198,11 @@ def broken_packs(header: bytes) -> dict[str, bytes]:
     chunk = ChunkRow(bytes(32), 0, 0, 180)
     gap = [one.row(start), two.row(second + 1)]
     tails = {
-        "frames-swapped": (two.data + one.data, swapped, [chunk], end, b""),
+        "frames-swapped": (other + first, swapped, [chunk], end, b""),
         "bomb": (bomb, [bomb_row], [chunk], start + len(bomb), b""),
-        "chunk-outside": (one.data + two.data, rows, [chunk._replace(offset=1)], end, b""),
-        "frames-apart": (one.data + b"x" + two.data, gap, [chunk], end + 1, b""),
-        "padding-used": (one.data + two.data, rows, [chunk], end, b"hidden"),
+        "chunk-outside": (first + other, rows, [chunk._replace(offset=1)], end, b""),
+        "frames-apart": (first + b"x" + other, gap, [chunk], end + 1, b""),
+        "padding-used": (first + other, rows, [chunk], end, b"hidden"),
     }
     return {name: header + parts[0] + _tail(pack_keys, *parts[1:]) for name, parts in tails.items()}
 
@@ -276,7 +277,7 @@ def _catalog_pack(header: bytes, those: list[catalog.Record]) -> bytes:
     for number, body in enumerate(catalog.pack_records(those)):
         one = codec.seal(pack_keys.frame_key, packs.PACK_ID, number, [body])
         rows.append(one.row(place))
-        parts.append(one.data)
+        parts.append(bytes(one.data))
         place += len(one.data)
     return b"".join([*parts, pack.seal_directory(pack_keys, packs.PACK_ID, rows, [], end_of_frames=place)])
 

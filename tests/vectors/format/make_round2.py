@@ -124,7 +124,7 @@ def catalog_pack(header: bytes, records: Sequence[catalog.Record]) -> bytes:
     for number, body in enumerate(catalog.pack_records(records)):
         one = codec.seal(keys.frame_key, pack_id, number, [body])
         rows.append(one.row(place))
-        parts.append(one.data)
+        parts.append(bytes(one.data))
         place += len(one.data)
     return b"".join([*parts, pack.seal_directory(keys, pack_id, rows, [], end_of_frames=place)])
 

@@ -94,7 +94,7 @@ def catalog_pack(header: bytes, those: Sequence[bytes]) -> bytes:
     for number, body in enumerate(those):
         one = codec.seal(keys.frame_key, REBUILT_ID, number, [body])
         rows.append(one.row(place))
-        parts.append(one.data)
+        parts.append(bytes(one.data))
         place += len(one.data)
     return b"".join([*parts, pack.seal_directory(keys, REBUILT_ID, rows, [], end_of_frames=place)])
 
