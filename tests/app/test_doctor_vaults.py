@@ -320,7 +320,7 @@ def test_restores_that_may_delete_are_a_finding(server: Server, rights: Path) ->
     kind = load_config(str(server.config)).vaults[0].kind
     mine, its = ("glacier:GetJobOutput", "DeleteArchive") if kind == "glacier" else (None, None)
     if mine is None:
-        mine, its = 's3:GetObject\\", \\"s3:RestoreObject', "DeleteObjectVersion"
+        mine, its = 's3:GetObjectVersion\\", \\"s3:RestoreObject', "DeleteObjectVersion"
     assert mine in whole
     write(rights, whole.replace(mine, f'{mine}\\", \\"{kind}:{its}'))
     found = {finding.what for finding in of_roles(server)}

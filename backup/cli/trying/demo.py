@@ -13,7 +13,6 @@ from backup.errors import ExitCode, UsageError
 
 EXAMPLES = {
     "demo": (
-        "nightvault demo --source /usr/share/doc",
         "nightvault demo --vault s3",
         "nightvault demo --ransomware",
     )
