@@ -95,8 +95,10 @@ def _smaller(sample: Sample, chosen: Chosen, whole: Sample) -> Sample | None:
 
 
 def _slices(sample: Sample, context: DrillContext) -> Chosen | None:
-    """Slices of archives, as checks read them."""
+    """Slices of archives, as checks read them; none of a vault that has nothing but copies."""
     with context.inventory.reading() as tx:
+        if not candidates.jobs_of(tx, context):
+            return None
         among = candidates.archives_of_jobs(tx, context)
     pieces = read_sample.plan_sample(Amount(size=sample.bytes), context, among=among)
     return _within((), {}, pieces, context) if pieces else None

@@ -41,10 +41,11 @@ def test_a_plan_then_a_copy_then_nothing(server: Server) -> None:
     assert (run["kind"], run["job"], run["outcome"]) == ("copy", "main", "done")
 
 
-def test_a_drill_of_copies_says_what_proves_them(server: Server) -> None:
+@pytest.mark.parametrize("sample", ["1 file", "64KiB"])
+def test_a_drill_of_copies_says_what_proves_them(server: Server, sample: str) -> None:
     server.done("copy", "--from", "cold", "--to", "second")
     with server.config.open("a") as file:
-        file.write('\n[[drill]]\nname = "weekly"\nvault = "second"\n')
+        file.write(f'\n[[drill]]\nname = "weekly"\nvault = "second"\nsample = "{sample}"\n')
     said = server.done("drill", "run").stdout
     assert "vault second has nothing yet that a drill reads" in said
     assert "nightvault restore latest --from-vault second" in said
