@@ -20,7 +20,7 @@ from backup.catalogs.amend import amending
 from backup.copier.context import CopyChoice
 from backup.copier.copy import copy
 from backup.copier.report import CopyReport
-from backup.errors import VaultError
+from backup.errors import UsageError, VaultError
 from backup.format import records
 from backup.inventory.content import archives, copied, copied_pruning, snapshots
 from backup.inventory.content.archives import REMAIN, ArchiveState
@@ -214,8 +214,10 @@ class TwoVaults:
         ids = [snapshot.id for snapshot in every if (snapshot.job, snapshot.number) == (job, number)]
         rows = [row for row in found if row.number in some]
         with amending(there.keys, there.world, there.job.sending) as amender:
-            for _ in undo_of_job(self.site.inventory, amender, rows, row, ids, if_all=True):
-                pass
+            try:
+                list(undo_of_job(self.site.inventory, amender, rows, row, ids, if_all=True))
+            except UsageError:  # a rebuilt inventory looks first, and sees what is lost
+                assert self.has_lost, "nothing is lost"
 
     def prune_here(self, _which: int = 0) -> PruneReport | None:
         """A prune of the source, with its list."""
