@@ -195,4 +195,5 @@ def set_state_of_contents(tx: Transaction, vault: VaultName, state: ArchiveState
     from backup.inventory.content import copied  # few vaults are ever replaced
 
     copied.lose_copies(tx, number)
+    changed(tx, "UPDATE vaults SET heir_mark = NULL WHERE number = ?", (number,))  # it is left there, too
     return changed(tx, sql, (state, *there, number))
