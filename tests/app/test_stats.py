@@ -53,7 +53,7 @@ def test_parts_are_those_that_uploads_are_cut_into(tmp_path: Path) -> None:
     config, vault = config_with(tmp_path, kind="glacier", vault="v", part_size=64 * MIB, parts_at_once=1)
     table = price_table(config)
     assert terms_of(config, table, vault).part_size == 64 * MIB
-    small = msgspec.structs.replace(config, limits=msgspec.structs.replace(config.limits, memory=160 * MIB))
+    small = msgspec.structs.replace(config, limits=msgspec.structs.replace(config.limits, memory=128 * MIB))
     assert terms_of(small, table, vault).part_size < 64 * MIB
 
 
