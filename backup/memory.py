@@ -2,7 +2,7 @@
 
 What is always needed comes first: windows of files that are read, and a frame sealed on each of two
 workers. Up to a quarter of the rest is for workers on further cores. What is left is divided: most to parts
-that are sent, an eighth to rows of chunks, and so on. The sum of the worst cases stays within the setting;
+that are sent, a tenth to rows of chunks, and so on. The sum of the worst cases stays within the setting;
 interpreter, libraries and the database's cache come on top.
 """
 
@@ -98,11 +98,11 @@ def backup_memory(memory: int = DEFAULT_MEMORY, cores: int = 2) -> BackupMemory:
     left = rest - for_workers
     workers = min(cores, 2) + further
     return BackupMemory(
-        uploads=left * 51 // 64 - frame,
-        in_flight=frame + further * frame,
+        uploads=left * 53 // 64 - 2 * frame,
+        in_flight=(2 + further) * frame,
         batch=left // 32,
         ahead=left * 3 // 256 // _readers(workers),
-        chunks=left // 8 // CHUNK_BYTES,
+        chunks=left * 3 // 32 // CHUNK_BYTES,
         frame=frame,
         workers=workers,
     )

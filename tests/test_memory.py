@@ -107,7 +107,7 @@ class TestShares:
 
     def test_the_default_is_what_the_parts_have_without_it(self) -> None:
         default = backup_memory(DEFAULT_MEMORY)
-        assert default.in_flight == FRAME
+        assert default.in_flight == 2 * FRAME
         assert default.frame == FRAME == SMALL_FILES_FRAME
         assert 5 * MIB < default.batch < contents._BATCH_BYTES
         assert MIB <= default.ahead < 2 * MIB
