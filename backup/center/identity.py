@@ -33,7 +33,7 @@ class HostIdentity(Struct, frozen=True):
     ends: datetime
 
     def columns(self) -> dict[str, object]:
-        """What is known by it, as columns of `hosts`."""
+        """Return its facts, as columns of `hosts`."""
         return {
             "host_id": self.host_id,
             "name": self.name,

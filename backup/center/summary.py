@@ -1,4 +1,4 @@
-"""What is shown of a host before anybody looks closer: made of what it has told, once, as it tells it; pure.
+"""The summary of a host for tables of all: made of each report when it comes; pure.
 
 Nothing that a host says is trusted to be of the right kind, or of a size that a database takes.
 """
@@ -20,7 +20,7 @@ _YEARS = range(2000, 2200)
 
 
 class Standing(StrEnum):
-    """How a host stands; the first is looked at first."""
+    """The standing of a host, the worst first."""
 
     SILENT = "silent"  # a job's time went by, and nothing was told since
     SET_BACK = "set back"  # it knows less of what it told than the center
@@ -73,7 +73,7 @@ def summary_of(told: dict[str, Any], now: datetime) -> HostSummary:
 
 
 def _standing(told: dict[str, Any]) -> tuple[Standing, str]:
-    """How a host says that it is; it is well only if it says so, and has nothing to say against it."""
+    """Return the standing that a host claims: well only if it says so, and names no concern."""
     concerns = _mappings(told, "concerns")
     worst = [concern for concern in concerns if concern.get("level") == "critical"]
     if told.get("well") is True and not concerns:

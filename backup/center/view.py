@@ -68,7 +68,7 @@ class Overview(Struct, frozen=True):
 
 
 def overview(engine: Engine, now: datetime) -> Overview:
-    """How all hosts are; of those that are well only their number."""
+    """Return the overview of all hosts; of those that are well only their number."""
     standing = _standing(now)
     each = select(standing.label("standing"), hosts.c.currency, hosts.c.bytes, hosts.c.month).subquery()
     sums = select(

@@ -71,7 +71,7 @@ class Affected(Struct, frozen=True):
 
     @property
     def comfort(self) -> str:
-        """Where all of it still is, in words; empty if nowhere."""
+        """The places that still have all of it, in words; empty if there are none."""
         some = [f"still whole in vault {', '.join(self.whole_in)}"] if self.whole_in else []
         return ", and ".join([*some, *(["made again by the next copy"] if self.again else [])])
 

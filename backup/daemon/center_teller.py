@@ -14,11 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from backup.config import Config
-from backup.daemon.task_run import TaskEnd, TaskRun
+from backup.daemon.task_run import TaskEnd, TaskRun, on_a_thread
 from backup.errors import NightvaultError
 
 LONGEST_PAUSE = 3600.0
-_JOIN_SECONDS = 0.5
 _log = logging.getLogger(__name__)
 
 
@@ -50,14 +49,8 @@ class CenterTeller:
     @contextmanager
     def telling(self) -> Iterator[None]:
         """Tell the center on a thread until the body ends; what is being sent then is sent again later."""
-        thread = threading.Thread(target=self._go, name="center", daemon=True)
-        thread.start()
-        try:
+        with on_a_thread(self._go, "center", self._stop, self._woken):
             yield
-        finally:
-            self._stop.set()
-            self._woken.set()
-            thread.join(_JOIN_SECONDS)
 
     def _go(self) -> None:
         while not self._stop.wait(self.chance.uniform(0, self.spread_seconds)):

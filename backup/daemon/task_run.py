@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import Struct, field
 
@@ -14,6 +15,8 @@ from backup.app.tasks.tasks import Task
 from backup.inventory.records.tasks import TaskState
 from backup.protocols import Progress
 from backup.reports import Report
+
+_JOIN_SECONDS: Final = 0.5
 
 
 class FollowedProgress(Progress, Protocol):
@@ -86,3 +89,18 @@ class Watcher(Protocol):
     def ended(self, run: TaskRun, end: TaskEnd) -> None:
         """Take note that a run has ended, or waits for its vault or for a lock."""
         ...
+
+
+@contextmanager
+def on_a_thread(
+    work: Callable[[], None], name: str, stop: threading.Event, woken: threading.Event
+) -> Iterator[None]:
+    """Do a watcher's work on a thread until the body ends; what is under way then is done after a restart."""
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        woken.set()
+        thread.join(_JOIN_SECONDS)

@@ -17,7 +17,7 @@ from backup.app.telling.fallback import send_directly
 from backup.app.telling.record import make_messages, unrecorded_run
 from backup.app.telling.send import deliver_messages
 from backup.config import Config
-from backup.daemon.task_run import TaskEnd, TaskRun
+from backup.daemon.task_run import TaskEnd, TaskRun, on_a_thread
 from backup.errors import LockedError, NightvaultError
 from backup.inventory.records.runs import Run
 from backup.inventory.records.tasks import TaskState
@@ -26,7 +26,6 @@ from backup.model import JobName
 from backup.protocols import Clock
 
 _LASTS = 2  # looks: what passes by itself is not told
-_JOIN_SECONDS = 0.5
 _log = logging.getLogger(__name__)
 
 
@@ -58,14 +57,8 @@ class Teller:
     @contextmanager
     def sending(self) -> Iterator[None]:
         """Send waiting messages on a thread, now and whenever there are new ones, until the body ends."""
-        thread = threading.Thread(target=self._send, name="messages", daemon=True)
-        thread.start()
-        try:
+        with on_a_thread(self._send, "messages", self._stop, self._woken):
             yield
-        finally:
-            self._stop.set()
-            self._woken.set()
-            thread.join(_JOIN_SECONDS)  # an answer that is still to come is asked for again after a restart
 
     def _send(self) -> None:
         make_messages(self.config(), self.clock)

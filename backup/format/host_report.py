@@ -51,7 +51,7 @@ class HostReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class JoinRequest(Struct, frozen=True):
-    """What a server asks with to be let in: the secret of its invitation."""
+    """A server's request to join a center: the secret of its invitation."""
 
     secret: Annotated[str, Meta(min_length=40, max_length=100)]
 

@@ -6,6 +6,7 @@ what ends first is renewed first, so that a renewal that is cut has done what ma
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -91,7 +92,7 @@ def extend_for_servers(context: ServersLockContext, *, only_plan: bool = False) 
     return _OfServers(context, context.given_up(), only_plan=only_plan).run()
 
 
-class _Renewing:
+class _Renewing(ABC):
     """One renewal, or its plan; `_new_last`: what was never locked comes after what ends first."""
 
     _new_last = False
@@ -107,19 +108,19 @@ class _Renewing:
         self._held = self._left_out = 0
         self._servers: tuple[str, ...] = ()
 
+    @abstractmethod
     def _inventories(self) -> Collection[InventoryId]:
         """Those whose identities and marks are locked, too."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _wanted(
         self, there: LockableObjects, known: Mapping[ArchiveId, datetime], now: datetime
     ) -> set[ArchiveId]:
         """The objects that have to stay locked."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _dates(self, now: datetime) -> dict[int, LockDate]:
         """Until when the snapshots of each job restore, by the ends that were answered."""
-        raise NotImplementedError
 
     def run(self) -> ExtendReport:
         """Find what is needed, look at locks that are not known, and renew those that are due."""

@@ -31,7 +31,7 @@ BATCH: Final = 256
 
 
 class HoldReport(Struct, frozen=True):
-    """What was done: `objects` are held for the snapshot from now on, or for nothing any more.
+    """The result: `objects` are held for the snapshot from now on, or for nothing any more.
 
     `shared` stay, as another snapshot is held by them; `missing` are needed, and not in the vault. `is_lost`:
     something that it needs is nowhere any more.

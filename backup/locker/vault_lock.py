@@ -40,7 +40,7 @@ _ELSEWHERE: Final = "not tried: another machine deletes (`deletes`)"
 
 
 class Stage(StrEnum):
-    """What a vault's lock is; part of the JSON interface."""
+    """The stage of a vault's lock; part of the JSON interface."""
 
     NONE = "none"
     PLAN = "plan"
@@ -77,7 +77,7 @@ class VaultLockReport(Struct, frozen=True):
         return all(trial.is_well for trial in self.trials)
 
     def facts(self) -> Iterator[Fact]:
-        """What it is, what was tried, what it keeps."""
+        """Yield its stage, the trials, and the days that it keeps."""
         words = {
             Stage.NONE: "there is none",
             Stage.PLAN: "not begun: this is a plan",
@@ -222,7 +222,7 @@ def _report(
 
 
 def _trials(context: LockingContext) -> Iterator[LockTrial]:
-    """What a night does, each with its own role; the vault is asked for nothing that costs money."""
+    """Return the trials of a night's work, each with its own role; none of them costs money."""
     probe: list[ArchiveId] = []
 
     def upload() -> str:
@@ -236,7 +236,7 @@ def _trials(context: LockingContext) -> Iterator[LockTrial]:
 
 
 def _kept(context: LockingContext, probe: Sequence[ArchiveId]) -> str:
-    """What is new must be refused."""
+    """Try to delete a new archive, which must be refused."""
     if context.deleting is None:
         return _ELSEWHERE
     if not probe:

@@ -123,7 +123,7 @@ class Copy(Struct, frozen=True):
 
 
 def _reading(at: RunContext, vault: VaultName, keys: Sequence[RecoveryKey]) -> CatalogRun:
-    """What reads the vault's catalogs with these keys. `RecoveryKeyError` for keys of others."""
+    """Make the reader of the vault's catalogs for these keys. `RecoveryKeyError` for keys of others."""
     check_keys(at.config, keys)
     return CatalogRun(
         clock=at.clock,

@@ -110,7 +110,7 @@ def renew_for_servers(
 
 
 def _known_ends(folder: KeeperFolder, clock: Clock) -> Inventory:
-    """What keeps the ends of locks; a new one if it is not there, or is damaged."""
+    """Open the inventory that keeps the ends of locks; a new one if it is not there, or is damaged."""
     url, place = f"sqlite:///{folder.ends}", folder.path
     try:
         return open_inventory(url, lock_directory=place)

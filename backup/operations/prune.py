@@ -67,7 +67,7 @@ class Prune(OfVault, frozen=True):
         return replace(report, forgets=self._forgets())
 
     def _forgets(self) -> dict[str, list[str]]:
-        """What the policy of each job's copies does not keep in this vault: the next copy forgets it."""
+        """Return copies here that each job's policy does not keep: the next copy forgets those."""
         found: dict[str, list[str]] = {}
         with self.context.inventory.reading() as tx:
             vault = copied.vault_number(tx, self.name)

@@ -7,6 +7,7 @@ AbortVaultLock, GetVaultLock) and "Vault Lock Policies".
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from typing import Any
 
 from backup.errors import NightvaultError, VaultError
@@ -22,11 +23,12 @@ class _NoLockError(VaultError):
     """Glacier's answer about a vault without a lock."""
 
 
-class GlacierLocking:
+class GlacierLocking(ABC):
     """The part of `GlacierVault` on its lock."""
 
     _locked: Lock | None = None
 
+    @abstractmethod
     def _call(
         self,
         operation: str,
@@ -36,7 +38,7 @@ class GlacierLocking:
         refused: type[NightvaultError] = VaultError,
         **parameters: Any,
     ) -> Any:
-        raise NotImplementedError
+        """Call the service; what it does not know, and what it refuses, as these errors."""
 
     def lock(self) -> Lock | None:
         """GetVaultLock; None without one. Once locked it never changes, so it is asked for once."""

@@ -1,4 +1,4 @@
-"""What somebody switched in a bucket beneath a running program: named by the backup of that night.
+"""Finds settings of a bucket that were changed since the last backup; the backup of that night names them.
 
 A vault that locks nothing has its lifecycle rules looked at, and its lock only if it keeps versions, which
 each upload tells: S3 locks versions alone. One with `lock` has its lock looked at: renewals look at rules. So
@@ -43,7 +43,7 @@ def switched(at: RunContext, name: VaultName, vault: Vault) -> list[str]:
 
 
 def _look(vault: S3Vault, seen: Mapping[str, SeenSetting], now: datetime) -> dict[str, frozenset[str]]:
-    """What is asked for tonight, by kind; nothing of what is denied or does not answer."""
+    """Read the settings to be looked at tonight, by kind; without those that are denied or do not answer."""
     found = {}
     keeps = vault.keeps_versions
     if keeps is not None:

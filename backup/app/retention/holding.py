@@ -1,4 +1,4 @@
-"""What a person locks by a config, with keys of their own: legal holds for snapshots, a Glacier vault."""
+"""Legal holds of snapshots, and the lock of a Glacier vault: set by a person, with keys of their own."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def _parts(
     of_job: tuple[int, JobName],
     nights: Mapping[int, int],
 ) -> JobParts:
-    """What snapshots of a job need; `nights` are their numbers, each with when it began."""
+    """Return the needs of a job's snapshots; `nights` are their numbers, each with when it began."""
     job, name = of_job
     chunks = chunks_held(tx, {job: sorted(nights)})
     is_lost = bool(lost & int.from_bytes(chunks, "little"))

@@ -238,7 +238,7 @@ class _Learning:
         return wanted
 
     def _take_condemnations(self, jobs: dict[int, int]) -> None:
-        """What the jobs' catalogs there condemn: copies, and catalogs, which are archives of that vault."""
+        """Take over condemnations by the jobs' catalogs there: of copies, and of catalogs of that vault."""
         sql = """SELECT c.archive, c.job, c.at, a.kind FROM condemnations c
                  JOIN archives a ON a.number = c.archive"""
         for archive, job, at, kind in raw_rows(self._found, sql, ()):

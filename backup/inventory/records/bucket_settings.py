@@ -31,7 +31,7 @@ class SeenSetting(Struct, frozen=True):
 
 
 def seen_settings(tx: Transaction, vault: VaultName) -> dict[str, SeenSetting]:
-    """What was last seen of a vault's bucket, by kind."""
+    """Return the settings of a vault's bucket as they were last seen, by kind."""
     sql = """SELECT b.what, b.told, b.told_before, b.since, b.looked_at FROM bucket_settings b
              JOIN vaults v ON v.number = b.vault WHERE v.name = ?"""
     return {

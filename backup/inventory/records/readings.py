@@ -364,7 +364,7 @@ class VaultLock(Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """What it forbids."""
+        """Return its rule in words."""
         return f"no archive is deleted before it is {self.days} days old"
 
 

@@ -1,4 +1,4 @@
-"""What servers have given up for good, by their catalogs: locks of that may run out, all else is renewed.
+"""Finds what servers have given up for good, by their catalogs: its locks may run out, all else is renewed.
 
     given_up = find_given_up(context)      # nothing is deleted, and nothing is asked to be
 
@@ -58,7 +58,7 @@ class _Look:
         self.problems: list[str] = []
 
     def archives(self) -> Iterator[ArchiveId]:
-        """What the servers have given up."""
+        """Yield the archives that the servers have given up."""
         context, unbelieved = self._context, 0
         try:
             servers = servers_in(context, self._folder, self._listing)

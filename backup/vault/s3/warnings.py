@@ -87,7 +87,7 @@ def harmful_rules(requests: BucketRequests) -> Iterator[str]:
 
 
 def lifecycle_told(requests: BucketRequests) -> tuple[list[str], list[str]]:
-    """What lifecycle rules do that they must not, and what they lack, as sentences. Errors as of requests."""
+    """Return the harm that lifecycle rules do, and what they lack, as sentences. Errors as of requests."""
     harms = list(_harms(requests, enabled := _rules(requests)))
     return harms, list(_lacks(requests, enabled))
 

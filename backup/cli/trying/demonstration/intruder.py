@@ -19,7 +19,7 @@ _ROLES = (Purpose.BACKUP, Purpose.RESTORE, Purpose.PRUNE, Purpose.LOCK)
 
 
 class Trial(Struct, frozen=True):
-    """What was tried, how often, how often it was done, and with which roles."""
+    """One kind of attack: how often it was tried, how often it was done, and with which roles."""
 
     what: str
     tried: int
@@ -28,7 +28,7 @@ class Trial(Struct, frozen=True):
 
     @property
     def result(self) -> str:
-        """What came of it, in a few words."""
+        """Return its outcome, in a few words."""
         return f"done, by the {' and the '.join(self.roles)} role" if self.roles else "refused"
 
 
@@ -109,7 +109,7 @@ class Intruder:
         return Trial(what, tried, len(roles), tuple(dict.fromkeys(roles)))
 
     def seen(self) -> tuple[int, int]:
-        """How many objects any other program sees, and how many of them are those that were stored."""
+        """Count the objects that any other program sees, and those of them that we stored."""
         ours = {(line["Key"], line["ETag"]) for line in self._ours}
         shown = self._listed("list_objects_v2", "Contents")
         return len(shown), sum((line["Key"], line["ETag"]) in ours for line in shown)

@@ -128,7 +128,7 @@ class _Attack(Stage):
         return datetime.fromisoformat(told["jobs"][0]["locks"]["until"])
 
     def _break_in(self, snapshots: Sequence[str]) -> tuple[Intruder, list[Trial]]:
-        """What somebody does who has the server, and with it its keys, its schedule and its inventory."""
+        """Attack as somebody who has the server, and with it its keys, its schedule and its inventory."""
         self._say(
             "\n--- 3. Somebody takes the server over\n\n"
             "All that is on it is theirs: the certificate, and with it four roles in AWS\n"
@@ -189,12 +189,12 @@ class _Attack(Stage):
             self._call("restore", snapshot[:8], "--target", self._path(snapshot[:8]), *key, "--wait")
 
     def _back(self, snapshot: str) -> str:
-        """Where that was restored to: a whole path goes below the target."""
+        """Return the folder that a snapshot was restored to: a whole path goes below the target."""
         return self._path(snapshot[:8]) + self._copy
 
 
 def _encrypt(tree: str) -> None:
-    """What ransomware does to files: other bytes, other names, and a note."""
+    """Give files other bytes and other names, and leave a note, as ransomware does."""
     for directory, _, names in os.walk(tree):
         for name in names:
             path = os.path.join(directory, name)

@@ -1,4 +1,4 @@
-"""What each story is played on: a server with its keys, an emulated AWS, commands as users type them."""
+"""The stage of the demos: a server with its keys, an emulated AWS, commands as users type them."""
 
 from __future__ import annotations
 
