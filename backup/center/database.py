@@ -20,7 +20,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from backup.errors import ConfigError, UnreachableError, UsageError
 from backup.inventory.store.migrating import migrations_folder
 
-HEAD = "0003"
+HEAD = "0004"
 AT_ONCE = 8
 """Connections of one process; who finds none within seconds is to come again later."""
 _SECONDS = 5
@@ -81,15 +81,15 @@ def our_errors() -> Iterator[None]:
         ) from error
 
 
-def set_up(engine: Engine) -> None:
-    """Make the tables, or bring them up to date. `ConfigError` for a user of too many rights."""
+def set_up(engine: Engine, version: str = HEAD) -> None:
+    """Make the tables, or bring them up to that version. `ConfigError` for a user of too many rights."""
     _refuse_mighty(engine)
     config = Config()
     folder = os.path.join(migrations_folder(), "center")
     config.set_main_option("script_location", folder.replace("%", "%%"))
     with our_errors(), engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, HEAD)
+        command.upgrade(config, version)
 
 
 def require_ready(engine: Engine) -> None:

@@ -19,6 +19,8 @@ from backup.errors import DeniedError, FormatError
 from backup.format.host_report import JoinRequest
 
 _MOST = 4096
+_ANEW = {"chain": "", "number": 0, "digest": b"", "set_back_at": None, "set_back_why": None}
+"""The columns of a server that begins a chain as its next report."""
 
 
 class Invited(Struct, frozen=True):
@@ -60,7 +62,7 @@ def join(engine: Engine, identity: HostIdentity, body: bytes, now: datetime) -> 
             if found["used_by"] == identity.host_id:
                 return
             raise DeniedError("this invitation was used already")
-        known = {"joined_at": now, "in_group": found["in_group"], "removed_at": None}
+        known = {"joined_at": now, "in_group": found["in_group"], **_ANEW}
         row = insert(hosts).values(**_new(identity, now), **known)
         connection.execute(row.on_conflict_do_update(index_elements=[hosts.c.host_id], set_=known))
         connection.execute(update(invites).where(invites.c.invite == digest).values(used_by=identity.host_id))
@@ -89,8 +91,5 @@ def _new(identity: HostIdentity, now: datetime) -> dict[str, object]:
         "first_at": now,
         "last_at": now,
         "program": "",
-        "chain": "",
-        "number": 0,
-        "digest": b"",
         "document": "{}",
     }

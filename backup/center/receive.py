@@ -23,15 +23,16 @@ MOST_CHAINS = 20
 """So many chains a host may begin in a day: each is a row that stays as long as it could be told again."""
 KEPT_DAYS = 400
 """So long rows of days and chains are kept; a chain that is told as older than that cannot be begun."""
-_CLOCKS = timedelta(days=10)
+_CLOCKS, _CLOCK = timedelta(days=10), timedelta(days=1)
+_NEVER = datetime(1970, 1, 2, tzinfo=UTC)
 
 
 class ChainBrokenError(NightvaultError):
     """A report that does not follow what was told before: its host begins a new chain (409)."""
 
 
-class TooManyChainsError(NightvaultError):
-    """A host begins one chain after the other: it is to come again later (429)."""
+class TooManyError(NightvaultError):
+    """A host sends one request, or begins one chain, after the other: it is to come again later (429)."""
 
 
 class Taken(StrEnum):
@@ -46,7 +47,7 @@ def take_report(
 ) -> Taken:
     """Take a report of a host in, which has joined unless `uninvited`.
 
-    `FormatError`, `DeniedError`, `ChainBrokenError`, `TooManyChainsError`.
+    `FormatError`, `DeniedError`, `ChainBrokenError`, `TooManyError`.
     """
     report = read_report(body)
     digest = hashlib.sha256(body).digest()
@@ -54,8 +55,6 @@ def take_report(
         known = _locked(connection, identity, report, now, makes=uninvited)
         if known is None or (known["joined_at"] is None and not uninvited):
             raise DeniedError("this server has not joined the center: it needs an invitation")
-        if known["removed_at"] is not None:
-            raise DeniedError("this host was removed from the center")
         document, more = {}, {}
         if report.chain == known["chain"]:
             if report.number == known["number"] and is_same(digest, known["digest"]):
@@ -130,10 +129,13 @@ def _begin(connection: Connection, known: RowMapping, report: HostReport, now: d
     ours = chains.c.host_id == known["host_id"]
     lately = select(func.count()).where(ours, chains.c.begun_at > now - timedelta(days=1))
     if connection.execute(lately).scalar_one() >= MOST_CHAINS:
-        raise TooManyChainsError(f"more than {MOST_CHAINS} chains in a day")
+        raise TooManyError(f"more than {MOST_CHAINS} chains in a day")
     told_at = datetime.fromtimestamp(report.at, UTC)
-    if told_at < now - timedelta(days=KEPT_DAYS) + _CLOCKS:
-        raise FormatError(f"a chain that says it began on {told_at:%Y-%m-%d}: is the server's clock right?")
+    first = max(now - timedelta(days=KEPT_DAYS) + _CLOCKS, (known["joined_at"] or _NEVER) - _CLOCK)
+    if told_at < first:
+        raise ChainBrokenError(
+            f"a chain that says it began on {told_at:%Y-%m-%d}, too long ago: is the server's clock right?"
+        )
     row = insert(chains).values(host_id=known["host_id"], chain=report.chain, begun_at=now, told_at=told_at)
     made = connection.execute(row.on_conflict_do_nothing().returning(chains.c.chain)).one_or_none()
     if made is None:

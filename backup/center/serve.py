@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -20,7 +22,7 @@ from starlette.routing import Route
 from backup.center.database import AT_ONCE
 from backup.center.identity import Trust, checked_revocations
 from backup.center.joining import join
-from backup.center.receive import ChainBrokenError, Taken, TooManyChainsError, take_report
+from backup.center.receive import ChainBrokenError, Taken, TooManyError, take_report
 from backup.errors import ConfigError, DeniedError, FormatError, NightvaultError, UnreachableError
 from backup.format.host_report import CERTIFICATE, CHAIN, JOIN_PATH, MOST_BYTES, PATH, SIGNATURE
 from backup.protocols import Clock
@@ -28,6 +30,8 @@ from backup.wording import escape
 
 MOST_WAITING = 64
 """So many requests are held at once, of a report's size each; the next ones are to come again later."""
+MOST_A_MINUTE = 120
+"""So many requests of one host are looked at in a minute, whatever they are."""
 _BODY_SECONDS = 20.0
 _COME_AGAIN_SECONDS = 60
 _LOOK_SECONDS = 5.0
@@ -35,7 +39,7 @@ _MOST_LINES = 20
 _STATUS: Mapping[type[NightvaultError], int] = {
     DeniedError: 403,
     ChainBrokenError: 409,
-    TooManyChainsError: 429,
+    TooManyError: 429,
     UnreachableError: 503,
     FormatError: 400,
 }
@@ -113,6 +117,7 @@ class Receiver:
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="report")
         self._waiting = 0
         self._lines, self._minute = 0, 0.0
+        self._came, self._came_since, self._counting = Counter[str](), 0.0, threading.Lock()
 
     def app(self) -> Starlette:
         """The application: reports, servers that join, and whether it is alive; no more."""
@@ -154,6 +159,7 @@ class Receiver:
         now = self._clock.now()
         identity = self._trust().identity_of(headers, body, now, path)
         try:
+            self._count(identity.host_id)
             if path == JOIN_PATH:
                 join(self._engine, identity, body, now)
                 return Taken.NEW
@@ -161,6 +167,15 @@ class Receiver:
         except NightvaultError as error:
             error.add_note(identity.name)
             raise
+
+    def _count(self, host_id: str) -> None:
+        """Count a request of a host, which its signature proves; no database is asked yet. `TooManyError`."""
+        with self._counting:
+            if time.monotonic() - self._came_since > 60:
+                self._came, self._came_since = Counter(), time.monotonic()
+            self._came[host_id] += 1
+            if self._came[host_id] > MOST_A_MINUTE:
+                raise TooManyError(f"more than {MOST_A_MINUTE} requests in a minute")
 
     def _tell(self, request: Request, error: NightvaultError) -> None:
         """Log what was refused, and of whom; a flood of it is a few lines a minute."""

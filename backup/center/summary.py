@@ -27,7 +27,6 @@ class Standing(StrEnum):
     CRITICAL = "critical"
     WARNING = "warning"
     WELL = "well"
-    REMOVED = "removed"
 
 
 class HostSummary(Struct, frozen=True):

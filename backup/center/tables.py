@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -20,6 +22,7 @@ from sqlalchemy import (
 )
 
 METADATA = MetaData()
+MOMENT = DateTime(timezone=True)
 
 # What a host has told altogether, as text: it is looked at by the program, never by the database. What all
 # hosts are shown by is beside it, from `told_standing` on: the fields of `HostSummary`.
@@ -30,30 +33,29 @@ hosts = Table(
     Column("name", Text, nullable=False),
     Column("subject", Text, nullable=False),
     Column("anchor", Text, nullable=False),
-    Column("certificate_ends", DateTime(timezone=True), nullable=False),
-    Column("first_at", DateTime(timezone=True), nullable=False),  # by the center's clock, as all but told_at
-    Column("last_at", DateTime(timezone=True), nullable=False),
-    Column("told_at", DateTime(timezone=True)),  # by the host's clock
+    Column("certificate_ends", MOMENT, nullable=False),
+    Column("first_at", MOMENT, nullable=False),  # by the center's clock, as all but told_at
+    Column("last_at", MOMENT, nullable=False),
+    Column("told_at", MOMENT),  # by the host's clock
     Column("program", Text, nullable=False),
     Column("chain", Text, nullable=False),
     Column("number", BigInteger, nullable=False),
     Column("digest", LargeBinary, nullable=False),
     Column("document", Text, nullable=False),
-    Column("set_back_at", DateTime(timezone=True)),
+    Column("set_back_at", MOMENT),
     Column("set_back_why", Text),
-    Column("removed_at", DateTime(timezone=True)),
     Column("told_standing", Text, nullable=False),
     Column("told_why", Text, nullable=False),
     Column("jobs", Integer, nullable=False),
     Column("schedule", Text, nullable=False),
-    Column("good_since", DateTime(timezone=True)),
-    Column("due_from", DateTime(timezone=True)),
+    Column("good_since", MOMENT),
+    Column("due_from", MOMENT),
     Column("due_job", Text),
     Column("bytes", BigInteger, nullable=False),
     Column("month", Numeric(18, 6), nullable=False),
     Column("currency", Text, nullable=False),
     Column("in_group", Text, nullable=False, server_default=""),
-    Column("joined_at", DateTime(timezone=True)),
+    Column("joined_at", MOMENT),
 )
 
 # Chains that a host has told in, so that none is begun twice; `told_at` is by the host's clock.
@@ -62,8 +64,8 @@ chains = Table(
     METADATA,
     Column("host_id", Text, ForeignKey("hosts.host_id", ondelete="CASCADE"), primary_key=True),
     Column("chain", Text, primary_key=True),
-    Column("begun_at", DateTime(timezone=True), nullable=False),
-    Column("told_at", DateTime(timezone=True)),
+    Column("begun_at", MOMENT, nullable=False),
+    Column("told_at", MOMENT),
 )
 
 # How a host was on each day (UTC), by its last report of it; `standing` is the worst that it told.
@@ -75,7 +77,7 @@ days = Table(
     Column("reports", Integer, nullable=False),
     Column("standing", Text, nullable=False),
     Column("why", Text, nullable=False),
-    Column("good_since", DateTime(timezone=True)),
+    Column("good_since", MOMENT),
     Column("bytes", BigInteger, nullable=False),
     Column("month", Numeric(18, 6), nullable=False),
 )
@@ -87,7 +89,22 @@ invites = Table(
     Column("invite", Text, primary_key=True),
     Column("name", Text, nullable=False),
     Column("in_group", Text, nullable=False),
-    Column("made_at", DateTime(timezone=True), nullable=False),
-    Column("ends_at", DateTime(timezone=True), nullable=False),
+    Column("made_at", MOMENT, nullable=False),
+    Column("ends_at", MOMENT, nullable=False),
     Column("used_by", Text),
 )
+
+
+def row_security(table: str, column: str = "host_id", setting: str = "nightvault.host") -> Sequence[str]:
+    """Statements of migrations that show a row only to a transaction that names it, or sees all.
+
+    They bind the tables' owner, too. Migrations of before rest on them: never change what they do.
+    """
+    seen = (
+        f"{column} = current_setting('{setting}', true) OR current_setting('nightvault.sees', true) = 'all'"
+    )
+    return (
+        f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY",
+        f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY",
+        f"CREATE POLICY of_{column.removesuffix('_id')} ON {table} USING ({seen}) WITH CHECK ({seen})",
+    )

@@ -12,8 +12,8 @@ from msgspec import Struct
 from sqlalchemy import Case, ColumnElement, Engine, case, delete, func, literal, select, update
 
 from backup.center.database import seeing
-from backup.center.summary import HostSummary, Standing
-from backup.center.tables import days, hosts
+from backup.center.summary import Standing
+from backup.center.tables import days, hosts, invites
 from backup.errors import UsageError
 
 _NIGHTS = 30
@@ -34,7 +34,6 @@ class HostView(Struct, frozen=True):
     certificate_ends: datetime
     reports: int
     set_back_at: datetime | None
-    removed_at: datetime | None
     jobs: int
     schedule: str
     good_since: datetime | None
@@ -76,7 +75,7 @@ def overview(engine: Engine, now: datetime) -> Overview:
     )
     with seeing(engine, None) as connection:
         found = connection.execute(sums.group_by(each.c.standing, each.c.currency)).all()
-        is_bad = standing.not_in([Standing.WELL, Standing.REMOVED])
+        is_bad = standing != Standing.WELL
         bad = _views(connection.execute(_shown(now).where(is_bad)).mappings())
     counts, money = dict.fromkeys(Standing, 0), dict[str, Decimal]()
     for name, currency, count, _, month in found:
@@ -116,26 +115,13 @@ def days_of(engine: Engine, host_id: str, now: datetime) -> Sequence[DayView]:
         return [DayView(**{**row, "standing": Standing(row["standing"])}) for row in rows]
 
 
-def set_removed(engine: Engine, host_id: str, at: datetime | None) -> None:
-    """Take a host off the center: what it told is gone, and it is not listened to; None takes that back."""
-    what: dict[str, Any] = {"removed_at": at}
-    with seeing(engine, host_id) as connection:
-        if at is not None:
-            nothing = dict.fromkeys(HostSummary.__struct_fields__, None) | _NOTHING
-            what |= {"document": "{}", "set_back_at": None, "set_back_why": None, **nothing}
-            connection.execute(delete(days).where(days.c.host_id == host_id))
-        connection.execute(update(hosts).where(hosts.c.host_id == host_id).values(**what))
-
-
-_NOTHING: dict[str, Any] = {
-    "told_standing": Standing.WARNING,
-    "told_why": "it told nothing since it was removed",
-    "jobs": 0,
-    "schedule": "",
-    "bytes": 0,
-    "month": 0,
-    "currency": "",
-}
+def remove_host(engine: Engine, host_id: str) -> None:
+    """Take a host off the center: all rows of it, and invitations that it used or that name it."""
+    with seeing(engine, None) as connection:
+        gone = delete(hosts).where(hosts.c.host_id == host_id).returning(hosts.c.name)
+        name = connection.execute(gone).scalar_one_or_none()
+        is_its = (invites.c.used_by == host_id) | (invites.c.used_by.is_(None) & (invites.c.name == name))
+        connection.execute(delete(invites).where(is_its))
 
 
 def set_seen(engine: Engine, host_id: str) -> None:
@@ -146,14 +132,11 @@ def set_seen(engine: Engine, host_id: str) -> None:
 
 
 def _standing(now: datetime) -> Case[str]:
-    return _by_standing(now, Standing.REMOVED, Standing.SILENT, Standing.SET_BACK, hosts.c.told_standing)
+    return _by_standing(now, Standing.SILENT, Standing.SET_BACK, hosts.c.told_standing)
 
 
-def _by_standing(
-    now: datetime, removed: Any, silent: Any, set_back: Any, told: ColumnElement[str]
-) -> Case[str]:
+def _by_standing(now: datetime, silent: Any, set_back: Any, told: ColumnElement[str]) -> Case[str]:
     return case(
-        (hosts.c.removed_at.is_not(None), removed),
         (hosts.c.due_from < now, silent),
         (hosts.c.set_back_at.is_not(None), set_back),
         else_=told,
@@ -165,7 +148,7 @@ def _shown(now: datetime) -> Any:
     was_due = literal("job ") + func.coalesce(hosts.c.due_job, "") + " was due, and nothing was told since"
     computed = {
         "standing": _standing(now),
-        "why": _by_standing(now, "", was_due, func.coalesce(hosts.c.set_back_why, ""), hosts.c.told_why),
+        "why": _by_standing(now, was_due, func.coalesce(hosts.c.set_back_why, ""), hosts.c.told_why),
         "reports": hosts.c.number,
     }
     columns = [

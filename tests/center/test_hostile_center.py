@@ -12,8 +12,9 @@ import pytest
 
 from backup.app.base.clock import SystemClock
 from backup.errors import ExitCode
-from tests.support.identities import authority_in, issue_in
-from tests.support.receivers import Receiver, Request, receiving
+from backup.format.host_report import written_token
+from tests.support.identities import authority_in, issue_in, server_certificate
+from tests.support.receivers import Receiver, Request, dripping, receiving, server_tls
 from tests.support.servers import Server, directory_server
 
 ORDERS: list[Any] = [
@@ -92,6 +93,53 @@ def test_whatever_it_answers_the_server_is_as_it_was(web: Server, status: int, t
     assert not set(shown) & {"\x1b", "\x07", "\u202e", "\0", "\r"}
     assert len(shown) < 4000
     assert not any(line.startswith("nightvault: all is well") for line in shown.splitlines())
+    assert everything_of(web) == before
+
+
+def joins(web: Server, url: str, *words: str) -> tuple[int, str]:
+    """An invitation to that address is shown there: how it ends, and what is said."""
+    result = web.run("center", "join", written_token(url, "s" * 43), *words)
+    return result.exit_code, result.output
+
+
+def test_whatever_it_answers_to_one_that_joins_only_its_address_is_written(web: Server) -> None:
+    config, before = web.config.read_text(), everything_of(web)
+    for status, text in [*ANSWERS[::4], (307, ""), (200, "")]:
+        with receiving(lambda _, answer=(status, text): answer) as center:  # type: ignore[misc]
+            code, shown = joins(web, center.url)
+        assert [request.path for request in center.seen] == ["/v1/join"]
+        assert not set(shown) & {"\x1b", "\x07", "\u202e", "\0", "\r"}
+        assert len(shown) < 2000
+        if status < 300:
+            assert code == ExitCode.DONE
+            assert web.config.read_text() == f'{config.rstrip()}\n\n[center]\nurl = "{center.url}"\n'
+            web.done("center", "leave")
+            for copy in web.folder.glob("config.toml.*"):
+                copy.unlink()
+        else:
+            assert code in {ExitCode.FAILED, ExitCode.AWAY}
+            assert f"answered {status}" in shown
+        assert everything_of(web) == before
+
+
+def test_one_that_is_slow_at_another_place_or_somebody_else_is_not_joined(
+    web: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backup.app.telling.center.JOIN_SECONDS", 0.5)
+    before = everything_of(web)
+    for at_once in (b"", b"HTTP/1.1 20"):
+        with dripping(at_once) as port:
+            code, shown = joins(web, f"http://127.0.0.1:{port}")
+        assert (code, "no whole answer within 0.5 s" in shown) == (ExitCode.AWAY, True), shown
+    (tmp_path / "other").mkdir()
+    own, key = server_certificate(tmp_path)
+    other, _ = server_certificate(tmp_path / "other")
+    with receiving(lambda _: (200, "{}"), server_tls(own, key)) as center:
+        code, shown = joins(web, center.url, "--ca-file", str(other))
+        assert (code, "is not trusted" in shown, center.seen) == (ExitCode.AWAY, True, []), shown
+        for address in ("http://center.example", f"{center.url}/path", "file:///etc/passwd"):
+            assert joins(web, address)[0] == ExitCode.USAGE
+        assert center.seen == []
     assert everything_of(web) == before
 
 

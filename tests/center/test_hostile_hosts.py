@@ -144,7 +144,7 @@ REFUSED: dict[str, tuple[int, Attempt]] = {
     "too many values": (400, tells({"to": {"a": [0] * 60_000}})),
     "too deep": (400, tells({"to": json.loads('{"a":' * 40 + "1" + "}" * 40)})),
     "another's chain, its next number": (409, says(body_of(2))),
-    "a chain that began long ago": (400, says(body_of(chain="c" * 32, at=1_600_000_000))),
+    "a chain that began long ago": (409, says(body_of(chain="c" * 32, at=1_600_000_000))),
     "an unknown chain, later": (409, says(body_of(5, chain="d" * 32))),
 }
 

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine, select
 
+from backup.center.database import opened_database, seeing
+from backup.center.identity import HostIdentity
+from backup.center.joining import Invited, invite, join
+from backup.center.serve import MOST_A_MINUTE
+from backup.center.tables import METADATA
 from backup.credentials.identity import Identity
+from backup.errors import DeniedError
 from backup.format.host_report import JOIN_PATH, read_token
 from tests.support.centers import Center, body_of, center_database, free_port, needs_postgresql, new_center
 
@@ -24,6 +34,22 @@ def center(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Center]:
         made.port = free_port()
         with made.served("--name", f"127.0.0.1:{made.port}"):
             yield made
+
+
+@pytest.fixture(scope="module")
+def engine(center: Center) -> Iterator[Engine]:
+    made = opened_database(center.url)
+    yield made
+    made.dispose()
+
+
+def everything_in(engine: Engine) -> dict[str, list[str]]:
+    """All rows of all tables."""
+    with seeing(engine, None) as connection:
+        return {
+            name: sorted(map(repr, connection.execute(select(table)).all()))
+            for name, table in METADATA.tables.items()
+        }
 
 
 def invited(center: Center, name: str, *words: str) -> str:
@@ -47,7 +73,7 @@ def test_a_server_joins_and_its_config_names_the_center(center: Center) -> None:
     assert Path(joined["copy"]).read_text() == before
     web.backup()
     shown = center.command("show", "web1")
-    assert (shown["reports"], shown["in_group"]) == (2, "shop")  # what was refused at first, and what is new
+    assert (shown["reports"], shown["in_group"]) == (1, "shop")
 
 
 def test_an_invitation_is_used_once_and_answered_again_to_whom_used_it(center: Center) -> None:
@@ -56,10 +82,16 @@ def test_an_invitation_is_used_once_and_answered_again_to_whom_used_it(center: C
     assert joins(center, db, token)[0] == 200
     assert center.send(db, body_of())[0] == 200
     center.command("remove", "db1")
-    assert joins(center, db, token)[0] == 200
-    assert center.send(db, body_of(2, changes={}))[0] == 403  # an old word brings nobody back
+    assert joins(center, db, token)[0] == 403  # an old word brings nobody back
+    assert center.send(db, body_of(2, changes={}))[0] == 403
     assert joins(center, db, invited(center, "db1"))[0] == 200
-    assert center.send(db, body_of(2, changes={}))[0] == 200
+    assert center.send(db, body_of(2, changes={}))[0] == 409
+    old = int((datetime.now(UTC) - timedelta(days=2)).timestamp())
+    assert center.send(db, body_of(at=old))[0] == 409  # what it told before it was removed
+    assert center.send(db, body_of(chain="d" * 32))[0] == 200
+    assert joins(center, db, invited(center, "db1"))[0] == 200  # it is there already, and begins anew
+    assert center.send(db, body_of(chain="e" * 32))[0] == 200
+    assert center.command("show", "db1")["set_back_at"] is None
 
 
 def test_nobody_else_gets_in_by_it(center: Center) -> None:
@@ -91,3 +123,68 @@ def test_what_is_no_invitation_changes_no_config(center: Center) -> None:
         assert app.run("center", "join", token).exit_code != 0
     assert app.config.read_text() == before
     assert list(app.folder.glob("config.toml.*")) == []
+
+
+def test_join_and_remove_leave_nothing_behind(center: Center, engine: Engine) -> None:
+    guest = center.server("guest")
+    before, config = everything_in(engine), guest.config.read_text()
+    guest.done("center", "join", invited(center, "guest", "--group", "shop"))
+    guest.backup()
+    invited(center, "guest")
+    assert everything_in(engine) != before
+    center.command("remove", "guest")
+    assert everything_in(engine) == before
+    assert "has not joined" in guest.fails(1, "center", "tell")
+    left = guest.json("center", "leave")
+    assert left["center"] == center.address
+    assert "[center]" in Path(left["copy"]).read_text()
+    assert guest.config.read_text() == config
+    with closing(sqlite3.connect(guest.state / "inventory.sqlite")) as inventory:
+        assert inventory.execute("SELECT count(*) FROM center_chains").fetchone() == (0,)
+    assert "has no [center]" in guest.fails(2, "center", "leave")
+
+
+def test_one_that_left_and_joins_again_is_the_same_and_not_set_back(center: Center) -> None:
+    back = center.server("back")
+    for _ in range(2):
+        back.done("center", "join", invited(center, "back"))
+        back.backup()
+        back.done("center", "leave")
+    (host,) = [host for host in center.command("list")["hosts"] if host["name"] == "back"]
+    assert (host["reports"], host["set_back_at"]) == (1, None)
+
+
+NOW = datetime(2026, 5, 7, 12, tzinfo=UTC)
+
+
+def named(name: str, host_id: str) -> HostIdentity:
+    return HostIdentity(host_id, name, f"CN={name}", "a" * 64, datetime(2030, 1, 1, tzinfo=UTC))
+
+
+def shows(engine: Engine, made: Invited, identity: HostIdentity, now: datetime) -> None:
+    join(engine, identity, json.dumps({"secret": made.secret}).encode(), now)
+
+
+def test_an_invitation_runs_out(engine: Engine) -> None:
+    ends = NOW + timedelta(hours=1)
+    late, early = (invite(engine, "late", "", NOW, ends) for _ in range(2))
+    with pytest.raises(DeniedError, match="unknown here, or ran out"):
+        shows(engine, late, named("late", "f" * 32), ends + timedelta(seconds=1))
+    shows(engine, early, named("late", "f" * 32), ends - timedelta(seconds=1))
+    shows(engine, early, named("late", "f" * 32), ends + timedelta(days=9))  # answered again
+
+
+def test_an_invitation_that_was_used_lets_no_other_of_that_name_in(engine: Engine) -> None:
+    made = invite(engine, "both", "", NOW, NOW + timedelta(hours=1))
+    shows(engine, made, named("both", "1" * 32), NOW)
+    with pytest.raises(DeniedError, match="used already"):
+        shows(engine, made, named("both", "2" * 32), NOW)
+
+
+def test_a_flood_of_one_server_is_ended_and_keeps_no_other_out(center: Center) -> None:
+    flood, calm = center.identity("flood"), center.identity("calm")
+    body = json.dumps({"secret": "x" * 50}).encode()
+    headers = center.signed(flood, body, JOIN_PATH)
+    answers = [center.post(body, headers, JOIN_PATH)[0] for _ in range(MOST_A_MINUTE + 5)]
+    assert answers == [403] * MOST_A_MINUTE + [429] * 5
+    assert joins(center, calm, invited(center, "calm"))[0] == 200

@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from backup.center.database import HEAD
 from tests.support.centers import Center, body_of, center_database, needs_postgresql, new_center, superuser
 from tests.support.database_servers import RunningServer
 
@@ -93,20 +94,12 @@ def test_a_database_that_is_away_is_a_later_again(
     assert "the center's database" in log.read_text()
 
 
-def test_a_removed_server_is_not_listened_to_until_that_is_taken_back(center: Center) -> None:
-    web = center.server("web1")
+def test_a_database_that_is_set_up_again_is_as_it_was(center: Center) -> None:
     with center.served():
-        web.done("center", "tell", center.address)
-        center.command("remove", "web1")
-        assert "was removed" in web.fails(1, "center", "tell", center.address)
-        shown = center.command("show", "web1")
-        assert (shown["standing"], shown["told"]) == ("removed", {})
-        center.command("remove", "web1", "--undo")
-        web.done("center", "tell", center.address)
-        assert center.command("show", "web1")["told"]["jobs"]
-        assert center.command("show", "web1")["set_back_at"] is None
-    assert center.command("init")["schema"] == "0003"  # a filled database, once more
-    assert center.command("list")["hosts"]
+        assert center.send(center.identity("web1"), body_of())[0] == 200
+    before = center.command("list")
+    assert center.command("init")["schema"] == HEAD
+    assert center.command("list") == before
 
 
 def test_what_a_lost_database_knew_is_told_anew(center: Center, database: tuple[RunningServer, str]) -> None:

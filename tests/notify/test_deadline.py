@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 import pytest
@@ -17,40 +14,14 @@ from backup.notify.channels import deadline
 from backup.notify.channels.http import post
 from backup.notify.channels.mail import Mail
 from backup.notify.letter import Letter
+from tests.support.receivers import dripping
 
-SECONDS, EVERY = 1.5, 0.1
+SECONDS = 1.5
 
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deadline, "DELIVERY_SECONDS", SECONDS)
-
-
-@contextmanager
-def dripping(at_once: bytes, slowly: bytes = b"x" * 1000) -> Iterator[int]:
-    """The port of a server that answers this at once, and then that, a byte now and then."""
-    over = threading.Event()
-
-    def serve(one: socket.socket) -> None:
-        with one, suppress(OSError):
-            one.sendall(at_once)
-            for byte in slowly:
-                if over.wait(EVERY):
-                    return
-                one.sendall(bytes([byte]))
-
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                threading.Thread(target=serve, args=[listening.accept()[0]], daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
-        yield listening.getsockname()[1]
-        over.set()
-        listening.shutdown(socket.SHUT_RDWR)
-        thread.join()
 
 
 def note() -> Note:

@@ -16,7 +16,7 @@ import ssl
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -197,6 +197,33 @@ def receiving(judge: Judge, tls: ssl.SSLContext | None = None) -> Iterator[Recei
     finally:
         server.shutdown()
         server.server_close()
+        thread.join()
+
+
+@contextmanager
+def dripping(at_once: bytes, slowly: bytes = b"x" * 1000, every: float = 0.1) -> Iterator[int]:
+    """The port of a server that answers this at once, and then that, a byte now and then."""
+    over = threading.Event()
+
+    def serve(caller: socket.socket) -> None:
+        with caller, suppress(OSError):
+            caller.sendall(at_once)
+            for byte in slowly:
+                if over.wait(every):
+                    return
+                caller.sendall(bytes([byte]))
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=[listening.accept()[0]], daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield listening.getsockname()[1]
+        over.set()
+        listening.shutdown(socket.SHUT_RDWR)
         thread.join()
 
 

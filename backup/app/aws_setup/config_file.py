@@ -69,6 +69,20 @@ def with_section(text: str, name: str, values: Values) -> str:
     return changed
 
 
+def without_section(text: str, name: str) -> str:
+    """Return the config's text without a section; all else unchanged. `ConfigError`."""
+    try:
+        wanted, document = tomllib.loads(text), tomlkit.parse(text)
+        del wanted[name]
+        document.remove(name)
+    except (TOMLKitError, tomllib.TOMLDecodeError, KeyError) as error:
+        raise ConfigError(f"the config cannot be changed: {error}") from error
+    changed = _with_its_line_ends(f"{tomlkit.dumps(document).rstrip()}\n", text)
+    if tomllib.loads(changed) != wanted:
+        raise ConfigError("the config cannot be changed: another setting would change with it")
+    return changed
+
+
 def _put(table: Any, values: Values) -> None:
     """Put keys into a table, new ones below its last key: a comment at its end is about what comes next."""
     body = table.value.body if isinstance(table, Table) else []

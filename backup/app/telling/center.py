@@ -38,7 +38,7 @@ from backup.format.host_report import (
     signed_text,
     written_report,
 )
-from backup.inventory.records.center_chains import ToldChain, told_chain, write_chain
+from backup.inventory.records.center_chains import ToldChain, remove_chains, told_chain, write_chain
 from backup.inventory.store.database import Inventory
 from backup.notify.channel import AwayError, ConflictError, RefusedError
 from backup.notify.channels.http import post
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from backup.credentials.identity import KeyHolder
 
-_SECONDS = 60.0
+_SECONDS = JOIN_SECONDS = 60.0
 _LOCK = "center"
 
 
@@ -88,14 +88,24 @@ def tell_center(
 def join_center(config: Config, url: str, secret: str, *, ca_file: str | None = None) -> str:
     """Join a center by the secret of an invitation, as the server that the certificate names: its name.
 
-    `AwayError`, `NightvaultError` if it refuses, `UsageError`, `IdentityError`.
+    It is told all anew from then on. `AwayError`, `NightvaultError` if it refuses, `UsageError`,
+    `IdentityError`.
     """
     from backup.credentials.identity import load_identity
 
     require_address(url)
-    holder = load_identity(identity_files(config))
-    _posted(holder, url.rstrip("/"), JOIN_PATH, msgspec.json.encode(JoinRequest(secret)), ca_file, _SECONDS)
+    holder, center = load_identity(identity_files(config)), url.rstrip("/")
+    with closing(opened(config)) as inventory, inventory.locked(_LOCK):
+        _posted(holder, center, JOIN_PATH, msgspec.json.encode(JoinRequest(secret)), ca_file, JOIN_SECONDS)
+        with inventory.writing() as tx:
+            remove_chains(tx, center)
     return ", ".join(subject_values(holder.certificate, NameOID.COMMON_NAME))
+
+
+def forget_center(config: Config) -> None:
+    """Forget what centers were told: this server tells none any more."""
+    with closing(opened(config)) as inventory, inventory.locked(_LOCK), inventory.writing() as tx:
+        remove_chains(tx)
 
 
 class _Teller(Struct, frozen=True):

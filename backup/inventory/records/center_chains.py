@@ -33,3 +33,8 @@ def write_chain(tx: Transaction, chain: ToldChain) -> None:
     changed(tx, "DELETE FROM center_chains WHERE center = ?", (chain.center,))
     values = {name: getattr(chain, name) for name in ToldChain.__struct_fields__}
     insert_row(tx, "center_chains", **values)
+
+
+def remove_chains(tx: Transaction, center: str | None = None) -> None:
+    """Forget what a center was told; without one, what all were told."""
+    changed(tx, "DELETE FROM center_chains WHERE center = coalesce(?, center)", (center,))

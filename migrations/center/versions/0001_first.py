@@ -5,15 +5,12 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from backup.center.tables import MOMENT, row_security
+
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
-
-MOMENT = sa.DateTime(timezone=True)
-SEEN = (
-    "host_id = current_setting('nightvault.host', true) OR current_setting('nightvault.sees', true) = 'all'"
-)
 
 
 def upgrade() -> None:
@@ -47,6 +44,5 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("host_id", "chain", name="pk_chains"),
     )
     for table in ("hosts", "chains"):
-        op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
-        op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
-        op.execute(f"CREATE POLICY of_host ON {table} USING ({SEEN}) WITH CHECK ({SEEN})")
+        for statement in row_security(table):
+            op.execute(statement)

@@ -8,15 +8,12 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from backup.center.tables import MOMENT, row_security
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
-
-MOMENT = sa.DateTime(timezone=True)
-SEEN = (
-    "host_id = current_setting('nightvault.host', true) OR current_setting('nightvault.sees', true) = 'all'"
-)
 
 
 def upgrade() -> None:
@@ -48,6 +45,5 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["host_id"], ["hosts.host_id"], name="fk_days_host", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("host_id", "day", name="pk_days"),
     )
-    op.execute("ALTER TABLE days ENABLE ROW LEVEL SECURITY")
-    op.execute("ALTER TABLE days FORCE ROW LEVEL SECURITY")
-    op.execute(f"CREATE POLICY of_host ON days USING ({SEEN}) WITH CHECK ({SEEN})")
+    for statement in row_security("days"):
+        op.execute(statement)

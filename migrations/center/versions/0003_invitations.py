@@ -5,15 +5,12 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from backup.center.tables import MOMENT, row_security
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
 depends_on = None
-
-MOMENT = sa.DateTime(timezone=True)
-SHOWN = (
-    "invite = current_setting('nightvault.invite', true) OR current_setting('nightvault.sees', true) = 'all'"
-)
 
 
 def upgrade() -> None:
@@ -32,6 +29,5 @@ def upgrade() -> None:
         sa.Column("used_by", sa.Text()),
         sa.PrimaryKeyConstraint("invite", name="pk_invites"),
     )
-    op.execute("ALTER TABLE invites ENABLE ROW LEVEL SECURITY")
-    op.execute("ALTER TABLE invites FORCE ROW LEVEL SECURITY")
-    op.execute(f"CREATE POLICY of_invite ON invites USING ({SHOWN}) WITH CHECK ({SHOWN})")
+    for statement in row_security("invites", "invite", "nightvault.invite"):
+        op.execute(statement)
