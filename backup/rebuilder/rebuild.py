@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from backup.errors import DeniedError, FormatError
 from backup.format.keys import ChunkSecret, Recipient, Signer
 from backup.inventory.content.archives import ArchiveState
-from backup.inventory.content.identities import SKIPPED
+from backup.inventory.content.identities import numbers_skipped
 from backup.inventory.questions import compared
 from backup.inventory.rebuilt.building import Builder, building
 from backup.inventory.store import schema
@@ -121,12 +121,13 @@ class _Building:
             phase(self._context.progress, "Rebuilding the inventory", counts="record"),
             building(self._context.url) as builder,
         ):
-            applier, states = self._apply(builder, jobs)
+            ancestors = (inventory_id, *self._finder.ancestors(inventory_id))
+            applier, states = self._apply(builder, jobs, numbers_skipped(ancestors))
             self._tell_copy(inventory_id, applier.written_into)
             self._tell_newer(inventory_id, jobs)
             self._confirm(builder)
             keys = _keys(applier, [key.recipient for key in self._context.recovery_keys])
-            keys = replace(keys, ancestors=(inventory_id, *self._finder.ancestors(inventory_id)))
+            keys = replace(keys, ancestors=ancestors)
             self._note_passed(builder, inventory_id, jobs)
             recovered = self._deep(builder, inventory_id, keys.signer.public)
             builder.finish(
@@ -186,7 +187,9 @@ class _Building:
         now = self._context.clock.now()
         return min(self._bringer.began_at or now, now)
 
-    def _apply(self, builder: Builder, jobs: Sequence[FoundJob]) -> tuple[Applier, list[JobState]]:
+    def _apply(
+        self, builder: Builder, jobs: Sequence[FoundJob], skipped: int
+    ) -> tuple[Applier, list[JobState]]:
         applier = Applier(
             builder,
             self._context.recovery_keys,
@@ -207,7 +210,7 @@ class _Building:
             if job.chain is not None:
                 applier.apply(states[-1], job.chain, self._finder.files)
         for job, state in zip(jobs, states, strict=True):
-            state.next_catalog = self._finder.next_catalog(job) + SKIPPED
+            state.next_catalog = self._finder.next_catalog(job) + skipped
             state.next_snapshot = state.last_snapshot + 1 + len(job.not_covered)
         applier.finish(states)
         return applier, states

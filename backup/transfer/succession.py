@@ -246,7 +246,8 @@ def _refuse_overtaken(
     from backup.transfer.retrievals.listing import see_to_listing  # once in the life of an inventory
 
     with inventory.reading() as tx:
-        known, begins = identities.newest_known(tx, vault.name), identities.next_catalogs(tx, vault.name)
+        known = identities.newest_known(tx, vault.name)
+        begins = identities.next_catalogs(tx, vault.name, inventory.ancestors)
         newer = newer_than_rebuild(shown.catalogs, inventory.ancestors, known, begins)
         unknown = identities.unknown_packs(tx, (ahead.label.pack_id for ahead in newer))
         unknown -= strangers.passed_catalogs(tx)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -24,8 +24,15 @@ from backup.model import (
 )
 
 _BATCH = 500
-SKIPPED = 40
-"""So many numbers of a job's catalogs a rebuild skips, as catalogs in other vaults may have them."""
+_SKIPPED = 40
+
+
+def numbers_skipped(ancestors: Sequence[InventoryId]) -> int:
+    """Return how many numbers of a job's catalogs a rebuild skips, as catalogs in other vaults may have them.
+
+    Each of the inventories before it may have begun beyond all numbers that the job's own vault shows.
+    """
+    return _SKIPPED * len(ancestors)
 
 
 class KnownCatalog(Struct, frozen=True):
@@ -97,15 +104,15 @@ def newest_known(tx: Transaction, vault: VaultName) -> dict[bytes, KnownCatalog]
     }
 
 
-def next_catalogs(tx: Transaction, vault: VaultName) -> dict[bytes, int]:
+def next_catalogs(tx: Transaction, vault: VaultName, ancestors: Sequence[InventoryId]) -> dict[bytes, int]:
     """The number from which on nobody had told of a job's catalogs when it was rebuilt, by the job's id.
 
-    For an inventory that has stored nothing since.
+    For an inventory of these ancestors that has stored nothing since.
     """
     sql = (
         """SELECT j.id, j.next_catalog - ? FROM jobs j JOIN vaults v ON v.number = j.vault WHERE v.name = ?"""
     )
-    return dict(raw_rows(tx, sql, (SKIPPED, vault)))
+    return dict(raw_rows(tx, sql, (numbers_skipped(ancestors), vault)))
 
 
 def chains_begin(tx: Transaction, vault: VaultName) -> dict[bytes, int]:

@@ -161,7 +161,7 @@ class Applier:
 
     def _begin(self, member: Member) -> None:
         self._member = member
-        self._archives.begin(self._accepted.get(member.archive_id, self._now))
+        self._archives.begin(self._job.number, self._accepted.get(member.archive_id, self._now))
         self._first, self._last = 1, record_ranges.MOST_NUMBERS
         if self._is_delta:
             self._first = self._job.last_snapshot + 1

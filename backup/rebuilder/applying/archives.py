@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from itertools import count
 from typing import Final
 
 from backup.errors import FormatError
@@ -37,8 +38,9 @@ class ArchiveApplier:
         self._verified: dict[tuple[bytes, bytes, int, int], tuple[records.VerifiedRecord, int]] = {}
         self.names: list[int] = []  # the archives that this catalog names
         self._pack_ids: set[bytes] = set()
-        self._domains: dict[int, records.DomainRecord] = {}
-        self._domain_ids: set[bytes] = set()
+        self._job = 0
+        self._domains: dict[int, records.DomainRecord] = {}  # by the number that this job's catalogs give
+        self._domain_numbers: dict[bytes, int] = {}  # by id: the number here
         self._taken: dict[int, int] = {}  # archives that this catalog brought, with their sizes
         self.condemned: dict[bytes, tuple[bytes, int]] = {}  # of which no record tells: older catalogs
         self._skipping: set[int] = set()  # brought by another catalog already, or left out
@@ -57,8 +59,14 @@ class ArchiveApplier:
             for pack in record.packs:
                 self.condemned.pop(pack, None)
 
-    def begin(self, accepted_at: datetime) -> None:
-        """Begin the next catalog, which the vault accepted at that time."""
+    def begin(self, job: int, accepted_at: datetime) -> None:
+        """Begin the next catalog, of that job, which the vault accepted at that time.
+
+        The catalogs of another job may number the domains otherwise: those of a vault with copies are from
+        before a rebuild until something new of their job is copied.
+        """
+        if job != self._job:
+            self._job, self._domains = job, {}
         self.accepted_at = accepted_at
         self.names, self._skipping, self._taken = [], set(), {}
 
@@ -67,12 +75,18 @@ class ArchiveApplier:
         if self._domains.get(domain.number) == domain:
             return
         in_range = 1 <= domain.number < record_ranges.MOST_SMALL_NUMBERS
-        if not in_range or domain.number in self._domains or domain.id in self._domain_ids:
+        is_twice = any(known.id == domain.id for known in self._domains.values())
+        if not in_range or domain.number in self._domains or is_twice:
             self._odd["a domain's number"] += 1
             return
         self._domains[domain.number] = domain
-        self._domain_ids.add(domain.id)
-        row = (domain.number, domain.id, VAULT, b"".join(domain.recipients), 0)
+        if domain.id in self._domain_numbers:
+            return
+        given = self._domain_numbers.values()
+        free = (number for number in count(1) if number not in given)
+        number = next(free) if domain.number in given else domain.number
+        self._domain_numbers[domain.id] = number
+        row = (number, domain.id, VAULT, b"".join(domain.recipients), 0)
         self._builder.insert_new(schema.domains, [row])
 
     def archive(self, record: records.ArchiveRecord) -> None:
@@ -104,7 +118,8 @@ class ArchiveApplier:
             state = ArchiveState.UNCONFIRMED if archive_id else ArchiveState.LOST
         elif record.state == ArchiveState.CONDEMNED:
             self._condemned.append(record.number)
-        place = (record.number, record.domain, None, record.kind, str(state), record.pack_id, record.header)
+        domain = self._domain_numbers[self._domains[record.domain].id]
+        place = (record.number, domain, None, record.kind, str(state), record.pack_id, record.header)
         row = (*place, record.size, record.tree_hash, archive_id, record.stored_at, record.stored_at)
         self._builder.insert(schema.archives, [(*row, taken_up_at, record.version or None)])
 
