@@ -221,7 +221,7 @@ class RestoreRetrievals:
 
         An archive that the vault does not have is marked lost: it is asked for in another vault with a copy
         of it, else the next restore looks for its chunks in other archives, and the next backup stores again
-        what it can.
+        what it can. Of a vault that is not known nothing is marked.
         """
         now = self._context.clock.now()
         changed: list[Retrieval] = []
@@ -229,8 +229,11 @@ class RestoreRetrievals:
         missing = {
             answer.record.archive for answer in answers if isinstance(answer.refused, ArchiveMissingError)
         }
-        missing = self._lost(missing, now)
-        elsewhere = self._elsewhere([answer.record for answer in answers if answer.record.archive in missing])
+        lost = self._lost(missing, now)
+        asked = [answer.record for answer in answers]
+        elsewhere = self._elsewhere([retrieval for retrieval in asked if retrieval.archive in lost])
+        passed_over = missing - lost
+        elsewhere |= self._passed_over([retrieval for retrieval in asked if retrieval.archive in passed_over])
         other = _OTHER_TIER.get(self._restore.on_capacity)
         for answer in answers:
             retrieval = answer.record
@@ -241,9 +244,7 @@ class RestoreRetrievals:
             elif answer.refused is not None:
                 self._context.progress.note(f"{answer.refused}: what needs it cannot be restored")
                 failed[retrieval.number] = _reason(answer.refused)
-                asked_at = (
-                    now if retrieval.archive in missing else None
-                )  # what older lists show is not believed
+                asked_at = now if retrieval.archive in lost else None  # what older lists show is not believed
                 changed.append(replace(retrieval, state=RetrievalStage.FAILED, requested_at=asked_at))
             elif answer.short is not None and other is not None and retrieval.tier is not other:
                 changed.append(replace(retrieval, tier=other))
@@ -267,6 +268,22 @@ class RestoreRetrievals:
                 lost.mark(tx, of_job, ArchiveState.LOST)
                 there = copied.vault_number(tx, vault)
                 copied_pruning.mark(tx, there, numbers - of_job, ArchiveState.LOST, now)
+        return found
+
+    def _passed_over(self, missing: Sequence[Retrieval]) -> set[int]:
+        """Same, of a vault that is not known, as after a rebuild: nothing in it is marked as lost."""
+        joined, placed = self._context.joined, self._placed
+        lies = {each.archive: placed[each.archive].vault for each in missing if each.archive in placed}
+        if joined is None:
+            return set()
+        joined.unsound |= lies
+        joined.left |= lies.keys()
+        found = self._elsewhere([retrieval for retrieval in missing if retrieval.archive in lies])
+        joined.left -= lies.keys() - found
+        for number, vault in lies.items():
+            del joined.unsound[number]
+            if number in found:
+                self._context.note_unsound(self._restore.number, number, vault)
         return found
 
     def _elsewhere(self, missing: Sequence[Retrieval]) -> set[int]:

@@ -95,10 +95,11 @@ class RestoreContext(VaultRun, frozen=True, kw_only=True):
                 if self.may_read(restore.number, vault, 1, extent.length, Tier.STANDARD):
                     fetch = partial(there.fetch, self.patience.call(request), extent)
                     data = self.patience.call(fetch).data
-                    self._note_unsound(restore.number, retrieval.archive, asked)
+                    self.note_unsound(restore.number, retrieval.archive, asked)
                     yield data
 
-    def _note_unsound(self, restore: int, archive: int, vault: VaultName) -> None:
+    def note_unsound(self, restore: int, archive: int, vault: VaultName) -> None:
+        """Record that a vault did not give an archive back as it was stored."""
         if self.joined is not None and self.joined.unsound.get(archive) != vault:
             self.joined.unsound[archive] = vault
             with self.inventory.writing() as tx:

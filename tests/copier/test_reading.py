@@ -20,18 +20,21 @@ from backup.cost.limit import CostLimit, TierCost
 from backup.format.records import ForgottenRecord, RetiredRecord
 from backup.inventory.content import archives, copied, copied_pruning, snapshots
 from backup.inventory.content.archives import ArchiveState
+from backup.inventory.content.identities import vault_identity
 from backup.inventory.content.snapshots import find_snapshot
 from backup.inventory.store.driver import raw_rows
 from backup.inventory.store.times import micros
 from backup.kinds import Outcome, RunKind
 from backup.model import MIB, ByteRange, Fetched, RetrievalId, Tier, VaultName
 from backup.protocols import Vault
+from backup.rebuilder.context import Wish
 from backup.restorer.selection.choice import Choice
 from backup.vault.directory import DirectoryVault
 from tests.copier.support import copies, nights
 from tests.support.backups import Site
 from tests.support.doubles import FaultyVault, ManualClock, PowerCut
 from tests.support.emulated import RunningEmulator
+from tests.support.rebuilds import Bare, lines_of
 from tests.support.rigs import s3_client, s3_vault
 from tests.support.transaction_cuts import Calling
 from tests.support.trees import Seen, snapshot_of
@@ -246,6 +249,32 @@ def test_what_is_damaged_here_is_read_there(
     assert opened, "what is sound there was opened"
     with pytest.raises(AssertionError, match="Problem"):
         list(restored(site, tmp_path, "own"))
+
+
+def test_what_a_rebuilt_inventory_finds_missing_at_home_is_read_there(
+    site: Site, source: Path, second: DirectoryVault, tmp_path: Path
+) -> None:
+    """It has not met the vault yet, and marks nothing in it as lost."""
+    seen = nights(site, source, 3)
+    copies(site, second)
+    machine = Bare(tmp_path / "heir", site.vault, site)
+    machine.rebuild(Wish(lines=lines_of(site)))
+    heir = machine.site()
+    copies(heir, second, with_key=True)
+    with heir.inventory.reading() as tx:
+        assert vault_identity(tx, heir.vault.name) is None
+    for number, path in enumerate(data_files(heir, heir.vault, tmp_path / "vault")):
+        if number % 2:
+            spoil(path, only_damaged=False)
+    both = replace(heir, copies=(second,))
+    told = 0
+    for snapshot, was in zip(heir.snapshots(), seen, strict=True):
+        report = both.restore(snapshot.id, tmp_path / snapshot.id)
+        assert (report.outcome, dict(snapshot_of(tmp_path / snapshot.id))) == (Outcome.DONE, was)
+        told += any("did not give back" in warning for warning in report.warnings)
+    assert told
+    with heir.inventory.reading() as tx:
+        assert ArchiveState.LOST not in archives.states(tx).values()
 
 
 class ReadVault(FaultyVault):
