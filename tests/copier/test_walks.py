@@ -97,6 +97,15 @@ class Copying(RuleBasedStateMachine):
         if not often:
             self.world.accept_there(which)
 
+    @rule(which=small, often=st.integers(0, 5))
+    def replace_the_source(self, which: int, often: int) -> None:
+        if not often:
+            self.world.accept_here(which)
+
+    @rule(which=small)
+    def bring_back_from_both(self, which: int) -> None:
+        self.world.bring_back_from_both(which)
+
     @rule(which=small, often=st.integers(0, 2))
     def change_keys(self, which: int, often: int) -> None:
         if not often:
@@ -174,8 +183,10 @@ def run(make: Callable[[Path], Pair], folder: Path, kind: str, share: float) -> 
     )
 
 
-def emulated(emulator: RunningEmulator, source: Any, destination: Any, fresh: Callable[[str], Any]) -> Pair:
-    """A pair of which one is on the emulator, or both."""
+def emulated(
+    emulator: RunningEmulator, fresh_source: Callable[[str], Any], fresh: Callable[[str], Any]
+) -> Pair:
+    """A pair of which one is on the emulator, or both; each function makes an empty vault of a name."""
     clock = ManualClock(EmulatorClock(emulator).now())
 
     def pass_time(by: Any) -> None:
@@ -188,9 +199,26 @@ def emulated(emulator: RunningEmulator, source: Any, destination: Any, fresh: Ca
         vault.create()
         return vault
 
-    for vault in (source, destination):
+    def made_at_the_source(name: str) -> Any:
+        vault = fresh_source(name)
         vault.create()
-    return Pair(source, destination, clock, pass_time, tells_time=True, fresh=made)
+        return vault
+
+    return Pair(
+        made_at_the_source("first"),
+        made("second"),
+        clock,
+        pass_time,
+        tells_time=True,
+        fresh=made,
+        fresh_source=made_at_the_source,
+    )
+
+
+def directory(emulator: RunningEmulator, folder: Path, name: str) -> DirectoryVault:
+    """A directory of the emulator's time."""
+    path = folder / f"vault {next(_numbers)}"
+    return DirectoryVault(VaultName(name), str(path), EmulatorClock(emulator))
 
 
 def bucket(emulator: RunningEmulator, name: str, kind: str = "STANDARD") -> S3Vault:
@@ -202,29 +230,23 @@ def bucket(emulator: RunningEmulator, name: str, kind: str = "STANDARD") -> S3Va
 def test_from_a_directory_to_another(tmp_path: Path) -> None:
     def make(folder: Path) -> Pair:
         clock = ManualClock()
-        first, second = (
-            DirectoryVault(VaultName(name), str(folder / name), clock) for name in ("first", "second")
-        )
-        first.create()
-        second.create()
 
         def fresh(name: str) -> DirectoryVault:
             made = DirectoryVault(VaultName(name), str(folder / f"vault {next(_numbers)}"), clock)
             made.create()
             return made
 
-        return Pair(first, second, clock, clock.advance, fresh=fresh)
+        first, second = fresh("first"), fresh("second")
+        return Pair(first, second, clock, clock.advance, fresh=fresh, fresh_source=fresh)
 
     run(make, tmp_path, "directory to directory", 0.5)
 
 
 def test_from_a_directory_to_a_bucket(tmp_path: Path, emulator: RunningEmulator) -> None:
     def make(folder: Path) -> Pair:
-        source = DirectoryVault(VaultName("first"), str(folder / "first"), EmulatorClock(emulator))
         return emulated(
             emulator,
-            source,
-            bucket(emulator, "second", "GLACIER"),
+            lambda name: directory(emulator, folder, name),
             lambda name: bucket(emulator, name, "GLACIER"),
         )
 
@@ -233,24 +255,18 @@ def test_from_a_directory_to_a_bucket(tmp_path: Path, emulator: RunningEmulator)
 
 def test_from_a_bucket_to_another(tmp_path: Path, emulator: RunningEmulator) -> None:
     def make(_: Path) -> Pair:
-        return emulated(
-            emulator,
-            bucket(emulator, "first"),
-            bucket(emulator, "second"),
-            lambda name: bucket(emulator, name),
-        )
+        return emulated(emulator, lambda name: bucket(emulator, name), lambda name: bucket(emulator, name))
 
     run(make, tmp_path, "bucket to bucket", 0.15)
 
 
 def test_from_a_directory_to_glacier(tmp_path: Path, emulator: RunningEmulator) -> None:
     def make(folder: Path) -> Pair:
-        source = DirectoryVault(VaultName("first"), str(folder / "first"), EmulatorClock(emulator))
         client = glacier_client(emulator)
 
         def fresh(name: str) -> GlacierVault:
             return GlacierVault(VaultName(name), client, f"copies-{next(_numbers)}")
 
-        return emulated(emulator, source, fresh("second"), fresh)
+        return emulated(emulator, lambda name: directory(emulator, folder, name), fresh)
 
     run(make, tmp_path, "directory to Glacier", 0.15)

@@ -65,6 +65,7 @@ class Pair:
     pass_time: Callable[[timedelta], object]
     tells_time: bool = False
     fresh: Callable[[str], Vault] | None = None  # an empty vault of that name, in place of the destination
+    fresh_source: Callable[[str], Vault] | None = None  # the same in place of the source
 
 
 @dataclass
@@ -444,11 +445,16 @@ class TwoVaults:
         self.judge()
         self.prove()
         with self.site.inventory.reading() as tx:
-            listed = {(str(s.job), s.number) for s in snapshots.list_snapshots(tx)}
+            every = [(str(s.job), s.number) for s in snapshots.list_snapshots(tx)]
             counts = {copy.state for copy in copied.list_copies(tx, self.vault())}
         gone = {*self.said(KeptThere.FORGOTTEN), *self.said(KeptThere.DROPPED)}
+        listed = {snapshot for snapshot in every if not self.is_gone_for_good(*snapshot)}
         assert listed <= {*self.said(KeptThere.COPIED), *gone}, "a copy that is wanted is not made"
         assert counts <= {ArchiveState.STORED, ArchiveState.DELETED, ArchiveState.LOST}, counts
+
+    def is_gone_for_good(self, _job: str, _number: int) -> bool:
+        """Whether neither vault has something that a snapshot needs."""
+        return False
 
     def close(self) -> None:
         """Let go."""
