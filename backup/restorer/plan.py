@@ -18,7 +18,7 @@ from backup.format.rows import pack_u64
 from backup.inventory.content import entries, mounts, packed
 from backup.inventory.content.archives import Archive, ArchiveState
 from backup.inventory.content.entries import ROOT
-from backup.inventory.content.lost import sound_locations, twins
+from backup.inventory.content.lost import not_stored, sound_locations, twins
 from backup.inventory.content.packed import ChunkLocation
 from backup.inventory.content.snapshots import Snapshot
 from backup.inventory.records.retrievals import Retrieval
@@ -189,16 +189,27 @@ def _from_copies(
     joined: JoinedVaults,
     asked: AskedFrames | None,
 ) -> Iterator[ChunkLocation]:
-    """Locations in archives that some vault has, of chunks in archives that none has any more."""
+    """Locations in archives that some vault has, of chunks in archives that none has any more.
+
+    Of an open restore: of all chunks that none of its retrievals brings from where they would be read now.
+    """
 
     def sound(numbers: Collection[int]) -> set[int]:
-        some = [archive for archive in context.archives(tx, numbers).values() if joined.is_sound(archive)]
-        return {archive.number for archive in some}.difference(() if asked is None else asked.failed)
+        some = {n for n, archive in context.archives(tx, numbers).items() if joined.is_sound(archive)}
+        return some if asked is None else some & asked.archives - asked.failed
 
     held_by = set(frames_by_archive(places))
     gone = held_by - sound(held_by)
-    lie_in = [place for place in places.values() if place.archive in gone] if gone else []
-    return twins(tx, lie_in, sound, may_be=(lambda _: True) if asked is None else asked.hold)
+    if asked is None:
+        lie_in = [place for place in places.values() if place.archive in gone] if gone else []
+        return twins(tx, lie_in, sound)
+    doubted = gone | not_stored(tx, held_by)  # in place of which another one may have been chosen
+    lie_in = [
+        place
+        for place in (places.values() if doubted else ())
+        if place.archive in gone or (place.archive in doubted and not asked.hold(place))
+    ]
+    return twins(tx, lie_in, sound, may_be=asked.hold)
 
 
 def _is_empty(directory: int) -> bool:

@@ -221,6 +221,9 @@ class LostServers(TwoVaults):
             read = replace(both, reads_first=first or draw.choice([None, self.there.name]))
             job = read.with_job(sources=[self.folder / snapshot.job], name=snapshot.job)
             report = job.restore(snapshot.id, target)
+            if report.problems and self.vanished:  # only now it is seen: the next one looks for its chunks
+                shutil.rmtree(target)
+                report = job.restore(snapshot.id, target)
             assert not report.problems, report
             assert_same_tree(target, self.trees[snapshot.job, snapshot.number])
             shutil.rmtree(target)

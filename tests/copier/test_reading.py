@@ -201,6 +201,27 @@ def test_what_only_copies_have_comes_out_of_a_twin(
         assert dict(snapshot_of(target)) == was
 
 
+def test_what_was_stored_again_and_is_lost_since_is_read_there(
+    site: Site, source: Path, second: DirectoryVault, tmp_path: Path
+) -> None:
+    """Its first pack is retired, and sound: the restore asked for the second one, and has no keys of this."""
+    (source / "file").write_bytes(os.urandom(1_500_000))
+    site.backup()
+    with site.inventory.reading() as tx:
+        every = archives.list_archives(tx, site.inventory.id, vault=site.vault.name)
+    packs = [archive.label.pack_id for archive in every if not archive.label.generation]
+    seen = dict(snapshot_of(source))
+    site.amend(RetiredRecord([*packs]), kind=RunKind.COMPACT)
+    (source / "changed").write_bytes(b"as well")
+    site.backup()
+    copies(site, second)
+    spoil(data_files(site, site.vault, tmp_path / "vault")[-1], only_damaged=False)
+    (first, _) = site.snapshots()
+    report = replace(site, copies=(second,)).restore(first.id, tmp_path / "out")
+    assert report.outcome is Outcome.DONE, report.problems
+    assert dict(snapshot_of(tmp_path / "out")) == seen
+
+
 @pytest.mark.parametrize("only_damaged", [False, True])
 @pytest.mark.parametrize("amount", ["0.10", "0.03", None])
 def test_what_another_vault_costs_stays_within_the_limit(

@@ -239,6 +239,11 @@ def sound_locations(
                 yield other._replace(number=location.number)
 
 
+def not_stored(tx: Transaction, among: Collection[int]) -> set[int]:
+    """The archives among these that are in any other state than stored in their own vault."""
+    return {*_among(tx, among, tuple(state for state in ArchiveState if state is not ArchiveState.STORED))}
+
+
 def twins(
     tx: Transaction,
     gone: Sequence[ChunkLocation],
