@@ -108,7 +108,7 @@ def _files(sample: Sample, context: DrillContext, grade: Grade) -> Chosen | None
     """Files, and what has to be read for them."""
     with context.inventory.reading() as tx:
         chosen = choose_files(candidates.files(tx, context, grade), sample)
-        snapshots = candidates.newest_snapshots(tx, context)
+        snapshots = candidates.newest_snapshots(tx, context, grade)
     if not chosen:
         return None
     plans: dict[JobName, RestorePlan] = {}

@@ -26,7 +26,7 @@ from backup.driller.money import money_of
 from backup.driller.report import MOST_NAMED, DrillReport, LoadedDump, Opened
 from backup.errors import RecoveryKeyError, RetrievalExpiredError, UsageError
 from backup.format.keys import RecoveryKey
-from backup.inventory.content import snapshots
+from backup.inventory.content import archives, snapshots
 from backup.inventory.questions.proofs import record_load
 from backup.inventory.records import drills, retrievals, runs
 from backup.inventory.records.drills import Drill
@@ -41,7 +41,7 @@ from backup.restorer.delivery import record_opened
 from backup.restorer.plan import RestorePlan, plan_restore
 from backup.restorer.restore import begin_restore, cancel, find_restore
 from backup.restorer.selection.choice import Choice
-from backup.restorer.selection.select import Selection, select_entries
+from backup.restorer.selection.select import Selection, frames_by_archive, select_entries
 from backup.restorer.writer.mark import place_of, read_place
 
 _ALL = b"/"
@@ -309,10 +309,13 @@ class _Opening:
         return compared, selection
 
     def _record(self, tx: Transaction, selection: Selection, compared: ComparisonResult) -> None:
-        """Record the data that was restored as it was saved as opened."""
+        """Record the data that was restored as it was saved as opened; of copies only the run tells."""
         every = {name.path for file in selection.files for name in file.entry.names}
         tier, now = self._context.tier, self._context.clock.now()
-        record_opened(tx, self._run, selection, every - compared.good, tier, now)
+        numbers = sorted(frames_by_archive(selection.locations))
+        own = archives.get_archives(tx, numbers, self._context.inventory.id)
+        copies = {number for number in numbers if own[number].vault != self._context.vault.name}
+        record_opened(tx, self._run, selection, every - compared.good, tier, now, but=copies)
 
     def _report(self) -> DrillReport:
         with self._context.inventory.reading() as tx:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import ClassVar, Self
 
 from msgspec import Struct
-from msgspec.structs import asdict, replace
+from msgspec.structs import asdict
 
 from backup.app.base.run_context import RunContext, attempt
 from backup.app.base.state import State
 from backup.app.checks.checks import check_context, quote_sample
 from backup.app.money.limits import limit_on
 from backup.app.money.prices import Quote, currency_of
-from backup.app.restores.contexts import restore_context
+from backup.app.restores.contexts import context_of_vault
 from backup.checker.read_sample import Piece
 from backup.config import Config
 from backup.cost.limit import CostLimit
@@ -133,7 +133,7 @@ def drill_context(at: RunContext, name: str) -> DrillContext:
         limit=drill.max_cost_per_month,
         currency=currency_of(config),
         limit_on=limit_on_reading,
-        restore=replace(restore_context(at, vault), vault=check.vault),
+        restore=context_of_vault(at, vault),
         scratch=State(config.state_dir).drills,
         loads=drill.load,
         programs={

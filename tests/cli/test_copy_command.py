@@ -44,11 +44,52 @@ def test_a_plan_then_a_copy_then_nothing(server: Server) -> None:
 @pytest.mark.parametrize("sample", ["1 file", "64KiB"])
 def test_a_drill_of_copies_says_what_proves_them(server: Server, sample: str) -> None:
     server.done("copy", "--from", "cold", "--to", "second")
+    add_drill(server, sample)
+    said = server.done("drill", "run").stdout
+    assert "vault second has nothing yet that is read back" in said
+    assert "nightvault drill run weekly --key FILE" in said
+
+
+def add_drill(server: Server, sample: str) -> None:
+    """Add a drill of the vault with copies."""
     with server.config.open("a") as file:
         file.write(f'\n[[drill]]\nname = "weekly"\nvault = "second"\nsample = "{sample}"\n')
-    said = server.done("drill", "run").stdout
-    assert "vault second has nothing yet that a drill reads" in said
-    assert "nightvault restore latest --from-vault second" in said
+
+
+def test_a_drill_opens_copies_where_they_lie_and_nothing_else(server: Server, tmp_path: Path) -> None:
+    """The first vault is away; of what was opened there nothing counts as opened in it."""
+    server.done("copy", "--from", "cold", "--to", "second")
+    files = [path for path in server.source.rglob("*") if path.is_file() and not path.is_symlink()]
+    copied = sum(path.stat().st_size > 0 for path in files)
+    (server.source / "file-2").write_bytes(b"not copied" * 1000)
+    server.done("backup")
+    add_drill(server, "50 files")
+    words = "drill", "run", "--key", str(server.key_file)
+    plan = server.json(*words, "--dry-run")
+    (first,) = (path for path in tmp_path.iterdir() if path.name == "vault")
+    first.rename(tmp_path / "away")
+    done = server.json(*words)
+    assert (done["outcome"], done["grade"], done["vault"]) == ("done", "opened", "second")
+    assert done["opened"]["files"] == copied
+    assert plan["retrieved"]
+    (run, *_) = server.json("drills")["drills"]
+    assert (run["vault"], run["grade"], run["outcome"]) == ("second", "opened", "done")
+    (tmp_path / "away").rename(first)
+    (proof, *_) = server.json("drills")["jobs"]
+    assert proof["opened"] == 0
+    spoil_copies(tmp_path / "second")
+    failed = server.run(*words, "--json")
+    assert failed.exit_code == 1
+    assert "damaged" in failed.stdout or "differs" in failed.stdout
+
+
+def spoil_copies(folder: Path) -> None:
+    """Flip the bits of all archives in a directory vault."""
+    for path in (folder / "archives").rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            path.chmod(0o600)
+            path.write_bytes(bytes(byte ^ 255 for byte in data))
 
 
 def test_a_vault_with_copies_is_checked_and_pruned_for_itself(server: Server) -> None:

@@ -21,10 +21,11 @@ from tests.pages.scenes import emulated, run, run_until_ready
 from tests.support.emulated import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "three-two-one.md"
-DISK, REGIONS, PROVIDER, HOME = (
+DISK, REGIONS, PROVIDER, DRILL, HOME = (
     "A disk, and Deep Archive",
     "Two regions",
     "Another provider",
+    "Does the copy restore?",
     "Home again",
 )
 TB = 10**12
@@ -37,8 +38,8 @@ def part(section: str, language: str) -> list[Block]:
 
 def test_nothing_on_the_page_is_left_out() -> None:
     found = [(block.section, block.language) for block in blocks_of(PAGE)]
-    toml = [(section, "toml") for section in (DISK, REGIONS, PROVIDER)]
-    assert sorted(found) == sorted([*toml, (DISK, RUN), (HOME, RUN), (HOME, RUN)])
+    toml = [(section, "toml") for section in (DISK, REGIONS, PROVIDER, DRILL)]
+    assert sorted(found) == sorted([*toml, (DISK, RUN), (DRILL, RUN), (HOME, RUN), (HOME, RUN)])
 
 
 @pytest.mark.parametrize("section", [DISK, REGIONS, PROVIDER])
@@ -59,6 +60,12 @@ def test_a_disk_and_deep_archive_and_home_again(tmp_path: Path) -> None:
         config = configured(machine, part(DISK, "toml")[0].text)
         ended = run(machine, part(DISK, RUN))
         assert ended.failures == [], (ended.failures, ended.output)
+        config.write_text(f"{config.read_text()}\n{part(DRILL, 'toml')[0].text}")
+        (drill,) = part(DRILL, RUN)
+        quote, opening = (replace(drill, text=f"{line}\n") for line in drill.text.splitlines())
+        ended = run(machine, [quote])
+        assert ended.failures == [], (ended.failures, ended.output)
+        assert "drill copies: opened 20 files" in run_until_ready(machine, [opening]).output
         disk_lost, all_lost = part(HOME, RUN)
         quote, restore = (replace(disk_lost, text=f"{line}\n") for line in disk_lost.text.splitlines())
         shown = run(machine, [quote])

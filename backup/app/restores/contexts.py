@@ -108,6 +108,17 @@ def context_of_restore(at: RunContext, home: VaultName, first: VaultName) -> Res
     return replace(context, vault=cast("Vault", joined), joined=joined, cost_of=cost_of)
 
 
+def context_of_vault(at: RunContext, vault: VaultName) -> RestoreContext:
+    """Return the context of a restore from one vault and no other, of what was copied into it, too."""
+    context = restore_context(at, vault)
+    with at.inventory.reading() as tx:
+        has_copies = copied.has_copies(tx, vault)
+    if not has_copies:
+        return context
+    joined = JoinedVaults({vault: lambda: context.vault}, home=vault, first=vault)
+    return replace(context, vault=cast("Vault", joined), joined=joined)
+
+
 def _vault_to_read(at: RunContext, name: VaultName) -> Vault:
     return at.of_vault(name, Purpose.RESTORE).vault
 
