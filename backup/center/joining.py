@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy import Engine, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
@@ -19,6 +20,7 @@ from backup.errors import DeniedError, FormatError
 from backup.format.host_report import JoinRequest
 
 _MOST = 4096
+_FIRST_REPORT = timedelta(hours=26)
 _ANEW = {"chain": "", "number": 0, "digest": b"", "set_back_at": None, "set_back_why": None}
 """The columns of a server that begins a chain as its next report."""
 
@@ -82,13 +84,14 @@ def _digest(secret: str) -> str:
 
 
 def _new(identity: HostIdentity, now: datetime) -> dict[str, object]:
-    """The row of a server that has told nothing yet."""
-    nothing: HostSummary = summary_of({}, now)
+    """The row of a server that has told nothing yet, and is due within a day and some."""
+    nothing: HostSummary = replace(summary_of({}, now), due_from=now + _FIRST_REPORT)
     return {
         **identity.columns(),
         **msgspec.structs.asdict(nothing),
         "told_why": "it has joined, and told nothing yet",
         "first_at": now,
+        "stands_since": now,
         "last_at": now,
         "program": "",
         "document": "{}",

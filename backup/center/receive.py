@@ -66,6 +66,8 @@ def take_report(
         whole = _whole(document, report)
         summary = summary_of(whole, now)
         values = {**_values(identity, report, whole, digest, now), **asdict(summary)}
+        if summary.told_standing != known["told_standing"]:
+            values["stands_since"] = now
         connection.execute(update(hosts).where(hosts.c.host_id == identity.host_id).values(**values, **more))
         _note_day(connection, identity.host_id, summary, now)
     return Taken.NEW
@@ -82,6 +84,7 @@ def _locked(
             **_values(identity, report, {}, b"", now),
             **asdict(summary_of({}, now)),
             "first_at": now,
+            "stands_since": now,
             "chain": "",
             "number": 0,
         }

@@ -26,6 +26,7 @@ class Standing(StrEnum):
     SET_BACK = "set back"  # it knows less of what it told than the center
     CRITICAL = "critical"
     WARNING = "warning"
+    KNOWN = "known"  # one of these, and somebody has said why: `excuses.py`
     WELL = "well"
 
 

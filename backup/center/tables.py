@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Date,
     DateTime,
@@ -56,6 +57,8 @@ hosts = Table(
     Column("currency", Text, nullable=False),
     Column("in_group", Text, nullable=False, server_default=""),
     Column("joined_at", MOMENT),
+    Column("stands_since", MOMENT, nullable=False),  # since when it tells the same `told_standing`
+    Column("silence_told_at", MOMENT),  # when people were told that it is silent; NULL when it tells again
 )
 
 # Chains that a host has told in, so that none is begun twice; `told_at` is by the host's clock.
@@ -94,17 +97,69 @@ invites = Table(
     Column("used_by", Text),
 )
 
+# Why a host, or each of a group, may be silent or not well without anybody being told: `excuses.py`.
+excuses = Table(
+    "excuses",
+    METADATA,
+    Column("excuse", Text, primary_key=True),
+    Column("host_id", Text, ForeignKey("hosts.host_id", ondelete="CASCADE")),
+    Column("in_group", Text),
+    Column("kind", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("made_by", Text, nullable=False),
+    Column("made_at", MOMENT, nullable=False),
+    Column("begins_at", MOMENT, nullable=False),
+    Column("ends_at", MOMENT, nullable=False),
+)
 
-def row_security(table: str, column: str = "host_id", setting: str = "nightvault.host") -> Sequence[str]:
+# One row: when the center looked last for who is silent, and since when it has listened without a gap.
+watches = Table(
+    "watches",
+    METADATA,
+    Column("watch", Integer, primary_key=True),
+    Column("looked_at", MOMENT),
+    Column("listening_since", MOMENT),
+)
+
+# Groups of which people were told that servers are silent; not again before `next_at`.
+alarms = Table(
+    "alarms",
+    METADATA,
+    Column("in_group", Text, primary_key=True),
+    Column("is_open", Boolean, nullable=False),
+    Column("times", Integer, nullable=False),
+    Column("next_at", MOMENT, nullable=False),
+)
+
+# Messages to people that no channel has taken yet; each is sent with the same id until it was answered.
+letters = Table(
+    "letters",
+    METADATA,
+    Column("letter", Text, primary_key=True),
+    Column("channel", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("made_at", MOMENT, nullable=False),
+    Column("document", Text, nullable=False),
+    Column("next_at", MOMENT, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("answer", Text),
+)
+
+
+def row_security(
+    table: str, column: str | None = "host_id", setting: str = "nightvault.host"
+) -> Sequence[str]:
     """Statements of migrations that show a row only to a transaction that names it, or sees all.
 
-    They bind the tables' owner, too. Migrations of before rest on them: never change what they do.
+    Without a column only to one that sees all. They bind the tables' owner, too. Migrations of before rest on
+    them: never change what they do.
     """
-    seen = (
-        f"{column} = current_setting('{setting}', true) OR current_setting('nightvault.sees', true) = 'all'"
-    )
+    seen = "current_setting('nightvault.sees', true) = 'all'"
+    if column is not None:
+        seen = f"{column} = current_setting('{setting}', true) OR {seen}"
+    policy = f"of_{(column or 'center').removesuffix('_id')}"
     return (
         f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY",
         f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY",
-        f"CREATE POLICY of_{column.removesuffix('_id')} ON {table} USING ({seen}) WITH CHECK ({seen})",
+        f"CREATE POLICY {policy} ON {table} USING ({seen}) WITH CHECK ({seen})",
     )

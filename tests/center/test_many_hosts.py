@@ -59,7 +59,7 @@ def test_no_document_is_read_for_what_is_shown_of_all(engine: Engine) -> None:
     event.listen(engine, "before_cursor_execute", lambda *words: asked.append(words[2]))
     overview(engine, NOW)
     all_hosts(engine, NOW)
-    assert len(asked) == 5  # two settings of a transaction, and three questions
+    assert len(asked) == 6  # two settings of a transaction, and four questions
     assert not [statement for statement in asked if "document" in statement]
 
 

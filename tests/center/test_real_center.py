@@ -108,7 +108,7 @@ def test_what_a_lost_database_knew_is_told_anew(center: Center, database: tuple[
         for _ in range(3):
             web.done("center", "tell", center.address)
         with closing(superuser(database[0], "nightvault")) as connection:
-            connection.execute("TRUNCATE hosts, chains, days")
+            connection.execute("TRUNCATE hosts, chains, days, excuses")
         told = web.json("center", "tell", center.address)
     assert (told["number"], told["began_anew"]) == (1, True)
     (host,) = center.command("list")["hosts"]

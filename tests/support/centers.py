@@ -41,10 +41,10 @@ CHAIN = "0123456789abcdef" * 2
 
 
 @contextmanager
-def center_database() -> Iterator[tuple[RunningServer, str]]:
+def center_database(*, is_durable: bool = False) -> Iterator[tuple[RunningServer, str]]:
     """A PostgreSQL with an empty database that an ordinary user owns, and its address."""
     assert PROGRAMS is not None
-    with postgresql(PROGRAMS) as server, pytest.MonkeyPatch.context() as patch:
+    with postgresql(PROGRAMS, is_durable=is_durable) as server, pytest.MonkeyPatch.context() as patch:
         with closing(superuser(server)) as connection:
             connection.execute(f"CREATE ROLE nightvault LOGIN PASSWORD '{OWNER_PASSWORD}'")
             connection.execute("CREATE DATABASE nightvault OWNER nightvault")

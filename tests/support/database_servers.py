@@ -54,7 +54,7 @@ class RunningServer:
 
 
 @contextmanager
-def postgresql(programs: Path) -> Iterator[RunningServer]:
+def postgresql(programs: Path, *, is_durable: bool = False) -> Iterator[RunningServer]:
     """A server of PostgreSQL; its superuser is `postgres`, and it wants a password."""
     with _folder() as folder:
         (folder / "password").write_text(PASSWORD)
@@ -66,7 +66,7 @@ def postgresql(programs: Path) -> Iterator[RunningServer]:
             ]
         )
         words = [programs / "postgres", "-D", folder / "data", "-k", folder, "-c", "listen_addresses="]
-        with _running([*words, "-c", "fsync=off"], folder) as process:
+        with _running([*words, "-c", f"fsync={'on' if is_durable else 'off'}"], folder) as process:
             ready = [str(programs / "pg_isready"), f"--host={folder}", "--quiet"]
             _wait(process, lambda: subprocess.run(ready, check=False).returncode == 0)
             yield RunningServer(folder, str(folder), process)

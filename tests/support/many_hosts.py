@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,12 +18,23 @@ from backup.center.tables import chains, days, hosts
 Rows = Iterable[dict[str, Any]]
 
 
-def fill(connection: psycopg.Connection[Any], count: int, each: int, now: datetime) -> None:
+def fill(
+    connection: psycopg.Connection[Any],
+    count: int,
+    each: int,
+    now: datetime,
+    known: Sequence[HostIdentity] = (),
+) -> None:
     """So many servers with their days: of ten, one is not well; of a hundred, one is silent.
+
+    Those that are `known` are spread among them, in places of even numbers.
 
     Row-level security knows no COPY, so that it is the superuser's.
     """
-    found = [_host(number, now) for number in range(count)]
+    identities = [identity_of(number) for number in range(count)]
+    for place, identity in enumerate(known):
+        identities[2 * (place * count // (2 * len(known)))] = identity
+    found = [_host(number, identity, now) for number, identity in enumerate(identities)]
     _copied(connection, hosts, found)
     begun = {"begun_at": now, "told_at": now}
     _copied(connection, chains, ({**host, **begun} for host in found))
@@ -31,10 +42,9 @@ def fill(connection: psycopg.Connection[Any], count: int, each: int, now: dateti
     connection.execute("VACUUM ANALYZE")
 
 
-def _host(number: int, now: datetime) -> dict[str, Any]:
+def _host(number: int, identity: HostIdentity, now: datetime) -> dict[str, Any]:
     then = now - timedelta(hours=1 + number % 20)
     told = _told(number, then, now)
-    identity = identity_of(number)
     return {
         "host_id": identity.host_id,
         "name": identity.name,
@@ -51,6 +61,7 @@ def _host(number: int, now: datetime) -> dict[str, Any]:
         "document": msgspec.json.encode(told).decode(),
         **asdict(summary_of(told, then)),
         "joined_at": then,
+        "stands_since": then,
         "in_group": "",
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from backup.cli.center.excusing import ack, maintenance
 from backup.cli.center.servers import invite_host, list_hosts, remove, show, status
 from backup.cli.center.serving import init, serve
 from backup.cli.center.telling import join_here, leave, tell
@@ -15,11 +16,19 @@ EXAMPLES = {
     ),
     "center serve": (
         "nightvault center serve --authority ca.pem --name center.example.net",
-        "nightvault center serve --authority ca.pem --crl ca.crl --behind-proxy",
+        "nightvault center serve --authority ca.pem --notify notify.toml",
     ),
     "center status": ("nightvault center status", "nightvault center status --json"),
     "center list": ("nightvault center list", "nightvault center list --json"),
     "center show": ("nightvault center show web1", "nightvault center show web1 --seen"),
+    "center ack": (
+        'nightvault center ack web1 --until 3d --why "new disk on Monday"',
+        "nightvault center ack --group rack7 --end",
+    ),
+    "center maintenance": (
+        "nightvault center maintenance web1 --to 3h",
+        "nightvault center maintenance --group rack7 --from 2027-01-06T20:00 --to 3h",
+    ),
     "center remove": ("nightvault center remove web1", "nightvault center remove web1 --json"),
     "center invite": (
         "nightvault center invite web1 --address https://center.example.net",
@@ -45,5 +54,18 @@ def center() -> None:
     """
 
 
-for _command in (init, serve, status, list_hosts, show, remove, invite_host, join_here, leave, tell):
+for _command in (
+    init,
+    serve,
+    status,
+    list_hosts,
+    show,
+    remove,
+    ack,
+    maintenance,
+    invite_host,
+    join_here,
+    leave,
+    tell,
+):
     center.add_command(_command)

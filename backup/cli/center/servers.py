@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 @database
 @pass_cli
 def status(cli: Cli, url: str) -> int:
-    """Show how many servers are well, and those that are not; exit code 1 if there are any."""
+    """Show how many servers are well, and those that are not, silent ones first; exit code 1 for any.
+
+    Those that are known (`center ack`, `center maintenance`) are apart, and do not count for it.
+    """
     from backup.center.view import overview
+    from backup.cli.render.render import local_time
 
     with opened_center(url) as engine:
         found = overview(engine, cli.clock.now())
@@ -31,12 +35,21 @@ def status(cli: Cli, url: str) -> int:
         "bytes": found.bytes,
         "month": found.month,
         "not_well": [_document(host) for host in bad],
+        "known": [_document(host) for host in found.known],
+        "listening_since": found.listening_since,
     }
     tell = cli.show if bad else cli.report
     told = ", ".join(f"{count} {standing}" for standing, count in found.hosts.items() if count)
     tell(document, f"servers: {told or 'none has told anything yet'}")
-    if bad and not cli.json:
+    if cli.json:
+        return ExitCode.FAILED if bad else ExitCode.DONE
+    if found.listening_since:
+        since = local_time(found.listening_since)
+        cli.say(f"this center listens since {since} only: silent servers may not have had their turn")
+    if bad:
         cli.show(None, _table(bad))
+    if found.known:
+        cli.show(None, _known_table(found.known))
     return ExitCode.FAILED if bad else ExitCode.DONE
 
 
@@ -148,6 +161,33 @@ def _document(host: HostView) -> dict[str, object]:
 
 def _table(hosts: Sequence[HostView]) -> object:
     from backup.cli.render.render import table
+    from backup.cli.render.tables import Column
 
-    rows = [(host.name, str(host.standing), host.last_at, host.program, host.why) for host in hosts]
-    return table(["server", "is", "told last", "version", "why"], rows)
+    columns = [
+        "server",
+        Column("group", rank=1, least=8),
+        "is",
+        Column("told last", rank=2),
+        Column("version", rank=3),
+        Column("why", folds=True),
+    ]
+    rows = [
+        (host.name, host.in_group or None, str(host.standing), host.last_at, host.program, host.why)
+        for host in hosts
+    ]
+    return table(columns, rows)
+
+
+def _known_table(hosts: Sequence[HostView]) -> object:
+    from backup.cli.render.render import table
+    from backup.cli.render.tables import Column
+
+    columns = [
+        "known",
+        "until",
+        Column("by", rank=2),
+        Column("because", folds=True),
+        Column("what", rank=1, folds=True),
+    ]
+    rows = [(host.name, host.known_until, host.known_by, host.known_why, host.why) for host in hosts]
+    return table(columns, rows)

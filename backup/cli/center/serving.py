@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from backup.cli.center.opened import database, opened_center
 from backup.cli.support.context import Cli, pass_cli
-from backup.errors import UsageError
+from backup.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from backup.center.letters import Carrier
 
 
 @click.command()
@@ -55,6 +58,12 @@ def init(cli: Cli, url: str) -> None:
 @click.option("--certificate", metavar="FILE", help="Its TLS certificate (PEM), with --private-key.")
 @click.option("--private-key", metavar="FILE", help="The key of that certificate.")
 @click.option("--behind-proxy", is_flag=True, help="A proxy in front of it does TLS.")
+@click.option(
+    "--notify",
+    "channels",
+    metavar="FILE",
+    help="Tell people of silent servers: [notify] in this file (TOML).",
+)
 @click.option("--uninvited", is_flag=True, help="Servers that were not invited may tell, too.")
 @pass_cli
 def serve(
@@ -67,12 +76,15 @@ def serve(
     certificate: str | None,
     private_key: str | None,
     behind_proxy: bool,
+    channels: str | None,
     uninvited: bool,
 ) -> None:
-    """Take the reports of servers until SIGTERM or Ctrl-C.
+    """Take the reports of servers, and look for silent ones, until SIGTERM or Ctrl-C.
 
     A server is known by its certificate, and may tell once it has joined (`center invite`), for itself alone.
-    What is refused is logged. Files of certificates are read again when they change.
+    What is refused is logged. Files of certificates are read again when they change. With --notify people are
+    told once of servers that have become silent, those of a group together; its file has [notify] and
+    [[notify.channel]] as the config of a server.
     """
     from backup.cli.support.logs import log_to_stderr
     from backup.cli.support.page_setup import address_of, is_loopback, listening, require_address
@@ -88,8 +100,10 @@ def serve(
         )
     if is_unix and not names:
         raise UsageError(f"--listen {listen}: --name must say how servers know this center")
+    ways = _ways_of(channels) if channels else []
     with opened_center(url) as engine:
         from backup.center.serve import Receiver, TrustFiles
+        from backup.center.watch import Watch
         from backup.web.server import run, server_options
 
         log_to_stderr(quiet=cli.quiet, verbose=cli.verbose, environ=os.environ)
@@ -99,6 +113,30 @@ def serve(
             tls = {"ssl_certfile": certificate, "ssl_keyfile": private_key}
         receiver = Receiver(engine, trust.current, cli.clock, uninvited=uninvited)
         options = server_options(receiver.app(), **tls)
-        with listening(listen, 0o660) as sock:
+        with listening(listen, 0o660) as sock, Watch(engine, ways, cli.clock).watching():
             cli.say(f"the center listens on {address_of(sock, has_tls=certificate is not None)}")
             run(options, sock)
+
+
+def _ways_of(path: str) -> list[Carrier]:
+    """The channels of a file, each with the kinds of message that it takes. `ConfigError`."""
+    from backup.app.telling.channels import make_channels, quiet_hours
+    from backup.center.letters import Carrier
+    from backup.config.reading import config_of, read_document
+    from backup.inventory.store.states import MessageKind
+
+    document = read_document(path)
+    if document.keys() != {"notify"}:
+        raise ConfigError(f"{path}: must have [[notify.channel]], and nothing but [notify]")
+    config = config_of(document, os.path.abspath(path))
+    if any(settings.kind == "ping" for settings in config.notify.channel):
+        raise ConfigError(
+            f"{path}: a channel of kind ping is for the ends of backups, which a center has not"
+        )
+    made, ways = make_channels(config, os.environ), []
+    for settings in config.notify.channel:
+        quiet = quiet_hours(config, settings)
+        kinds = frozenset(map(MessageKind, settings.told or MessageKind))
+        allowed = (lambda now: now) if quiet is None else quiet.allowed_from
+        ways.append(Carrier(made[settings.name], kinds, allowed))
+    return ways
