@@ -128,6 +128,33 @@ def test_restores_read_from_the_copy_and_say_so(server: Server, tmp_path: Path) 
     assert (tmp_path / "file").read_bytes() == (server.source / "file-0").read_bytes()
 
 
+def test_the_nights_of_each_vault_are_listed(server: Server) -> None:
+    first, newest = server.json("snapshots")
+    server.done("copy", "--from", "cold", "--to", "second", "--snapshot", first["id"])
+    assert server.json("snapshots", "--vault", "cold") == [first, newest]
+    assert server.json("snapshots", "--vault", "second") == [first]
+    server.done("forget", first["id"])
+    assert server.json("snapshots", "--vault", "cold") == [newest]
+    assert server.json("snapshots", "--vault", "second") == [first]
+    assert "no such snapshots" in server.done("snapshots", "--vault", "third").stdout
+    assert "nowhere" in server.run("snapshots", "--vault", "nowhere").stderr
+
+
+def test_the_first_disk_is_away(server: Server, tmp_path: Path) -> None:
+    """Nothing is recorded; what reads the copy is named, and not taken unasked, as it may cost money."""
+    text = server.done("copy", "--from", "cold", "--to", "second").stdout
+    assert "recovery-lines.txt: keep a copy off this server" in " ".join(text.split())
+    (tmp_path / "vault").rename(tmp_path / "away")
+    words = "restore", "latest", "--target", str(tmp_path / "out"), "--key", str(server.key_file)
+    for more in ((), ("--dry-run",)):
+        told = server.run(*words, *more).stderr
+        assert "vault cold is not there" in told
+        assert "mount its disk, or read a copy: `--from-vault second`" in " ".join(told.split())
+    assert server.json("restores") == []
+    assert server.json(*words, "--from-vault", "second")["outcome"] == "done"
+    assert "0 versions" not in server.done("stats", "--vault", "second").stdout
+
+
 def test_what_the_first_vault_forgot_is_restored_from_the_copy(server: Server, tmp_path: Path) -> None:
     server.done("copy", "--from", "cold", "--to", "second")
     first = server.json("snapshots")[0]["id"]

@@ -33,8 +33,7 @@ def line_files(config: Config) -> list[str]:
 def keep_line(config: Config, report: BackupReport) -> BackupReport:
     """Save a report's recovery line in place of the job's last.
 
-    Returns the report, with a warning for each file that failed. Returns the report, with a warning for each
-    file that failed.
+    Returns the report, with a warning for each file that failed.
     """
     warnings = keep_line_of(config, report.recovery_line)
     return replace(report, warnings=[*report.warnings, *warnings]) if report.recovery_line else report
@@ -43,7 +42,7 @@ def keep_line(config: Config, report: BackupReport) -> BackupReport:
 def keep_line_of(config: Config, line: str) -> list[str]:
     """Save a recovery line, unless empty, in place of its job's last.
 
-    Returns a warning for each file that failed. Returns a warning for each file that failed.
+    Returns a warning for each file that failed.
     """
     warnings: list[str] = []
     for path in line_files(config) if line else ():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from enum import StrEnum
@@ -20,7 +20,7 @@ from backup.app.base.vaults import Purpose
 from backup.app.money.limits import cost_of_more
 from backup.config import Config
 from backup.cores import usable_cores
-from backup.errors import TargetError, UsageError
+from backup.errors import TargetError, UsageError, VaultMissingError
 from backup.inventory.content import copied
 from backup.inventory.content.snapshots import Snapshot
 from backup.inventory.records import retrievals, runs
@@ -67,7 +67,8 @@ def context_of_snapshot(
     """Return the context of a restore of a snapshot from `from_vault`; else from the cheapest that has it.
 
     A directory comes first, then what answers at once; of two alike the job's own. What lies there no more is
-    read from another one. `UsageError` if nothing was copied into `from_vault`.
+    read from another one. `UsageError` if nothing was copied into `from_vault`; `VaultMissingError` if the
+    directory is not there: it may be a disk to mount, so a vault that may cost money is not taken unasked.
     """
     with at.inventory.reading() as tx:
         home = runs.vault_of_job(tx, snapshot.job_number)
@@ -81,8 +82,24 @@ def context_of_snapshot(
     if from_vault is None:
         configured = {VaultName(vault.name) for vault in at.config.vaults}
         among = [vault for vault in (home, *having) if vault in configured] or [home]
-        from_vault = min(among, key=lambda vault: _price_class(at, vault)) if len(among) > 1 else among[0]
+        if len(among) == 1:
+            return context_of_restore(at, home, among[0])
+        from_vault = min(among, key=lambda vault: _price_class(at, vault))
+        _require_directory(at, from_vault, [vault for vault in among if vault != from_vault])
     return context_of_restore(at, home, from_vault)
+
+
+def _require_directory(at: RunContext, vault: VaultName, others: Sequence[VaultName]) -> None:
+    """`VaultMissingError` if the vault is a directory that is not there; it names the other vaults."""
+    if at.config.vault(vault).kind != "directory":
+        return
+    state = at.of_vault(vault, Purpose.RESTORE).vault.state()
+    if not state.exists:
+        which = " or ".join(f"`--from-vault {name}`" for name in others)
+        raise VaultMissingError(
+            f"vault {vault} is not there: {state.location}",
+            advice=f"mount its disk, or read a copy: {which}",
+        )
 
 
 def _price_class(at: RunContext, vault: VaultName) -> tuple[bool, bool]:

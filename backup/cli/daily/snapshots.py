@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from backup.cli.render.tables import Sheet
     from backup.inventory.content.snapshots import Snapshot
+    from backup.inventory.store.connections import Transaction
+    from backup.model import VaultName
 
 EXAMPLES = {
     "snapshots": ("nightvault snapshots", "nightvault snapshots --job etc --tag release"),
@@ -32,8 +34,9 @@ EXAMPLES = {
 @job_option
 @tag_option
 @click.option("--forgotten", is_flag=True, help="Those that were forgotten, and can come back.")
+@click.option("--vault", metavar="VAULT", help="Those that this vault has: of its jobs, and copies.")
 @pass_cli
-def snapshots(cli: Cli, job: str | None, tags: Tags, forgotten: bool) -> None:
+def snapshots(cli: Cli, job: str | None, tags: Tags, forgotten: bool, vault: str | None) -> None:
     """List snapshots, oldest first. Forgotten ones are not among them."""
     from backup.app.base.opened import opened
     from backup.inventory.content.snapshots import list_snapshots
@@ -41,12 +44,16 @@ def snapshots(cli: Cli, job: str | None, tags: Tags, forgotten: bool) -> None:
     config = cli.config()
     with closing(opened(config)) as inventory, inventory.reading() as tx:
         named = chosen_job(config, tx, job)
-        found = list_snapshots(tx, job=named, also_forgotten=forgotten, tags=tags)
+        if vault is None:
+            found = list_snapshots(tx, job=named, also_forgotten=forgotten, tags=tags)
+        else:
+            some = _in_vault(tx, config.vault(vault).name, also_forgotten=forgotten)
+            found = [snapshot for snapshot in some if named in {None, snapshot.job} and snapshot.fits(tags)]
     if forgotten:
         found = [snapshot for snapshot in found if snapshot.forgotten_at is not None]
     now = cli.clock.now()
     none = "no snapshot is forgotten" if forgotten else "no snapshots yet"
-    if (tags or job) and not forgotten:
+    if (tags or job or vault) and not forgotten:
         none = "no such snapshots"
     text = _screen(found, now, forgotten=forgotten) if found else none
     cli.show([snapshot_document(snapshot) for snapshot in found], text)
@@ -85,6 +92,20 @@ def accept(cli: Cli, word: str, job: str | None) -> None:
     cli.show(document, told)
     for warning in done.warnings if done else ():
         cli.warn(f"warning: {warning}")
+
+
+def _in_vault(tx: Transaction, vault: VaultName, *, also_forgotten: bool) -> list[Snapshot]:
+    """The snapshots that a vault has, oldest first: its jobs' own, and copies as it has them."""
+    from backup.app.retention.undo import known_snapshots
+    from backup.inventory.content.snapshots import list_snapshots
+    from backup.inventory.records.runs import list_jobs
+
+    own = {job.number for job in list_jobs(tx, vault)}
+    every = list_snapshots(tx, also_forgotten=also_forgotten)
+    found = [snapshot for snapshot in every if snapshot.job_number in own]
+    copies = known_snapshots(tx, vault)
+    found += [snapshot for snapshot in copies if also_forgotten or snapshot.forgotten_at is None]
+    return sorted(found, key=lambda snapshot: (snapshot.started_at, snapshot.job, snapshot.number))
 
 
 def _screen(found: Sequence[Snapshot], now: datetime, *, forgotten: bool) -> Sheet:

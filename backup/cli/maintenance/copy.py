@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
@@ -114,9 +115,21 @@ def copy(
         report = _copy(cli, config, each, limit, keys, is_plan=dry_run, stays=wait)
         nothing = "nothing is missing there"
         text = report_lines(report, currency_of(config), is_plan=dry_run, nothing=nothing)
+        if report.recovery_line and not dry_run:
+            text.append(_line_text(config))
         so_far = f"{counted(report.archives, 'archive')} sent so far"
         results.append(result_of(cli, report, "\n".join(text), report.problems, so_far=so_far))
     show_results(cli, results)
+
+
+def _line_text(config: Config) -> str:
+    """A row that says where the recovery line of the copies is."""
+    from backup.app.backups.recovery_lines import line_files
+    from backup.cli.render.render import shown_path
+
+    files = " and ".join(shown_path(os.fsencode(path)) for path in line_files(config))
+    where = "" if config.recovery_file else ": keep a copy off this server"
+    return f"  recovery       its line is in {files}{where}"
 
 
 def _by_config(config: Config, job: str | None, target: str | None) -> list[_PlannedCopy]:

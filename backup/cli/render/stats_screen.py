@@ -49,7 +49,9 @@ def _contents(summary: Summary) -> Iterator[tuple[str, str]]:
     yield "newest snapshots", newest
     forgotten = f", and {summary.forgotten:,} forgotten" if summary.forgotten else ""
     yield "all snapshots", f"{summary.snapshots:,}, as full copies {size(summary.snapshot_bytes)}{forgotten}"
-    yield "all versions", f"{size(summary.version_bytes)} in {counted(summary.versions, 'version')} of files"
+    if summary.versions or not summary.snapshots:  # of copies they are those of the job's own vault
+        versions = f"{counted(summary.versions, 'version')} of files"
+        yield "all versions", f"{size(summary.version_bytes)} in {versions}"
     yield "deduplicated", f"{size(summary.chunk_bytes)} of chunks{_times(summary.deduplication)}"
     yield "compressed", f"{size(summary.sealed_bytes)} sealed{_times(summary.compression)}"
     data, catalogs = summary.held[PackKind.DATA], summary.held[PackKind.CATALOG]
