@@ -18,15 +18,15 @@ from msgspec import Struct
 
 from backup.app.base.run_context import RunContext
 from backup.app.money.limits import limit_on
-from backup.app.money.prices import Quote, currency_of, gap_for, kind_of, price_of, quotes
-from backup.app.restores.contexts import restore_context
+from backup.app.money.prices import Quote, currency_of, gap_for, price_of
+from backup.app.restores.contexts import context_of_snapshot
+from backup.app.restores.quotes import quotes_of
 from backup.browser.tree import Tree
 from backup.errors import LimitRefusedError, NightvaultError
 from backup.format.keys import RecoveryKey
 from backup.inventory.content.snapshots import Snapshot
 from backup.inventory.records import retrievals
 from backup.inventory.records.retrievals import Restore
-from backup.inventory.records.runs import vault_of_job
 from backup.inventory.store.states import RestoreStage
 from backup.model import OnCapacity, Tier
 from backup.restorer.context import RestoreContext
@@ -117,18 +117,12 @@ class Thawing:
 
     def _planned(self, snapshot: Snapshot, path: bytes) -> _Quoted | None:
         config = self._at.config
-        with self._at.inventory.reading() as tx:
-            vault = vault_of_job(tx, snapshot.job_number)
-        context = restore_context(self._at, vault)
-        settings = config.vault(vault)
+        context = context_of_snapshot(self._at, snapshot, passes_missing=True)
         plan = plan_restore(snapshot, path, context, Choice(output=Output.TAR))
         if not context.vault.traits.waits or not plan.ranges:
             return None
+        settings, found = quotes_of(config, context, plan)
         tier = self._tier or settings.tier
-        days = settings.retrieval_days if settings.kind == "s3" else 0
-        found = quotes(
-            plan, price_of(config, settings), kind_of(settings), context.vault.traits, copy_days=days
-        )
         lines = [_line(quote, currency_of(config)) for quote in found]
         told = f"{snapshot.id} {path!r} {tier} {lines}"
         word = hashlib.sha256(told.encode()).hexdigest()[:8]
@@ -151,7 +145,7 @@ class Thawing:
                 advice="set max_restore_cost in [restore], or begin with --max-cost",
             )
         config, context = self._at.config, quoted.context
-        settings = config.vault(context.vault.name)
+        settings, _ = quotes_of(config, context, quoted.plan)
         limit = limit_on(config, settings, quoted.quotes, self._limit, "this request", less="ask for less")
         restore = begin_restore(
             quoted.plan.laid(gap_for(price_of(config, settings), quoted.tier)),

@@ -110,6 +110,9 @@ def test_restores_read_from_the_copy_and_say_so(server: Server, tmp_path: Path) 
     words = "restore", "latest", "--from-vault", "second", "--key", str(server.key_file)
     plan = server.json("restore", "latest", "--from-vault", "second", "--target", "x", "--dry-run")
     assert list(plan["vaults"]) == ["second"]
+    ((vault, quotes),) = ((other["vault"], other["quotes"]) for other in plan["elsewhere"])
+    assert (vault, quotes[0]["cost"]["total"]) == ("cold", "0")
+    assert quotes[0]["retrieved"] == plan["retrieved"]
     done = server.json(*words, "--target", str(tmp_path / "one"))
     assert done["vaults"] == plan["vaults"]
     saved = tmp_path / "one" / str(server.source).lstrip("/")

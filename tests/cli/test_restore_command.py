@@ -41,7 +41,7 @@ def test_a_plan_asks_for_nothing_and_needs_no_key(server: Server, tmp_path: Path
     plan = server.json(*words)
     assert set(plan) == {
         "snapshot", "files", "bytes", "retrieved", "retrievals", "prices", "currency", "quotes", "kept",
-        "replaced", "removed", "vaults",
+        "replaced", "removed", "vaults", "elsewhere",
     }  # fmt: skip
     (quote,) = plan["quotes"]
     assert (quote["retrieved"], quote["cost"]["total"], plan["prices"]) == (plan["retrieved"], "0", None)

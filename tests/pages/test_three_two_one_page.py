@@ -70,6 +70,7 @@ def test_a_disk_and_deep_archive_and_home_again(tmp_path: Path) -> None:
         quote, restore = (replace(disk_lost, text=f"{line}\n") for line in disk_lost.text.splitlines())
         shown = run(machine, [quote])
         assert "it would cost nothing" in shown.output
+        assert re.search(r"with --from-vault cold: .* USD, up to 12 hours with standard", shown.output)
         shutil.rmtree(machine.place("/mnt/backup"))
         assert "from vault cold" in run_until_ready(machine, [restore]).output
         shutil.rmtree(machine.place("/var/lib/nightvault"))

@@ -288,6 +288,33 @@ def test_once_the_mount_is_gone_the_daemon_ends_what_has_come(later: ColdServer)
     assert later.asked() == asked
 
 
+def test_a_request_goes_to_the_copy_while_the_disk_is_away(tmp_path: Path) -> None:
+    """As long as it is there it is read, and nothing is asked for."""
+    disk = tmp_path / "disk"
+    with running_cloud(tmp_path) as cloud:
+        server = cloud.server(tmp_path / "web1", vault="copies")
+        text = server.config.read_text().replace('vault = "cold"\nsources', 'vault = "disk"\nsources')
+        text += '[[job.copy]]\nvault = "cold"\n'
+        text += f'[[vault]]\nname = "disk"\nkind = "directory"\npath = "{disk}"\n'
+        (tmp_path / "prices.toml").write_text(PRICES)
+        server.config.write_text(f'{text}[prices]\nfile = "{tmp_path / "prices.toml"}"\n')
+        server.init()
+        server.backup()
+        server.done("copy")
+        made = ColdServer(cloud, server)
+        with closing(made.inventory), ExitStack() as stack:
+            served, path = made.tree(stack, "10"), made.place("deep/er/c.txt")
+            served.control.write(REQUEST, path[1:])
+            assert "can be read now" in served.control.read(REQUEST).decode()
+            disk.rename(tmp_path / "away")
+            served = made.tree(stack, "10")
+            assert "asked for" in confirmed(served, path)
+            cloud.emulator.advance(6 * HOURS)
+            assert "has come" in served.control.read(REQUEST).decode()
+            file = served.look.tree.plain(path)
+            assert served.look.read(file, served.look.open(file), 0, 10_000) == b"gamma\n" * 1000
+
+
 def test_a_vault_that_does_not_answer_at_once(later: ColdServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The request is recorded, and is not called refused: it is asked for later, unless somebody ends it."""
 

@@ -62,13 +62,18 @@ def restore_context(at: RunContext, vault: VaultName) -> RestoreContext:
 
 
 def context_of_snapshot(
-    at: RunContext, snapshot: Snapshot, from_vault: VaultName | None = None
+    at: RunContext,
+    snapshot: Snapshot,
+    from_vault: VaultName | None = None,
+    *,
+    passes_missing: bool = False,
 ) -> RestoreContext:
     """Return the context of a restore of a snapshot from `from_vault`; else from the cheapest that has it.
 
     A directory comes first, then what answers at once; of two alike the job's own. What lies there no more is
     read from another one. `UsageError` if nothing was copied into `from_vault`; `VaultMissingError` if the
-    directory is not there: it may be a disk to mount, so a vault that may cost money is not taken unasked.
+    directory is not there: it may be a disk to mount, so a vault that may cost money is not taken unasked;
+    unless `passes_missing`, for what is quoted first.
     """
     with at.inventory.reading() as tx:
         home = runs.vault_of_job(tx, snapshot.job_number)
@@ -84,22 +89,29 @@ def context_of_snapshot(
         among = [vault for vault in (home, *having) if vault in configured] or [home]
         if len(among) == 1:
             return context_of_restore(at, home, among[0])
-        from_vault = min(among, key=lambda vault: _price_class(at, vault))
-        _require_directory(at, from_vault, [vault for vault in among if vault != from_vault])
+        first, *others = sorted(among, key=lambda vault: _price_class(at, vault))
+        if passes_missing:
+            first = next((vault for vault in (first, *others) if not _lacks_directory(at, vault)), first)
+        else:
+            _require_directory(at, first, others)
+        from_vault = first
     return context_of_restore(at, home, from_vault)
 
 
 def _require_directory(at: RunContext, vault: VaultName, others: Sequence[VaultName]) -> None:
     """`VaultMissingError` if the vault is a directory that is not there; it names the other vaults."""
-    if at.config.vault(vault).kind != "directory":
-        return
-    state = at.of_vault(vault, Purpose.RESTORE).vault.state()
-    if not state.exists:
+    if _lacks_directory(at, vault):
         which = " or ".join(f"`--from-vault {name}`" for name in others)
         raise VaultMissingError(
-            f"vault {vault} is not there: {state.location}",
+            f"vault {vault} is not there: {at.config.vault(vault).path}",
             advice=f"mount its disk, or read a copy: {which}",
         )
+
+
+def _lacks_directory(at: RunContext, vault: VaultName) -> bool:
+    """Whether a vault is a directory, and not there."""
+    is_directory = at.config.vault(vault).kind == "directory"
+    return is_directory and not at.of_vault(vault, Purpose.RESTORE).vault.state().exists
 
 
 def _price_class(at: RunContext, vault: VaultName) -> tuple[bool, bool]:

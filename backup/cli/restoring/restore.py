@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from backup.app.restores.held import HeldNotes
+    from backup.app.restores.quotes import QuoteElsewhere
     from backup.inventory.records.retrievals import Restore, Retrieval
     from backup.restorer.restore import RestoreContext, RestorePlan
     from backup.safe_paths import Way
@@ -171,7 +172,7 @@ def _restore_files(
             plan = plan_restore(snapshot, path, context, choice, target=way)
             tell_unmet(cli, plan)
             if dry_run:
-                show_plan(cli, config, context, plan)
+                show_plan(cli, config, context, plan, _elsewhere(cli, context, plan, way))
                 return
             over = given["overwrite"]
             begun, plan, known = _begun(cli, plan, where, way, context, terms, yes=yes, overwrite=over)
@@ -179,6 +180,18 @@ def _restore_files(
         del plan  # in hours of waiting it would grow old, and take memory
         with telling_what_stays(cli, begun):
             carry_on(cli, begun, context, wait=wait, fresh=fresh, known=known)
+
+
+def _elsewhere(cli: Cli, context: RestoreContext, plan: RestorePlan, way: Way) -> list[QuoteElsewhere]:
+    """The quotes of the same restore from each other vault that has all of it."""
+    from backup.app.restores.quotes import quotes_elsewhere
+    from backup.restorer.restore import plan_restore
+
+    if context.joined is None:
+        return []
+    at = context_of(cli, cli.config(), context.inventory)
+    plan_in = partial(plan_restore, plan.snapshot, plan.path, choice=plan.choice, target=way)
+    return [*quotes_elsewhere(at, plan.snapshot, context.vault.name, plan_in)]
 
 
 def _begun(

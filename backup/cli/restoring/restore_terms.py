@@ -54,7 +54,8 @@ def _begin_within_limit(
     """Begin and record the restore of a plan. `LimitRefusedError` if it would cost more than the limit."""
     from backup.app.money.limits import limit_on
     from backup.app.money.prices import gap_for, price_of
-    from backup.cli.support.quoting import limit_of, quotes_of
+    from backup.app.restores.quotes import quotes_of
+    from backup.cli.support.quoting import limit_of
     from backup.restorer.restore import begin_restore
 
     config = cli.config()

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from msgspec.structs import replace
-
 from backup.cli.render.amounts import parse_amount
 from backup.cli.support.context import Cli
 
@@ -15,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from backup.app.money.prices import Quote
+    from backup.app.restores.quotes import QuoteElsewhere
     from backup.cli.render.tables import Sheet
     from backup.config import Config, VaultSettings
     from backup.cost import PriceTable
@@ -23,67 +22,28 @@ if TYPE_CHECKING:
 _FEW_CENTS = Decimal("0.10")
 
 
-def quotes_of(
-    config: Config, context: RestoreContext, plan: RestorePlan
-) -> tuple[VaultSettings, list[Quote]]:
-    """Return a quote of the plan for each tier, and the vault whose prices count.
-
-    Where it reads from several vaults, the quotes of all that cost something, and the first of these.
-    """
-    from backup.app.money.limits import FREE
-    from backup.model import Tier
-
-    parts = _parts_of(config, context, plan)
-    if len(parts) == 1:
-        return parts[0][0], _quotes(config, context, *parts[0])
-    costly = [part for part in parts if part[0].kind not in FREE] or parts[:1]
-    found: list[Quote] = []
-    for part in costly:
-        of_part = _quotes(config, context, *part)
-        found += [replace(of_part[0], tier=tier) for tier in Tier] if len(of_part) == 1 else of_part
-    return costly[0][0], found
-
-
-def _parts_of(
-    config: Config, context: RestoreContext, plan: RestorePlan
-) -> list[tuple[VaultSettings, RestorePlan]]:
-    """The plan, by the vaults that it reads from."""
-    vaults = sorted({archive.vault for archive in plan.archives.values()} - {context.vault.name})
-    if not vaults:
-        return [(config.vault(context.vault.name), plan)]
-    parts = []
-    for vault in (context.vault.name, *vaults):
-        some = {number: archive for number, archive in plan.archives.items() if archive.vault == vault}
-        ranges = [part for part in plan.ranges if part.archive in some]
-        if some:
-            parts.append((config.vault(vault), replace(plan, archives=some, ranges=ranges)))
-    return parts
-
-
-def _quotes(
-    config: Config, context: RestoreContext, settings: VaultSettings, plan: RestorePlan
-) -> list[Quote]:
-    from backup.app.money.prices import kind_of, price_of, quotes
-
-    days = settings.retrieval_days if settings.kind == "s3" else 0
-    vault = context.vault if context.joined is None else context.joined.at(settings.name)
-    return quotes(plan, price_of(config, settings), kind_of(settings), vault.traits, copy_days=days)
-
-
-def show_plan(cli: Cli, config: Config, context: RestoreContext, plan: RestorePlan) -> None:
+def show_plan(
+    cli: Cli,
+    config: Config,
+    context: RestoreContext,
+    plan: RestorePlan,
+    elsewhere: Sequence[QuoteElsewhere] = (),
+) -> None:
     """Show the dry run of a restore: what would be written, and retrievals and cost of each tier.
 
-    Where it reads from several vaults, a line for each, and the cost of those that cost something.
+    Where it reads from several vaults, a line for each, and the cost of those that cost something. A line
+    for each vault that has all of it, too.
     """
     from backup.app.money.limits import FREE
-    from backup.cli.render.render import counted, path_document, shown_path, size
+    from backup.app.restores.quotes import parts_of, quotes_of
+    from backup.cli.render.render import counted, shown_path, size
     from backup.restorer.given_up import lacks
 
     for sentence in lacks(plan.snapshot, plan.path, plan.choice):
         cli.warn(f"warning: {sentence}")
     count = plan.selection.names
     settings, found = quotes_of(config, context, plan)
-    parts = _parts_of(config, context, plan)
+    parts = parts_of(config, context, plan)
     is_free, prices = settings.kind in FREE, _prices_for(config, settings)
     first = found[0] if found else None
     asked = [
@@ -91,17 +51,11 @@ def show_plan(cli: Cli, config: Config, context: RestoreContext, plan: RestorePl
         for part in (plan.ranges if len(parts) > 1 else first.ranges if first else ())
     ]
     document = {
-        "snapshot": plan.snapshot.id,
-        "files": count,
-        "bytes": plan.selection.bytes,
-        "retrieved": plan.retrieved,
+        **_plan_document(plan, elsewhere),
         "retrievals": [{"archive": name, "start": span.start, "end": span.end} for name, span in asked],
         "prices": prices_document(prices),
         "currency": None if prices is None else prices.currency,
         "quotes": [quote_document(quote, is_free=is_free) for quote in found],
-        "kept": len(plan.confirmed.kept),
-        "replaced": plan.confirmed.replaced,
-        "removed": [path_document(path) for path in plan.confirmed.extraneous],
         "vaults": {part.name: len(of_part.archives) for part, of_part in parts},
     }
     where = f"{shown_path(plan.path)} of snapshot {plan.snapshot.id[:8]}"
@@ -118,10 +72,52 @@ def show_plan(cli: Cli, config: Config, context: RestoreContext, plan: RestorePl
         ]
     requests = f"{counted(first.load.requests, 'retrieval')} from {counted(first.load.archives, 'archive')}"
     lines.append(f"would retrieve {size(first.load.retrieved)} in {requests}")
+    others = "".join(f"\n{_elsewhere_text(config, other)}" for other in elsewhere)
     if is_free:
-        cli.show(document, "\n".join([*lines, "it would cost nothing: the vault is a directory"]))
+        free = f"it would cost nothing: the vault is a directory{others}"
+        cli.show(document, "\n".join([*lines, free]))
         return
-    cli.show(document, _quote_screen(lines, quote_table(found), terms_text(config, settings, found)))
+    cli.show(document, _quote_screen(lines, quote_table(found), terms_text(config, settings, found) + others))
+
+
+def _plan_document(plan: RestorePlan, elsewhere: Sequence[QuoteElsewhere]) -> dict[str, Any]:
+    """The part of the document that is the plan's own, and the quotes from other vaults."""
+    from backup.app.money.limits import FREE
+    from backup.cli.render.render import path_document
+
+    return {
+        "snapshot": plan.snapshot.id,
+        "files": plan.selection.names,
+        "bytes": plan.selection.bytes,
+        "retrieved": plan.retrieved,
+        "kept": len(plan.confirmed.kept),
+        "replaced": plan.confirmed.replaced,
+        "removed": [path_document(path) for path in plan.confirmed.extraneous],
+        "elsewhere": [
+            {
+                "vault": other.vault.name,
+                "quotes": [quote_document(quote, is_free=other.vault.kind in FREE) for quote in other.quotes],
+            }
+            for other in elsewhere
+        ],
+    }
+
+
+def _elsewhere_text(config: Config, other: QuoteElsewhere) -> str:
+    """The line about another vault that has all of it."""
+    from backup.app.money.limits import FREE
+    from backup.app.money.prices import currency_of
+    from backup.cli.render.render import counted, size
+    from backup.wording import money
+
+    quote = other.usual
+    start = f"with --from-vault {other.vault.name}: "
+    if quote is None or other.vault.kind in FREE:
+        return f"{start}it would cost nothing"
+    cost = "price unknown" if quote.bill is None else money(quote.bill.total, currency_of(config))
+    asked = f"{size(quote.load.retrieved)} in {counted(quote.load.requests, 'retrieval')}"
+    waits = "" if quote.hours in {None, (0, 0)} else f", {_hours(quote)} hours with {quote.tier}"
+    return f"{start}{asked}, {cost}{waits}"
 
 
 def _at_target(plan: RestorePlan) -> list[str]:
