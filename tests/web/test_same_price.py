@@ -73,3 +73,27 @@ def test_the_page_asks_for_what_the_command_asks_for(
     assert [shown(tier) for tier in page.tiers] == [figures(told_quote) for told_quote in told["quotes"]]
     assert str(page.prices_of) == told["prices"]["date"]
     assert (page.currency, page.missing) == (told["currency"], [])
+
+
+def test_the_page_reads_from_where_the_command_reads(cloud: Cloud, tmp_path: Path) -> None:
+    """The job's own vault is cold, and a copy is on a disk; the command tells both prices."""
+    server = cloud.server(tmp_path / "server", vault="prices-copied", kind="s3")
+    disk = f'[[vault]]\nname = "disk"\nkind = "directory"\npath = "{tmp_path / "disk"}"\n'
+    server.config.write_text(f'{server.config.read_text()}[[job.copy]]\nvault = "disk"\n{disk}')
+    server.init()
+    server.backup()
+    for _ in range(5):
+        if server.run("copy").exit_code != 17:
+            break
+        cloud.emulator.advance(13 * 3600)
+    config = load_config(str(server.config))
+    with closing(opened(config)) as inventory, inventory.reading() as tx:
+        (night,) = list_snapshots(tx)
+        page = quote(tx, config, datetime.now(UTC), night.id, [b"/"])
+    told = server.json("restore", night.id, "--target", tmp_path / "back", "--dry-run")
+    assert [*told["vaults"]] == [page.vault] == ["disk"]
+    assert (page.is_free, page.tiers) == (True, [])
+    assert {place.vault for place in page.places} == {page.vault}
+    (other,) = told["elsewhere"]
+    assert other["vault"] == "cold"
+    assert {Decimal(of_tier["cost"]["total"]) > 0 for of_tier in other["quotes"]} == {True}

@@ -26,6 +26,7 @@ from backup.config import Config, VaultSettings
 from backup.cost import Price
 from backup.cost.prices import Figure
 from backup.format.rows import unpack_u32
+from backup.inventory.content import copied
 from backup.inventory.content.entries import ROOT
 from backup.inventory.content.entry_versions import version_at
 from backup.inventory.content.snapshots import Snapshot
@@ -142,10 +143,10 @@ def quote(tx: Transaction, config: Config, now: datetime, snapshot: str, paths: 
     wanted = paths_of(paths)
     of = the_snapshot(tx, snapshot)
     chosen = _chosen(tx, of, wanted)
-    vault = vault_of_job(tx, of.job_number)
+    vault = _vault_to_read(tx, config, of)
     settings = next((candidate for candidate in config.vaults if candidate.name == vault), None)
     frames = [] if chosen.is_too_much else queries.wanted_frames(tx, chosen.chunks)
-    held = [_held(frame) for frame in frames]
+    held = [_held(frame, vault) for frame in frames]
     table = known_table(config)
     is_free = settings is not None and settings.kind == "directory"
     found = _quotes(config, settings, frames) if settings is not None and frames and not is_free else []
@@ -167,6 +168,19 @@ def quote(tx: Transaction, config: Config, now: datetime, snapshot: str, paths: 
         command=restore_command(of.id, names),
         dry_run_command=restore_command(of.id, names, dry_run=True),
         files_command=f"nightvault serve-files --snapshot {of.id}",
+    )
+
+
+def _vault_to_read(tx: Transaction, config: Config, of: Snapshot) -> VaultName:
+    """The vault that `restore` takes of those with a snapshot: a directory, then one that answers at once."""
+    known = {vault.name: vault for vault in config.vaults}
+    home = vault_of_job(tx, of.job_number)
+    having = [home, *copied.vaults_with(tx, of.job_number, of.number)]
+    among = [vault for vault in having if vault in known]
+    return min(
+        among,
+        key=lambda vault: (kind_of(known[vault]) in COLD, known[vault].kind != "directory"),
+        default=home,
     )
 
 
@@ -260,7 +274,7 @@ def borrowed(figure: Figure) -> str:
     return f"{what}{f' of tier {tier}' if tier else ''}: as in {figure.as_in}, not verified for this region"
 
 
-def _held(wanted: WantedFrame) -> HeldChunk:
+def _held(wanted: WantedFrame, vault: VaultName) -> HeldChunk:
     frame = wanted.frame
     return HeldChunk(
         0,
@@ -269,7 +283,7 @@ def _held(wanted: WantedFrame) -> HeldChunk:
         frame.offset,
         frame.sealed_length,
         wanted.kind,
-        wanted.vault,
+        vault,
         wanted.wanted,
     )
 
