@@ -18,7 +18,7 @@ from backup.inventory.records.readings import Grade
 from backup.inventory.records.runs import Run
 from backup.inventory.store.states import StepStage
 from backup.kinds import KINDS, Outcome, RunKind, load
-from backup.locker.report import ExtendReport
+from backup.locker.report import ExtendReport, Quote
 from backup.model import JobName, SnapshotId, VaultName
 from backup.pruner.compact import CompactReport
 from backup.pruner.report import Group, PruneReport
@@ -130,9 +130,7 @@ REPORTS: dict[RunKind, list[Report]] = {
             next=AT,
             idle=2,
             idle_until=AT,
-            requests_a_year=256,
-            month=Decimal("0.001"),
-            year=Decimal("0.012"),
+            quote=Quote(7, 21, 256, Decimal("0.001"), Decimal("0.012")),
             missing=("data/1",),
             covered=("data/2",),
             covered_count=1,

@@ -7,11 +7,10 @@ what ends first is renewed first, so that a renewal that is cut has done what ma
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from math import ceil
 from typing import Final
 
 from backup.cost import Price
@@ -27,7 +26,7 @@ from backup.inventory.content.locks import (
     record_locks,
 )
 from backup.inventory.records.readings import LockDate, record_dates
-from backup.locker.report import ExtendReport
+from backup.locker.report import ExtendReport, Quote
 from backup.model import ArchiveId, InventoryId
 from backup.protocols import LockableObjects, LocksObjects, phase
 from backup.retention.locks import (
@@ -35,6 +34,7 @@ from backup.retention.locks import (
     LockRules,
     locked_until,
     locks_due,
+    renewals,
     restores_until,
     taken_in,
 )
@@ -49,6 +49,7 @@ MOST_NEW: Final = 10_000
 
 BATCH = 256
 _MOST_NAMED = 20
+_MOST_LOOKS = 16
 _DAY, _MONTH, _YEAR = timedelta(days=1), timedelta(days=30), timedelta(days=365)
 
 
@@ -56,12 +57,14 @@ class RenewalContext(VaultRun, frozen=True, kw_only=True):
     """Inputs of each renewal; `locks` is the vault as what can lock, opened by the role that may.
 
     `inventory` keeps the ends of locks as they were answered. `price` is that of a request, None where none
-    is known; `threads`: how many are sent at once.
+    is known; `every`: the time from renewal to renewal, for a quote; `threads`: how many requests are sent at
+    once.
     """
 
     locks: LocksObjects
     rules: LockRules
     price: Price | None = None
+    every: timedelta = _DAY
     threads: int = 16
 
 
@@ -135,7 +138,6 @@ class _Renewing(ABC):
                 extended = self._ask(order, lambda key: context.locks.lock_until(key, due[key]).until)
         dates = self._dates(now)
         first = min(self._ends.values(), default=None)
-        a_year = len(self._ends) * _YEAR / rules.step
         return ExtendReport(
             context.vault.name,
             is_plan=self._only_plan,
@@ -148,9 +150,7 @@ class _Renewing(ABC):
             next=None if first is None else max(now, first - rules.lock_for),
             idle=len(idle),
             idle_until=max(idle, default=None),
-            requests_a_year=ceil(a_year),
-            month=self._price(_MONTH),
-            year=self._price(_YEAR),
+            quote=self._quote(now) if self._only_plan else None,
             dates=tuple(dates.values()),
             missing=tuple(sorted(self._missing)),
             covered=tuple(sorted(self._covered)[:_MOST_NAMED]),
@@ -161,12 +161,30 @@ class _Renewing(ABC):
             servers=self._servers,
         )
 
-    def _price(self, span: timedelta) -> Decimal | None:
-        """The cost of renewing each lock once a step for that long."""
-        price, step = self._context.price, self._context.rules.step
+    @abstractmethod
+    def _running_out(self, runs: Sequence[datetime]) -> Mapping[ArchiveId, datetime]:
+        """The first of these runs at which an object is not needed any more, where that is known."""
+
+    def _quote(self, now: datetime) -> Quote:
+        """The requests for what is there, those that are due now among them, and their price."""
+        rules, every, year = self._context.rules, self._context.every, now + _YEAR
+        times = {end: list(renewals(end, now, year, every, rules)) for end in set(self._ends.values())}
+        runs = sorted(set[datetime]().union(*times.values()))
+        later = [run for run in runs if run >= now + rules.lock_for]  # then only what is kept is needed
+        out = self._running_out([*(run for run in runs if run < now + rules.lock_for), *later[:1]])
+        counts = Counter((end, out.get(key)) for key, end in self._ends.items())
+
+        def within(span: timedelta) -> int:
+            return sum(
+                count * sum(1 for run in times[end] if run <= now + span and (gone is None or run < gone))
+                for (end, gone), count in counts.items()
+            )
+
+        step, month, a_year = within(rules.step), within(_MONTH), within(_YEAR)
+        price = self._context.price
         if price is None:
-            return None
-        return price.uploading(0, 1) * len(self._ends) * (span // _DAY) / (step // _DAY)
+            return Quote(step, month, a_year)
+        return Quote(step, month, a_year, price.uploading(0, month), price.uploading(0, a_year))
 
     def _find(self, now: datetime) -> tuple[list[datetime], int]:
         """The ends of locks that nothing needs any more, and how many unknown ones were looked at.
@@ -259,6 +277,20 @@ class _OfInventory(_Renewing):
         self._missing |= needed - there.archives
         return (needed & there.archives) | there.others
 
+    def _running_out(self, runs: Sequence[datetime]) -> Mapping[ArchiveId, datetime]:
+        """By the snapshots that were forgotten, and catalogs that newer ones replaced.
+
+        A needed set is a pass over all entries: of many runs not each is looked at.
+        """
+        of, found = self._of, dict[ArchiveId, datetime]()
+        left = self._ends.keys() - self._others
+        with of.inventory.reading() as tx:
+            for run in runs[:: -(-len(runs) // _MOST_LOOKS) or 1]:
+                gone = left - needed_keys(tx, of.vault.name, run - of.rules.lock_for, of.needed)
+                found |= dict.fromkeys(gone, run)
+                left -= gone
+        return found
+
     def _dates(self, now: datetime) -> dict[int, LockDate]:
         """Until when the snapshots of each job restore, by the ends that were answered."""
         name, inventory = self._of.vault.name, self._of.inventory
@@ -307,6 +339,10 @@ class _OfServers(_Renewing):
         wanted = [taken_in(kind, known, stored, self._most_new) for kind in kinds]
         self._left_out = sum(map(len, kinds)) - sum(map(len, wanted))
         return set[ArchiveId]().union(*wanted)
+
+    def _running_out(self, runs: Sequence[datetime]) -> Mapping[ArchiveId, datetime]:  # noqa: ARG002
+        """Nothing: how long servers need what they have not given up is not known here."""
+        return {}
 
     def _dates(self, _now: datetime) -> dict[int, LockDate]:
         return {}

@@ -17,6 +17,27 @@ from backup.reports import Fact, warned
 from backup.wording import counted, money
 
 
+class Quote(Struct, frozen=True):
+    """The requests that renew what is there within a step, 30 and 365 days from now, if nothing changes.
+
+    What is stored later is locked with its upload: its renewals begin after a step. `month` and `year` are
+    prices, None if none is known.
+    """
+
+    requests_a_step: int
+    requests_a_month: int
+    requests_a_year: int
+    month: Decimal | None = None
+    year: Decimal | None = None
+
+    def document(self) -> dict[str, object]:
+        """The quote as JSON; money has six places: a price of one request is seen."""
+        money_of = {"month": self.month, "year": self.year}
+        return asdict(self) | {
+            name: None if price is None else f"{price:.6f}" for name, price in money_of.items()
+        }
+
+
 class ExtendReport(Struct, frozen=True, rename={"is_plan": "plan"}):
     """The result of a renewal, or its plan.
 
@@ -24,9 +45,9 @@ class ExtendReport(Struct, frozen=True, rename={"is_plan": "plan"}):
     end of what is needed; `next`: when something is due again. `dates`: until when the snapshots of each job
     restore whatever an intruder does. `covered`: objects over which somebody else put something; `rules`: of
     the bucket, that do harm. `missing` are keys that the vault does not show. `idle`: locked and needed by
-    nothing of the last `lock_for`, the last of them until `idle_until`. `month` and `year`: renewals of as
-    many objects. In place of servers: `left_out` are new ones beyond the limit, `servers` what is to be said
-    of them. `held`: objects that are known to be under a legal hold, which no lock's end opens.
+    nothing of the last `lock_for`, the last of them until `idle_until`. `quote`: of a plan.
+    `held`: objects that are known to be under a legal hold, which no lock's end opens. In place of servers:
+    `left_out` are new ones beyond the limit, `servers` what is to be said of them.
     """
 
     vault: VaultName
@@ -40,9 +61,7 @@ class ExtendReport(Struct, frozen=True, rename={"is_plan": "plan"}):
     next: datetime | None = None
     idle: int = 0
     idle_until: datetime | None = None
-    requests_a_year: int = 0
-    month: Decimal | None = None
-    year: Decimal | None = None
+    quote: Quote | None = None
     dates: tuple[LockDate, ...] = ()
     missing: tuple[str, ...] = ()
     covered: tuple[str, ...] = ()
@@ -105,9 +124,10 @@ class ExtendReport(Struct, frozen=True, rename={"is_plan": "plan"}):
         if self.idle and self.idle_until:
             what = f"{counted(self.idle, 'object')} that nothing needs"
             yield Fact(f"{what}, the last until {self.idle_until:%Y-%m-%d}", "runs out")
-        if self.year is not None and self.month is not None:
-            price = f"{money(self.month, currency)} a month, {money(self.year, currency)} a year"
-            yield Fact(f"{price}: {self.requests_a_year:,} requests a year", "price")
+        quote = self.quote
+        if quote is not None and quote.year is not None:
+            price = f"{money(quote.month, currency)} a month, {money(quote.year, currency)} a year"
+            yield Fact(f"{price}: {quote.requests_a_year:,} requests a year", "price")
 
     def document(self) -> dict[str, Any]:
         """The report as JSON; its keys are part of the interface."""
@@ -123,9 +143,7 @@ class ExtendReport(Struct, frozen=True, rename={"is_plan": "plan"}):
             "next": _time(self.next),
             "idle": self.idle,
             "idle_until": _time(self.idle_until),
-            "requests_a_year": self.requests_a_year,
-            "month": None if self.month is None else f"{self.month:.6f}",
-            "year": None if self.year is None else f"{self.year:.6f}",
+            "quote": None if self.quote is None else self.quote.document(),
             "dates": [
                 asdict(date) | {name: _time(getattr(date, name)) for name in _TIMES} for date in self.dates
             ],

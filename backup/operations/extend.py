@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from contextlib import closing
+from datetime import timedelta
 from functools import partial
 from typing import ClassVar, Self
 
@@ -28,6 +29,7 @@ from backup.pruner.keeper.folder import KeeperFolder
 from backup.pruner.keeper.given_up import find_given_up
 from backup.pruner.keeper.keep import KeeperContext
 from backup.pruner.needed import needed_archives
+from backup.schedule import least_gap, parse_schedule
 from backup.transfer.retry import RetryLimit
 
 
@@ -49,7 +51,12 @@ class Extend(Struct, frozen=True):
             raise _locks_nothing(settings)
         price = _price(at.config, settings)
         context = LockContext(
-            **asdict(run), locks=run.vault, rules=rules, needed=needed_archives, price=price
+            **asdict(run),
+            locks=run.vault,
+            rules=rules,
+            needed=needed_archives,
+            price=price,
+            every=_every(settings),
         )
         return cls(at.config, context)
 
@@ -121,6 +128,11 @@ def _known_ends(folder: KeeperFolder, clock: Clock) -> Inventory:
         return create_inventory(
             url, inventory_id=new_id, signer_public=b"", now=clock.now(), lock_directory=place
         )
+
+
+def _every(settings: VaultSettings) -> timedelta:
+    """The time from renewal to renewal: by the vault's schedule, else a day."""
+    return least_gap(parse_schedule(settings.extend or "daily", "UTC"))
 
 
 def _price(config: Config, settings: VaultSettings) -> Price | None:

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -76,6 +76,21 @@ def locks_due(
     least = now + rules.lock_for
     due = sorted((end, key) for key, end in needed.items() if end < least)
     return [(key, locked_until(now, rules)) for _, key in due]
+
+
+def renewals(
+    end: datetime, now: datetime, until: datetime, every: timedelta, rules: LockRules
+) -> Iterator[datetime]:
+    """Yield when a lock that ends then is renewed, by a run now and one `every` so often, to `until`.
+
+    Each renewal is as `locks_due` and `locked_until` have it, so once in a step if runs come that often.
+    """
+    run = now
+    while run <= until:
+        if end < run + rules.lock_for:
+            yield run
+            end = locked_until(run, rules)
+        run += max(1, (end - rules.lock_for - run) // every + 1) * every
 
 
 def restores_until(parts: Iterable[Iterable[datetime]]) -> datetime | None:

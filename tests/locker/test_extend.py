@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from backup.app.money.prices import builtin_table
 from backup.errors import DeniedError, NightvaultError
-from backup.inventory.content.locks import record_locks
+from backup.inventory.content.locks import forget_locks, record_locks
 from backup.kinds import Outcome
 from backup.locker.extend import extend
 from backup.model import ArchiveId, ObjectLock
@@ -44,24 +43,51 @@ def test_what_is_not_known_is_looked_at_once(nights: LockedNights) -> None:
 
 
 def test_each_is_renewed_once_a_step(nights: LockedNights) -> None:
-    """Every day for ten years: as many requests as were quoted, and never less than `lock_for` left."""
+    """Every day for a year: as many requests as were quoted, and never less than `lock_for` left."""
     table = builtin_table().find("us-east-1", "s3:STANDARD")
     assert table is not None
-    quoted = extend(lock_context(nights.site, nights.vault, table), only_plan=True)
-    assert quoted.requests_a_year == -(-quoted.objects * 365 // 10)
-    assert quoted.year == table.uploading(0, 1) * quoted.objects * 365 / 10
-    assert quoted.month == table.uploading(0, 1) * quoted.objects * 3
     renew(nights.site, nights.vault)
+    quote = extend(lock_context(nights.site, nights.vault, table), only_plan=True).quote
+    assert quote is not None
     nights.vault.asked.clear()
-    for _ in range(3650):
+    sent = [0]
+    for _ in range(365):
         nights.clock.advance(DAY)
         renew(nights.site, nights.vault)
+        sent.append(len(nights.vault.asked))
         assert min(nights.vault.ends.values()) >= nights.clock.now() + RULES.lock_for
-    asked = nights.asked("lock")
-    assert len(asked) == quoted.objects * 365
-    assert table.uploading(0, len(asked)).quantize(Decimal("0.01")) == (10 * quoted.year).quantize(
-        Decimal("0.01")
-    )
+    assert quote.requests_a_step == sent[10] == len(nights.vault.ends)
+    assert (quote.requests_a_month, quote.requests_a_year) == (sent[30], sent[365])
+    assert (quote.month, quote.year) == (table.uploading(0, sent[30]), table.uploading(0, sent[365]))
+
+
+@pytest.mark.parametrize("every", [1, 7, 10])
+def test_a_quote_knows_what_runs_out(nights: LockedNights, every: int) -> None:
+    """Objects of odd ends, one that was never locked, snapshots forgotten on other days: to the request."""
+    for number in range(1, 4):
+        nights.clock.advance(every * DAY)
+        nights.night()
+        nights.forget(number)
+        nights.vault.lock_new()
+    renew(nights.site, nights.vault)
+    odd, never, *_ = sorted(nights.vault.ends)
+    del nights.vault.ends[never]
+    nights.vault.ends[odd] += timedelta(days=3, hours=5)
+    with nights.site.inventory.writing() as tx:
+        forget_locks(tx, nights.vault.name, [odd, never])
+    table = builtin_table().find("us-east-1", "s3:STANDARD")
+    context = lock_context(nights.site, nights.vault, table, every=every * DAY)
+    quote = extend(context, only_plan=True).quote
+    assert quote is not None
+    begin, sent, months = nights.clock.now(), 0, list[int]()
+    for _ in range(0, 365, every):
+        sent += extend(context).extended
+        nights.clock.advance(every * DAY)
+        if nights.clock.now() - begin > 30 * DAY:
+            months.append(sent)
+    whole = sent + extend(context).extended if 365 % every == 0 else sent
+    assert (quote.requests_a_month, quote.requests_a_year) == (months[0], whole)
+    assert quote.requests_a_year < quote.requests_a_step * 36, "not all is needed for so long"
 
 
 def test_what_was_forgotten_stays_for_as_long_as_somebody_may_look(nights: LockedNights) -> None:

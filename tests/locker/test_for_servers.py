@@ -96,6 +96,7 @@ def test_all_is_renewed_once_a_step_as_quoted(nights: LockedNights, renewer: Ren
     for _ in range(2):
         plan = renewer.renew(only_plan=True)
         assert (plan.objects, plan.looked, plan.due) == (len(everything), len(everything), 0)
+    assert plan.quote is not None
     nights.vault.asked.clear()
     report = renewer.renew()
     assert (report.outcome, report.problems, report.dates) == (Outcome.DONE, (), ())
@@ -106,7 +107,8 @@ def test_all_is_renewed_once_a_step_as_quoted(nights: LockedNights, renewer: Ren
         assert renewer.short() == set()
     asked = [kind for kind, _ in nights.vault.asked]
     assert asked == ["lock"] * 2 * len(everything)
-    assert report.requests_a_year == -(-len(everything) * 365 // 10)
+    assert plan.quote.requests_a_step * 2 == len(asked)
+    assert plan.quote.requests_a_month == len(everything) * 3
 
 
 def test_what_was_given_up_runs_out_after_the_floor(nights: LockedNights, renewer: Renewer) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -43,6 +43,7 @@ class LockedDirectory(DirectoryVault):
         self.asked: list[tuple[str, ArchiveId]] = []
         self.most: int | None = None
         self.is_unknown = False  # its identity was deleted
+        self._listed = frozenset[ArchiveId]()  # what the last look at the directory showed
 
     @property
     def locks(self) -> bool:
@@ -55,14 +56,18 @@ class LockedDirectory(DirectoryVault):
 
     def lock_new(self) -> None:
         """Lock what was stored since, as a bucket does with each upload."""
-        for key in (*(line.archive_id for line in list_now(self).archives), IDENTITY):
+        for key in (*self.look(), IDENTITY):
             self.ends.setdefault(key, locked_until(self.clock.now(), self.rules))
+
+    def look(self) -> frozenset[ArchiveId]:
+        """What is in the directory now."""
+        self._listed = frozenset(line.archive_id for line in list_now(self).archives)
+        return self._listed
 
     def lockable(self, inventory_ids: Collection[InventoryId]) -> LockableObjects:
         """What is listed, and the identity."""
         assert inventory_ids
-        there = {line.archive_id for line in list_now(self).archives}
-        return LockableObjects(frozenset(there), frozenset({IDENTITY}))
+        return LockableObjects(self.look(), frozenset({IDENTITY}))
 
     def lock_of(self, key: ArchiveId) -> ObjectLock | None:
         """The lock, if it has one."""
@@ -87,7 +92,7 @@ class LockedDirectory(DirectoryVault):
         if self.most is not None and len(self.asked) >= self.most:
             raise DeniedError("there is no power")
         self.asked.append((what, key))
-        if key != IDENTITY and key not in {line.archive_id for line in list_now(self).archives}:
+        if key != IDENTITY and key not in self._listed and key not in self.look():
             raise ArchiveMissingError(f"there is no {key}")
 
     def delete_archives(
@@ -98,6 +103,7 @@ class LockedDirectory(DirectoryVault):
         held = {key: self.ends[key] for key in stored if self.ends.get(key, now) > now}
         on_hold = dict.fromkeys(stored.keys() & self.holds, Refusal("it is under a legal hold"))
         free = {key: at for key, at in stored.items() if key not in held and key not in on_hold}
+        self._listed = frozenset()
         refused = super().delete_archives(free)
         locked = {key: Refusal("object lock keeps it", end) for key, end in held.items()}
         return {**refused, **locked, **on_hold}
@@ -108,7 +114,9 @@ class LockedDirectory(DirectoryVault):
         self.is_unknown |= self.ends[IDENTITY] <= self.clock.now() and IDENTITY not in self.holds
 
 
-def lock_context(site: Site, vault: LockedDirectory, price: Price | None = None) -> LockContext:
+def lock_context(
+    site: Site, vault: LockedDirectory, price: Price | None = None, *, every: timedelta = DAY
+) -> LockContext:
     """The context of a renewal; one request after the other, so that a cut meets the planned one."""
     world = replace(site.world, vault=vault)
     fields = {name: asdict(world)[name] for name in ("clock", "progress", "stop", "retry_limit", "inventory")}
@@ -119,6 +127,7 @@ def lock_context(site: Site, vault: LockedDirectory, price: Price | None = None)
         rules=vault.rules,
         needed=needed_archives,
         price=price,
+        every=every,
         threads=1,
     )
 
