@@ -30,7 +30,7 @@ from backup.inventory.content.archives import Archive, ArchiveState, CatalogPosi
 from backup.inventory.content.entries import StagedEntry
 from backup.inventory.content.lost import replacements
 from backup.inventory.content.snapshots import has_snapshots, list_snapshots
-from backup.inventory.records import amendments, readings
+from backup.inventory.records import amendments, verified
 from backup.inventory.records.runs import JobRow
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
@@ -260,7 +260,7 @@ def snapshot_records(tx: Transaction, job: JobRow, names: Collection[int]) -> li
     from backup.inventory.content.shrunk import shrunk_records  # full catalogs are rare
 
     found += shrunk_records(tx, job.number)
-    return [*found, *amendments.marked_archives(tx, job.number, names), *readings.verified(tx, names)]
+    return [*found, *amendments.marked_archives(tx, job.number, names), *verified.verified(tx, names)]
 
 
 def full_records(

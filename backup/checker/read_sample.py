@@ -128,7 +128,7 @@ def begin_reading(
     rows = [(piece.archive, piece.start, piece.end, piece.asked, new_token()) for piece in pieces]
     with context.inventory.writing() as tx:
         run = open_run(tx, context.clock.now())
-        readings.plan_readings(tx, run.number, rows, context.tier)
+        readings.plan_readings(tx, run.number, context.vault.name, rows, context.tier)
     return run.number
 
 
@@ -283,11 +283,13 @@ class _Reader:
         pieces: dict[int, list[ByteRange]] = {
             reading.archive: [] for reading in known if reading.result and reading.result.opened
         }
+        of_copies = {reading.archive: reading.copied_to for reading in known}
         for reading in known:
             if reading.archive in pieces and reading.result and _is_opened(reading.result):
                 pieces[reading.archive].append(ByteRange(reading.start, reading.end))
         for archive, opened in pieces.items():
-            readings.record_opened(tx, self._run, archive, opened, self._context.tier, now)
+            tier, copied_to = self._context.tier, of_copies[archive]
+            readings.record_opened(tx, self._run, archive, opened, tier, now, copied_to)
 
     def _finding(self, reading: Reading) -> CheckFinding | None:
         result, archive = reading.result, self._archives[reading.archive]
@@ -295,13 +297,14 @@ class _Reader:
             return None
         what = archive.archive_id or ""
         named = f"archive {archive.number}, bytes {reading.start} to {reading.end}"
+        again = "" if reading.copied_to is None else "; the next copy makes it again"
         if result.is_missing:
-            return CheckFinding("missing", what, f"{named}: {result.note}")
+            return CheckFinding("missing", what, f"{named}: {result.note}{again}")
         if result.is_unread:
             return CheckFinding("unread", what, f"{named}: {result.note}")
         if result.is_damaged:
             why = result.note or f"{len(result.bad)} of {result.frames} frames are not what was stored"
-            return CheckFinding("damaged", what, f"{named}: {why}")
+            return CheckFinding("damaged", what, f"{named}: {why}{again}")
         return None
 
     def _sealed(self, known: Sequence[Reading]) -> list[CheckFinding]:

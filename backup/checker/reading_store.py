@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from backup.checker.context import CheckContext
 from backup.checker.sample import Slice, frames_in
 from backup.errors import ArchiveMissingError, ArchiveShortError, NightvaultError
-from backup.inventory.content import archives, packed
+from backup.inventory.content import archives, copied, copied_pruning, packed
 from backup.inventory.content.archives import Archive, ArchiveState
 from backup.inventory.content.lost import mark
 from backup.inventory.records import readings
 from backup.inventory.records.readings import Reading, Result
+from backup.inventory.store.connections import Transaction
 from backup.inventory.store.states import ReadingStage
 from backup.model import RetrievalState
 from backup.transfer.retrievals.client import Pending, RetrievalAnswer, Seen, Verdict, Wanted
@@ -26,7 +27,9 @@ class ReadingStore:
         self._context = context
         with context.inventory.reading() as tx:
             numbers = sorted({reading.archive for reading in readings.readings_of(tx, run)})
-            self.archives: Mapping[int, Archive] = archives.get_archives(tx, numbers, context.inventory.id)
+            own = archives.get_archives(tx, numbers, context.inventory.id)
+            vault = copied.vault_number(tx, context.vault.name)
+            self.archives: Mapping[int, Archive] = copied.as_in_vault(tx, vault, own)
 
     def known(self) -> list[Reading]:
         """All pieces, as they are recorded now."""
@@ -110,6 +113,14 @@ class ReadingStore:
         with self._context.inventory.writing() as tx:
             readings.was_read(tx, reading, result, self._context.clock.now())
             if result.is_missing:
-                mark(tx, [reading.archive], ArchiveState.LOST)
+                self._mark(tx, reading, ArchiveState.LOST)
             elif result.is_damaged:
-                mark(tx, [reading.archive], ArchiveState.DAMAGED)
+                self._mark(tx, reading, ArchiveState.DAMAGED)
+
+    def _mark(self, tx: Transaction, reading: Reading, state: ArchiveState) -> None:
+        """Set the state of an archive in its own vault; a damaged copy counts as lost: it is sent again."""
+        if reading.copied_to is None:
+            mark(tx, [reading.archive], state)
+        else:
+            now = self._context.clock.now()
+            copied_pruning.mark(tx, reading.copied_to, [reading.archive], ArchiveState.LOST, now)

@@ -26,17 +26,12 @@ from backup.model import EntryKind, JobName
 from backup.source.streams import TOP
 
 
-def jobs_of(tx: Transaction, context: DrillContext) -> list[JobName]:
-    """Return the drill's jobs that were ever backed up into its vault."""
-    there = [job.name for job in runs.list_jobs(tx, context.vault.name)]
-    return [name for name in there if context.jobs is None or name in context.jobs]
-
-
-def jobs_copied(tx: Transaction, context: DrillContext) -> dict[int, JobName]:
-    """Return the drill's jobs with copies in its vault, by number."""
-    names = runs.job_names_by_number(tx)
-    there = copied.jobs_copied_to(tx, copied.vault_number(tx, context.vault.name))
-    return {job: names[job] for job in there if context.jobs is None or names[job] in context.jobs}
+def jobs_of(tx: Transaction, context: DrillContext) -> dict[int, JobName]:
+    """Return the drill's jobs that were ever backed up into its vault, or copied into it, by number."""
+    names, vault = runs.job_names_by_number(tx), context.vault.name
+    own = [job.number for job in runs.list_jobs(tx, vault)]
+    some = sorted({*own, *copied.jobs_copied_to(tx, copied.vault_number(tx, vault))})
+    return {job: names[job] for job in some if context.jobs is None or names[job] in context.jobs}
 
 
 def archives_of_jobs(tx: Transaction, context: DrillContext) -> Collection[int] | None:
@@ -44,13 +39,17 @@ def archives_of_jobs(tx: Transaction, context: DrillContext) -> Collection[int] 
     return None if context.jobs is None else archives_of(tx, context.vault.name, context.jobs)
 
 
-def newest_snapshots(tx: Transaction, context: DrillContext, grade: Grade) -> dict[JobName, Snapshot]:
-    """Return the newest kept snapshot of each job that has one; to be opened, copies in the vault, too."""
-    found = {name: snapshots.list_snapshots(tx, job=name) for name in jobs_of(tx, context)}
-    if grade is not Grade.READ_BACK:
-        vault = copied.vault_number(tx, context.vault.name)
-        for job, name in jobs_copied(tx, context).items():
-            there = copied.kept_there(tx, vault, job)
+def newest_snapshots(tx: Transaction, context: DrillContext) -> dict[JobName, Snapshot]:
+    """Return the newest snapshot of each job that its vault keeps, as its own or as a copy."""
+    vault = context.vault.name
+    own = {job.number for job in runs.list_jobs(tx, vault)}
+    number = copied.vault_number(tx, vault)
+    found: dict[JobName, list[Snapshot]] = {}
+    for job, name in jobs_of(tx, context).items():
+        if job in own:
+            found[name] = snapshots.list_snapshots(tx, job=name)
+        else:
+            there = copied.kept_there(tx, number, job)
             every = snapshots.list_snapshots(tx, job=name, also_forgotten=True, also_alone=True)
             found[name] = [snapshot for snapshot in every if there.get(snapshot.number) is KeptThere.COPIED]
     return {name: several[-1] for name, several in found.items() if several}
@@ -59,10 +58,10 @@ def newest_snapshots(tx: Transaction, context: DrillContext, grade: Grade) -> di
 def files(tx: Transaction, context: DrillContext, grade: Grade) -> Iterator[FileCandidate]:
     """Yield every file with content in the newest snapshots, with the age of its oldest proof in a grade."""
     if grade is Grade.LOADED:
-        yield from _dumps(tx, context, grade)
+        yield from _dumps(tx, context)
         return
     proven, chance = _proven_chunks(tx, context, grade), context.chance
-    for job, snapshot in newest_snapshots(tx, context, grade).items():
+    for job, snapshot in newest_snapshots(tx, context).items():
         for directory, row in entries.entries_below(tx, snapshot.job_number, ROOT, snapshot.number):
             path = directory.rstrip(b"/") + b"/" + row.name
             if row.kind != EntryKind.FILE or not row.chunks or path.count(b"/") > DEEPEST:
@@ -71,10 +70,10 @@ def files(tx: Transaction, context: DrillContext, grade: Grade) -> Iterator[File
             yield FileCandidate(when, chance.random(), row.number, row.size, job, path)
 
 
-def _dumps(tx: Transaction, context: DrillContext, grade: Grade) -> Iterator[FileCandidate]:
+def _dumps(tx: Transaction, context: DrillContext) -> Iterator[FileCandidate]:
     """Yield the dumps of databases in the newest snapshots, with when one of each was last loaded."""
     loaded = {proof.entry: proof.loaded_at for proof in load_proofs(tx)}
-    for job, snapshot in newest_snapshots(tx, context, grade).items():
+    for job, snapshot in newest_snapshots(tx, context).items():
         for directory, row in entries.entries_below(tx, snapshot.job_number, TOP, snapshot.number):
             if row.number in loaded:
                 at, path = loaded[row.number], directory.rstrip(b"/") + b"/" + row.name

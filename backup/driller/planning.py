@@ -95,7 +95,7 @@ def _smaller(sample: Sample, chosen: Chosen, whole: Sample) -> Sample | None:
 
 
 def _slices(sample: Sample, context: DrillContext) -> Chosen | None:
-    """Slices of archives, as checks read them; none of a vault that has nothing but copies."""
+    """Slices of archives, as checks read them."""
     with context.inventory.reading() as tx:
         if not candidates.jobs_of(tx, context):
             return None
@@ -108,7 +108,7 @@ def _files(sample: Sample, context: DrillContext, grade: Grade) -> Chosen | None
     """Files, and what has to be read for them."""
     with context.inventory.reading() as tx:
         chosen = choose_files(candidates.files(tx, context, grade), sample)
-        snapshots = candidates.newest_snapshots(tx, context, grade)
+        snapshots = candidates.newest_snapshots(tx, context)
     if not chosen:
         return None
     plans: dict[JobName, RestorePlan] = {}

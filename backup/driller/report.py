@@ -127,6 +127,8 @@ class DrillReport(Struct, frozen=True):
             return ""
         if any(finding.kind in DEVIATIONS for finding in self.findings):
             return "restore some of these files by hand and look: `nightvault restore --help`"
+        if self.affected.again:
+            return "`nightvault copy`: it sends again what is not sound there"
         if self.affected.live_files:
             return "`nightvault backup`: it stores again what is still on this machine"
         return f"`nightvault check --vault {self.vault}` names what is affected"

@@ -26,7 +26,7 @@ from backup.driller.money import money_of
 from backup.driller.report import MOST_NAMED, DrillReport, LoadedDump, Opened
 from backup.errors import RecoveryKeyError, RetrievalExpiredError, UsageError
 from backup.format.keys import RecoveryKey
-from backup.inventory.content import archives, snapshots
+from backup.inventory.content import archives, copied, snapshots
 from backup.inventory.questions.proofs import record_load
 from backup.inventory.records import drills, retrievals, runs
 from backup.inventory.records.drills import Drill
@@ -309,13 +309,15 @@ class _Opening:
         return compared, selection
 
     def _record(self, tx: Transaction, selection: Selection, compared: ComparisonResult) -> None:
-        """Record the data that was restored as it was saved as opened; of copies only the run tells."""
+        """Record the data that was restored as it was saved as opened, where it lies."""
         every = {name.path for file in selection.files for name in file.entry.names}
         tier, now = self._context.tier, self._context.clock.now()
         numbers = sorted(frames_by_archive(selection.locations))
         own = archives.get_archives(tx, numbers, self._context.inventory.id)
-        copies = {number for number in numbers if own[number].vault != self._context.vault.name}
-        record_opened(tx, self._run, selection, every - compared.good, tier, now, but=copies)
+        name = self._context.vault.name
+        vault = copied.vault_number(tx, name)
+        copies = {number: vault for number in numbers if own[number].vault != name}
+        record_opened(tx, self._run, selection, every - compared.good, tier, now, copies=copies)
 
     def _report(self) -> DrillReport:
         with self._context.inventory.reading() as tx:

@@ -7,7 +7,7 @@ however this one ended.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from msgspec.structs import replace
@@ -143,10 +143,12 @@ def record_opened(
     now: datetime,
     *,
     but: Collection[int] = (),
+    copies: Mapping[int, int] | None = None,
 ) -> None:
     """Record as opened the frames of which every file that was restored is as it was saved: not in `bad`.
 
-    `but` those of archives of which anything was read from a copy.
+    `but` those of archives of which anything was read from a copy. `copies`: of these archives the copies in
+    another vault were opened, by its number.
     """
     spoilt: set[tuple[int, int]] = set()
     for file in selection.files if bad else ():
@@ -161,7 +163,7 @@ def record_opened(
             for row in packed.frame_rows(tx, archive)
             if row.number in frames and (archive, row.number) not in spoilt
         ]
-        readings.record_opened(tx, run, archive, good, tier, now)
+        readings.record_opened(tx, run, archive, good, tier, now, (copies or {}).get(archive))
 
 
 def open_run(restore: Restore, snapshot: Snapshot, context: RestoreContext) -> Run:

@@ -61,7 +61,7 @@ def test_what_was_read_by_a_clock_that_was_ahead_is_read_again(site: Site, clock
     with site.inventory.writing() as tx:
         run = runs.open_check(tx, clock.now())
         piece = (archive, 0, 100, ByteRange(0, 100), "token")
-        readings.plan_readings(tx, run.number, [piece], Tier.STANDARD)
+        readings.plan_readings(tx, run.number, site.vault.name, [piece], Tier.STANDARD)
         tx.connection.execute(
             "UPDATE readings SET state = 'read', read_at = ?", (micros(clock.now() + AHEAD),)
         )

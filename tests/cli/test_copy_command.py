@@ -41,13 +41,27 @@ def test_a_plan_then_a_copy_then_nothing(server: Server) -> None:
     assert (run["kind"], run["job"], run["outcome"]) == ("copy", "main", "done")
 
 
-@pytest.mark.parametrize("sample", ["1 file", "64KiB"])
-def test_a_drill_of_copies_says_what_proves_them(server: Server, sample: str) -> None:
+@pytest.mark.parametrize("sample", ["50 files", "100MiB"])
+def test_a_drill_reads_copies_back_where_they_lie(server: Server, tmp_path: Path, sample: str) -> None:
+    """The first vault is away, and nothing of it counts as read; what is spoilt there is sent again."""
     server.done("copy", "--from", "cold", "--to", "second")
     add_drill(server, sample)
-    said = server.done("drill", "run").stdout
-    assert "vault second has nothing yet that is read back" in said
-    assert "nightvault drill run weekly --key FILE" in said
+    (tmp_path / "vault").rename(tmp_path / "away")
+    done = server.json("drill", "run")
+    assert (done["outcome"], done["grade"], done["vault"]) == ("done", "read back", "second")
+    assert done["read"]["archives"] >= 2
+    assert server.json("check", "--vault", "second", "--read-data", "100%")["read"]["never_read"] == 0
+    (tmp_path / "away").rename(tmp_path / "vault")
+    (proof, *_) = server.json("drills")["jobs"]
+    assert proof["read_back_share"] < 0.1, "more than the catalogs there"
+    spoil_copies(tmp_path / "second")
+    failed = server.run("drill", "run", "--json")
+    assert failed.exit_code == 1
+    assert "; the next copy makes it again" in failed.stdout
+    assert "`nightvault copy`: it sends again" in failed.stdout
+    assert server.json("check", "--vault", "cold", "--read-data", "100%")["findings"] == []
+    assert server.json("copy", "--from", "cold", "--to", "second")["archives"] >= 2
+    assert server.json("drill", "run")["outcome"] == "done"
 
 
 def add_drill(server: Server, sample: str) -> None:
@@ -84,7 +98,7 @@ def test_a_drill_opens_copies_where_they_lie_and_nothing_else(server: Server, tm
 
 
 def spoil_copies(folder: Path) -> None:
-    """Flip the bits of all archives in a directory vault."""
+    """Flip the bits of all archives that a directory vault has now."""
     for path in (folder / "archives").rglob("*"):
         if path.is_file():
             data = path.read_bytes()

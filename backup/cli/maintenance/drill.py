@@ -62,8 +62,7 @@ def _lines(report: DrillReport) -> Iterator[str]:
     from backup.driller.report import load_text
 
     if report.run is None:
-        yield f"drill {report.name}: vault {report.vault} has nothing yet that is read back: what jobs store"
-        yield f"copies are opened with the recovery key: `nightvault drill run {report.name} --key FILE`"
+        yield f"drill {report.name}: nothing is stored yet that could be read"
         return
     cost = f"{money_of(report.cost):.2f} {report.currency} at most" if report.cost else "at no cost"
     if report.read is not None:

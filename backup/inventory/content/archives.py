@@ -368,8 +368,8 @@ def vault_totals(tx: Transaction) -> dict[VaultName, tuple[int, int]]:
 def count_unread(tx: Transaction) -> dict[VaultName, int]:
     """For each vault the number of sound archives of which no check has ever read a part."""
     sql = f"""SELECT v.name, count(*) FROM {IN_VAULTS} WHERE a.state IN ({marks(SOUND)})
-              AND NOT EXISTS (SELECT 1 FROM readings r WHERE r.archive = a.number AND r.read_at IS NOT NULL)
-              GROUP BY v.name"""
+              AND NOT EXISTS (SELECT 1 FROM readings r WHERE r.archive = a.number AND r.read_at IS NOT NULL
+                              AND r.copied_to IS NULL) GROUP BY v.name"""
     return {VaultName(name): count for name, count in raw_rows(tx, sql, SOUND)}
 
 

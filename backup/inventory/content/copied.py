@@ -29,6 +29,7 @@ from backup.inventory.store.driver import (
     row_of,
     value_of,
 )
+from backup.inventory.store.states import ReadingStage
 from backup.inventory.store.times import micros, moment
 from backup.model import ArchiveId, Generation, InventoryId, SnapshotId, UploadId, VaultName
 
@@ -58,8 +59,10 @@ def submit_copy(
 ) -> None:
     """Record a copy before its first byte is sent; one that was lost is made again.
 
-    What catalogs there said of it, they said of what was lost: another has to name it anew.
+    What catalogs there said of it, they said of what was lost: another has to name it anew. So did readings.
     """
+    read = "DELETE FROM readings WHERE archive = ? AND copied_to = ? AND state = ?"
+    changed(tx, read, (archive, vault, ReadingStage.READ))
     changed(tx, "DELETE FROM condemned_copies WHERE archive = ? AND vault = ?", (archive, vault))
     changed(tx, "DELETE FROM copies WHERE archive = ? AND vault = ?", (archive, vault))
     said = """DELETE FROM catalog_archives WHERE archive = ? AND catalog IN (

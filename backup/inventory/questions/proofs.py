@@ -28,7 +28,7 @@ _BYTES = """SELECT archive, max(read_at) AS last,
         SELECT archive, start, "end", read_at,
                max("end") OVER (PARTITION BY archive ORDER BY start, "end"
                                 ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS behind
-        FROM readings WHERE proven >= {grade} AND read_at <= ?
+        FROM readings WHERE proven >= {grade} AND read_at <= ? AND copied_to IS NULL
     ) GROUP BY archive"""
 
 _PROVEN = f"""{OWNED}, read_back AS ({_BYTES.format(grade=int(Grade.READ_BACK))}),

@@ -145,7 +145,8 @@ _RETRIEVALS = f"""{OWNED}, asked AS (
     FROM retrievals WHERE retrieval_id IS NOT NULL AND requested_at >= ?
     GROUP BY retrieval_id, archive, tier, requested_at
     UNION ALL
-    SELECT retrieval_id, archive, tier, requested_at, asked_to - asked_from
+    SELECT coalesce('@' || (SELECT name FROM vaults WHERE number = copied_to) || '@', '') || retrieval_id,
+           archive, tier, requested_at, asked_to - asked_from
     FROM readings WHERE retrieval_id IS NOT NULL AND requested_at >= ?
 )
 SELECT o.vault, o.job, o.kind, q.tier, count(*), sum(q.size)

@@ -65,7 +65,8 @@ _UNVERIFIED = f"""
 SELECT v.name, min(coalesce(a.stored_at, a.submitted_at))
 FROM archives a JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
 WHERE a.state IN {_listed(SOUND)}
-  AND NOT EXISTS (SELECT 1 FROM readings r WHERE r.archive = a.number AND r.read_at IS NOT NULL)
+  AND NOT EXISTS (SELECT 1 FROM readings r
+                              WHERE r.archive = a.number AND r.read_at IS NOT NULL AND r.copied_to IS NULL)
 GROUP BY v.name"""
 
 # An archive waits from when the last of its jobs condemned it, its floor and its minimum duration are over.

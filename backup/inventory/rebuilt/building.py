@@ -29,7 +29,7 @@ from backup.inventory.content.packed import index_chunks, insert_missing_chunks
 from backup.inventory.questions import compared
 from backup.inventory.rebuilt.bulk import insert_rows, store_again
 from backup.inventory.records import amendments
-from backup.inventory.records.readings import READ_COLUMNS, rows_of
+from backup.inventory.records.verified import READ_COLUMNS, rows_of
 from backup.inventory.store import invariants, schema, stranger_tables
 from backup.inventory.store.connections import Connections, Transaction
 from backup.inventory.store.database import mark, migrate, sqlite_path

@@ -5,15 +5,14 @@ And until when snapshots restore whatever an intruder does, as renewals of locks
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import IntEnum
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from msgspec import Struct
 
-from backup.format.catalog import VerifiedRecord, pack_u64, unpack_u64
 from backup.inventory.content.archives import IN_VAULTS, SOUND, get_or_create_vault
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.driver import (
@@ -30,11 +29,9 @@ from backup.inventory.store.times import micros, moment
 from backup.kinds import Outcome, RunKind
 from backup.model import ByteRange, JobName, RetrievalId, SnapshotId, Tier, VaultName
 
-_WITHIN: Final = """archive = ? AND start >= ? AND "end" <= ? AND state = ?"""
-READ_COLUMNS: Final = (
-    *("run", "archive", "start", "end", "asked_from", "asked_to"),
-    *("tier", "token", "state", "read_at", "result", "proven"),
-)
+_WITHIN: Final = """archive = ? AND copied_to IS ? AND start >= ? AND "end" <= ? AND state = ?"""
+_READ_IN: Final = """readings r JOIN archives a ON a.number = r.archive JOIN domains d ON d.number = a.domain
+JOIN vaults v ON v.number = coalesce(r.copied_to, d.vault)"""
 
 
 class Grade(IntEnum):
@@ -78,18 +75,31 @@ class Reading(Struct, frozen=True):
     state: ReadingStage
     requested_at: datetime | None
     result: Result | None
+    copied_to: int | None = None  # the number of the other vault whose copy is read
 
 
 def plan_readings(
-    tx: Transaction, run: int, wanted: Sequence[tuple[int, int, int, ByteRange, str]], tier: Tier
+    tx: Transaction,
+    run: int,
+    vault: VaultName,
+    wanted: Sequence[tuple[int, int, int, ByteRange, str]],
+    tier: Tier,
 ) -> None:
-    """Record what will be requested: archive, start, end, range to request, token."""
+    """Record what will be requested of a vault: archive, start, end, range to request, token.
+
+    What is not the vault's own archive is a copy there.
+    """
     columns = ["run", "archive", "start", "end", "asked_from", "asked_to", "token", "tier", "state"]
     rows = [
         (run, archive, start, end, asked.start, asked.end, token, tier.value, ReadingStage.PLANNED)
         for archive, start, end, asked, token in wanted
     ]
     insert_tuples(tx, "readings", columns, rows)
+    sql = """UPDATE readings SET copied_to = ? WHERE run = ? AND EXISTS (
+               SELECT 1 FROM archives a JOIN domains d ON d.number = a.domain
+               WHERE a.number = readings.archive AND d.vault <> ?)"""
+    number = get_or_create_vault(tx, vault)
+    changed(tx, sql, (number, run, number))
 
 
 def readings_of(tx: Transaction, run: int) -> list[Reading]:
@@ -108,6 +118,7 @@ def readings_of(tx: Transaction, run: int) -> list[Reading]:
             ReadingStage(row["state"]),
             moment(row["requested_at"]) if row["requested_at"] else None,
             msgspec.msgpack.decode(row["result"], type=Result) if row["result"] else None,
+            row["copied_to"],
         )
         for row in rows
     ]
@@ -115,8 +126,7 @@ def readings_of(tx: Transaction, run: int) -> list[Reading]:
 
 def open_reading_run(tx: Transaction, vault: VaultName) -> int | None:
     """The unfinished check of that vault that reads, if there is one; no drill."""
-    sql = f"""SELECT max(r.run) FROM {IN_VAULTS} JOIN readings r ON r.archive = a.number
-              JOIN runs u ON u.number = r.run
+    sql = f"""SELECT max(r.run) FROM {_READ_IN} JOIN runs u ON u.number = r.run
               WHERE v.name = ? AND u.kind = ? AND u.outcome = ?"""
     found = value_of(tx, sql, (vault, RunKind.CHECK, Outcome.RUNNING))
     return int(found) if found is not None else None
@@ -152,14 +162,23 @@ def was_read(tx: Transaction, reading: Reading, result: Result, now: datetime) -
     changed(tx, sql, (micros(now), proven, reading.number))
     most = Grade.OPENED if result.is_damaged else Grade.READ_BACK
     older = f"{_WITHIN} AND number < ? AND coalesce(proven, 0) <= ?"
-    within = (reading.archive, reading.start, reading.end, ReadingStage.READ)
+    within = (reading.archive, reading.copied_to, reading.start, reading.end, ReadingStage.READ)
     changed(tx, f"DELETE FROM readings WHERE {older}", (*within, reading.number, most))
 
 
 def record_opened(
-    tx: Transaction, run: int, archive: int, pieces: Sequence[ByteRange], tier: Tier, now: datetime
+    tx: Transaction,
+    run: int,
+    archive: int,
+    pieces: Sequence[ByteRange],
+    tier: Tier,
+    now: datetime,
+    copied_to: int | None = None,
 ) -> None:
-    """Record pieces that were opened with the recovery key; neighbours are made one."""
+    """Record pieces that were opened with the recovery key; neighbours are made one.
+
+    `copied_to`: of the copy in this other vault, by its number.
+    """
     joined: list[ByteRange] = []
     for span in sorted(pieces, key=lambda piece: piece.start):
         if joined and joined[-1].end == span.start:
@@ -168,7 +187,7 @@ def record_opened(
             joined.append(span)
     result = msgspec.msgpack.encode(Result(opened=1))
     for span in joined:
-        within = (archive, span.start, span.end, ReadingStage.READ)
+        within = (archive, copied_to, span.start, span.end, ReadingStage.READ)
         changed(tx, f"DELETE FROM readings WHERE {_WITHIN}", within)
         insert_row(
             tx,
@@ -185,6 +204,7 @@ def record_opened(
             read_at=micros(now),
             result=result,
             proven=Grade.OPENED.value,
+            copied_to=copied_to,
         )
 
 
@@ -198,8 +218,7 @@ def read_before(
 ) -> dict[int, list[tuple[int, int, datetime]]]:
     """Earlier readings by archive: start, end and time; those dated after `now` are ignored."""
     sql = f"""SELECT r.archive, r.start, r."end", r.read_at
-              FROM {IN_VAULTS} JOIN readings r ON r.archive = a.number
-              WHERE v.name = ? AND r.read_at <= ?"""
+              FROM {_READ_IN} WHERE v.name = ? AND r.read_at <= ?"""
     found: dict[int, list[tuple[int, int, datetime]]] = {}
     for archive, start, end, read_at in raw_rows(tx, sql, (vault, micros(now))):
         found.setdefault(archive, []).append((start, end, moment(read_at)))
@@ -211,7 +230,7 @@ def proven_before(
 ) -> dict[int, list[tuple[int, int, int]]]:
     """Pieces proven in a grade by `now`, by archive: start, end and time in seconds, by their starts."""
     sql = f"""SELECT r.archive, r.start, r."end", r.read_at
-              FROM {IN_VAULTS} JOIN readings r ON r.archive = a.number
+              FROM {_READ_IN}
               WHERE v.name = ? AND r.read_at <= ? AND r.proven >= ?
               ORDER BY r.archive, r.start"""
     found: dict[int, list[tuple[int, int, int]]] = {}
@@ -221,11 +240,16 @@ def proven_before(
 
 
 def readable_archives(tx: Transaction, vault: VaultName) -> list[tuple[int, int]]:
-    """Number and size of each archive of a vault that should be complete there."""
+    """Number and size of each archive of a vault, and each copy in it, that should be complete there."""
     sql = f"""SELECT a.number, a.size FROM {IN_VAULTS}
               WHERE v.name = ? AND a.archive_id IS NOT NULL AND a.state IN ({marks(SOUND)})
-              ORDER BY a.number"""
-    return list(raw_rows(tx, sql, (vault, *SOUND)))
+              UNION ALL
+              SELECT a.number, a.size FROM copies k JOIN vaults v ON v.number = k.vault
+              JOIN archives a ON a.number = k.archive JOIN domains d ON d.number = a.domain
+              WHERE v.name = ? AND d.vault <> k.vault AND k.archive_id IS NOT NULL
+                AND k.state IN ({marks(SOUND)})
+              ORDER BY 1"""
+    return list(raw_rows(tx, sql, (vault, *SOUND, vault, *SOUND)))
 
 
 def missed_since(tx: Transaction, since: datetime) -> set[int]:
@@ -244,54 +268,14 @@ def missed_since(tx: Transaction, since: datetime) -> set[int]:
 
 
 def bad_frames(tx: Transaction) -> dict[int, set[int]]:
-    """The damaged frames by archive, as found by readings."""
+    """The damaged frames by archive, as found by readings in its own vault."""
     found: dict[int, set[int]] = {}
-    for archive, packed in raw_rows(tx, "SELECT archive, result FROM readings WHERE result IS NOT NULL", ()):
+    sql = "SELECT archive, result FROM readings WHERE result IS NOT NULL AND copied_to IS NULL"
+    for archive, packed in raw_rows(tx, sql, ()):
         result = msgspec.msgpack.decode(packed, type=Result)
         if result.is_damaged:
             found.setdefault(archive, set()).update(result.bad)
     return found
-
-
-# What was read, in full catalogs and out of them again.
-
-
-def verified(tx: Transaction, among: Collection[int]) -> list[VerifiedRecord]:
-    """The pieces of these archives that checks read and found good, as full catalogs carry them."""
-    sql = """SELECT r.archive, r.start, r."end", r.read_at, r.result, r.proven, a.pack_id
-             FROM readings r JOIN archives a ON a.number = r.archive
-             WHERE r.state = ? AND r.read_at IS NOT NULL ORDER BY r.archive, r.read_at, r.start"""
-    pieces: dict[tuple[bytes, int, int], list[int]] = {}
-    for archive, start, end, read_at, packed, proven, pack_id in raw_rows(tx, sql, (ReadingStage.READ,)):
-        result = msgspec.msgpack.decode(packed, type=Result) if packed else Result()
-        if archive in among and not result.is_damaged:
-            grade = Grade(proven or Grade.READ_BACK)
-            pieces.setdefault((pack_id, grade, read_at), []).extend((start, end))
-    return [
-        VerifiedRecord(pack, grade, pack_u64(pieces_of), at)
-        for (pack, grade, at), pieces_of in pieces.items()
-    ]
-
-
-def rows_of(record: VerifiedRecord, run: int, archive: int) -> list[tuple[Any, ...]]:
-    """The readings of an archive in a catalog's record, in the order of `READ_COLUMNS`."""
-    bounds = unpack_u64(record.pieces)
-    result = msgspec.msgpack.encode(Result())
-    tier, state = Tier.STANDARD.value, ReadingStage.READ.value
-    return [
-        (
-            run,
-            archive,
-            *(start, end) * 2,
-            tier,
-            f"{archive} {start} {end} {record.at}",
-            state,
-            record.at,
-            result,
-            record.grade,
-        )
-        for start, end in zip(bounds[::2], bounds[1::2], strict=True)
-    ]
 
 
 class LockDate(Struct, frozen=True):

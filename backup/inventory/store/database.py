@@ -32,7 +32,7 @@ from backup.inventory.store.read_only import Access, access_to, read_only_creato
 from backup.inventory.store.times import micros
 from backup.model import InventoryId
 
-HEAD = "0029"
+HEAD = "0030"
 
 _URL = re.compile(r"(?P<driver>[\w+]+)://[^/?]*(?:/(?P<path>[^?]*))?(?P<options>\?.*)?", re.DOTALL)
 

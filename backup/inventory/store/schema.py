@@ -363,6 +363,7 @@ readings = Table(
     Column("read_at", Long),
     Column("result", LargeBinary),  # the checker's result
     Column("proven", Integer),  # readings.Grade; null: not, or not as it was stored
+    Column("copied_to", Long),  # the other vault whose copy is read; null: the archive's own
     Index("ix_readings_run", "run"),
     Index("ix_readings_archive", "archive"),
 )
