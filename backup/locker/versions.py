@@ -23,6 +23,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from backup.errors import DeniedError, InterruptedRunError, UsageError
+from backup.inventory.content.locks import held_objects
 from backup.inventory.questions.compared import recorded_objects
 from backup.kinds import Outcome
 from backup.model import ArchiveId, TreeHash, VaultName
@@ -80,7 +81,8 @@ class VersionsReport(Struct, frozen=True):
     """What was found, and of that taken back; `named` are the first keys of each deed.
 
     `unproven`: no ETag was recorded, so that what lies over them stays. `refused`: what could not be taken
-    away, and why. `gone`: archives of which the bucket has nothing at all.
+    away, and why. `gone`: archives of which the bucket has nothing at all. `unknown_holds`: objects under a
+    legal hold that this inventory does not know, as after a rebuild.
     """
 
     vault: VaultName
@@ -93,6 +95,7 @@ class VersionsReport(Struct, frozen=True):
     unproven: int
     refused: Mapping[ArchiveId, str]
     gone: int
+    unknown_holds: int = 0
     warnings: tuple[str, ...] = ()
     waits_for: str = ""
 
@@ -108,10 +111,10 @@ class VersionsReport(Struct, frozen=True):
             return Outcome.FAILED
         if self.takes_back and not self.is_plan:
             is_left = bool(self.refused or self.unproven or self.counts.get(Deed.MOVED))
-            return Outcome.PARTIAL if is_left else Outcome.DONE
+            return Outcome.PARTIAL if is_left or self.unknown_holds else Outcome.DONE
         if any(self.counts.get(deed) for deed in (Deed.OVERWRITTEN, Deed.HIDDEN)):
             return Outcome.FAILED
-        return Outcome.PARTIAL if self.counts else Outcome.DONE
+        return Outcome.PARTIAL if self.counts or self.unknown_holds else Outcome.DONE
 
     def facts(self, currency: str = "USD") -> Iterator[Fact]:  # noqa: ARG002 (nothing costs anything)
         """How many were looked at; each deed, what it means and what to do."""
@@ -133,6 +136,13 @@ class VersionsReport(Struct, frozen=True):
             yield Fact(f"{what}: no checksum was recorded, so what lies over it is left", "not proven")
         for key, why in self.refused.items():
             yield Fact(f"{key}: {why}", "refused")
+        if self.unknown_holds:
+            what = counted(self.unknown_holds, "object")
+            yield Fact(
+                f"{what} under a legal hold that is not known here, as after a rebuild\n"
+                "`nightvault pin SNAPSHOT --legal-hold`, again for each snapshot that you hold, records it",
+                "held",
+            )
         if not self.counts and not self.gone:
             yield Fact("each object is the newest of its name, as it was stored", "nothing")
 
@@ -150,6 +160,7 @@ class VersionsReport(Struct, frozen=True):
             "unproven": self.unproven,
             "refused": dict(self.refused),
             "gone": self.gone,
+            "unknown_holds": self.unknown_holds,
             "warnings": list(self.warnings),
         }
 
@@ -177,6 +188,7 @@ class _Found(Struct, frozen=True):
     ours: ObjectVersion | None
     over: tuple[str, ...] = ()
     is_unproven: bool = False
+    is_held: bool = False
 
 
 class _Comparison:
@@ -190,13 +202,16 @@ class _Comparison:
         self._named: dict[Deed, tuple[ArchiveId, ...]] = {}
         self._refused: dict[ArchiveId, str] = {}
         self._keys = self._taken_back = self._unproven = 0
-        self._sees_tags = True
+        self._sees_tags = self._sees_holds = True
+        self._known_holds: Mapping[ArchiveId, object] = {}
+        self._unknown_holds = 0
 
     def run(self) -> VersionsReport:
         """Look at one key after the other, in the bucket's order."""
         context, name = self._context, self._context.vault.name
         with context.inventory.reading() as tx:
             recorded = recorded_objects(tx, name)
+            self._known_holds = held_objects(tx, name)
         listed = self._known(recorded)
         with (
             phase(context.progress, "Looking at versions", counts="object"),
@@ -208,7 +223,11 @@ class _Comparison:
                 for found in workers.map(self._look, *zip(*batch, strict=True)):
                     self._note(found)
                 context.progress.advance(files=len(batch))
-        warnings = () if self._sees_tags else ("tags were not looked at: this role may not see them",)
+        unseen = [
+            *(() if self._sees_tags else ("tags",)),
+            *(() if self._sees_holds else ("legal holds",)),
+        ]
+        warnings = (f"{' and '.join(unseen)} were not looked at: this role may not see them",) * bool(unseen)
         return VersionsReport(
             name,
             takes_back=self._takes_back,
@@ -220,6 +239,7 @@ class _Comparison:
             unproven=self._unproven,
             refused=dict(islice(self._refused.items(), _MOST_NAMED)),
             gone=len(recorded),
+            unknown_holds=self._unknown_holds,
             warnings=warnings,
         )
 
@@ -242,9 +262,12 @@ class _Comparison:
             found = judged(line, (wanted[0], found.ours.tag, wanted[2]))
         if found.ours is not None and Deed.MOVED in found.deeds and self._is_at_home(found.key, found.ours):
             found = replace(found, deeds=tuple(deed for deed in found.deeds if deed is not Deed.MOVED))
-        if found.ours is not None and self._is_tagged(line.key, found.ours.id):
-            return replace(found, deeds=(*found.deeds, Deed.TAGGED))
-        return found
+        if found.ours is None:
+            return found
+        version = found.ours.id
+        if self._is_tagged(line.key, version):
+            found = replace(found, deeds=(*found.deeds, Deed.TAGGED))
+        return replace(found, is_held=self._is_held(line.key, version))
 
     def _is_proven(self, found: _Found, ours: ObjectVersion, wanted: Wanted) -> bool:
         """Whether the bytes of a catalog are those that were stored; asked only before it is taken back."""
@@ -269,11 +292,22 @@ class _Comparison:
             self._sees_tags = False
             return False
 
+    def _is_held(self, key: ArchiveId, version: str) -> bool:
+        """Whether it is under a legal hold; what the inventory knows to be held is not asked."""
+        if not self._sees_holds or key in self._known_holds:
+            return False
+        try:
+            return self._context.patience.call(partial(self._vault.is_held, key, version))
+        except DeniedError:
+            self._sees_holds = False
+            return False
+
     def _note(self, found: _Found) -> None:
         for deed in found.deeds:
             self._counts[deed] += 1
             self._named[deed] = (*self._named.get(deed, ()), found.key)[:_MOST_NAMED]
         self._unproven += found.is_unproven
+        self._unknown_holds += found.is_held
         if not self._takes_back or found.ours is None:
             return
         is_to_be_done = bool(found.over) or Deed.TAGGED in found.deeds

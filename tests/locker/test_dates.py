@@ -19,7 +19,7 @@ from tests.support.locked_vaults import IDENTITY, RULES, LockedNights, attacked,
 from tests.support.nightly_servers import DAY
 
 MOMENT = timedelta(seconds=1)
-HISTORIES = int(os.environ.get("NIGHTVAULT_TEST_LOCK_DATES", "12"))
+FIRST, _, LAST = os.environ.get("NIGHTVAULT_TEST_LOCK_DATES", "0-12").rpartition("-")
 
 
 def promised(nights: LockedNights) -> LockDate | None:
@@ -34,7 +34,7 @@ def kept(nights: LockedNights) -> list[SnapshotId]:
     return [snapshot.id for snapshot in nights.site.snapshots()]
 
 
-@pytest.mark.parametrize("seed", range(HISTORIES))
+@pytest.mark.parametrize("seed", range(int(FIRST or 0), int(LAST)))
 def test_no_date_promised_too_much_or_too_little(tmp_path: Path, seed: int) -> None:
     """Random histories: nights, forgetting, prunes, renewals whole and cut, days; then an intruder."""
     chance, nights = random.Random(seed), LockedNights(tmp_path)
@@ -77,11 +77,12 @@ def test_no_date_promised_too_much_or_too_little(tmp_path: Path, seed: int) -> N
     attacked(nights, date.until - MOMENT)
     assert restores(nights, snapshots, tmp_path / "before", date.as_of), f"promised until {date.until}"
     if now_said.until is None or now_said.until < nights.clock.now():
-        return
+        return  # over meanwhile: what was said before was tried
     attacked(nights, now_said.until - MOMENT)
     assert restores(nights, today, tmp_path / "until", now), f"promised until {now_said.until}"
     attacked(nights, now_said.until + RULES.step)
     assert not restores(nights, today, tmp_path / "after", now), "more than a step too careful"
+    print("not too careful")  # counted in campaigns
 
 
 def test_what_is_not_locked_is_not_promised(tmp_path: Path) -> None:

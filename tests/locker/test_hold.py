@@ -18,7 +18,7 @@ from backup.locker.hold import HoldReport, hold, lift
 from backup.model import ArchiveId
 from backup.transfer.vault_run import VaultRun
 from tests.support.emulated import RunningEmulator
-from tests.support.locked_servers import Intruder, bucket_server
+from tests.support.locked_servers import Intruder, bucket_server, rebuilt
 from tests.support.locked_vaults import IDENTITY, LockedNights, attacked, renew, restores
 from tests.support.nightly_servers import DAY
 from tests.support.servers import Server, directory_server
@@ -155,6 +155,25 @@ def test_the_commands(server: Server, emulator: RunningEmulator) -> None:
     assert json.loads(server.run("--json", "status").stdout)["jobs"][0]["holds"] == []
     s3.delete_object(**of[0])
     assert "--until ends a pin" in server.fails(2, "pin", "latest", "--legal-hold", "--until", "30d")
+
+
+def test_what_is_held_and_not_known_is_named(server: Server, emulator: RunningEmulator) -> None:
+    """As after a rebuild, or by somebody else; held again it is known; a role may see no holds."""
+    intruder = Intruder(server, emulator)
+    server.done("pin", "latest", "--legal-hold")
+    assert server.json("check", "--versions")["unknown_holds"] == 0
+    bare = rebuilt(server)
+    assert bare.json("check", "--versions", exit_code=3)["unknown_holds"] == 4
+    told = " ".join(bare.run("check", "--versions").stdout.split())
+    assert "held 4 objects under a legal hold that is not known here, as after a rebuild" in told
+    statement = {"Effect": "Deny", "Principal": "*", "Action": "s3:GetObjectLegalHold"}
+    policy = {"Statement": [{**statement, "Resource": f"arn:aws:s3:::{intruder.bucket}/*"}]}
+    intruder.s3.put_bucket_policy(Bucket=intruder.bucket, Policy=json.dumps(policy))
+    report = bare.json("check", "--versions")
+    assert report["warnings"] == ["legal holds were not looked at: this role may not see them"]
+    intruder.s3.delete_bucket_policy(Bucket=intruder.bucket)
+    bare.done("pin", "latest", "--legal-hold")
+    assert bare.json("check", "--versions")["unknown_holds"] == 0
 
 
 def test_rights_that_are_missing_are_named(server: Server, emulator: RunningEmulator) -> None:

@@ -13,7 +13,7 @@ from backup.model import ArchiveId, TreeHash
 from backup.vault.s3.versions import KeyVersions, ObjectVersion, S3Versions
 from tests.support.emulated import REGION, RunningEmulator
 from tests.support.local_account import write_accounts
-from tests.support.locked_servers import Intruder, bucket_server
+from tests.support.locked_servers import Intruder, bucket_server, rebuilt
 from tests.support.s3_clients import client, new_bucket_name
 from tests.support.servers import Server, replace, running_cloud
 from tests.support.trees import assert_same_tree, snapshot_of
@@ -181,11 +181,7 @@ def test_on_a_new_machine(server: Server, emulator: RunningEmulator) -> None:
     intruder = Intruder(server, emulator)
     intruder.overwrite()
     intruder.hide()
-    bare = Server(server.folder / "bare", server.clock)
-    text = server.config.read_text().replace(str(server.state), str(bare.state))
-    bare.config.parent.mkdir(parents=True, exist_ok=True)
-    bare.config.write_text(text)
-    bare.done("rebuild", "--vault", "cold", "--key", server.key_file, "--wait")
+    bare = rebuilt(server)
     assert counts(bare.json("check", "--versions", exit_code=1)) == {"overwritten": 3, "hidden": 3}
     assert bare.json("undelete", "--versions")["taken_back"] == 3
     assert [line["VersionId"] for line in intruder.objects()] == [line["VersionId"] for line in intruder.ours]
@@ -249,7 +245,7 @@ def test_with_a_persons_own_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             admin.delete_object(Bucket=bucket, Key=key)
         found = server.json("check", "--versions", exit_code=1)
         assert counts(found) == {"hidden": len(ours)}
-        assert found["warnings"] == ["tags were not looked at: this role may not see them"]
+        assert found["warnings"] == ["tags and legal holds were not looked at: this role may not see them"]
         assert "this goes with your own keys" in server.fails(13, "undelete", "--versions")
         assert len(admin.list_object_versions(Bucket=bucket)["DeleteMarkers"]) == len(ours)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAADMIN")

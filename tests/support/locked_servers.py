@@ -40,6 +40,15 @@ endpoint = "{emulator.s3_url}"
     return made
 
 
+def rebuilt(server: Server) -> Server:
+    """A new machine with its config, and an inventory that was rebuilt from the vault."""
+    bare = Server(server.folder / "bare", server.clock)
+    bare.config.parent.mkdir(parents=True, exist_ok=True)
+    bare.config.write_text(server.config.read_text().replace(str(server.state), str(bare.state)))
+    bare.done("rebuild", "--vault", "cold", "--key", server.key_file, "--wait")
+    return bare
+
+
 def bucket_of(server: Server) -> str:
     """Its bucket."""
     return str(load_config(str(server.config)).vault("cold").bucket)

@@ -287,12 +287,12 @@ def s3_policies(setup: AwsSetup, bucket: BucketSetup) -> Mapping[str, Document]:
 
 
 def persons_policies(setup: AwsSetup, data: str, meta: str, *, locks: bool) -> Mapping[str, Document]:
-    """The permissions of a person, never of a server: to take back what somebody did, by versions; to hold
-    what a snapshot needs, and end that. What is not locked the first can delete."""
+    """A person's permissions: to take back by versions, which deletes what is not locked; to end holds."""
     look = _looks(setup, ("s3:ListBucket", "s3:ListBucketVersions"), "List")
     tags = ("s3:GetObjectVersionTagging", "s3:DeleteObjectVersionTagging")
     take_back = _allow("TakeBack", ("s3:DeleteObjectVersion", *tags), [data, meta])
-    undelete = _policy(*look, take_back, _allow("ProveOurs", ("s3:GetObjectVersion",), [data, meta]))
+    sees = ("s3:GetObjectVersion", "s3:GetObjectLegalHold")[: 1 + locks]
+    undelete = _policy(*look, take_back, _allow("ProveOurs", sees, [data, meta]))
     hold = _policy(*look, _allow("Hold", ("s3:PutObjectLegalHold",), [data, meta]))
     return {"undelete": undelete, **({"legal-hold": hold} if locks else {})}
 

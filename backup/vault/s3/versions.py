@@ -32,6 +32,10 @@ _NO_TAGS: Mapping[str, type[NightvaultError]] = {
 }
 
 
+class _NotHeldError(VaultError):
+    """S3's code for an object that has neither lock nor hold."""
+
+
 class ObjectVersion(Struct, frozen=True):
     """One of the objects that a bucket keeps for a key; `tag` is its ETag."""
 
@@ -105,6 +109,22 @@ class S3Versions:
         except _NoTagsError:
             return False
         return bool(answer["TagSet"])
+
+    def is_held(self, key: ArchiveId, version: str) -> bool:
+        """GetObjectLegalHold of a version; no request where nothing is locked."""
+        if self._requests.bucket.lock is None:
+            return False
+        try:
+            answer = self._requests.call(
+                "get_object_legal_hold",
+                f"see the legal hold of {key}",
+                unknown=ArchiveMissingError,
+                meaning={"NoSuchObjectLockConfiguration": _NotHeldError},
+                **self._version(key, version),
+            )
+        except _NotHeldError:
+            return False
+        return bool(answer["LegalHold"].get("Status") == "ON")
 
     def sent_as(self, key: ArchiveId, version: str) -> str:
         """HeadObject of a version: the storage class that it was stored in; empty where it says none."""
