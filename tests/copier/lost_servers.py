@@ -5,9 +5,12 @@ from __future__ import annotations
 import random
 import shutil
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from msgspec.structs import replace
 
+from backup.checker.read_sample import begin_reading, find_open, give_up, go_on, plan_sample
+from backup.checker.sample import Amount
 from backup.inventory.content import archives, copied, identities
 from backup.inventory.content.archives import SOUND, ArchiveState
 from backup.inventory.content.snapshots import Snapshot, list_snapshots
@@ -19,7 +22,8 @@ from backup.protocols import Vault
 from backup.rebuilder.context import Wish
 from tests.copier.two_vaults import JOBS, TwoVaults
 from tests.support.backups import Site, enrolled
-from tests.support.doubles import FaultyVault
+from tests.support.checks import check_world
+from tests.support.doubles import NO_LIMIT, FaultyVault
 from tests.support.holding import Holding
 from tests.support.rebuilds import Bare
 from tests.support.recovery_keys import NEW, OLD
@@ -238,6 +242,28 @@ class LostServers(TwoVaults):
         image = replace(self.site, folder=folder).reopen()
         self.site = self.site.reopen(self.here)
         return image
+
+    def read_there(self, _which: int = 0) -> None:
+        """A check that reads all copies back: what is held there is never called missing or damaged."""
+        world = check_world(replace(self.site, vault=self._there))
+        run = find_open(world)
+        pieces = plan_sample(Amount(share=Fraction(1)), world) if run is None and self.vault() else []
+        if run is None and not pieces:
+            return
+        run = begin_reading(pieces, world, NO_LIMIT) if run is None else run
+        with self.site.inventory.reading() as tx:
+            _, before = self._sound(tx)
+        for _ in range(8):
+            report = go_on(run, world)
+            if report.state == "done":
+                break
+            self.site.wait()
+        else:
+            give_up(run, world)
+        with self.site.inventory.reading() as tx:
+            _, after = self._sound(tx)
+        assert before.items() <= after.items(), report.findings
+        assert all(finding.kind == "missing" for finding in report.findings if finding.is_grave)
 
     # What else happens.
 

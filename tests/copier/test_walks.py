@@ -46,7 +46,7 @@ Acts = st.sampled_from(
     [
         *("back_up", "copy", "copy", "prune_here", "prune_there", "prune_there", "compact", "retire"),
         *("forget_here", "forget_there", "take_back_here", "take_back_there", "check_there", "check_here"),
-        "copy_what_is_unsound",
+        *("copy_what_is_unsound", "read_there"),
     ]
 )
 

@@ -62,9 +62,10 @@ def test_a_disk_and_deep_archive_and_home_again(tmp_path: Path) -> None:
         assert ended.failures == [], (ended.failures, ended.output)
         config.write_text(f"{config.read_text()}\n{part(DRILL, 'toml')[0].text}")
         (drill,) = part(DRILL, RUN)
-        quote, opening = (replace(drill, text=f"{line}\n") for line in drill.text.splitlines())
+        quote, reading, opening = (replace(drill, text=f"{line}\n") for line in drill.text.splitlines())
         ended = run(machine, [quote])
         assert ended.failures == [], (ended.failures, ended.output)
+        assert "drill copies: read back" in run_until_ready(machine, [reading]).output
         assert "drill copies: opened 20 files" in run_until_ready(machine, [opening]).output
         disk_lost, all_lost = part(HOME, RUN)
         quote, restore = (replace(disk_lost, text=f"{line}\n") for line in disk_lost.text.splitlines())
