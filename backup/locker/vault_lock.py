@@ -23,7 +23,7 @@ from backup.inventory.records.readings import (
     record_vault_lock,
     vault_locks,
 )
-from backup.model import ArchiveId, VaultName
+from backup.model import ArchiveId, Tier, VaultName
 from backup.reports import Fact
 from backup.transfer.vault_run import VaultRun
 from backup.vault.glacier import GlacierVault
@@ -34,8 +34,7 @@ from backup.wording import counted
 WINDOW: Final = timedelta(hours=24)
 _NO_ARCHIVE: Final = ArchiveId("A" * 138)  # an id as the service makes them, of no archive
 _ABORT: Final = "`nightvault vault-lock abort` takes it away; else it is gone a day after it was begun"
-
-
+_TRIAL: Final = "of the trial of a lock"
 _ELSEWHERE: Final = "not tried: another machine deletes (`deletes`)"
 
 
@@ -222,7 +221,7 @@ def _report(
 
 
 def _trials(context: LockingContext) -> Iterator[LockTrial]:
-    """Return the trials of a night's work, each with its own role; none of them costs money."""
+    """Return the trials of a night's work, each with its own role; all cost less than 0.01 cent."""
     probe: list[ArchiveId] = []
 
     def upload() -> str:
@@ -232,7 +231,7 @@ def _trials(context: LockingContext) -> Iterator[LockTrial]:
     yield _trial("backup", upload)
     yield _trial("deletion", lambda: _kept(context, probe))
     yield _trial("prune", lambda: _deleted(context))
-    yield _trial("restore", lambda: _asked(context))
+    yield _trial("restore", lambda: _asked(context, probe))
 
 
 def _kept(context: LockingContext, probe: Sequence[ArchiveId]) -> str:
@@ -254,13 +253,16 @@ def _deleted(context: LockingContext) -> str:
     return "what is older may be deleted"
 
 
-def _asked(context: LockingContext) -> str:
-    """A list is asked for by the same right as a retrieval."""
+def _asked(context: LockingContext, probe: Sequence[ArchiveId]) -> str:
+    """Ask for the new archive, as a restore does; if none was stored for a list, by the same right."""
+    if probe:
+        context.restoring.request_retrieval(probe[0], None, Tier.BULK, _TRIAL)
+        return "that archive was asked for, in bulk"
     try:
-        context.restoring.request_listing("trial of its lock")
+        context.restoring.request_listing(_TRIAL)
     except VaultError:
         return "may be asked for; the vault has no list yet"
-    return "may be asked for: a list of the vault was"
+    return "a list of the vault was asked for"
 
 
 def _trial(what: str, ask: Callable[[], str]) -> LockTrial:

@@ -18,6 +18,7 @@ from tests.support.servers import HurryingClock, Server
 from tests.support.trees import assert_same_tree
 
 FIRST, SECOND = (f"nightvault{name}-{ACCOUNT_ID}-{REGION}-an" for name in ("", "-ice"))
+BUCKETS = {"cold": FIRST, "ice": SECOND}
 KINDS = {"cold": "s3", "ice": "s3", "glass": "glacier"}
 
 
@@ -55,6 +56,8 @@ def test_from_nothing_to_backups_in_all_and_back(
     emulator: RunningEmulator, server: Server, tmp_path: Path
 ) -> None:
     plan = server.json(*set_up(server, "plan"))
+    buckets = {name: f'name = "{name}": bucket = "{bucket}"' for name, bucket in BUCKETS.items()}
+    assert {line for line in plan["config_lines"] if "bucket" in line} == set(buckets.values())
     made = [step["name"] for step in plan["steps"] if step["verb"] == "make"]
     roles = [f"nightvault-{purpose}" for purpose in ("backup", "restore", "prune")]
     assert sorted(made) == sorted([FIRST, SECOND, "glass", *roles, "nightvault", "nightvault"])

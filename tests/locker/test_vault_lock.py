@@ -67,6 +67,7 @@ def test_begun_tried_and_completed(server: Server, cloud: Cloud) -> None:
     begun = server.json("vault-lock", "initiate", "--days", 200)
     assert (begun["stage"], [trial["well"] for trial in begun["trials"]]) == ("in-progress", [True] * 4)
     assert [trial["what"] for trial in begun["trials"]] == ["backup", "deletion", "prune", "restore"]
+    assert begun["trials"][-1]["detail"] == "that archive was asked for, in bulk"
     assert lock_of(server, cloud)["State"] == "InProgress"
     (text,) = concerns(server)
     assert "no archive is deleted before it is 200 days old) is gone in 2" in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -172,9 +173,18 @@ class SetUp:
 
     def config_lines(self) -> Sequence[str]:
         """Return the config lines that `write_config` would write, as far as they are known now."""
-        old, new = self._changed(describe.arns(self.parts[0].found))
-        known = {line.strip() for line in old.splitlines()}
-        return [line.strip() for line in new.splitlines() if line.strip() and line.strip() not in known]
+        old, new = (text.splitlines() for text in self._changed(describe.arns(self.parts[0].found)))
+        changes = SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+        added = {at for kind, *_, first, end in changes if kind != "equal" for at in range(first, end)}
+        found, section, vault = list[str](), "", ""
+        for at, line in enumerate(map(str.strip, new)):
+            if line.startswith("["):
+                section, vault = line, ""
+            elif section == "[[vault]]" and line.startswith("name =") and len(self.parts) > 1:
+                vault = f"{line}: "  # the roles of all of them have the same lines
+            if at in added and line:
+                found.append(f"{vault}{line}")
+        return found
 
     def check_config(self) -> None:
         """Raise `ConfigError` if the ARNs cannot be written to the config; called before anything is made."""
