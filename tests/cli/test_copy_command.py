@@ -54,6 +54,9 @@ def test_a_drill_reads_copies_back_where_they_lie(server: Server, tmp_path: Path
     (tmp_path / "away").rename(tmp_path / "vault")
     (proof, *_) = server.json("drills")["jobs"]
     assert proof["read_back_share"] < 0.1, "more than the catalogs there"
+    (copies,) = server.json("drills")["copies"]
+    assert (copies["vault"], copies["read_back_share"], copies["last_opened"]) == ("second", 1.0, None)
+    assert "copies in second" in server.done("drills").stdout
     spoil_copies(tmp_path / "second")
     failed = server.run("drill", "run", "--json")
     assert failed.exit_code == 1
@@ -91,6 +94,8 @@ def test_a_drill_opens_copies_where_they_lie_and_nothing_else(server: Server, tm
     (tmp_path / "away").rename(first)
     (proof, *_) = server.json("drills")["jobs"]
     assert proof["opened"] == 0
+    (copies,) = server.json("drills")["copies"]
+    assert copies["opened_share"] > 0.8
     spoil_copies(tmp_path / "second")
     failed = server.run(*words, "--json")
     assert failed.exit_code == 1

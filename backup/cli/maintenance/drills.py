@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from backup.cli.render.tables import Sheet
     from backup.inventory.questions.proofs import Proof
     from backup.inventory.records.drills import Drill
-    from backup.model import JobName
 
 EXAMPLES = {"drills": ("nightvault drills", "nightvault drills --json")}
 
@@ -27,7 +27,8 @@ def drills(cli: Cli, limit: int) -> None:
     """List drills and what they found; and when something of each job was last read back and opened.
 
     Read back: it was read from the vault, and its hashes are those that were stored. Opened: it was decrypted
-    with a recovery key, and is as it was saved. The shares are of all archives of the job.
+    with a recovery key, and is as it was saved. The shares are of all archives of the job; a vault with
+    copies has a line of its own.
     """
     from rich.console import Group
     from rich.text import Text
@@ -35,18 +36,21 @@ def drills(cli: Cli, limit: int) -> None:
     from backup.app.base.opened import opened
     from backup.app.status.verified import proofs_of_jobs
     from backup.cli.render.status_output import proof_document
+    from backup.inventory.questions.proofs import proofs_of_copies
     from backup.inventory.records import drills as rows
 
     config = cli.config()
     with closing(opened(config)) as inventory, inventory.reading() as tx:
-        proofs = proofs_of_jobs(tx, cli.clock.now())
+        proofs, copies = proofs_of_jobs(tx, cli.clock.now()), proofs_of_copies(tx, cli.clock.now())
         found = rows.list_drills(tx, limit=limit)
     document = {
         "drills": [_document(drill) for drill in found],
         "jobs": [{"job": job} | proof_document(proof) for job, proof in sorted(proofs.items())],
+        "copies": [{"vault": vault} | proof_document(proof) for vault, proof in copies.items()],
     }
+    proven = [*sorted(proofs.items()), *((f"copies in {vault}", proof) for vault, proof in copies.items())]
     runs = _runs(found) if found else Text("no drill was run yet")
-    cli.show(document, Group(_jobs(proofs), Text(), runs) if proofs else runs)
+    cli.show(document, Group(_jobs(proven), Text(), runs) if proofs else runs)
 
 
 def _document(drill: Drill) -> dict[str, Any]:
@@ -72,7 +76,7 @@ def _document(drill: Drill) -> dict[str, Any]:
     }
 
 
-def _jobs(proofs: dict[JobName, Proof] | Any) -> Sheet:
+def _jobs(proven: Sequence[tuple[str, Proof]]) -> Sheet:
     from backup.app.status.verified import percent
     from backup.cli.render.render import size, table
     from backup.cli.render.tables import Column
@@ -92,7 +96,7 @@ def _jobs(proofs: dict[JobName, Proof] | Any) -> Sheet:
             *(_day(row.last_read_back), percent(row.share(Grade.READ_BACK))),
             *(_day(row.last_opened), percent(row.share(Grade.OPENED))),
         )
-        for job, row in sorted(proofs.items())
+        for job, row in proven
     ]
     return table(columns, rows)
 

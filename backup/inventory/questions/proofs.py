@@ -23,21 +23,31 @@ from backup.model import JobName, VaultName
 _SOUND = "({})".format(", ".join(f"'{state}'" for state in SOUND))
 
 # Overlapping pieces of an archive count once: of each only what lies behind all that began before it.
-_BYTES = """SELECT archive, max(read_at) AS last,
+_BYTES = """SELECT archive, copied_to, max(read_at) AS last,
     sum(max(0, "end" - max(start, coalesce(behind, start)))) AS bytes FROM (
-        SELECT archive, start, "end", read_at,
-               max("end") OVER (PARTITION BY archive ORDER BY start, "end"
+        SELECT archive, copied_to, start, "end", read_at,
+               max("end") OVER (PARTITION BY archive, copied_to ORDER BY start, "end"
                                 ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS behind
-        FROM readings WHERE proven >= {grade} AND read_at <= ? AND copied_to IS NULL
-    ) GROUP BY archive"""
+        FROM readings WHERE proven >= {grade} AND read_at <= ? AND copied_to IS {of} NULL
+    ) GROUP BY archive, copied_to"""
 
-_PROVEN = f"""{OWNED}, read_back AS ({_BYTES.format(grade=int(Grade.READ_BACK))}),
-opened AS ({_BYTES.format(grade=int(Grade.OPENED))})
+_PROVEN = f"""{OWNED}, read_back AS ({_BYTES.format(grade=int(Grade.READ_BACK), of="")}),
+opened AS ({_BYTES.format(grade=int(Grade.OPENED), of="")})
 SELECT o.vault, o.job, sum(o.size), sum(min(o.size, coalesce(r.bytes, 0))),
        sum(min(o.size, coalesce(p.bytes, 0))), max(r.last), max(p.last)
 FROM own o LEFT JOIN read_back r ON r.archive = o.number LEFT JOIN opened p ON p.archive = o.number
 WHERE o.state IN {_SOUND} AND o.archive_id IS NOT NULL
 GROUP BY o.vault, o.job"""
+
+_OF_COPIES = f"""WITH read_back AS ({_BYTES.format(grade=int(Grade.READ_BACK), of="NOT")}),
+opened AS ({_BYTES.format(grade=int(Grade.OPENED), of="NOT")})
+SELECT v.name, sum(a.size), sum(min(a.size, coalesce(r.bytes, 0))),
+       sum(min(a.size, coalesce(p.bytes, 0))), max(r.last), max(p.last)
+FROM copies k JOIN archives a ON a.number = k.archive JOIN vaults v ON v.number = k.vault
+LEFT JOIN read_back r ON r.archive = k.archive AND r.copied_to = k.vault
+LEFT JOIN opened p ON p.archive = k.archive AND p.copied_to = k.vault
+WHERE k.state IN {_SOUND} AND k.archive_id IS NOT NULL
+GROUP BY v.name ORDER BY v.name"""
 
 _OF_JOBS = f"""{OWNED} SELECT number, job FROM own
 WHERE vault = ? AND state IN {_SOUND} AND archive_id IS NOT NULL"""
@@ -84,6 +94,14 @@ def proofs(tx: Transaction, now: datetime) -> Mapping[tuple[VaultName, JobName |
             *sums, *map(_moment, (first, second))
         )
         for vault, job, *sums, first, second in rows
+    }
+
+
+def proofs_of_copies(tx: Transaction, now: datetime) -> dict[VaultName, Proof]:
+    """The proofs until `now` of the copies in each vault, which have no part in those of the jobs."""
+    rows = raw_rows(tx, _OF_COPIES, (micros(now), micros(now)))
+    return {
+        VaultName(vault): Proof(*sums, *map(_moment, (first, second))) for vault, *sums, first, second in rows
     }
 
 
