@@ -141,3 +141,30 @@ def test_a_request_that_was_cut_off_is_found_again_if_it_arrived(
     assert states(inventory, awake) == ["waiting"]
     assert continue_listing(inventory, awake, clock) is True
     assert newest_kept(inventory, awake) is not None
+
+
+class Overtaken(FaultyVault):
+    """A vault that is asked by another process, too, which gets and keeps the list while this one waits."""
+
+    def __init__(self, vault: DirectoryVault, site: Site, clock: ManualClock) -> None:
+        super().__init__(vault)
+        self._site, self._clock = site, clock
+
+    def request_listing(self, token: str) -> ListingId:
+        asked = super().request_listing(token)
+        request_listing(self._site.inventory, self.vault, self._clock)
+        assert continue_listing(self._site.inventory, self.vault, self._clock)
+        return asked
+
+
+def test_two_processes_that_ask_for_one_list(
+    site: Site, source: Path, clock: ManualClock, disk: DirectoryVault
+) -> None:
+    """The first one hears of it after the second has kept the list: it stays kept, and is not kept twice."""
+    (source / "a").write_text("a")
+    site.backup()
+    request_listing(site.inventory, Overtaken(disk, site, clock), clock)
+    assert states(site.inventory, FaultyVault(disk)) == [ListingStage.KEPT]
+    assert continue_listing(site.inventory, disk, clock)
+    request_listing(site.inventory, disk, clock)
+    assert continue_listing(site.inventory, disk, clock)

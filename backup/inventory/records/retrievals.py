@@ -224,9 +224,9 @@ def open_listing(tx: Transaction, vault: int, token: str, now: datetime) -> int:
 
 
 def listing_requested(tx: Transaction, number: int, listing_id: ListingId) -> None:
-    """Record that the vault has accepted the request."""
-    sql = "UPDATE listings SET listing_id = ?, state = ? WHERE number = ?"
-    changed(tx, sql, (listing_id, ListingStage.WAITING, number))
+    """Record that the vault has accepted the request, unless another process has kept the list meanwhile."""
+    sql = "UPDATE listings SET listing_id = ?, state = ? WHERE number = ? AND state <> ?"
+    changed(tx, sql, (listing_id, ListingStage.WAITING, number, ListingStage.KEPT))
 
 
 def drop_listing(tx: Transaction, number: int) -> None:
@@ -249,8 +249,15 @@ def newest_listing(tx: Transaction, vault: VaultName, *, state: ListingStage) ->
     return None if row is None else ListingRow._make(row)
 
 
-def keep_listing(tx: Transaction, number: int, listing: Listing) -> None:
-    """Keep a fetched listing: its output is gone within a day, and asking again costs hours."""
+def keep_listing(tx: Transaction, number: int, listing: Listing) -> bool:
+    """Keep a fetched listing: its output is gone within a day, and asking again costs hours.
+
+    One that another process has kept, or dropped, meanwhile stays as it is; returns whether this one is kept.
+    """
+    state = value_of(tx, "SELECT state FROM listings WHERE number = ?", (number,))
+    if state in {None, ListingStage.KEPT}:
+        return False
+    changed(tx, "DELETE FROM listed_archives WHERE listing = ?", (number,))
     rows = [
         (
             *(number, archive.archive_id, archive.description, archive.size, archive.tree_hash),
@@ -262,6 +269,7 @@ def keep_listing(tx: Transaction, number: int, listing: Listing) -> None:
     insert_tuples(tx, "listed_archives", columns, rows)
     sql = "UPDATE listings SET state = ?, as_of = ? WHERE number = ?"
     changed(tx, sql, (ListingStage.KEPT, micros(listing.as_of), number))
+    return True
 
 
 def forget_older_listings(tx: Transaction, number: int) -> None:

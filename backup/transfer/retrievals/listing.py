@@ -151,8 +151,8 @@ class InventoryListings:
     def keep(self, request: ListingRequest, listing: Listing) -> None:
         """Keep all its lines, and those of older ones no longer."""
         with self._inventory.writing() as tx:
-            retrievals.keep_listing(tx, request.number, listing)
-            retrievals.forget_older_listings(tx, request.number)
+            if retrievals.keep_listing(tx, request.number, listing):
+                retrievals.forget_older_listings(tx, request.number)
 
 
 def request_listing(
