@@ -1,4 +1,4 @@
-"""New private keys for certificates, their PEM form, and requests that renew a certificate."""
+"""New private keys for certificates, their PEM form, and requests for a certificate, the first or another."""
 
 from __future__ import annotations
 
@@ -49,4 +49,14 @@ def renewal_request(certificate: x509.Certificate, key: IssuedKey) -> bytes:
         pass
     else:
         builder = builder.add_extension(names, critical=False)
+    return builder.sign(key, signature_hash(key)).public_bytes(serialization.Encoding.PEM)
+
+
+def first_request(name: str, key: IssuedKey) -> bytes:
+    """A request (PEM) for a first certificate of that common name, for `key`. `UsageError`."""
+    try:
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    except ValueError as error:
+        raise UsageError(f"{name!r} is no name of a certificate: {error}") from error
+    builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
     return builder.sign(key, signature_hash(key)).public_bytes(serialization.Encoding.PEM)

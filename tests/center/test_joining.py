@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -12,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import Engine, select
 
+from backup.app.base.clock import SystemClock
 from backup.center.database import opened_database, seeing
 from backup.center.identity import HostIdentity
 from backup.center.joining import Invited, invite, join
@@ -22,7 +26,9 @@ from backup.center.tables import METADATA
 from backup.credentials.identity import Identity
 from backup.errors import DeniedError
 from backup.format.host_report import JOIN_PATH, read_token
+from backup.pki.issuing import sign_csr
 from tests.support.centers import Center, body_of, center_database, free_port, needs_postgresql, new_center
+from tests.support.servers import Server, directory_server
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, needs_postgresql]
 
@@ -188,3 +194,89 @@ def test_a_flood_of_one_server_is_ended_and_keeps_no_other_out(center: Center) -
     answers = [center.post(body, headers, JOIN_PATH)[0] for _ in range(MOST_A_MINUTE + 5)]
     assert answers == [403] * MOST_A_MINUTE + [429] * 5
     assert joins(center, calm, invited(center, "calm"))[0] == 200
+
+
+def new_server(center: Center, name: str) -> Server:
+    """A server with a config, and nothing else: no certificate, no recipients, no inventory."""
+    return directory_server(center.folder / name, clock=SystemClock())
+
+
+def new_recipient(server: Server, key: Path) -> str:
+    """The public half of a new recovery key, as `key generate` prints it."""
+    return server.done("key", "generate", "--out", key).stdout
+
+
+def signed(center: Center, server: Server, name: str = "identity.csr") -> None:
+    """Let the authority sign the server's request, and bring the certificate back."""
+    request = (server.folder / name).read_bytes()
+    certificate = sign_csr(center.authority, request, days=9, now=datetime.now(UTC))
+    (server.folder / "identity.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+
+
+def test_from_a_config_alone_by_a_key_of_its_own_and_recipients_of_a_file(center: Center) -> None:
+    new, recipients = new_server(center, "new1"), center.folder / "recipients"
+    before, token = new.config.read_text(), invited(center, "new1")
+    recipients.write_text(new_recipient(new, center.folder / "new1.key"))
+    join = ("center", "join", token, "--name", "new1", "--recipient", str(recipients))
+    assert "there is no certificate yet" in new.fails(13, *join, "--wait", "0s")
+    key = (new.folder / "identity.key").read_bytes()
+    assert (new.folder / "identity.key").stat().st_mode & 0o777 == 0o600
+    assert new.config.read_text() == before
+    signed(center, new)
+    joined = new.json(*join)
+    assert (joined["name"], joined["added"]) == ("new1", ["encryption", "identity", "center"])
+    assert (new.folder / "identity.key").read_bytes() == key
+    new.done("init")
+    new.backup()
+    assert center.command("show", "new1")["reports"] == 1
+    assert new.config.read_text().startswith(before.rstrip())
+
+
+def test_a_certificate_that_comes_while_it_waits(center: Center) -> None:
+    new = new_server(center, "new2")
+
+    def bring() -> None:
+        until = time.monotonic() + 30
+        while not (new.folder / "identity.csr").exists():
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        (new.folder / "identity.pem").write_bytes(b"-----BEGIN CERTI")  # half of it, then all
+        signed(center, new)
+
+    authority = threading.Thread(target=bring)
+    authority.start()
+    joined = new.json("center", "join", invited(center, "new2"), "--name", "new2", "--wait", "1m")
+    authority.join()
+    assert joined["added"] == ["identity", "center"]
+
+
+def test_neither_another_key_nor_other_recipients_are_taken(center: Center, tmp_path: Path) -> None:
+    new = new_server(center, "new3")
+    join = ("center", "join", invited(center, "new3"), "--name", "new3", "--wait", "0s")
+    new.fails(13, *join)
+    signed(center, new)
+    (new.folder / "identity.key").unlink()
+    assert "does not fit" in new.fails(13, *join)  # a certificate of the key before
+    (new.folder / "identity.key").chmod(0o644)
+    assert "others may have read it" in new.fails(13, *join)
+    (new.folder / "identity.key").write_bytes(b"none")
+    (new.folder / "identity.key").chmod(0o600)
+    assert "holds no key" in new.fails(13, *join)
+    (new.folder / "identity.key").unlink()
+    first, second = tmp_path / "first", tmp_path / "second"
+    for recipients in (first, second):
+        recipients.write_text(new_recipient(new, Path(f"{recipients}.key")))
+    new.config.write_text(f'{new.config.read_text()}\n[encryption]\nrecipients = ["file:{first}"]\n')
+    before = new.config.read_text()
+    assert "has other recipients" in new.fails(2, *join, "--recipient", str(second))
+    assert "cannot be read" in new.fails(2, *join, "--recipient", str(tmp_path / "none"))
+    second.chmod(0o666)
+    assert "a key of theirs" in new.fails(2, *join, "--recipient", str(second))
+    second.chmod(0o644)
+    second.write_text("nvr1nonsense")
+    assert new.run(*join, "--recipient", str(second)).exit_code == 2
+    assert new.config.read_text() == before
+    assert not (new.folder / "identity.key").exists()
+    new.fails(13, *join)
+    signed(center, new)
+    assert new.json(*join, "--recipient", str(first))["added"] == ["identity", "center"]

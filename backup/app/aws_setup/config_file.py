@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
@@ -55,7 +55,7 @@ def with_values(text: str, vault: str, of_vault: Values, anywhere: Values) -> st
     return changed
 
 
-def with_section(text: str, name: str, values: Values) -> str:
+def with_section(text: str, name: str, values: Mapping[str, str | Sequence[str]]) -> str:
     """Return the config's text with a new section at its end; all else unchanged. `ConfigError`."""
     try:
         known, section = tomllib.loads(text), tomlkit.table()

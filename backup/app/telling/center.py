@@ -24,7 +24,7 @@ from backup.app.base.opened import opened
 from backup.app.base.vaults import identity_files
 from backup.config import Config
 from backup.credentials.certificate import subject_values
-from backup.errors import NightvaultError, UsageError
+from backup.errors import NightvaultError, NoInventoryError, UsageError
 from backup.format.host_report import (
     CERTIFICATE,
     CHAIN,
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from backup.credentials.identity import KeyHolder
+    from backup.credentials.identity_paths import IdentityFiles
 
 _SECONDS = JOIN_SECONDS = 60.0
 _LOCK = "center"
@@ -85,7 +86,9 @@ def tell_center(
         return teller.tell(shortened(dict(document)))
 
 
-def join_center(config: Config, url: str, secret: str, *, ca_file: str | None = None) -> str:
+def join_center(
+    config: Config, files: IdentityFiles, url: str, secret: str, *, ca_file: str | None = None
+) -> str:
     """Join a center by the secret of an invitation, as the server that the certificate names: its name.
 
     It is told all anew from then on. `AwayError`, `NightvaultError` if it refuses, `UsageError`,
@@ -94,11 +97,15 @@ def join_center(config: Config, url: str, secret: str, *, ca_file: str | None = 
     from backup.credentials.identity import load_identity
 
     require_address(url)
-    holder, center = load_identity(identity_files(config)), url.rstrip("/")
-    with closing(opened(config)) as inventory, inventory.locked(_LOCK):
-        _posted(holder, center, JOIN_PATH, msgspec.json.encode(JoinRequest(secret)), ca_file, JOIN_SECONDS)
-        with inventory.writing() as tx:
-            remove_chains(tx, center)
+    holder, center = load_identity(files), url.rstrip("/")
+    body = msgspec.json.encode(JoinRequest(secret))
+    try:
+        with closing(opened(config)) as inventory, inventory.locked(_LOCK):
+            _posted(holder, center, JOIN_PATH, body, ca_file, JOIN_SECONDS)
+            with inventory.writing() as tx:
+                remove_chains(tx, center)
+    except NoInventoryError:  # a new server: it was told nothing yet
+        _posted(holder, center, JOIN_PATH, body, ca_file, JOIN_SECONDS)
     return ", ".join(subject_values(holder.certificate, NameOID.COMMON_NAME))
 
 

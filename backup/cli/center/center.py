@@ -36,7 +36,7 @@ EXAMPLES = {
     ),
     "center join": (
         "nightvault center join nvj1_aHR0cHM6Ly9jZW50ZXIuZXhh",
-        "nightvault center join nvj1_aHR0cHM6Ly9jZW50ZXIuZXhh --ca-file ca.pem",
+        "nightvault center join nvj1_aHR0cHM6Ly9jZW50ZXIuZXhh --recipient recipients.txt --wait 8h",
     ),
     "center leave": ("nightvault center leave", "nightvault center leave --json"),
     "center tell": (

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import os
+import socket
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from backup.cli.support.context import Cli, pass_cli
-from backup.errors import ConfigError, UsageError
+from backup.errors import UsageError
+
+if TYPE_CHECKING:
+    from backup.app.machine.first_identity import FirstIdentity
+    from backup.config import Config
+    from backup.credentials.identity_paths import IdentityFiles
+
+Section = Mapping[str, str | Sequence[str]]
+_MOST_RECIPIENTS = 1 << 20
 
 
 @click.command("join")
@@ -15,32 +26,115 @@ from backup.errors import ConfigError, UsageError
 @click.option(
     "--ca-file", metavar="FILE", help="Trust these authorities for its TLS instead of the system's."
 )
+@click.option(
+    "--recipient",
+    metavar="FILE",
+    help="Recipients (`key generate`) for a config without, from somebody you trust.",
+)
+@click.option("--name", metavar="CN", help="The name that was invited, without [identity]; else the host's.")
+@click.option("--wait", default="1h", show_default=True, metavar="SPAN", help="For the first certificate.")
 @pass_cli
-def join_here(cli: Cli, token: str, ca_file: str | None) -> None:
+def join_here(
+    cli: Cli, token: str, ca_file: str | None, recipient: str | None, name: str | None, wait: str
+) -> None:
     """Join a center by the word of `center invite`, and add [center] to the config, which is copied first.
 
-    The certificate of [identity] must have the name that was invited. Nothing else of the config changes,
-    and nothing is taken from the center.
+    The certificate of [identity] must have the name that was invited. Without [identity], a key and the
+    request for its certificate are written beside the config; when the authority's certificate lies there,
+    too, that section is added as well. Nothing else of the config changes, and nothing is taken from the
+    center: recipients come from a file that you bring (--recipient), never from it.
     """
-    from backup.app.aws_setup.config_file import check_writable, read_config, replace_config, with_section
-    from backup.app.telling.center import join_center
+    from backup.app.aws_setup.config_file import check_writable, read_config, replace_config
+    from backup.app.base.vaults import identity_files
+    from backup.app.machine.first_identity import FirstIdentity
+    from backup.app.telling.center import join_center, require_address
     from backup.format.host_report import read_token
 
     config = cli.config()
     address, secret = read_token(token)
-    if config.identity is None:
-        raise ConfigError("the config has no [identity]: a center knows a server by its certificate")
+    require_address(address)
     if config.center is not None and config.center.url != address:
         named = f"the config names another center, {config.center.url}"
-        raise UsageError(named, advice="remove [center] from it first")
+        raise UsageError(named, advice="give `nightvault center leave` first")
     check_writable(config.path)
-    values = {"url": address} | ({"ca_file": os.path.abspath(ca_file)} if ca_file else {})
+    sections: dict[str, Section] = {}
+    if recipient is not None:
+        sections |= _recipients_of(config, recipient)
+    files = None if config.identity is None else identity_files(config)
+    first = FirstIdentity.beside(config.path)
+    if files is None:
+        sections["identity"] = {"certificate": first.certificate, "private_key": first.private_key}
+    if config.center is None:
+        sections["center"] = {"url": address} | ({"ca_file": os.path.abspath(ca_file)} if ca_file else {})
     text = read_config(config.path)
-    changed = text if config.center is not None else with_section(text, "center", values)
-    name = join_center(config, address, secret, ca_file=ca_file)
+    changed = _with_sections(config, text, sections)
+    if files is None:
+        files = _first_identity(cli, first, name or socket.gethostname(), wait)
+    known_as = join_center(config, files, address, secret, ca_file=ca_file)
     copy = replace_config(config.path, text, changed, cli.clock.now())
-    document = {"center": address, "name": name, "config": config.path, "copy": copy}
-    cli.report(document, f"{address} knows this server as {name}: `nightvault center tell` tells it now")
+    document = {
+        "center": address,
+        "name": known_as,
+        "config": config.path,
+        "copy": copy,
+        "added": list(sections),
+    }
+    cli.report(document, f"{address} knows this server as {known_as}: `nightvault center tell` tells it now")
+
+
+def _recipients_of(config: Config, path: str) -> dict[str, Section]:
+    """Return the section that a config without recipients is to have. `UsageError` if it has others."""
+    from backup.files import read_small
+    from backup.owners import hazard_of_way
+
+    try:
+        found = read_small(path, _MOST_RECIPIENTS).decode("ascii").split()
+        hazard = hazard_of_way(os.path.abspath(path))
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise UsageError(f"--recipient: {path} cannot be read: {why}") from error
+    if hazard is not None:
+        danger = "others could have backups sealed for a key of theirs"
+        raise UsageError(f"--recipient: {path}: {hazard.why}: {danger}", advice=hazard.command)
+    if not found:
+        raise UsageError(f"--recipient: {path} holds no recipient")
+    if not config.recipients:
+        return {"encryption": {"recipients": found}}
+    if sorted(config.recipients) != sorted(found):
+        raise UsageError(
+            f"--recipient: the config has other recipients than {path}",
+            advice="find out which are right: whoever has their keys reads the backups",
+        )
+    return {}
+
+
+def _with_sections(config: Config, text: str, sections: Mapping[str, Section]) -> str:
+    """Return the config's text with sections added, which is a valid config. `ConfigError`."""
+    import tomllib
+
+    from backup.app.aws_setup.config_file import with_section
+    from backup.config.reading import config_of
+
+    for section, values in sections.items():
+        text = with_section(text, section, values)
+    config_of(tomllib.loads(text), config.path)
+    return text
+
+
+def _first_identity(cli: Cli, first: FirstIdentity, name: str, wait: str) -> IdentityFiles:
+    """Make key and request, and wait for the certificate. `IdentityError`, `UsageError`."""
+    from backup.config import parse_duration
+
+    try:
+        seconds = parse_duration(wait)
+    except ValueError as error:
+        raise UsageError(f"--wait: {error}") from error
+    first.make_request(name)
+    cli.say(f"{first.request}: request of {name}; its key stays here, in {first.private_key}")
+    request, certificate = map(os.path.basename, (first.request, first.certificate))
+    cli.say(f"have the authority sign it: `nightvault ca sign {request} --dir DIR --out {certificate}`,")
+    cli.say(f"and bring the certificate to {first.certificate}: this waits for it, or goes on when run again")
+    return first.awaited(cli.clock, seconds)
 
 
 @click.command()
