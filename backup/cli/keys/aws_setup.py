@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -173,18 +172,13 @@ class SetUp:
 
     def config_lines(self) -> Sequence[str]:
         """Return the config lines that `write_config` would write, as far as they are known now."""
-        old, new = (text.splitlines() for text in self._changed(describe.arns(self.parts[0].found)))
-        changes = SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
-        added = {at for kind, *_, first, end in changes if kind != "equal" for at in range(first, end)}
-        found, section, vault = list[str](), "", ""
-        for at, line in enumerate(map(str.strip, new)):
-            if line.startswith("["):
-                section, vault = line, ""
-            elif section == "[[vault]]" and line.startswith("name =") and len(self.parts) > 1:
-                vault = f"{line}: "  # the roles of all of them have the same lines
-            if at in added and line:
-                found.append(f"{vault}{line}")
-        return found
+        old, new = map(_by_table, self._changed(describe.arns(self.parts[0].found)))
+        known, is_one = set(old), len(self.parts) == 1
+        return [
+            line if is_one or "=" not in table else f"{table}: {line}"
+            for table, line in new
+            if (table, line) not in known
+        ]
 
     def check_config(self) -> None:
         """Raise `ConfigError` if the ARNs cannot be written to the config; called before anything is made."""
@@ -254,6 +248,21 @@ def read_set_up(cli: Cli, mode: str, told: Mapping[str, object]) -> SetUp:
     ]
     planner = diff.to_destroy if mode == "destroy" else diff.to_make
     return SetUp(cli, path, config, values, account, parts, planner, text)
+
+
+def _by_table(text: str) -> list[tuple[str, str]]:
+    """Return each line with its table: the heading, for a vault its name line; tables may change places."""
+    tables = list[list[str]]([[""]])
+    for line in filter(None, map(str.strip, text.splitlines())):
+        if line.startswith("["):
+            tables.append([])
+        tables[-1].append(line)
+    placed = list[tuple[str, str]]()
+    for lines in tables:
+        names = (line for line in lines if lines[0] == "[[vault]]" and line.split("=")[0].strip() == "name")
+        table = next(names, lines[0])
+        placed += ((table, line) for line in lines if line)
+    return placed
 
 
 def _calls_of(cli: Cli, table: Mapping[str, Any], anywhere: Mapping[str, Any], region: str) -> AwsCalls:
