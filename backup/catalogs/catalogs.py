@@ -30,7 +30,7 @@ from backup.inventory.content.archives import Archive, ArchiveState, CatalogPosi
 from backup.inventory.content.entries import StagedEntry
 from backup.inventory.content.lost import replacements
 from backup.inventory.content.snapshots import has_snapshots, list_snapshots
-from backup.inventory.records import amendments, verified
+from backup.inventory.records import amendments
 from backup.inventory.records.runs import JobRow
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
@@ -258,9 +258,10 @@ def snapshot_records(tx: Transaction, job: JobRow, names: Collection[int]) -> li
     found: list[Record] = [*map(amendments.record_of, every), *amendments.forgotten_of(every)]
     found += [marks for snapshot in every if (marks := amendments.marks_of(snapshot)) is not None]
     from backup.inventory.content.shrunk import shrunk_records  # full catalogs are rare
+    from backup.inventory.records.verified import verified
 
     found += shrunk_records(tx, job.number)
-    return [*found, *amendments.marked_archives(tx, job.number, names), *verified.verified(tx, names)]
+    return [*found, *amendments.marked_archives(tx, job.number, names), *verified(tx, names)]
 
 
 def full_records(
