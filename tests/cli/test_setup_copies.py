@@ -174,9 +174,12 @@ def test_a_copy_s_life_uses_every_right_and_no_other(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", list(LIVES))
+@pytest.mark.parametrize("name", ["locked", "out-of-glacier", "into-glacier"])
 def test_each_right_that_is_missing_is_named(emulator: RunningEmulator, tmp_path: Path, name: str) -> None:
-    """One is taken away after the other; with all of them the copy goes on where it was."""
+    """One is taken away after the other; with all of them the copy goes on where it was.
+
+    Of a bucket's rights those that another life here has tried are not tried again.
+    """
     home, far, more = LIVES[name]
     server = server_with_copies(tmp_path / "web1", emulator, home, far, more)
     server.done(*set_up(server, "apply", "--yes"))
@@ -187,7 +190,10 @@ def test_each_right_that_is_missing_is_named(emulator: RunningEmulator, tmp_path
     def may(policy: Mapping[str, Any]) -> None:
         iam.put_role_policy(RoleName=NAME, PolicyName="nightvault", PolicyDocument=json.dumps(policy))
 
-    for action in sorted(granted(whole) - UNSEEN.get(name, set()) - UNTRIED.get(name, set())):
+    tried = granted(whole) - UNSEEN.get(name, set()) - UNTRIED.get(name, set())
+    if name != "locked":
+        tried = {action for action in tried if action.startswith("glacier:") or action == "s3:GetObject"}
+    for action in sorted(tried):
         cut_copy(server, emulator)
         may(without(whole, action))
         said = server.run("config", "check").output + server.run("init", "--non-interactive").output

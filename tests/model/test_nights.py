@@ -12,7 +12,7 @@ from tests.model.search import search
 from tests.model.world import Cast, World
 from tests.support import campaigns
 
-USUAL = 60_000
+USUAL = 36_000
 STATES = campaigns.share("NIGHTVAULT_MODEL_STATES", USUAL)
 
 LIVES = {

@@ -57,7 +57,7 @@ class Daemon:
         until = time.monotonic() + PATIENCE
         while not (self._is_idle() and self._has_sent()):
             assert time.monotonic() < until, "it does not end"
-            time.sleep(0.01)
+            time.sleep(0.05)  # the daemon works to answer
         self._hear()
         self._write()
 
