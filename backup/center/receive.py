@@ -43,9 +43,15 @@ class Taken(StrEnum):
 
 
 def take_report(
-    engine: Engine, identity: HostIdentity, body: bytes, now: datetime, *, uninvited: bool = False
+    engine: Engine,
+    identity: HostIdentity,
+    body: bytes,
+    now: datetime,
+    *,
+    uninvited: bool = False,
+    most_chains: int = MOST_CHAINS,
 ) -> Taken:
-    """Take a report of a host in, which has joined unless `uninvited`.
+    """Take a report of a host in, which has joined unless `uninvited`, and began no more chains in a day.
 
     `FormatError`, `DeniedError`, `ChainBrokenError`, `TooManyError`.
     """
@@ -62,7 +68,7 @@ def take_report(
             _require_next(report, known)
             document = msgspec.json.decode(known["document"])
         else:
-            more = _begin(connection, known, report, now)
+            more = _begin(connection, known, report, now, most_chains)
         whole = _whole(document, report)
         summary = summary_of(whole, now)
         values = {**_values(identity, report, whole, digest, now), **asdict(summary)}
@@ -125,14 +131,16 @@ def _require_next(report: HostReport, known: RowMapping) -> None:
         raise ChainBrokenError(f"number {report.number} does not follow {known['number']}")
 
 
-def _begin(connection: Connection, known: RowMapping, report: HostReport, now: datetime) -> dict[str, Any]:
+def _begin(
+    connection: Connection, known: RowMapping, report: HostReport, now: datetime, most: int
+) -> dict[str, Any]:
     """Note a new chain; what else is to be kept of the host: whether it was set back."""
     if report.number != 1:
         raise ChainBrokenError("this chain is not known")
     ours = chains.c.host_id == known["host_id"]
     lately = select(func.count()).where(ours, chains.c.begun_at > now - timedelta(days=1))
-    if connection.execute(lately).scalar_one() >= MOST_CHAINS:
-        raise TooManyError(f"more than {MOST_CHAINS} chains in a day")
+    if connection.execute(lately).scalar_one() >= most:
+        raise TooManyError(f"more than {most} chains in a day")
     told_at = datetime.fromtimestamp(report.at, UTC)
     first = max(now - timedelta(days=KEPT_DAYS) + _CLOCKS, (known["joined_at"] or _NEVER) - _CLOCK)
     if told_at < first:

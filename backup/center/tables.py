@@ -145,6 +145,16 @@ letters = Table(
     Column("answer", Text),
 )
 
+# Prefixes in buckets where hosts put reports: S3's time up to which they were read, and what was read lately,
+# as JSON: `bucket.py`.
+places = Table(
+    "places",
+    METADATA,
+    Column("place", Text, primary_key=True),
+    Column("read_to", MOMENT, nullable=False),
+    Column("names", Text, nullable=False),
+)
+
 
 def row_security(
     table: str, column: str | None = "host_id", setting: str = "nightvault.host"

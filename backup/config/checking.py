@@ -126,6 +126,10 @@ def _check_identity(config: Config) -> Iterator[Mistake]:
         yield from _check_renewal(config.identity, config.identity.renew)
     if config.identity is None and config.center is not None:
         yield "identity", "is missing: a center knows this server by its certificate"
+    if config.center is not None and config.center.is_in_bucket:
+        buckets = {f"s3://{vault.bucket}" for vault in config.vaults if vault.kind == "s3"}
+        if config.center.url not in buckets:
+            yield "center.url", f"{config.center.url} is the bucket of no vault of this config"
     exchange = config.roles_anywhere
     if exchange is None:
         return

@@ -35,14 +35,24 @@ class MonitoringSettings(Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_month_cost: Decimal | None = None
 
 
-_CENTER = r"https://[A-Za-z0-9.:\[\]-]+|http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?"
+_CENTER = (
+    r"https://[A-Za-z0-9.:\[\]-]+|http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?|s3://[a-z0-9.-]{3,255}"
+)
 _Address = Annotated[
-    str, shape(_CENTER, "must be the center's https://HOST or https://HOST:PORT, without a path")
+    str, shape(_CENTER, "must be the center's https://HOST, https://HOST:PORT or s3://BUCKET, without a path")
 ]
 
 
 class CenterSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[center]`: a center that is told how this server is; `ca_file` has the authorities of its TLS."""
+    """`[center]`: a center that is told how this server is; `ca_file` has the authorities of its TLS.
+
+    With s3://BUCKET it is told by objects in that bucket, which a vault of the config is in.
+    """
 
     url: _Address
     ca_file: Text | None = None
+
+    @property
+    def is_in_bucket(self) -> bool:
+        """Whether the center is told by objects in a bucket."""
+        return self.url.startswith("s3://")

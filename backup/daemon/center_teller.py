@@ -23,7 +23,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class CenterTeller:
-    """A watcher; `tell` tells the center of a config. Each `look_seconds` without a run it is told, too.
+    """A watcher; `tell` tells the center of a config. Each `look_seconds` without a run it is told, too;
+    through a bucket each `bucket_seconds`.
 
     What is told waits for up to `spread_seconds` first; a center that is away, for `away_seconds` and then
     twice as long each time, up to an hour.
@@ -32,6 +33,7 @@ class CenterTeller:
     config: Callable[[], Config]
     tell: Callable[[Config], object]
     look_seconds: float = 300.0
+    bucket_seconds: float = 3600.0
     spread_seconds: float = 20.0
     away_seconds: float = 60.0
     chance: random.Random = field(default_factory=random.Random)
@@ -59,7 +61,12 @@ class CenterTeller:
             if self._failed:
                 self._stop.wait(pause_after(self._failed, self.away_seconds, self.chance))
             else:
-                self._woken.wait(self.look_seconds)
+                self._woken.wait(self._pause())
+
+    def _pause(self) -> float:
+        """For how long nothing is told without a run: in a bucket each report is an object that is paid."""
+        center = self.config().center
+        return self.bucket_seconds if center is not None and center.is_in_bucket else self.look_seconds
 
     def _once(self) -> None:
         config = self.config()

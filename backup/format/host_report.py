@@ -3,12 +3,21 @@
 A chain has a random id; its report 1 has everything, each other the changes since the one before it. A host
 that is told that its number was seen, or that one is missing, begins a new chain that names the old one. All
 that comes from outside is bounded before it is looked at: `read_report`, `changed_by`.
+
+By HTTPS a report is a request; in a bucket an object below `reports/` with the same signed headers in its
+first line. Its name holds the chain, whose id begins with its time there, the number, and a digest:
+
+    reports/<chain>/<number, 16 digits>-<32 hex digits of the report's SHA-256>
+    reports/<time, 8 hex digits>-join/<32 hex digits of the request's SHA-256>
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import re
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -25,12 +34,20 @@ PATH, JOIN_PATH = "/v1/reports", "/v1/join"
 CERTIFICATE, CHAIN, SIGNATURE = "X-Nightvault-Certificate", "X-Nightvault-Chain", "X-Nightvault-Signature"
 """Headers of a report's request, in base64: the host's certificate, those above it, the signature."""
 
+BUCKET, REPORTS = "s3://", "reports/"
+"""The scheme of a center that looks for reports in a bucket, and the prefix of their keys there."""
+MOST_OBJECT = MOST_BYTES + (64 << 10)
+
 Document = dict[str, Any]
 _Chain = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
 _Number = Annotated[int, Meta(ge=1, le=1 << 53)]
 _Word = Annotated[str, Meta(max_length=100)]
 _CUT = "…"
 _INVITATION = "nvj1_"
+_OBJECT = re.compile(
+    rf"{REPORTS}(?:(?P<chain>[0-9a-f]{{32}})/(?P<number>[0-9]{{16}})-|[0-9a-f]{{8}}-join/)[0-9a-f]{{32}}"
+)
+_LONGEST_LINE = 48 << 10
 
 
 class HostReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -54,6 +71,29 @@ class JoinRequest(Struct, frozen=True):
     """A server's request to join a center: the secret of its invitation."""
 
     secret: Annotated[str, Meta(min_length=40, max_length=100)]
+
+
+class ReportObject(Struct, frozen=True):
+    """An object below `reports/`, by its name: a report of a chain, or without one a server that joins."""
+
+    chain: str | None = None
+    number: int = 0
+
+
+class ListedReport(Struct, frozen=True):
+    """An object in a list of a place: its name there, its size in bytes, and the vault's time of it."""
+
+    name: str
+    size: int
+    at: datetime
+
+
+class _Headers(Struct, frozen=True):
+    """The signed headers of an object."""
+
+    certificate: str
+    signature: str
+    chain: str = ""
 
 
 class _Versioned(Struct, frozen=True):
@@ -214,3 +254,57 @@ def signed_text(host: str, body: bytes, path: str = PATH) -> bytes:
     """What the certificate's key signs: the whole request; chain and number in the body are its nonce."""
     lines = ["nightvault report 1", "POST", host.lower(), path, hashlib.sha256(body).hexdigest()]
     return "\n".join(lines).encode()
+
+
+def new_chain(seconds: float, drawn: bytes) -> str:
+    """The id of a chain in a bucket: its time, so that lists are in its order, and 12 drawn bytes."""
+    return _stamp(seconds) + drawn.hex()
+
+
+def begun_at(chain: str) -> int:
+    """The time at which such a chain began, in seconds since 1970, by the server's clock."""
+    return int(chain[:8], 16)
+
+
+def names_since(seconds: float) -> str:
+    """A name before those of all objects since then, and behind those of before."""
+    return REPORTS + _stamp(seconds)
+
+
+def _stamp(seconds: float) -> str:
+    return f"{min(max(int(seconds), 0), 0xFFFF_FFFF):08x}"
+
+
+def report_name(chain: str, number: int, body: bytes) -> str:
+    """The name of a report's object: another report of the same number has another one."""
+    return f"{REPORTS}{chain}/{number:016}-{hashlib.sha256(body).hexdigest()[:32]}"
+
+
+def join_name(seconds: float, body: bytes) -> str:
+    """The name of the object by which a server joins."""
+    return f"{REPORTS}{_stamp(seconds)}-join/{hashlib.sha256(body).hexdigest()[:32]}"
+
+
+def object_of(name: str) -> ReportObject | None:
+    """What an object is by its name; None for anything else."""
+    found = _OBJECT.fullmatch(name)
+    return None if found is None else ReportObject(found["chain"], int(found["number"] or 0))
+
+
+def written_object(headers: Mapping[str, str], body: bytes) -> bytes:
+    """A request as an object: its signed headers in one line of JSON, then the body."""
+    line = _Headers(headers[CERTIFICATE], headers[SIGNATURE], headers.get(CHAIN, ""))
+    return msgspec.json.encode(line) + b"\n" + body
+
+
+def read_object(data: bytes) -> tuple[dict[str, str], bytes]:
+    """The signed headers, by their names in lower case, and the body. `FormatError`."""
+    line, _, body = data.partition(b"\n")
+    try:
+        if len(line) > _LONGEST_LINE:
+            raise FormatError("no report: its first line is too long")
+        headers = msgspec.json.decode(line, type=_Headers)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise FormatError("no report: its first line has no signed headers") from error
+    found = {CERTIFICATE: headers.certificate, SIGNATURE: headers.signature, CHAIN: headers.chain}
+    return {name.lower(): value for name, value in found.items()}, body

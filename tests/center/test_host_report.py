@@ -13,14 +13,26 @@ from hypothesis import strategies as st
 
 from backup.errors import FormatError, NewerFormatError
 from backup.format.host_report import (
+    CERTIFICATE,
+    CHAIN,
     MOST_BYTES,
+    SIGNATURE,
     HostReport,
+    ReportObject,
+    begun_at,
     changed_by,
     changes_between,
+    join_name,
+    names_since,
+    new_chain,
+    object_of,
+    read_object,
     read_report,
+    report_name,
     shortened,
     signed_text,
     told_whole,
+    written_object,
     written_report,
 )
 
@@ -32,7 +44,7 @@ VALUES = st.recursive(
     max_leaves=20,
 )
 DOCUMENTS = st.dictionaries(TEXTS, VALUES, max_size=5)
-CHAIN = "0123456789abcdef" * 2
+FIRST = "0123456789abcdef" * 2
 
 
 def same(one: Any, other: Any) -> bool:
@@ -110,7 +122,7 @@ def grown(whole: dict[str, Any], times: int) -> dict[str, Any]:
 
 def report(**more: Any) -> HostReport:
     return HostReport(
-        **{"chain": CHAIN, "number": 1, "at": 1_790_000_000, "program": "1.0", "changes": {}, **more}
+        **{"chain": FIRST, "number": 1, "at": 1_790_000_000, "program": "1.0", "changes": {}, **more}
     )
 
 
@@ -142,7 +154,7 @@ def test_a_later_field_is_left_out_and_a_later_version_named() -> None:
         (written_report(report(chain="A" * 32)), "no report"),
         (written_report(report(at=-1)), "no report"),
         (written_report(report(program="x" * 101)), "no report"),
-        (written_report(report(number=2, before=CHAIN)), "only the first one"),
+        (written_report(report(number=2, before=FIRST)), "only the first one"),
         (written_report(report(changes={"set": {"a": "\0"}})), "NUL"),
         (written_report(report(changes={"set": {"\0": 1}})), "NUL"),
         (written_report(report(changes={"to": [0] * 60_000})), "more than 50000 values"),
@@ -184,3 +196,32 @@ def test_the_signed_text_holds_host_and_body() -> None:
     texts = {signed_text("one", b"a"), signed_text("two", b"a"), signed_text("one", b"b")}
     assert len(texts) == 3
     assert signed_text("ONE", b"a") == signed_text("one", b"a")
+
+
+@given(st.integers(0, 0xFFFF_FFFF), st.binary(min_size=12, max_size=12), st.integers(1, 1 << 53), st.binary())
+def test_names_of_objects_are_in_the_order_of_time_and_number(
+    seconds: int, drawn: bytes, number: int, body: bytes
+) -> None:
+    chain = new_chain(seconds, drawn)
+    name = report_name(chain, number, body)
+    assert (begun_at(chain), object_of(name)) == (seconds, ReportObject(chain, number))
+    assert names_since(seconds) < name < report_name(chain, number + 1, b"")
+    assert object_of(join_name(seconds, body)) == ReportObject()
+    assert names_since(seconds) < join_name(seconds, body)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "reports/", "data/a/b", "reports/x", f"reports/{'0' * 32}/1-a", f"/reports/{'0' * 32}"]
+)
+def test_other_names_are_none_of_objects(name: str) -> None:
+    assert object_of(name) is None
+
+
+def test_an_object_has_its_signed_headers_and_the_body() -> None:
+    headers = {CERTIFICATE: "YQ==", SIGNATURE: "Yg==", CHAIN: "Yw=="}
+    found, body = read_object(written_object(headers, b"one\ntwo"))
+    assert ({name.title(): value for name, value in found.items()}, body) == (headers, b"one\ntwo")
+    assert read_object(written_object({CERTIFICATE: "a", SIGNATURE: "b"}, b""))[1] == b""
+    for data in (b"", b"{}\n", b"[" * 90_000, b'{"certificate":1,"signature":"a"}\n', b"\xff\n"):
+        with pytest.raises(FormatError, match="no report: its first line"):
+            read_object(data)

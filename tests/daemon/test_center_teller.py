@@ -83,6 +83,14 @@ def test_it_is_told_now_and_then_without_a_run() -> None:
         until(lambda: center.told >= 3)
 
 
+def test_through_a_bucket_it_is_told_less_often() -> None:
+    center, config = Center(), replace(CONFIG, center=CenterSettings(url="s3://cold-of-ours"))
+    with teller(center, config, look=0.02).telling():
+        until(lambda: center.told == 1)
+        time.sleep(0.3)
+    assert center.told == 1
+
+
 def test_one_that_is_away_is_tried_again_and_named_once(caplog: pytest.LogCaptureFixture) -> None:
     center = Center()
     center.is_away = True

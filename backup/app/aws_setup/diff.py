@@ -21,7 +21,7 @@ from backup.app.aws_setup.describe import (
     subjects,
     unseen,
 )
-from backup.app.aws_setup.documents import TAG, Document, same_document
+from backup.app.aws_setup.documents import TAG, Document
 from backup.app.aws_setup.model import (
     DESCRIPTION,
     POLICY,
@@ -37,6 +37,7 @@ from backup.app.aws_setup.model import (
     WantedBucket,
     WantedRole,
     in_bucket,
+    same_document,
 )
 
 MOST_POLICY = 10_240

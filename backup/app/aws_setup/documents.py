@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from backup.format.host_report import REPORTS
 from backup.vault.s3.answers import FROZEN
 
 Document = Mapping[str, object]
@@ -77,6 +78,7 @@ class BucketSetup(Struct, frozen=True):
 
     `lock_mode`: that of its locks, as S3 has it; None where nothing is locked. `lock_days`: for how long
     anybody may lock at most. `compares`: its service deletes by ETags, and its policies can ask for them.
+    `tells`: a center is told by objects in it.
     """
 
     name: str
@@ -87,6 +89,7 @@ class BucketSetup(Struct, frozen=True):
     lock_mode: str | None = None
     lock_days: int = 0
     compares: bool = True
+    tells: bool = False
 
 
 class AwsSetup(Struct, frozen=True):
@@ -270,8 +273,9 @@ def s3_policies(setup: AwsSetup, bucket: BucketSetup) -> Mapping[str, Document]:
     see_locks = _allow("SeeLocks", ("s3:GetObjectRetention",), [data, meta])
     renewing = (*look_to_lock, see_locks, *lock)
     elsewhere = (*renewing, _allow("ReadCatalogs", reads, meta))
+    tell = [_allow("TellTheCenter", ("s3:PutObject",), setup.keys_arn(REPORTS))] if bucket.tells else []
     return {
-        "backup": _policy(*look, make, upload, *lock),
+        "backup": _policy(*look, make, upload, *lock, *tell),
         "restore": _policy(*listing, _allow("Retrieve", retrieve, [data, meta])),
         "copy": _policy(*listing, _allow("ReadPacks", packs, data)),
         "prune": _policy(*look_to_prune, _allow("DeleteArchives", delete, [data, meta])),
@@ -282,6 +286,7 @@ def s3_policies(setup: AwsSetup, bucket: BucketSetup) -> Mapping[str, Document]:
         ),
         **({"lock": _policy(*renewing), "keeper-lock": _policy(*elsewhere)} if lock else {}),
         **persons_policies(setup, data, meta, locks=bool(lock)),
+        **({"center": center_policy(setup)} if tell else {}),
         "bucket": bucket_policy(setup, bucket),
     }
 
@@ -295,6 +300,13 @@ def persons_policies(setup: AwsSetup, data: str, meta: str, *, locks: bool) -> M
     undelete = _policy(*look, take_back, _allow("ProveOurs", sees, [data, meta]))
     hold = _policy(*look, _allow("Hold", ("s3:PutObjectLegalHold",), [data, meta]))
     return {"undelete": undelete, **({"legal-hold": hold} if locks else {})}
+
+
+def center_policy(setup: AwsSetup) -> Document:
+    """The role of a center that is told through a bucket: it lists names, and reads what servers tell."""
+    reports = [f"{setup.bucket_arn}/{REPORTS}*", f"{setup.bucket_arn}/*/{REPORTS}*"]
+    listing = _allow("FindReports", ("s3:ListBucket",), setup.bucket_arn)
+    return _policy(listing, _allow("ReadReports", ("s3:GetObject",), reports))
 
 
 def _lock(bucket: BucketSetup, keys: Sequence[str]) -> Document:
@@ -324,6 +336,7 @@ def bucket_policy(setup: AwsSetup, bucket: BucketSetup) -> Document:
     S3 asks for a condition on writing once an upload is completed; its beginning and its parts name none.
     """
     data, meta = setup.any_keys_arn("data/"), setup.any_keys_arn("meta/")
+    reports = [setup.any_keys_arn(REPORTS)] if bucket.tells else []
 
     def only_class(sid: str, keys: str, wanted: str) -> Document:
         condition: dict[str, object] = {"StringNotEquals": {"s3:x-amz-storage-class": wanted}}
@@ -337,7 +350,8 @@ def bucket_policy(setup: AwsSetup, bucket: BucketSetup) -> Document:
     return _policy(
         only_class("DataInTheirClass", data, bucket.storage_class),
         only_class("CatalogsReadable", meta, bucket.catalog_class),
-        _deny("NeverOverwrite", ("s3:PutObject",), [data, meta], completed),
+        *(only_class("ReportsReadable", keys, "STANDARD") for keys in reports),
+        _deny("NeverOverwrite", ("s3:PutObject",), [data, meta, *reports], completed),
         *([named] if bucket.compares else []),
         *_locks_denied(bucket, [data, meta]),
         *([] if bucket.is_plain else [_deny("NothingInTheClear", ("s3:*",), everything, clear)]),
@@ -369,20 +383,6 @@ def profile_input(setup: AwsSetup) -> Document:
         "durationSeconds": setup.session_duration,
         "enabled": True,
     }
-
-
-def same_document(one: object, other: object) -> bool:
-    """Whether two documents mean the same: AWS reorders lists, and returns a list of one as its item."""
-    return _plain(one) == _plain(other)
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Mapping):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        made = sorted((_plain(part) for part in value), key=repr)
-        return made[0] if len(made) == 1 else made
-    return value
 
 
 def _policy(*statements: Document) -> Document:

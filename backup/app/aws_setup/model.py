@@ -258,3 +258,17 @@ def _once(values: Iterable[T]) -> tuple[T, ...]:
         if value not in found:
             found.append(value)
     return tuple(found)
+
+
+def same_document(one: object, other: object) -> bool:
+    """Whether two documents mean the same: AWS reorders lists, and returns a list of one as its item."""
+    return _plain(one) == _plain(other)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        made = sorted((_plain(part) for part in value), key=repr)
+        return made[0] if len(made) == 1 else made
+    return value

@@ -262,8 +262,7 @@ def _setup(config: Config, vault: VaultSettings, account: AwsAccount, region: st
     bucket = None
     if vault.kind == "s3":
         endpoint = vault.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or ""
-        is_plain = endpoint.startswith("http://")
-        bucket = bucket_setup(vault, str(vault.bucket), is_plain=is_plain)
+        bucket = bucket_setup(config, vault, str(vault.bucket), is_plain=endpoint.startswith("http://"))
     arns: Sequence[str] = sorted({arn for key in PURPOSES if (arn := getattr(vault, key)) is not None})
     return AwsSetup(
         partition=account.partition,
@@ -277,7 +276,7 @@ def _setup(config: Config, vault: VaultSettings, account: AwsAccount, region: st
     )
 
 
-def bucket_setup(vault: VaultSettings, name: str, *, is_plain: bool = False) -> BucketSetup:
+def bucket_setup(config: Config, vault: VaultSettings, name: str, *, is_plain: bool = False) -> BucketSetup:
     """The bucket of an S3 vault, as the documents are made from it."""
     rules, now = lock_rules(vault), datetime.now(UTC)
     return BucketSetup(
@@ -289,6 +288,7 @@ def bucket_setup(vault: VaultSettings, name: str, *, is_plain: bool = False) -> 
         None if vault.lock is None else vault.lock.upper(),
         0 if rules is None else -(-(longest_lock(now, rules) - now) // timedelta(days=1)),
         compares=vault.checksums != "none",
+        tells=config.center is not None and config.center.url == f"s3://{name}",
     )
 
 

@@ -6,15 +6,11 @@ number, or misses one before it, a new chain begins that names the old one: once
 
 from __future__ import annotations
 
-import base64
-import os
 from collections.abc import Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import msgspec
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from msgspec import Struct
 from msgspec.structs import replace
@@ -22,32 +18,23 @@ from msgspec.structs import replace
 from backup import __version__
 from backup.app.base.opened import opened
 from backup.app.base.vaults import identity_files
+from backup.app.telling.ways import TellingWay, way_to
 from backup.config import Config
 from backup.credentials.certificate import subject_values
-from backup.errors import NightvaultError, NoInventoryError, UsageError
+from backup.errors import NoInventoryError
 from backup.format.host_report import (
-    CERTIFICATE,
-    CHAIN,
-    JOIN_PATH,
-    PATH,
-    SIGNATURE,
     HostReport,
     JoinRequest,
     changes_between,
     shortened,
-    signed_text,
     written_report,
 )
 from backup.inventory.records.center_chains import ToldChain, remove_chains, told_chain, write_chain
 from backup.inventory.store.database import Inventory
-from backup.notify.channel import AwayError, ConflictError, RefusedError
-from backup.notify.channels.http import post
+from backup.notify.channel import ConflictError
 from backup.protocols import Clock
 
 if TYPE_CHECKING:
-    from cryptography import x509
-
-    from backup.credentials.identity import KeyHolder
     from backup.credentials.identity_paths import IdentityFiles
 
 _SECONDS = JOIN_SECONDS = 60.0
@@ -79,15 +66,16 @@ def tell_center(
     """
     from backup.credentials.identity import load_identity
 
-    require_address(url)
+    center = url.rstrip("/")
     holder = load_identity(identity_files(config))
+    way = way_to(config, holder, center, clock, ca_file=ca_file, seconds=seconds)
     with closing(opened(config)) as inventory, inventory.locked(_LOCK):
-        teller = _Teller(inventory, holder, clock, url.rstrip("/"), ca_file, seconds)
+        teller = _Teller(inventory, way, clock, center)
         return teller.tell(shortened(dict(document)))
 
 
 def join_center(
-    config: Config, files: IdentityFiles, url: str, secret: str, *, ca_file: str | None = None
+    config: Config, files: IdentityFiles, clock: Clock, url: str, secret: str, *, ca_file: str | None = None
 ) -> str:
     """Join a center by the secret of an invitation, as the server that the certificate names: its name.
 
@@ -96,16 +84,16 @@ def join_center(
     """
     from backup.credentials.identity import load_identity
 
-    require_address(url)
     holder, center = load_identity(files), url.rstrip("/")
+    way = way_to(config, holder, center, clock, ca_file=ca_file, seconds=JOIN_SECONDS)
     body = msgspec.json.encode(JoinRequest(secret))
     try:
         with closing(opened(config)) as inventory, inventory.locked(_LOCK):
-            _posted(holder, center, JOIN_PATH, body, ca_file, JOIN_SECONDS)
+            way.join(body)
             with inventory.writing() as tx:
                 remove_chains(tx, center)
     except NoInventoryError:  # a new server: it was told nothing yet
-        _posted(holder, center, JOIN_PATH, body, ca_file, JOIN_SECONDS)
+        way.join(body)
     return ", ".join(subject_values(holder.certificate, NameOID.COMMON_NAME))
 
 
@@ -117,11 +105,9 @@ def forget_center(config: Config) -> None:
 
 class _Teller(Struct, frozen=True):
     inventory: Inventory
-    holder: KeyHolder
+    way: TellingWay
     clock: Clock
     center: str
-    ca_file: str | None
-    seconds: float
 
     def tell(self, whole: dict[str, Any]) -> ToldCenter:
         with self.inventory.reading() as tx:
@@ -138,7 +124,7 @@ class _Teller(Struct, frozen=True):
         return ToldCenter(self.center, chain.chain, chain.number, began_anew=first)
 
     def _new_chain(self) -> ToldChain:
-        return ToldChain(self.center, os.urandom(16).hex())
+        return ToldChain(self.center, self.way.new_chain())
 
     def _following(self, chain: ToldChain, whole: dict[str, Any]) -> ToldChain:
         """A new chain that names this one; it is recorded before it is told."""
@@ -165,47 +151,6 @@ class _Teller(Struct, frozen=True):
 
     def _send(self, chain: ToldChain) -> ToldChain:
         """Send the report that waits, and record that it was answered."""
-        body = (chain.report or "").encode()
-        _posted(self.holder, self.center, PATH, body, self.ca_file, self.seconds)
+        self.way.report(chain.chain, chain.number + 1, (chain.report or "").encode())
         told = chain.then_told or "{}"
         return self._recorded(replace(chain, number=chain.number + 1, told=told, report=None, then_told=None))
-
-
-def _posted(
-    holder: KeyHolder, center: str, path: str, body: bytes, ca_file: str | None, seconds: float
-) -> None:
-    """Send a signed request. `AwayError`, `ConflictError`, and `NightvaultError` if it is refused."""
-    headers = _headers(holder, urlsplit(center).netloc, body, path)
-    try:
-        post(center + path, body, headers=headers, secrets=(), ca_file=ca_file, seconds=seconds)
-    except (ConflictError, AwayError):
-        raise
-    except RefusedError as error:
-        raise NightvaultError(str(error), advice=_ADVICE) from error
-
-
-_ADVICE = "its log says why; docs/center.md names what it takes"
-
-
-def require_address(url: str) -> None:
-    """Refuse what is no address of a center. `UsageError`."""
-    parts = urlsplit(url)
-    is_here = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "localhost", "::1"}
-    if not (parts.scheme == "https" or is_here) or not parts.hostname or "@" in parts.netloc:
-        raise UsageError(f"{url}: must be an address as in https://HOST")
-    if parts.path.strip("/") or parts.query or parts.fragment:
-        raise UsageError(f"{url}: must be the center's address alone, without a path")
-
-
-def _headers(holder: KeyHolder, host: str, body: bytes, path: str) -> dict[str, str]:
-    headers = {
-        "Content-Type": "application/json",
-        "Host": host,
-        CERTIFICATE: _coded(holder.certificate),
-        SIGNATURE: base64.b64encode(holder.sign(signed_text(host, body, path))).decode(),
-    }
-    return headers | ({CHAIN: ",".join(map(_coded, holder.chain))} if holder.chain else {})
-
-
-def _coded(certificate: x509.Certificate) -> str:
-    return base64.b64encode(certificate.public_bytes(Encoding.DER)).decode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from backup.cli.center.excusing import ack, maintenance
+from backup.cli.center.fetching import fetch
 from backup.cli.center.servers import invite_host, list_hosts, remove, show, status
 from backup.cli.center.serving import init, serve
 from backup.cli.center.telling import join_here, leave, tell
@@ -17,6 +18,10 @@ EXAMPLES = {
     "center serve": (
         "nightvault center serve --authority ca.pem --name center.example.net",
         "nightvault center serve --authority ca.pem --notify notify.toml",
+    ),
+    "center fetch": (
+        "nightvault center fetch --authority ca.pem",
+        "nightvault center fetch --authority ca.pem --crl ca.crl --vault reports",
     ),
     "center status": ("nightvault center status", "nightvault center status --json"),
     "center list": ("nightvault center list", "nightvault center list --json"),
@@ -57,6 +62,7 @@ def center() -> None:
 for _command in (
     init,
     serve,
+    fetch,
     status,
     list_hosts,
     show,

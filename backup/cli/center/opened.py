@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,6 +23,22 @@ database = click.option(
     show_default=True,
     help="The center's PostgreSQL; its password, if any, is in ~/.pgpass.",
 )
+
+
+def trusted(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that name who is believed: `authorities` and `revocations`."""
+    authority = click.option(
+        "--authority",
+        "authorities",
+        multiple=True,
+        required=True,
+        metavar="FILE",
+        help="Certificates of the authority of your servers (PEM); several times for several.",
+    )
+    crl = click.option(
+        "--crl", "revocations", multiple=True, metavar="FILE", help="Its revoked certificates (PEM)."
+    )
+    return authority(crl(command))
 
 
 @contextmanager

@@ -113,7 +113,7 @@ def invite_host(cli: Cli, host: str, address: str, valid: str, group: str, url: 
     """
     from datetime import timedelta
 
-    from backup.app.telling.center import require_address
+    from backup.app.telling.ways import require_address
     from backup.center.joining import invite
     from backup.config import parse_duration
     from backup.format.host_report import written_token

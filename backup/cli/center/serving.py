@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from backup.cli.center.opened import database, opened_center
+from backup.cli.center.opened import database, opened_center, trusted
 from backup.cli.support.context import Cli, pass_cli
 from backup.errors import ConfigError, UsageError
 
@@ -32,15 +32,7 @@ def init(cli: Cli, url: str) -> None:
 
 @click.command()
 @database
-@click.option(
-    "--authority",
-    "authorities",
-    multiple=True,
-    required=True,
-    metavar="FILE",
-    help="Certificates of the authority of your servers (PEM); several times for several.",
-)
-@click.option("--crl", "revocations", multiple=True, metavar="FILE", help="Its revoked certificates (PEM).")
+@trusted
 @click.option(
     "--name",
     "names",

@@ -47,12 +47,16 @@ def join_here(
     from backup.app.aws_setup.config_file import check_writable, read_config, replace_config
     from backup.app.base.vaults import identity_files
     from backup.app.machine.first_identity import FirstIdentity
-    from backup.app.telling.center import join_center, require_address
-    from backup.format.host_report import read_token
+    from backup.app.telling.center import join_center
+    from backup.app.telling.ways import require_address, vault_with
+    from backup.format.host_report import BUCKET, read_token
 
     config = cli.config()
     address, secret = read_token(token)
     require_address(address)
+    in_bucket = address.startswith(BUCKET)
+    if in_bucket:
+        vault_with(config, address)
     if config.center is not None and config.center.url != address:
         named = f"the config names another center, {config.center.url}"
         raise UsageError(named, advice="give `nightvault center leave` first")
@@ -70,7 +74,7 @@ def join_here(
     changed = _with_sections(config, text, sections)
     if files is None:
         files = _first_identity(cli, first, name or socket.gethostname(), wait)
-    known_as = join_center(config, files, address, secret, ca_file=ca_file)
+    known_as = join_center(config, files, cli.clock, address, secret, ca_file=ca_file)
     copy = replace_config(config.path, text, changed, cli.clock.now())
     document = {
         "center": address,
@@ -79,7 +83,10 @@ def join_here(
         "copy": copy,
         "added": list(sections),
     }
-    cli.report(document, f"{address} knows this server as {known_as}: `nightvault center tell` tells it now")
+    told = f"{address} knows this server as {known_as}: `nightvault center tell` tells it now"
+    if in_bucket:
+        told = f"the center finds {known_as} in {address} with its next `center fetch`; it is told there"
+    cli.report(document, told)
 
 
 def _recipients_of(config: Config, path: str) -> dict[str, Section]:

@@ -36,6 +36,7 @@ PARTS = (
     "undelete",
     "legal-hold",
     "vault-lock",
+    "center",
     "bucket",
     "profile",
 )
@@ -92,12 +93,7 @@ def policy(cli: Cli, /, vault_name: str | None, only: str | None, **told: Any) -
     made = documents(setup)
     if only is not None:
         if only not in made:
-            if only in {"lock", "keeper-lock", "legal-hold"}:
-                raise UsageError(f"vault {vault.name} locks nothing: `lock` in its [[vault]] does that")
-            if only == "vault-lock":
-                raise UsageError(f"vault {vault.name} is a bucket: it has object lock (docs/s3.md)")
-            what = "no versions" if only == "undelete" else "no bucket policy"
-            raise UsageError(f"vault {vault.name} is no bucket: it has {what}")
+            raise _absent(vault, only)
         cli.show(made[only], json.dumps(made[only], indent=2))
         if only == "trust-anchor":
             cli.warn(f"{_PURPOSE_OF_SETUP}: who writes roles can give themselves any right in the account")
@@ -108,6 +104,18 @@ def policy(cli: Cli, /, vault_name: str | None, only: str | None, **told: Any) -
         cli.say(f'the config names no role; when it is made, put this into [[vault]]: role_arn = "{role}"')
     if missing := _missing(made if only is None else {only: made[only]}):
         cli.say(f"not known yet, to be filled in by hand: {', '.join(missing)}")
+
+
+def _absent(vault: VaultSettings, only: str) -> UsageError:
+    """Why there is no such document for a vault."""
+    if only == "center":
+        return UsageError(f"no center is told through vault {vault.name}: [center] does not name its bucket")
+    if only in {"lock", "keeper-lock", "legal-hold"}:
+        return UsageError(f"vault {vault.name} locks nothing: `lock` in its [[vault]] does that")
+    if only == "vault-lock":
+        return UsageError(f"vault {vault.name} is a bucket: it has object lock (docs/s3.md)")
+    what = "no versions" if only == "undelete" else "no bucket policy"
+    return UsageError(f"vault {vault.name} is no bucket: it has {what}")
 
 
 def _chosen(config: Config, name: str | None) -> VaultSettings:
@@ -137,7 +145,7 @@ def _setup(cli: Cli, config: Config, vault: VaultSettings, told: GivenValues) ->
     bucket = None
     if vault.kind == "s3":
         name = vault.bucket or UNKNOWN_BUCKET
-        bucket = bucket_setup(vault, name)
+        bucket = bucket_setup(config, vault, name)
     own_vault = told.shared and vault.vault == common_name
     return AwsSetup(
         partition=partition,
@@ -206,6 +214,7 @@ def _purposes(vault: VaultSettings) -> Mapping[str, str]:
         "undelete": "permissions of a person, never of a server, for `undelete --versions`",
         "legal-hold": "permissions of a person, never of a server, for `pin --legal-hold` and its end",
         "vault-lock": "permissions of a person, never of a server, for `nightvault vault-lock`",
+        "center": "permissions of the center that servers tell through this bucket (center fetch)",
         "bucket": f"policy of bucket {vault.bucket or UNKNOWN_BUCKET}",
         "profile": "input of CreateProfile",
     }
