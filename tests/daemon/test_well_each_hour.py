@@ -41,7 +41,7 @@ from tests.support import campaigns
 from tests.support.backups import INVENTORY_ID
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-LIVES = campaigns.share("NIGHTVAULT_TEST_WELL", 6)
+LIVES = campaigns.share("NIGHTVAULT_TEST_WELL", 4)
 BEGIN = datetime(2026, 3, 20, 9, 40, tzinfo=UTC)  # clocks change in Europe nine days later
 ALL_HOURS = range(24)
 Wall = tuple[Callable[[date], bool], list[tuple[int, int]]]
