@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.aws_setups import become, emulated_account, new_server, set_up
 from tests.support.doubles import ManualClock
 from tests.support.servers import Server, directory_server
 
@@ -148,6 +149,26 @@ def test_restores_read_from_the_copy_and_say_so(server: Server, tmp_path: Path) 
     )
     server.done(*dumped, "-o", str(tmp_path / "file"))
     assert (tmp_path / "file").read_bytes() == (server.source / "file-0").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("home", "far", "read"), [("GLACIER_IR", "STANDARD", "far"), ("STANDARD", "STANDARD", "cold")]
+)
+def test_of_two_buckets_the_cheaper_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str, far: str, read: str
+) -> None:
+    with emulated_account(tmp_path / "aws") as emulator:
+        become(monkeypatch, emulator)
+        server = new_server(tmp_path / "web1", emulator, "s3")
+        text = server.config.read_text().replace('"GLACIER" # cold', f'"{home}"')
+        text += '\n[[job.copy]]\nvault = "far"\n\n[[vault]]\nname = "far"\nkind = "s3"\npath_style = true\n'
+        server.config.write_text(f'{text}region = "eu-west-1"\nstorage_class = "{far}"\n')
+        server.done(*set_up(server, "apply", "--yes"))
+        server.init()
+        server.backup()
+        server.done("copy")
+        plan = server.json("restore", "latest", "--target", "x", "--dry-run")
+        assert (list(plan["vaults"]), len(plan["elsewhere"])) == ([read], 1)
 
 
 def test_the_nights_of_each_vault_are_listed(server: Server) -> None:

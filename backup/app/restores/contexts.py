@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from decimal import Decimal
 from enum import StrEnum
 from functools import partial
 from typing import cast
@@ -18,8 +19,10 @@ from backup.app.base.run_context import RunContext
 from backup.app.base.state import State
 from backup.app.base.vaults import Purpose
 from backup.app.money.limits import cost_of_more
+from backup.app.money.prices import price_of
 from backup.config import Config
 from backup.cores import usable_cores
+from backup.cost import Load
 from backup.errors import TargetError, UsageError, VaultMissingError
 from backup.inventory.content import copied
 from backup.inventory.content.snapshots import Snapshot
@@ -36,6 +39,7 @@ TO_FETCH = timedelta(hours=12)
 """The time in which a round of retrievals is fetched: half of the day that outputs last at least."""
 LEAST_MEASURED = 64 * MIB
 GUESSED_LINK = 4.0 * MIB
+_GIB = 1024 * MIB
 
 
 def restore_context(at: RunContext, vault: VaultName) -> RestoreContext:
@@ -70,8 +74,9 @@ def context_of_snapshot(
 ) -> RestoreContext:
     """Return the context of a restore of a snapshot from `from_vault`; else from the cheapest that has it.
 
-    A directory comes first, then what answers at once; of two alike the job's own. What lies there no more is
-    read from another one. `UsageError` if nothing was copied into `from_vault`; `VaultMissingError` if the
+    A directory comes first, then what answers at once; of two alike the one whose retrievals cost less, and
+    of two that cost the same, or where a price is not known, the job's own. What lies there no more is read
+    from another one. `UsageError` if nothing was copied into `from_vault`; `VaultMissingError` if the
     directory is not there: it may be a disk to mount, so a vault that may cost money is not taken unasked;
     unless `passes_missing`, for what is quoted first.
     """
@@ -89,7 +94,7 @@ def context_of_snapshot(
         among = [vault for vault in (home, *having) if vault in configured] or [home]
         if len(among) == 1:
             return context_of_restore(at, home, among[0])
-        first, *others = sorted(among, key=lambda vault: _price_class(at, vault))
+        first, *others = _cheapest_first(at, among)
         if passes_missing:
             first = next((vault for vault in (first, *others) if not _lacks_directory(at, vault)), first)
         else:
@@ -114,10 +119,30 @@ def _lacks_directory(at: RunContext, vault: VaultName) -> bool:
     return is_directory and not at.of_vault(vault, Purpose.RESTORE).vault.state().exists
 
 
-def _price_class(at: RunContext, vault: VaultName) -> tuple[bool, bool]:
-    """A sort key: a lower one is cheaper and faster to read."""
-    traits = at.of_vault(vault, Purpose.RESTORE).vault.traits
-    return traits.waits, at.config.vault(vault).kind != "directory"
+def _cheapest_first(at: RunContext, among: Sequence[VaultName]) -> list[VaultName]:
+    """Vaults, the cheapest and fastest to read first; those that are alike as they were."""
+
+    def cost_class(vault: VaultName) -> tuple[bool, bool]:
+        traits = at.of_vault(vault, Purpose.RESTORE).vault.traits
+        return traits.waits, at.config.vault(vault).kind != "directory"
+
+    costs = {vault: _cost_of_a_gib(at.config, vault) for vault in among}
+    known = [cost for cost in costs.values() if cost is not None]
+    if len(known) < len(costs):
+        return sorted(among, key=cost_class)
+    return sorted(among, key=lambda vault: (cost_class(vault), costs[vault]))
+
+
+def _cost_of_a_gib(config: Config, name: VaultName) -> Decimal | None:
+    """The cost of retrieving a GiB with the vault's usual tier; None if its prices are not known."""
+    vault = config.vault(name)
+    if vault.kind == "directory":
+        return Decimal(0)
+    price = price_of(config, vault)
+    load = Load(archives=1, requests=1, wanted=_GIB, retrieved=_GIB, fetched=_GIB, downloads=1)
+    days = vault.retrieval_days if vault.kind == "s3" else 0
+    bill = None if price is None else price.retrieving(load, vault.tier, copy_days=days)
+    return None if bill is None else bill.total
 
 
 def context_of_restore(at: RunContext, home: VaultName, first: VaultName) -> RestoreContext:
