@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import tracemalloc
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -18,18 +19,24 @@ from backup.archiver import contents, sealing
 from backup.archiver.predicted_cuts import LEAST_CHUNKS
 from backup.buffers import Buffers
 from backup.config import load_config, most_parts_at_once, part_size_within
+from backup.config import settings as config_settings
+from backup.config.values import usable_memory
 from backup.errors import ConfigError
 from backup.format.chunker import MAXIMUM
 from backup.format.frame import SMALL_FILES_FRAME
 from backup.memory import (
     DEFAULT_MEMORY,
     FRAME,
+    HELPED,
+    LEAST_FRAME,
     LEAST_MEMORY,
     backup_memory,
+    database_cache,
     fetched_piece,
     file_makers,
     frame_openers,
     parts_at_once,
+    usual_memory,
 )
 from backup.model import KIB, MIB, Part, UploadId, VaultName
 from backup.source.read import LARGEST_WINDOW
@@ -37,7 +44,7 @@ from backup.transfer.retrieve import PIECE
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
 from tests.support.doubles import ManualClock
-from tests.support.limited_memory import limit_memory, most_addresses, server_of_parts
+from tests.support.limited_memory import limit_memory, most_addresses, most_resident, server_of_parts
 from tests.support.trees import assert_same_tree, snapshot_of
 
 MEMORY = st.integers(LEAST_MEMORY, 2**40)
@@ -58,6 +65,8 @@ class TestShares:
         assert less.in_flight <= much.in_flight
         assert less.batch <= much.batch
         assert (less.ahead, less.chunks) <= (much.ahead, much.chunks)
+        assert (less.small, less.rows, less.workers) <= (much.small, much.rows, much.workers)
+        assert database_cache(memory) <= database_cache(memory + more)
         assert fetched_piece(memory) <= fetched_piece(memory + more)
 
     @given(MEMORY, st.integers(1, 256))
@@ -80,7 +89,9 @@ class TestShares:
         [
             (256, 1, 1, 1, 0),
             (256, 2, 2, 2, 1),
-            (96, 8, 2, 1, 1),
+            (64, 8, 1, 1, 0),
+            (159, 8, 1, 2, 0),
+            (160, 8, 3, 2, 1),
             (256, 3, 3, 3, 2),
             (256, 8, 4, 4, 2),
             (340, 8, 5, 5, 3),
@@ -104,6 +115,16 @@ class TestShares:
     def test_parts_that_are_sent_fit(self, memory: int, power: int) -> None:
         share, size = backup_memory(memory).uploads, MIB << power
         assert parts_at_once(share, size) == 1 or parts_at_once(share, size) * size <= share
+
+    @pytest.mark.parametrize(
+        ("limit", "memory"), [(None, 256), (64, 64), (128, 80), (256, 160), (409, 255), (8192, 256)]
+    )
+    def test_a_small_container_has_less(self, limit: int | None, memory: int) -> None:
+        assert usual_memory(None if limit is None else limit * MIB) // MIB == memory
+
+    @given(st.integers(1, LEAST_FRAME))
+    def test_with_the_least_memory_the_smallest_part_of_any_vault_is_sent(self, more: int) -> None:
+        assert backup_memory(LEAST_MEMORY + more).uploads >= 8 * MIB
 
     def test_the_default_is_what_the_parts_have_without_it(self) -> None:
         default = backup_memory(DEFAULT_MEMORY)
@@ -133,6 +154,7 @@ class TestConfig:
     @pytest.mark.parametrize(
         ("memory", "vault", "size", "most"),
         [
+            ("64MiB", "", 8, 1),
             ("96MiB", "", 16, 1),
             ("128MiB", "", 32, 1),
             ("1GiB", "", 32, 16),
@@ -159,7 +181,7 @@ class TestConfig:
     @pytest.mark.parametrize(
         ("memory", "vault", "told"),
         [
-            ("95MiB", "", "limits.memory: must be at least 96MiB"),
+            ("63MiB", "", "limits.memory: must be at least 64MiB"),
             ("96MiB", "parts_at_once = 30", r"vault\[1\].parts_at_once: is too much for limits.memory, of"),
             ("", "parts_at_once = 0", r"vault\[1\].parts_at_once: must be"),
             ("much", "", "limits.memory: must be a number of bytes or a text like"),
@@ -169,6 +191,73 @@ class TestConfig:
     def test_mistakes(self, tmp_path: Path, memory: str, vault: str, told: str) -> None:
         with pytest.raises(ConfigError, match=told):
             load_config(self.config(tmp_path, vault, memory))
+
+
+class TestControlGroups:
+    """Memory as the kernel's files tell it: here those of a folder."""
+
+    def process(self, folder: Path, groups: str, mounts: str, limits: Mapping[str, str]) -> str:
+        """A process of these groups; `limits` are files below the folder, as is what is mounted."""
+        process = folder / "proc"
+        process.mkdir()
+        (process / "cgroup").write_text(groups)
+        (process / "mountinfo").write_text(mounts.replace("TOP", str(folder).replace(" ", "\\040")))
+        for name, text in limits.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+        return str(process)
+
+    def test_the_least_above_a_service(self, tmp_path: Path) -> None:
+        folder = tmp_path / "with a blank"
+        folder.mkdir()
+        limits = {
+            "fs/a/memory.max": "300\n",
+            "fs/a/b/memory.max": "max\n",
+            "fs/a/b/c/memory.max": "400\n",
+            "fs/a/b/c/memory.high": "350\n",
+            "fs/other/memory.max": "1\n",
+        }
+        mounts = "22 1 0:2 / / rw - ext4 /dev/vda rw\n30 22 0:26 / TOP/fs rw shared:4 - cgroup2 cgroup2 rw\n"
+        assert usable_memory(self.process(folder, "0::/a/b/c\n", mounts, limits)) == 300
+
+    @pytest.mark.parametrize("path", ["/", "/docker/abc", "/../outside"])
+    def test_a_container_sees_its_own_at_the_top(self, tmp_path: Path, path: str) -> None:
+        mounts = "30 22 0:26 /docker/abc TOP/fs ro - cgroup2 cgroup rw\n"
+        process = self.process(tmp_path, f"0::{path}\n", mounts, {"fs/memory.max": str(256 * MIB)})
+        assert usable_memory(process) == 256 * MIB
+
+    def test_version_1(self, tmp_path: Path) -> None:
+        mounts = (
+            "31 22 0:27 / TOP/cpu rw - cgroup cgroup rw,cpu,cpuacct\n"
+            "32 22 0:28 / TOP/fs rw - cgroup cgroup rw,memory\n33 22 0:29 / TOP/two rw - cgroup2 none rw\n"
+        )
+        limits = {
+            "fs/memory.limit_in_bytes": "9223372036854771712\n",
+            "fs/b/memory.limit_in_bytes": "268435456\n",
+            "cpu/b/memory.limit_in_bytes": "1\n",
+        }
+        process = self.process(tmp_path, "4:memory:/b/c\n3:cpu,cpuacct:/b\n0::/\n", mounts, limits)
+        assert usable_memory(process) == 256 * MIB
+
+    @pytest.mark.parametrize("limit", ["max\n", "0\n", "9223372036854771712\n", "much\n", ""])
+    def test_none(self, tmp_path: Path, limit: str) -> None:
+        mounts = "30 22 0:26 / TOP/fs rw - cgroup2 cgroup2 rw\n"
+        assert usable_memory(self.process(tmp_path, "0::/\n", mounts, {"fs/memory.max": limit})) is None
+
+    @pytest.mark.parametrize(("groups", "mounts"), [("no\n", ""), ("0::/\n", "30 - cgroup2\n"), ("", "")])
+    def test_what_cannot_be_read_is_no_limit(self, tmp_path: Path, groups: str, mounts: str) -> None:
+        assert usable_memory(self.process(tmp_path, groups, mounts, {})) is None
+        assert usable_memory(str(tmp_path / "away")) is None
+
+    def test_a_setting_goes_before_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(config_settings, "usable_memory", lambda: 256 * MIB)
+        config = tmp_path / "config.toml"
+        config.write_text("")
+        assert load_config(str(config)).limits.memory == 160 * MIB
+        config.write_text("[limits]\ncores = 1\n")
+        assert load_config(str(config)).limits.memory == 160 * MIB
+        config.write_text('[limits]\nmemory = "512MiB"\n')
+        assert load_config(str(config)).limits.memory == 512 * MIB
 
 
 class _Scales(DirectoryVault):
@@ -303,11 +392,11 @@ class TestWithinALimit:
 
     MEMORY = LEAST_MEMORY
 
-    def fill(self, source: Path) -> None:
+    def fill(self, source: Path, mebibytes: int = 80) -> None:
         """More than fits, in large files and in so many small ones that a second process reads them."""
         for number in range(3):
             with (source / f"{number}.bin").open("wb") as file:
-                file.writelines(os.urandom(MIB) for _ in range(80))
+                file.writelines(os.urandom(MIB) for _ in range(mebibytes))
         for number in range(2_500):
             (source / f"{number}.txt").write_bytes(b"%d" % number * 700)
 
@@ -329,3 +418,15 @@ class TestWithinALimit:
         self.fill(server.source)
         most = most_addresses(server)
         assert most > alone + self.MEMORY
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+    @pytest.mark.parametrize(("memory", "limit"), [(LEAST_MEMORY, 80), (HELPED, 160)])
+    def test_all_processes_together_take_no_more(self, tmp_path: Path, memory: int, limit: int) -> None:
+        """Interpreters included; parts that are sent are mapped, which the least memory does not count."""
+        server = server_of_parts(tmp_path)
+        limit_memory(server, memory)
+        self.fill(server.source, 24)
+        restore = ("restore", "latest", "--target", str(tmp_path / "out"), "--key", str(server.key_file))
+        most = max(most_resident(server, "backup", "main"), most_resident(server, *restore, "--wait"))
+        assert limit / 3 < most < limit
+        assert_same_tree(tmp_path / "out" / str(server.source)[1:], snapshot_of(server.source))

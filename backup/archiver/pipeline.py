@@ -84,7 +84,8 @@ class Pipeline:
         self._sink = sink
         self._supply = sink.numbers
         self._frames: list[Frame | None] = [None, None]  # compressible, dense
-        self._most_of_small = max(FRAME_SIZE, min(memory.frame, pack_size // FRAMES_OF_A_PACK))
+        most = min(memory.frame, pack_size // FRAMES_OF_A_PACK)
+        self._most_of_small = min(memory.small, max(FRAME_SIZE, most))
         self._fresh: dict[ChunkId, int] = {}  # chunks that the inventory does not know yet
         self._being_recorded: deque[tuple[Pack, Future[Any]]] = deque()
         self._recorded: list[Pack] = []  # since the last batch: the inventory knows their chunks

@@ -29,7 +29,6 @@ from backup.source.scanned import StatusColumns
 
 _Picks = Callable[[Sequence[Any]], Sequence[Any]]
 _MODE: Final = 0o7777
-ROWS_A_BATCH: Final = 10_000
 READS_A_VIEW: Final = 2_000
 
 
@@ -44,6 +43,7 @@ class StagedChanges:
         self._inventory = inventory = at.context.inventory
         self._job = at.row.number
         self._run = at.run.number
+        self._most_rows = at.job.memory.rows
         self._domain = at.domain
         self.stored_again = 0  # files that nothing but the loss of their chunks changed
         self._delta = delta
@@ -130,7 +130,7 @@ class StagedChanges:
     def add_files(self, files: SmallFiles, indexes: Sequence[int]) -> None:
         """Stage new plain files, in columns: those of `files.rows` at these indexes."""
         count = len(indexes)
-        if self._gathered + count > ROWS_A_BATCH:
+        if self._gathered + count > self._most_rows:
             self.flush()
         if not count:
             return
@@ -230,7 +230,7 @@ class StagedChanges:
         return len(self._added[0]) + len(self._removed) + len(self._hinted)
 
     def _flush_if_full(self) -> None:
-        if self._gathered >= ROWS_A_BATCH:
+        if self._gathered >= self._most_rows:
             self.flush()
 
     def reading(self) -> Transaction:

@@ -35,12 +35,14 @@ from backup.inventory.records.runs import JobRow
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
 from backup.inventory.store.times import micros
-from backup.model import ChunkRow, FrameRow, Generation, Pack, PackId, PackKind
+from backup.model import MIB, ChunkRow, FrameRow, Generation, Pack, PackId, PackKind
 
 _NUMBERS_A_RECORD = 100_000
 _ARCHIVES_AT_ONCE = 500
+BODY: Final = MIB
+"""The most bytes of a body, of which four are held at once; the format allows 4 MiB."""
 _BODIES_WAITING: Final = 1
-"""Bodies of 4 MiB that are being sealed, or wait for it; the next is filled meanwhile."""
+"""Bodies that are being sealed, or wait for it; the next is filled meanwhile."""
 _CHUNKS = StagedEntry._fields.index("chunks")  # the same in `EntryRow`
 _BEFORE_CHUNKS, _AFTER_CHUNKS = slice(_CHUNKS), slice(_CHUNKS + 1, None)
 
@@ -144,7 +146,7 @@ class CatalogWriter:
         """`level` is that of the compression, None for the usual one."""
         self._pack = pack
         self._codec = FrameCodec(level)
-        self._bodies = Bodies(pack.content())
+        self._bodies = Bodies(pack.content(), BODY)
         self._frames = 0
         self._thread = ThreadPoolExecutor(1, "catalog")
         self._waiting: deque[Future[None]] = deque()

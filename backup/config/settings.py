@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Annotated, TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from backup.config import commands
 from backup.config.drills import DrillSettings
@@ -18,11 +18,11 @@ from backup.config.notifying import NotifySettings
 from backup.config.retention import ForgetWhen, RetentionSettings, parse_forget
 from backup.config.shapes import NAME, NAME_SENTENCE, Text, suggestion
 from backup.config.shapes import shape as _shape
-from backup.config.values import DEFAULT_KEEP_RUNS, local_zone
+from backup.config.values import DEFAULT_KEEP_RUNS, local_zone, usable_memory
 from backup.config.vaults import VaultSettings
 from backup.config.web import WebSettings
 from backup.errors import ConfigError, UsageError
-from backup.memory import DEFAULT_MEMORY
+from backup.memory import usual_memory
 from backup.model import JobName, OnCapacity, VaultName
 from backup.owners import Hazard
 from backup.retention.policy import Policy
@@ -156,10 +156,14 @@ class RestoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     on_capacity: OnCapacity = OnCapacity.WAIT
 
 
-class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[limits]`: the bytes that all buffers and queues of a run may hold together."""
+def _usual_memory() -> int:
+    return usual_memory(usable_memory())
 
-    memory: int = DEFAULT_MEMORY
+
+class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[limits]`: the memory of a run in bytes, less by default in a small container; cores."""
+
+    memory: int = field(default_factory=_usual_memory)
     cores: int | None = None
 
 
@@ -176,7 +180,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     recipients: tuple[str, ...] = ()
     prices: PricesSettings = PricesSettings()
     restore: RestoreSettings = RestoreSettings()
-    limits: LimitsSettings = LimitsSettings()
+    limits: LimitsSettings = field(default_factory=LimitsSettings)
     monitoring: MonitoringSettings = MonitoringSettings()
     notify: NotifySettings = NotifySettings()
     web: WebSettings | None = None

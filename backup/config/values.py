@@ -1,10 +1,12 @@
-"""Parses sizes, times and amounts of money as config.toml and options write them."""
+"""Parses sizes, times and amounts of money as config.toml and options write them; what this machine has."""
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Struct
@@ -35,6 +37,13 @@ LONGEST_LOCK = 400 * DAY
 _LONGEST_GRACE = 365 * DAY
 _LONGEST_HORIZON = 20 * 365 * DAY
 _LONGEST_MEMORY = 100 * 365 * DAY
+_SELF: Final = "/proc/self"
+_MEMORY_FILES: Final = {
+    "cgroup2": ("memory.max", "memory.high"),
+    "cgroup": ("memory.limit_in_bytes",),
+}
+_NO_LIMIT: Final = 2**60  # version 1 has a number of that size where nothing is set
+_OCTAL: Final = re.compile(r"\\([0-7]{3})")  # as mountinfo writes blanks in paths
 
 
 class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -163,3 +172,64 @@ def _seconds_of(value: object, least: int, most: int, sentence: str) -> int:
     if not least <= seconds <= most:
         raise ValueError(sentence)
     return seconds
+
+
+def usable_memory(process: str = _SELF) -> int | None:
+    """The least limit in bytes of this process's control group and those above it; None if there is none.
+
+    That of a container, or of a service with `MemoryMax=` or `MemoryHigh=`; `process` is its directory in
+    /proc. Sources: cgroups(7), proc_pid_mountinfo(5), the kernel's cgroup-v2.rst and memory.rst.
+    """
+    try:
+        return min(_limits(process), default=None)
+    except (OSError, ValueError):  # a system without them, or one that hides them
+        return None
+
+
+def _limits(process: str) -> Iterator[int]:
+    own = _own_groups(process)
+    with open(os.path.join(process, "mountinfo"), encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            before, _, after = line.partition(" - ")
+            fields, (kind, _, options) = before.split(), after.split()[:3]
+            is_of_memory = kind == "cgroup2" or (kind == "cgroup" and "memory" in options.split(","))
+            if is_of_memory and kind in own:
+                root, top = (_OCTAL.sub(_letter, text) for text in fields[3:5])
+                yield from _limits_up(top, _below(own[kind], root), _MEMORY_FILES[kind])
+
+
+def _own_groups(process: str) -> dict[str, str]:
+    """The path of the process's group in the hierarchy of version 2, and in that of memory in version 1."""
+    found = {}
+    with open(os.path.join(process, "cgroup"), encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            number, controllers, path = line.rstrip("\n").split(":", 2)
+            if number == "0" and not controllers:
+                found["cgroup2"] = path
+            elif "memory" in controllers.split(","):
+                found["cgroup"] = path
+    return found
+
+
+def _below(path: str, root: str) -> str:
+    """The path below what is mounted; that itself if the group is not in it, as a container may see it."""
+    root = root.rstrip("/")
+    return path[len(root) :].strip("/") if path == root or path.startswith(f"{root}/") else ""
+
+
+def _limits_up(top: str, path: str, names: tuple[str, ...]) -> Iterator[int]:
+    """The limits of a group below `top`, of those above it, and of `top`."""
+    steps = [step for step in path.split("/") if step and step != ".."]
+    for count in range(len(steps), -1, -1):
+        for name in names:
+            try:
+                with open(os.path.join(top, *steps[:count], name), encoding="ascii") as file:
+                    text = file.read().strip()
+            except FileNotFoundError:  # the root has none
+                continue
+            if text.isdigit() and 0 < int(text) < _NO_LIMIT:
+                yield int(text)
+
+
+def _letter(found: re.Match[str]) -> str:
+    return chr(int(found[1], 8))

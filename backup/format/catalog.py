@@ -100,7 +100,9 @@ class Bodies:
     does not fit its field. With a `content` the End carries its signature.
     """
 
-    def __init__(self, content: Content | None = None) -> None:
+    def __init__(self, content: Content | None = None, most: int | None = None) -> None:
+        """A body has at most `most` bytes (4 MiB), or one larger record."""
+        self._most = most or FRAME_SIZE
         self._body = bytearray()
         self._count = 0
         self._content = content
@@ -136,7 +138,7 @@ class Bodies:
         encoded = map(_encode_entry, entries)
         while some := list(islice(encoded, _ENTRIES_AT_ONCE)):
             joined = b"".join(chain.from_iterable(zip(map(_LENGTH.pack, map(len, some)), some, strict=True)))
-            if len(self._body) + len(joined) <= FRAME_SIZE:
+            if len(self._body) + len(joined) <= self._most:
                 self._body += joined
                 self._count += len(some)
                 continue
@@ -149,7 +151,7 @@ class Bodies:
             yield from self._put(piece)
 
     def _put(self, piece: bytes) -> Iterator[bytes]:
-        if len(self._body) + 4 + len(piece) > FRAME_SIZE:
+        if self._body and len(self._body) + 4 + len(piece) > self._most:
             if self._content is not None:
                 self._content.update(self._body)
             yield bytes(self._body)

@@ -28,7 +28,8 @@ from backup.errors import NightvaultError
 from backup.inventory.records import runs
 from backup.inventory.store.database import Inventory
 from backup.kinds import Outcome, RunKind
-from backup.model import MIB, JobName, VaultName
+from backup.memory import database_cache
+from backup.model import KIB, MIB, JobName, VaultName
 from backup.operations.forget import ForgetReport, forget_after
 from backup.protocols import Progress
 from backup.reports import Fact
@@ -123,6 +124,7 @@ class Backup(Struct, frozen=True):
     def _save(self, at: RunContext) -> BackupReport:
         share_freed_memory(MIB)
         config, inventory, settings = at.config, at.inventory, self.settings
+        inventory.connections.keep_less(database_cache(config.limits.memory) // KIB)
         saved = saved_own(config, settings, inventory)
         job = job_of(config, settings, self.options, saved)
         shown = BackupProgress(job, at.progress)

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from backup.archiver import contents, staged_changes
 from backup.archiver.backup import run_backup
@@ -231,7 +232,7 @@ def test_a_directory_on_the_way_counts_for_mode_and_owner_alone(site: Site, sour
 def test_rows_are_written_in_batches_and_views_renewed(
     site: Site, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(staged_changes, "ROWS_A_BATCH", 3)
+    site.job = replace(site.job, memory=replace(site.job.memory, rows=3))
     monkeypatch.setattr(staged_changes, "READS_A_VIEW", 2)
     for number in range(12):
         (source / str(number) / "deep").mkdir(parents=True)

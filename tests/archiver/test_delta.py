@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from backup.archiver import staged_changes
+from backup.catalogs import catalogs
 from backup.catalogs.catalogs import CatalogWriter
 from backup.catalogs.delta import Delta
 from backup.catalogs.packing import OpenPack, Spool
 from backup.errors import NightvaultError, ProofError, SpoolError
-from backup.format import catalog, records
+from backup.format import records
 from backup.format.catalog import Start
 from backup.format.keys import plain_key_file
 from backup.format.pack import NO_HASH, NO_PACK, CatalogFields
@@ -37,10 +38,10 @@ FIELDS = CatalogFields(b"j" * 16, 1, Generation.DELTA, NO_PACK, NO_HASH, ())
 
 
 @pytest.fixture
-def in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def in_pieces(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Entries are staged a few at a time, and a catalog has many frames."""
-    monkeypatch.setattr(staged_changes, "ROWS_A_BATCH", 5)
-    monkeypatch.setattr(catalog, "FRAME_SIZE", 2 * KIB)
+    site.job = replace(site.job, memory=replace(site.job.memory, rows=5))
+    monkeypatch.setattr(catalogs, "BODY", 2 * KIB)
 
 
 def plant(source: Path, files: int = 60, size: int = 100_000) -> None:
@@ -250,7 +251,7 @@ def test_the_power_may_go_at_each_call_of_the_vault(site: Site, source: Path, af
 
 def test_a_thread_that_is_behind_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bodies that wait take 4 MiB each: two at most, and the one that is being filled."""
-    monkeypatch.setattr(catalog, "FRAME_SIZE", 4 * KIB)
+    monkeypatch.setattr(catalogs, "BODY", 4 * KIB)
     spool = Spool(str(site.spool), site.inventory.id, site.keys.signer, site.keys.recipients, b"c" * 32)
     writer = CatalogWriter(spool.open_pack(PackKind.CATALOG, FIELDS), None)
     may_write, made = threading.Event(), 0

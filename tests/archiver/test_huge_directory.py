@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from backup.archiver import staged_changes
 from backup.archiver.dryrun import changes
 from backup.catalogs.report import Tally
 from backup.inventory.content import entries
@@ -83,7 +82,7 @@ def test_nights_of_it(site: Site, huge: Path, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(entries, "raw_rows", counted_page)
     monkeypatch.setattr(entries, "stage", counted_stage)
     assert site.backup().entries_added >= ENTRIES
-    assert max(staged) <= staged_changes.ROWS_A_BATCH
+    assert max(staged) <= site.job.memory.rows
     pages.clear()
     quiet = site.backup()
     assert (quiet.entries_added, quiet.entries_removed, quiet.files_read) == (0, 0, 0)

@@ -1,4 +1,4 @@
-"""A backup in a process of its own that the kernel gives no more memory than that."""
+"""Commands in processes of their own: within a limit of the kernel, and what they take together."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from backup.app.base.clock import SystemClock
@@ -49,6 +51,40 @@ def limit_memory(server: Server, memory: int) -> None:
     """Write it into the config."""
     text = server.config.read_text()
     server.config.write_text(re.sub(r"\A(\[limits\]\n.*\n)?", f"[limits]\nmemory = {memory}\n", text))
+
+
+def most_resident(server: Server, *words: str) -> float:
+    """Run a command to its end; return the most MiB that it and its helper processes had together (PSS)."""
+    command = [sys.executable, "-c", "from backup.cli import main; main()", "--config", str(server.config)]
+    most = 0
+    with subprocess.Popen([*command, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        while process.poll() is None:
+            most = max(most, _proportional(_tree(process.pid)))
+            time.sleep(0.02)
+        assert process.stderr is not None
+        assert process.returncode == 0, process.stderr.read()
+    return most / KIB
+
+
+def _tree(pid: int) -> list[int]:
+    """A process with all below it."""
+    found = [pid]
+    for process in found:
+        with suppress(OSError):
+            for task in os.listdir(f"/proc/{process}/task"):
+                below = Path(f"/proc/{process}/task/{task}/children").read_text(encoding="ascii")
+                found.extend(map(int, below.split()))
+    return found
+
+
+def _proportional(pids: Sequence[int]) -> int:
+    """KiB of these processes together; one that still runs in the memory of its parent is counted once."""
+    found = dict[str, int]()
+    for pid in pids:
+        with suppress(OSError, ValueError):
+            first, *rest = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+            found[first] = next(int(line.split()[1]) for line in rest if line.startswith("Pss:"))
+    return sum(found.values())
 
 
 def most_addresses(server: Server, addresses: int = resource.RLIM_INFINITY, *, first: str = "") -> int:

@@ -28,8 +28,8 @@ from backup.inventory.content import copied
 from backup.inventory.content.snapshots import Snapshot
 from backup.inventory.records import retrievals, runs
 from backup.inventory.store.database import Inventory
-from backup.memory import fetched_piece, file_makers, frame_openers
-from backup.model import MIB, VaultName
+from backup.memory import LEAST_CACHE, fetched_piece, file_makers, frame_openers
+from backup.model import KIB, MIB, VaultName
 from backup.protocols import Vault
 from backup.restorer.context import RestoreContext
 from backup.restorer.places import JoinedVaults
@@ -44,8 +44,9 @@ _GIB = 1024 * MIB
 
 def restore_context(at: RunContext, vault: VaultName) -> RestoreContext:
     """Return the context of a restore from a vault."""
-    share_freed_memory()
+    share_freed_memory(MIB)
     config, run = at.config, at.of_vault(vault, Purpose.RESTORE)
+    at.inventory.connections.keep_less(LEAST_CACHE // KIB)  # a plan reads each page once
     cores = usable_cores(config.limits.cores)
     state = State(config.state_dir)
     return RestoreContext(
