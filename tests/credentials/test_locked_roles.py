@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,10 @@ from tests.support.emulated import REPOSITORY
 from tests.support.intruder import (
     BUCKET,
     DAY,
+    FAR,
     MADE,
     MOST,
+    NEW,
     ROLES,
     RULES,
     Place,
@@ -75,17 +78,54 @@ def test_an_intruder_with_a_role_harms_nothing_that_is_locked(place: Place, role
     before, outcomes = place.settings(), Counter[int]()
     tried = set[str]()
     for attack in place.attacks():
-        outcomes[place.attempt(role, attack)] += 1
+        status = place.attempt(role, attack)
+        outcomes[status] += 1
         tried.add(attack.operation)
-        assert not place.harm(), (attack, place.harm())
+        assert status >= 400 or not place.harm(), (attack, place.harm())
+    assert not place.harm(), "something did it that was refused"
     assert place.settings() == before
-    assert place.longest() <= longest_lock(place.now(), RULES)
+    assert not place.excessive()
+    stored = [f"{prefix}PutObject0" for prefix in NEW[:2]] if role == "backup" else []
+    assert sorted(place.tidy()) == stored, "its own server's, without a lock of its choice"
     assert place.read() == place.data
     print(
         f"{role}: {len(tried)} operations, {outcomes.total()} requests, by status {sorted(outcomes.items())}"
     )
     assert len(tried) > 90
     assert outcomes[403] > 0.7 * outcomes.total()
+
+
+def test_an_upload_in_parts_replaces_nothing(place: Place) -> None:
+    """It may be begun on a key that is there; its end is refused, with the condition or not."""
+    s3 = client(place.emulator.s3_url, key_id("backup"), secret_of("backup"))
+    for key, code in ((place.key, "PreconditionFailed"), (f"{NEW[0]}parts", "")):
+        of = {"Bucket": BUCKET.name, "Key": key}
+        of["UploadId"] = s3.create_multipart_upload(**of, StorageClass="GLACIER_IR")["UploadId"]
+        tag = s3.upload_part(**of, PartNumber=1, Body=b"junk")["ETag"]
+        whole = {**of, "MultipartUpload": {"Parts": [{"PartNumber": 1, "ETag": tag}]}}
+        with pytest.raises(s3.exceptions.ClientError, match="AccessDenied"):
+            s3.complete_multipart_upload(**whole)
+        with pytest.raises(s3.exceptions.ClientError, match=code) if code else nullcontext():
+            s3.complete_multipart_upload(**whole, IfNoneMatch="*")
+        if code:
+            s3.abort_multipart_upload(**of)
+    assert not place.harm()
+    assert place.tidy() == [f"{NEW[0]}parts"]
+
+
+def test_a_stricter_lock_is_no_longer_one(place: Place) -> None:
+    """Who may lock may do it in `compliance` mode, but for no longer: nobody need be let end it."""
+    archive = store(place.vault("backup"), b"made stricter")
+    of: Any = {"Bucket": BUCKET.name, "Key": f"web1/{archive}"}
+    of["VersionId"] = place.root.head_object(**of)["VersionId"]
+    longest, strict = longest_lock(place.now(), RULES), {"Mode": "COMPLIANCE"}
+    for role in ("backup", "lock", "keeper-lock"):
+        s3 = client(place.emulator.s3_url, key_id(role), secret_of(role))
+        for until in (longest + DAY, datetime.fromisoformat(FAR)):
+            with pytest.raises(s3.exceptions.ClientError, match="AccessDenied"):
+                s3.put_object_retention(**of, Retention={**strict, "RetainUntilDate": until})
+        s3.put_object_retention(**of, Retention={**strict, "RetainUntilDate": longest - DAY})
+    assert not place.excessive()
 
 
 def test_what_each_role_is_for(place: Place) -> None:

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,12 @@ HARMFUL: tuple[Mapping[str, str], ...] = (
     {"x-amz-object-lock-legal-hold": "ON"},
     {"x-amz-storage-class": "DEEP_ARCHIVE"},
     {"x-amz-tagging": "delete=me"},
+    {"x-amz-acl": "public-read-write"},
     {"if-match": "*"},
 )
+STORING = ("PutObject", "CopyObject", "CreateMultipartUpload")
+NEW = ("web1/data/new/", "web1/meta/new/", "web2/data/new/")
+"""The operations that store are tried on new keys, too: of packs, catalogs and another server, each on one."""
 
 
 def retention(mode: str, until: str) -> str:
@@ -92,6 +97,43 @@ class Place(Struct, frozen=True):
 
     def attacks(self) -> Iterator[Attack]:
         """Everything that is tried."""
+        bodies = self._bodies()
+        for operation in OPERATIONS:
+            if operation.on == "service":
+                continue
+            flags = [f"{flag}=2" if flag == "list-type" else f"{flag}=" for flag in operation.flags]
+            queries = [flags]
+            if "versionId" in operation.options:
+                queries.append([*flags, f"versionId={self.version}"])
+            source = {"x-amz-copy-source": f"{BUCKET.name}/{self.key}"} if operation.copies else {}
+            path, name = f"/{BUCKET.name}", operation.name
+            for query in queries:
+                for body in bodies.get(name, ("",)):
+                    for headers in HARMFUL:
+                        at = f"{path}/{self.key}" if operation.on == "object" else path
+                        told = {**source, **headers}
+                        yield Attack(name, operation.method, at, "&".join(sorted(query)), told, body)
+            for prefix in NEW if name in STORING else ():
+                for number, headers in enumerate(HARMFUL):
+                    told = {**source, **headers, "if-none-match": "*"}
+                    if name == "CreateMultipartUpload":
+                        del told["if-none-match"]  # it is the end of an upload that names it
+                    at, body = f"{path}/{prefix}{name}{number}", "junk" if name == "PutObject" else ""
+                    yield Attack(name, operation.method, at, "&".join(flags), told, body)
+
+    def tidy(self) -> list[str]:
+        """Take away what was stored on new keys, and delete markers; the new keys, as a role has left them."""
+        answer, new = self.root.list_object_versions(Bucket=BUCKET.name), list[str]()
+        for line in (*answer.get("DeleteMarkers", ()), *answer.get("Versions", ())):
+            if line["Key"].startswith(NEW):
+                new.append(line["Key"])
+            elif "Size" in line:
+                continue
+            self.root.delete_object(Bucket=BUCKET.name, Key=line["Key"], VersionId=line["VersionId"])
+        return new
+
+    def _bodies(self) -> Mapping[str, tuple[str, ...]]:
+        """The documents that an operation is tried with."""
         expire = (
             "<LifecycleConfiguration><Rule><ID>a</ID><Status>Enabled</Status><Filter/><Expiration><Days>1</Days>"
             "</Expiration><NoncurrentVersionExpiration><NoncurrentDays>1</NoncurrentDays>"
@@ -101,7 +143,7 @@ class Place(Struct, frozen=True):
         enabled = "<ObjectLockEnabled>Enabled</ObjectLockEnabled>"
         soon = (self.until - 50 * DAY).strftime("%Y-%m-%dT%H:%M:%SZ")
         named = f"<Key>{self.key}</Key><VersionId>{self.version}</VersionId>"
-        bodies = {
+        return {
             "PutObject": ("junk",),
             "PutObjectRetention": (
                 *(retention(mode, FAR) for mode in ("GOVERNANCE", "COMPLIANCE")),
@@ -125,24 +167,6 @@ class Place(Struct, frozen=True):
             "PutBucketPolicy": (json.dumps({"Statement": []}),),
             "RestoreObject": ("<RestoreRequest><Days>300</Days></RestoreRequest>",),
         }
-        for operation in OPERATIONS:
-            if operation.on == "service" or operation.name == "CreateBucket":
-                continue
-            path = f"/{BUCKET.name}" + (f"/{self.key}" if operation.on == "object" else "")
-            flags = [f"{flag}=2" if flag == "list-type" else f"{flag}=" for flag in operation.flags]
-            queries = [flags]
-            if "versionId" in operation.options:
-                queries.append([*flags, f"versionId={self.version}"])
-            for query in queries:
-                for body in bodies.get(operation.name, ("",)):
-                    for headers in HARMFUL:
-                        source = (
-                            {"x-amz-copy-source": f"{BUCKET.name}/{self.key}"} if operation.copies else {}
-                        )
-                        told = {**source, **headers}
-                        yield Attack(
-                            operation.name, operation.method, path, "&".join(sorted(query)), told, body
-                        )
 
     def attempt(self, role: str, attack: Attack) -> int:
         """Try it with a role's keys; the status of the answer."""
@@ -153,12 +177,16 @@ class Place(Struct, frozen=True):
         return int(reply.status)
 
     def harm(self) -> str:
-        """What is wrong with the locked version, or with the bucket, if anything is."""
-        head = self.root.head_object(Bucket=BUCKET.name, Key=self.key, VersionId=self.version)
-        until, latest = head["ObjectLockRetainUntilDate"], longest_lock(self.now(), RULES)
-        if head["ObjectLockMode"] != "GOVERNANCE" or not self.until <= until <= latest:
-            return f"it is locked until {until} ({head['ObjectLockMode']})"
-        if head.get("ObjectLockLegalHoldStatus") == "ON":
+        """What is wrong with the locked version, if anything is; one request, as root."""
+        talker, where = S3Talker(self.emulator.s3_url), f"/{BUCKET.name}/{self.key}"
+        reply = talker.ask("HEAD", where, query=f"versionId={self.version}")
+        if reply.status != 200:
+            return f"its version is not there: {reply.status}"
+        lock = {name.removeprefix("x-amz-object-lock-"): value for name, value in reply.headers.items()}
+        now, until = parsedate_to_datetime(lock["date"]), datetime.fromisoformat(lock["retain-until-date"])
+        if lock["mode"] != "GOVERNANCE" or not self.until <= until <= longest_lock(now, RULES):
+            return f"it is locked until {until} ({lock['mode']})"
+        if lock.get("legal-hold") == "ON":
             return "it is held for ever"
         return ""
 
@@ -171,14 +199,18 @@ class Place(Struct, frozen=True):
             self.root.get_object_lock_configuration(**of)["ObjectLockConfiguration"],
         )
 
-    def longest(self) -> datetime:
-        """The latest end of any lock in the bucket."""
-        ends: list[datetime] = []
-        for page in self.root.get_paginator("list_object_versions").paginate(Bucket=BUCKET.name):
+    def excessive(self) -> list[tuple[str, object]]:
+        """The versions of any key that are held, or locked for longer than anybody may, and how."""
+        found = list[tuple[str, object]]()
+        root, most = self.root, longest_lock(self.now(), RULES)
+        for page in root.get_paginator("list_object_versions").paginate(Bucket=BUCKET.name):
             for line in page.get("Versions", ()):
                 of = {"Bucket": BUCKET.name, "Key": line["Key"], "VersionId": line["VersionId"]}
-                ends.append(self.root.head_object(**of).get("ObjectLockRetainUntilDate", self.until))
-        return max(ends)
+                head = root.head_object(**of)
+                until = head.get("ObjectLockRetainUntilDate", self.until)
+                if until > most or head.get("ObjectLockLegalHoldStatus") == "ON":
+                    found.append((line["Key"], head))
+        return found
 
     def now(self) -> datetime:
         """The emulator's time."""
@@ -238,6 +270,7 @@ def main() -> None:
                 headers = " ".join(f"{name}={value}" for name, value in of.headers.items())
                 status, where = place.attempt(role, of), f"{of.path}?{of.query}"
                 print(role, status, of.operation, of.method, where, headers, of.body, sep="\t")
+            place.tidy()
             assert not place.harm(), role
 
 
