@@ -41,8 +41,8 @@ class VaultTraits(Struct, frozen=True):
 
     `retrieves_ranges`: a retrieval may ask for a part of an archive, aligned to MiB.
     `waits`: a retrieval or listing becomes ready hours later (else at once).
-    `keeps_metadata_hot`: catalogs can be read without a retrieval.
-    `minimum_storage`: deleting earlier costs the rest of it.
+    `keeps_metadata_hot`: catalogs can be read without a retrieval. `minimum_storage`: deleting earlier costs
+    the rest of it. `if_missing`: advice where its list lacks what was stored; empty if there is none.
     `checks_sha256`: `put_part` needs `Part.sha256`; else it may be empty, and a pass over the bytes is saved.
     `checks_crc64`: `put_part` and `complete_upload` need `Part.crc64`.
     `tags_parts`: `complete_upload` needs `Part.tag` and `crc64` of a part that another process may have sent.
@@ -67,6 +67,7 @@ class VaultTraits(Struct, frozen=True):
     lists_for_nothing: bool = False
     fetches_for_nothing: bool = False
     deletes_at_once: int = 1
+    if_missing: str = ""
 
 
 class Vault(Protocol):

@@ -54,6 +54,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {plural}"
 
 
+def sentences(*texts: str) -> str:
+    """Return the texts that are not empty as one, with semicolons."""
+    return "; ".join(filter(None, texts))
+
+
 def money(amount: Decimal | None, currency: str, mark: str = "") -> str:
     """An amount of money, rounded up to the cent."""
     if amount is None:

@@ -33,6 +33,7 @@ from backup.model import ArchiveId, ArchiveLabel, PackKind, VaultName
 from backup.transfer.recognise import Meeting, meet, missing_vault, other_vault
 from backup.transfer.retrievals.listing import THE_LIST, newest_kept_head, see_to_listing
 from backup.transfer.succession import OLDER, accept_made_up, advice_on, look_for_others, one_each, told_of
+from backup.wording import sentences
 
 
 def find_unnamed(tx: Transaction, vault: VaultName) -> Iterator[CheckFinding]:
@@ -184,7 +185,8 @@ class _ListComparison:
         covered = compared.must_show(tx, self._head, vault, now, stored=self._stored)
         missing, newer = compared.absent_archives(tx, self._listing, vault, covered)
         self._mark(tx, missing, ArchiveState.LOST)
-        self._add_findings("missing", missing, "the vault's list does not show it")
+        hint = self._context.vault.traits.if_missing
+        self._add_findings("missing", missing, sentences("the vault's list does not show it", hint))
         self._add_findings(
             "differs", differing, "the vault lists it with another size or hash than was stored"
         )

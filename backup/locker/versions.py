@@ -29,7 +29,7 @@ from backup.kinds import Outcome
 from backup.model import ArchiveId, TreeHash, VaultName
 from backup.protocols import phase
 from backup.reports import Fact
-from backup.transfer.recognise import require_same
+from backup.transfer.recognise import meet, other_vault
 from backup.transfer.vault_run import VaultRun
 from backup.vault.s3.versions import KeyVersions, ObjectVersion, S3Versions
 from backup.wording import counted
@@ -176,7 +176,11 @@ def compare_versions(context: VaultRun, *, takes_back: bool = False, is_plan: bo
     vault = context.vault
     if not isinstance(vault, S3Versions):
         raise UsageError(f"vault {vault.name} is no bucket: it keeps no versions")
-    require_same(context.inventory, vault, context.patience)
+    meeting = meet(context.inventory, vault, context.patience)
+    if meeting.is_other:  # or its identity is hidden, too
+        beneath = context.patience.call(lambda: vault.identities_beneath(context.inventory.id))
+        if meeting.known not in beneath:
+            raise other_vault(meeting, vault)
     return _Comparison(context, vault, takes_back=takes_back, is_plan=is_plan).run()
 
 

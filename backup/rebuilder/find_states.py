@@ -48,8 +48,7 @@ class StateFinder:
         self._intake = Intake(wish, context, bringer)
         self._trusted, self._known = self._intake.trusted, self._intake.known
         self._family, self._newer = self._trusted.family, self._intake.newer
-        looks = context.vault.traits.lists_at_once
-        self._others = Others(self._intake, self._resolve, looks=looks)
+        self._others = Others(self._intake, self._resolve, looks=context.vault.traits.lists_at_once)
         self._hidden: set[ArchiveId] = set()  # left out, as the wish says
         self._looks_everywhere = False  # also at catalogs that others wrote, by their labels
 
@@ -122,7 +121,8 @@ class StateFinder:
 
     def _choose(self) -> tuple[InventoryId, list[FoundJob]]:
         """The inventory that is meant, or one that goes on from it, where the line is old."""
-        meant = choose_inventory(self._known.candidates.values(), self._wish)
+        hint = self._context.vault.traits.if_missing
+        meant = choose_inventory(self._known.candidates.values(), self._wish, hint)
         if len(meant) > 1:
             raise several_inventories(self._known.candidates.values(), meant, self._last_of(meant))
         inventory_id = meant[0]

@@ -47,6 +47,7 @@ from backup.rebuilder.record_ranges import MOST_NUMBERS
 from backup.rebuilder.report import RebuildReport, RebuiltJob
 from backup.transfer.fetching.fetch import ArchiveFetcher
 from backup.transfer.fetching.journal import Journal
+from backup.wording import sentences
 
 
 def rebuild(wish: Wish, context: RebuildContext) -> RebuildReport:
@@ -280,7 +281,8 @@ class _Building:
                 self._finder.suspect("differs", archive_id, detail)
             elif stored_at < late:
                 withheld.append(archive_id)
-                detail = "a catalog names it, but the vault's list does not show it"
+                hint = self._context.vault.traits.if_missing
+                detail = sentences("a catalog names it, but the vault's list does not show it", hint)
                 self._finder.suspect("withheld", archive_id, detail)
         builder.mark(differing, ArchiveState.DAMAGED)
         builder.mark(withheld, ArchiveState.LOST)

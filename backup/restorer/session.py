@@ -373,8 +373,10 @@ class Session:
     def _lose_what_is_gone(self) -> None:
         for archive in self._plan.archives.keys() - self._pack_keys.keys():
             self._assembly.lose(archive, "the keys of its archive could not be opened")
+        hint = self._context.vault.traits.if_missing
         for archive, why in self._plan.lost.items():
             self._assembly.lose(archive, why)
+            self._counts.warnings += [hint] if hint and hint not in self._counts.warnings else []
         for retrieval, rows in self._laid():
             if retrieval.state is RetrievalStage.FAILED:
                 failure = self._before.failures.get(retrieval.number)

@@ -19,6 +19,7 @@ from backup.inventory.store.database import Inventory
 from backup.model import PackKind, VaultIdentity, VaultName
 from backup.protocols import Clock, Vault
 from backup.transfer.retry import RetryPolicy
+from backup.wording import sentences
 
 _MOST_APART = timedelta(minutes=5)
 
@@ -138,8 +139,11 @@ def other_vault(meeting: Meeting, vault: Vault) -> OtherVaultError:
         told = f"shows nothing of what was stored in it; {now}"
     return OtherVaultError(
         f"vault {vault.name}{where} {told}",
-        advice="mount the right disk, or correct the config; if the vault was replaced on purpose, "
-        f"`nightvault vaults accept {vault.name}` says what that means and goes on with it",
+        advice=sentences(
+            vault.traits.if_missing,
+            "mount the right disk, or correct the config; if the vault was replaced on purpose, "
+            f"`nightvault vaults accept {vault.name}` says what that means and goes on with it",
+        ),
     )
 
 
@@ -152,6 +156,9 @@ def _require_shown(wanted: Evidence, vault: Vault, patience: RetryPolicy) -> Non
             f"vault {vault.name} ({patience.call(vault.state).location}) may be another vault: it does not "
             f"show the newest {what} that was stored, {wanted.archive_id}, stored "
             f"{wanted.stored_at:%Y-%m-%d %H:%M} UTC",
-            advice="mount the right disk, or correct the config; if it is right and has lost that archive, "
-            f"`nightvault vaults accept {vault.name}` says what that means and goes on with it",
+            advice=sentences(
+                vault.traits.if_missing,
+                "mount the right disk, or correct the config; if it is right and has lost that archive, "
+                f"`nightvault vaults accept {vault.name}` says what that means and goes on with it",
+            ),
         )

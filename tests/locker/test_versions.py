@@ -18,6 +18,8 @@ from tests.support.s3_clients import client, new_bucket_name
 from tests.support.servers import Server, replace, running_cloud
 from tests.support.trees import assert_same_tree, snapshot_of
 
+HINT = "`nightvault undelete --versions` brings it back"
+
 
 @pytest.fixture
 def server(tmp_path: Path, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch) -> Server:
@@ -147,6 +149,54 @@ def test_a_vault_without_locks_lists_what_any_program_sees(
     assert unlocked.json("undelete", "--versions")["taken_back"] == 1
     unlocked.done("check")
     assert_same_tree(unlocked.restore(unlocked.folder / "out"), snapshot_of(unlocked.source))
+
+
+def test_what_is_hidden_of_a_vault_without_locks_is_found_by_its_messages(
+    unlocked: Server, emulator: RunningEmulator
+) -> None:
+    """A check takes packs for lost, restores believe it, and both name the command that brings them back."""
+    intruder = Intruder(unlocked, emulator)
+    intruder.hide(*intruder.packs())
+    (finding, *_) = unlocked.json("check", exit_code=1)["findings"]
+    assert (finding["kind"], HINT in finding["detail"]) == ("missing", True)
+    words = ("restore", "latest", "--key", unlocked.key_file, "--wait", "--target")
+    told = unlocked.run(*words, unlocked.folder / "before")
+    assert (told.exit_code, told.stderr.count(HINT)) == (3, 1)
+    assert unlocked.json("undelete", "--versions")["taken_back"] == len(intruder.packs())
+    unlocked.done("check")
+    assert_same_tree(unlocked.restore(unlocked.folder / "after"), snapshot_of(unlocked.source))
+
+
+def test_a_vault_without_locks_of_which_all_is_hidden(unlocked: Server, emulator: RunningEmulator) -> None:
+    """The identity, too: nothing takes it for another vault for ever, and a new machine reads it."""
+    intruder = Intruder(unlocked, emulator)
+    intruder.hide()
+    told = unlocked.run("backup")
+    assert ("is another one than before" in told.stderr, HINT in told.stderr) == (True, True)
+    bare = Server(unlocked.folder / "bare", unlocked.clock)
+    bare.config.parent.mkdir(parents=True)
+    text = unlocked.config.read_text().replace(str(unlocked.state), str(bare.state))
+    bare.config.write_text(text)
+    rebuild = ("rebuild", "--vault", "cold", "--key", unlocked.key_file, "--wait")
+    assert "a rebuild needs `lock` to see it" in " ".join(bare.fails(1, *rebuild).split())
+    replace(bare, "path_style = true\n", 'path_style = true\nlock = "governance"\n')
+    bare.done(*rebuild)
+    bare.done("restore", "latest", "--target", bare.folder / "out", "--key", unlocked.key_file, "--wait")
+    assert_same_tree(Path(f"{bare.folder / 'out'}{unlocked.source}"), snapshot_of(unlocked.source))
+    for server in (bare, unlocked):
+        assert counts(server.json("check", "--versions", exit_code=1)) == {"hidden": 3}
+    assert unlocked.json("undelete", "--versions")["taken_back"] == 3
+    assert unlocked.backup()["outcome"] == "done"
+
+
+def test_another_bucket_is_not_taken_for_it(unlocked: Server, emulator: RunningEmulator) -> None:
+    """Of another server: nothing of it is compared, or taken away."""
+    text, s3 = unlocked.config.read_text(), client(emulator.s3_url)
+    name, bucket = new_bucket_name(), Intruder(unlocked, emulator).bucket
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+    unlocked.config.write_text(text.replace(bucket, name))
+    for command in ("check", "undelete"):
+        assert "is another one than before" in unlocked.fails(1, command, "--versions")
 
 
 def test_what_is_not_there_any_more_is_told_of(unlocked: Server, emulator: RunningEmulator) -> None:

@@ -55,7 +55,7 @@ HARMFUL: tuple[Mapping[str, str], ...] = (
 )
 STORING = ("PutObject", "CopyObject", "CreateMultipartUpload")
 NEW = ("web1/data/new/", "web1/meta/new/", "web2/data/new/")
-"""The operations that store are tried on new keys, too: of packs, catalogs and another server, each on one."""
+"""The operations that store are tried on new keys, too: of packs, catalogs and another server."""
 
 
 def retention(mode: str, until: str) -> str:
@@ -122,7 +122,7 @@ class Place(Struct, frozen=True):
                     yield Attack(name, operation.method, at, "&".join(flags), told, body)
 
     def tidy(self) -> list[str]:
-        """Take away what was stored on new keys, and delete markers; the new keys, as a role has left them."""
+        """Take away what was stored on new keys, and delete markers; return the new keys that there were."""
         answer, new = self.root.list_object_versions(Bucket=BUCKET.name), list[str]()
         for line in (*answer.get("DeleteMarkers", ()), *answer.get("Versions", ())):
             if line["Key"].startswith(NEW):

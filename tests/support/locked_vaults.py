@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import asdict, replace
 
@@ -44,6 +45,7 @@ class LockedDirectory(DirectoryVault):
         self.most: int | None = None
         self.is_unknown = False  # its identity was deleted
         self._listed = frozenset[ArchiveId]()  # what the last look at the directory showed
+        self._is_looked_at = False  # since then nothing was stored or deleted
 
     @property
     def locks(self) -> bool:
@@ -60,9 +62,18 @@ class LockedDirectory(DirectoryVault):
             self.ends.setdefault(key, locked_until(self.clock.now(), self.rules))
 
     def look(self) -> frozenset[ArchiveId]:
-        """What is in the directory now."""
-        self._listed = frozenset(line.archive_id for line in list_now(self).archives)
+        """What is in the directory now; read anew if anything was stored or deleted since."""
+        if not self._is_looked_at:
+            self._listed = frozenset(line.archive_id for line in list_now(self).archives)
+            self._is_looked_at = True
         return self._listed
+
+    def complete_upload(self, *upload: Any, **told: Any) -> ArchiveId:
+        """As of a directory."""
+        try:
+            return super().complete_upload(*upload, **told)
+        finally:
+            self._is_looked_at = False
 
     def lockable(self, inventory_ids: Collection[InventoryId]) -> LockableObjects:
         """What is listed, and the identity."""
@@ -103,14 +114,14 @@ class LockedDirectory(DirectoryVault):
         held = {key: self.ends[key] for key in stored if self.ends.get(key, now) > now}
         on_hold = dict.fromkeys(stored.keys() & self.holds, Refusal("it is under a legal hold"))
         free = {key: at for key, at in stored.items() if key not in held and key not in on_hold}
-        self._listed = frozenset()
+        self._listed, self._is_looked_at = frozenset(), False
         refused = super().delete_archives(free)
         locked = {key: Refusal("object lock keeps it", end) for key, end in held.items()}
         return {**refused, **locked, **on_hold}
 
     def destroy(self) -> None:
         """What an intruder with all rights of the host does: delete all that can be deleted."""
-        self.delete_archives({line.archive_id: None for line in list_now(self).archives})
+        self.delete_archives(dict.fromkeys(self.look()))
         self.is_unknown |= self.ends[IDENTITY] <= self.clock.now() and IDENTITY not in self.holds
 
 

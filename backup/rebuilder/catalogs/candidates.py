@@ -24,6 +24,7 @@ from backup.model import (
 from backup.rebuilder.catalogs.file import CatalogFile
 from backup.rebuilder.context import Wish
 from backup.rebuilder.members import CatalogCandidate
+from backup.wording import sentences
 
 
 class NothingToRebuildError(NightvaultError):
@@ -116,8 +117,12 @@ def newest_of(
     return found
 
 
-def choose_inventory(candidates: Collection[CatalogCandidate], wish: Wish) -> list[InventoryId]:
+def choose_inventory(
+    candidates: Collection[CatalogCandidate], wish: Wish, if_none: str = ""
+) -> list[InventoryId]:
     """Return the possible inventories: the wanted one, the recovery line's, or all that there are.
+
+    `if_none`: the vault's advice where its list lacks what was stored.
 
     `UsageError` with a list of them if the wanted one is not there, `NothingToRebuildError` if there is none.
     """
@@ -136,7 +141,7 @@ def choose_inventory(candidates: Collection[CatalogCandidate], wish: Wish) -> li
     if not found:
         raise NothingToRebuildError(
             "the vault's list shows no catalog of nightvault",
-            advice="the list may be a day old; is it the right vault?",
+            advice=sentences(if_none, "the list may be a day old; is it the right vault?"),
         )
     if meant:
         return meant

@@ -27,6 +27,7 @@ from backup.rebuilder.members import CatalogCandidate, Member, UntrustedError
 from backup.rebuilder.report import Suspicion
 from backup.transfer.fetching.fetch import ArchiveFetcher
 from backup.transfer.fetching.wants import whole
+from backup.wording import sentences
 
 _REFUSED = (FormatError, IntegrityError)
 _FROZEN = ", which something has frozen: `nightvault config check` names it"
@@ -132,7 +133,10 @@ class Intake:
         )
         raise NothingToRebuildError(
             f"no state can be rebuilt from vault {self._context.vault.name}: {told or 'it shows no catalog'}",
-            advice="a list may be a day old; is it the right vault, and the right --inventory?",
+            advice=sentences(
+                self._context.vault.traits.if_missing,
+                "a list may be a day old; is it the right vault, and the right --inventory?",
+            ),
         )
 
     def _key_of_others(self) -> RecoveryKeyError | None:

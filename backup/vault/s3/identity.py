@@ -25,6 +25,14 @@ def is_identity(line: Mapping[str, Any], prefix: str) -> bool:
     return line["Size"] == 0 and keys.token_of(line["Key"].removeprefix(prefix)) is not None
 
 
+def identities_in(lines: Iterable[Mapping[str, Any]], prefix: str) -> Iterator[VaultIdentity]:
+    """Yield the identities among the items of a list."""
+    for line in lines:
+        token = keys.token_of(line["Key"].removeprefix(prefix)) if is_identity(line, prefix) else None
+        if token:
+            yield VaultIdentity(token)
+
+
 class S3Identity:
     """The part of `protocols.Vault` on the vault's identity and an inventory's newest catalogs."""
 
@@ -32,7 +40,7 @@ class S3Identity:
 
     def identities(self, inventory_id: InventoryId) -> Sequence[VaultIdentity]:
         """ListObjectsV2 of the identity objects' prefix; in the order of their keys."""
-        return list(self._identities_in(self._identity_lines(inventory_id)))
+        return list(identities_in(self._identity_lines(inventory_id), self._requests.bucket.prefix))
 
     def state_with_identities(self, inventory_id: InventoryId) -> VaultState:
         """The vault's state, by the same list that has the identities for an inventory."""
@@ -50,19 +58,12 @@ class S3Identity:
                 lines = [line for page in pages for line in page.get("Contents", ())]
         except VaultMissingError:
             return VaultState(exists=False, location=location)
-        found = list(self._identities_in(lines))
+        found = list(identities_in(lines, self._requests.bucket.prefix))
         return VaultState(exists=True, location=location, at=at, identities=found)
 
     def _identity_lines(self, inventory_id: InventoryId) -> Iterator[Mapping[str, Any]]:
         below = self._requests.bucket.prefix + keys.identity_key(inventory_id)
         return self._requests.lines(_WHICH, below)
-
-    def _identities_in(self, lines: Iterable[Mapping[str, Any]]) -> Iterator[VaultIdentity]:
-        prefix = self._requests.bucket.prefix
-        for line in lines:
-            token = keys.token_of(line["Key"].removeprefix(prefix)) if is_identity(line, prefix) else None
-            if token:
-                yield VaultIdentity(token)
 
     def add_identity(self, inventory_id: InventoryId, token: str) -> None:
         """PutObject of an empty object, in the storage class of catalogs; never overwrites."""

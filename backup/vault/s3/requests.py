@@ -31,7 +31,12 @@ _MOST_STILL = 100  # pages in a row without a key behind all before: of uploads 
 
 _BURIED = (
     "somebody deleted it, but the bucket keeps versions: once its delete marker is deleted it is there again;"
-    " see docs/s3.md"
+    " `nightvault undelete --versions` does that; see docs/s3.md"
+)
+
+_MAY_BE_HIDDEN = (
+    "if the bucket keeps versions, `nightvault undelete --versions` brings it back (a rebuild needs `lock` to"
+    " see it)"
 )
 
 _MARKER = "x-amz-delete-marker"
@@ -102,6 +107,7 @@ def traits_of(bucket: Bucket) -> VaultTraits:
         requests_at_once=32,  # some 600 a second; S3 takes 1,000 restore requests a second
         lists_at_once=True,
         deletes_at_once=1000,
+        if_missing="" if bucket.lock else _MAY_BE_HIDDEN,
     )
 
 
@@ -166,7 +172,7 @@ class BucketRequests:
         whole = self.bucket.prefix + key
         if self.bucket.lock is None and whole not in self._looked:
             try:
-                for line in self._oldest(doing, unknown=VaultMissingError, Prefix=whole):
+                for line in self.oldest(doing, unknown=VaultMissingError, Prefix=whole):
                     if line["Key"] == whole and not line["IsLatest"]:
                         self.remember(line)
             except UnreachableError:
@@ -203,10 +209,10 @@ class BucketRequests:
             for page in self.pages("list_objects_v2", doing, **wanted):
                 yield from page.get("Contents", ())
             return
-        yield from self._oldest(doing, **wanted)
+        yield from self.oldest(doing, **wanted)
 
-    def _oldest(self, doing: str, **wanted: Any) -> Iterator[Mapping[str, Any]]:
-        """Of each key the object that was stored first."""
+    def oldest(self, doing: str, **wanted: Any) -> Iterator[Mapping[str, Any]]:
+        """Of each key the object that was stored first, by ListObjectVersions."""
         oldest: Mapping[str, Any] | None = None
         for page in self.pages("list_object_versions", doing, **wanted):
             for line in page.get("Versions", ()):  # of a key the newest first

@@ -15,9 +15,10 @@ from msgspec import Struct
 from backup.errors import ArchiveMissingError, DeniedError, NightvaultError, VaultError, VaultMissingError
 from backup.format.enrolment import HeirMark
 from backup.format.treehash import TreeHasher
-from backup.model import MIB, ArchiveId, Refusal, TreeHash
+from backup.model import MIB, ArchiveId, InventoryId, Refusal, TreeHash, VaultIdentity
 from backup.vault.aws import translated_errors
 from backup.vault.s3 import answers, keys
+from backup.vault.s3.identity import identities_in
 from backup.vault.s3.requests import BucketRequests
 
 
@@ -33,7 +34,10 @@ _NO_TAGS: Mapping[str, type[NightvaultError]] = {
 
 
 class _NotHeldError(VaultError):
-    """S3's code for an object that has neither lock nor hold."""
+    """S3's codes for an object that has neither lock nor hold, and for a bucket that cannot lock."""
+
+
+_NO_HOLD = ("NoSuchObjectLockConfiguration", "InvalidRequest", "NotImplemented", "MethodNotAllowed")
 
 
 class ObjectVersion(Struct, frozen=True):
@@ -98,6 +102,13 @@ class S3Versions:
                 storage_class=bucket.storage_class if key.startswith(keys.DATA) else bucket.catalog_class,
             )
 
+    def identities_beneath(self, inventory_id: InventoryId) -> Sequence[VaultIdentity]:
+        """The vault's identities for an inventory, also those that delete markers hide."""
+        prefix = self._requests.bucket.prefix
+        below = prefix + keys.identity_key(inventory_id)
+        lines = self._requests.oldest("look which vault it is", unknown=VaultMissingError, Prefix=below)
+        return list(identities_in(lines, prefix))
+
     def is_tagged(self, key: ArchiveId, version: str) -> bool:
         """GetObjectTagging of a version."""
         named = self._version(key, version)
@@ -119,7 +130,7 @@ class S3Versions:
                 "get_object_legal_hold",
                 f"see the legal hold of {key}",
                 unknown=ArchiveMissingError,
-                meaning={"NoSuchObjectLockConfiguration": _NotHeldError},
+                meaning=dict.fromkeys(_NO_HOLD, _NotHeldError),
                 **self._version(key, version),
             )
         except _NotHeldError:
