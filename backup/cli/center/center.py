@@ -9,6 +9,7 @@ from backup.cli.center.fetching import fetch
 from backup.cli.center.servers import invite_host, list_hosts, remove, show, status
 from backup.cli.center.serving import init, serve
 from backup.cli.center.telling import join_here, leave, tell
+from backup.cli.center.trying import try_center
 
 EXAMPLES = {
     "center init": (
@@ -48,6 +49,7 @@ EXAMPLES = {
         "nightvault center tell",
         "nightvault center tell https://center.example.net --ca-file ca.pem",
     ),
+    "center try": ("nightvault center try", "nightvault center try --servers 5 --once"),
 }
 
 
@@ -73,5 +75,6 @@ for _command in (
     join_here,
     leave,
     tell,
+    try_center,
 ):
     center.add_command(_command)

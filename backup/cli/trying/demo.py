@@ -18,7 +18,8 @@ EXAMPLES = {
     )
 }
 
-_MARKER = ".nightvault-demo"
+MARKER = ".nightvault-demo"
+"""The name of a file in a folder that a demo or a trial has made, and removes."""
 
 
 @click.command()
@@ -69,12 +70,12 @@ def demo(cli: Cli, ctx: click.Context, source: str, directory: str, vault: str, 
     if not os.path.isdir(source):
         raise UsageError(f"{source} is not a directory")
     work = os.path.abspath(directory)
-    _make_empty(work)
+    make_empty(work)
     folder = os.path.abspath(source)
     report = (
-        run_ransomware(folder, work, program=_program(), say=cli.say)
+        run_ransomware(folder, work, program=program_words(), say=cli.say)
         if ransomware
-        else run_demo(folder, work, program=_program(), say=cli.say, vault=vault)
+        else run_demo(folder, work, program=program_words(), say=cli.say, vault=vault)
     )
     cli.show(report.document(), report.table())
     for line in report.hints():
@@ -83,11 +84,11 @@ def demo(cli: Cli, ctx: click.Context, source: str, directory: str, vault: str, 
         raise click.exceptions.Exit(int(ExitCode.FAILED))
 
 
-def _make_empty(path: str) -> None:
-    """Make the empty directory, in place of the one of an earlier demo. `UsageError` for any other."""
+def make_empty(path: str) -> None:
+    """Make the empty directory, in place of that of an earlier demo or trial. `UsageError` if not that."""
     import shutil
 
-    marker = os.path.join(path, _MARKER)
+    marker = os.path.join(path, MARKER)
     if os.path.lexists(path):
         if not os.path.exists(marker):
             raise UsageError(
@@ -96,10 +97,10 @@ def _make_empty(path: str) -> None:
         shutil.rmtree(path)
     os.makedirs(path, mode=0o700)
     with open(marker, "w", encoding="ascii") as file:
-        file.write("made by nightvault demo; it is removed when the demo runs again\n")
+        file.write("made by nightvault, which removes it when this runs again\n")
 
 
-def _program() -> list[str]:
+def program_words() -> list[str]:
     """The arguments that start this same nightvault in a child process or a shell."""
     called = sys.argv[0]
     if os.path.basename(called).startswith("nightvault"):
