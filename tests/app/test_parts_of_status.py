@@ -67,6 +67,7 @@ PARTS: list[tuple[str, str, set[str]]] = [
     ("lost archives", "backup.inventory.questions.status.has_spoiled", {"losses"}),
     ("what others are to delete", "backup.app.status.recorded.undeleted_of", {"undeleted"}),
     ("sources that lost much", "backup.inventory.questions.status.any_waits", {"waits"}),
+    ("settings of buckets", "backup.app.status.recorded.settings_of", {"settings"}),
 ]
 VITAL = {"runs", "dates of jobs", "jobs", "lost archives"}
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from backup.app.status.parts import Topic
+from backup.app.status.status import read_status
+from backup.config import load_config
 from backup.vault.s3.requests import BucketRequests
 from tests.support.clocks import OffsetClock
 from tests.support.emulated import RunningEmulator
@@ -18,6 +22,8 @@ from tests.support.servers import Server
 
 LOOKS = ("get_bucket_lifecycle_configuration", "get_object_lock_configuration", "get_bucket_versioning")
 OLD = {"ID": "old", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 1}}
+OLD_DELETES = "lifecycle rule old deletes what lies in {}/: nightvault alone knows what is needed"
+_LOCKS = "bucket {} locks what is stored for 90 days (COMPLIANCE): nothing can be pruned sooner"
 KEPT = {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 90}}
 
 
@@ -46,6 +52,12 @@ class Night:
         self.asked.clear()
         warnings = self.server.backup()["warnings"]
         return [text for text in warnings if text.startswith("bucket ")]
+
+    def status(self) -> list[str]:
+        """What status has to say of the bucket then, without dates."""
+        concerns = read_status(load_config(str(self.server.config)), self.clock.now()).concerns
+        texts = [concern.text for concern in concerns if concern.topic is Topic.VAULT]
+        return [re.sub("[0-9]{4}-[0-9]{2}-[0-9]{2}", "DATE", text) for text in texts]
 
     def set_rules(self, *rules: dict[str, Any]) -> None:
         """Set the lifecycle rules, or take all away."""
@@ -77,11 +89,14 @@ def test_a_rule_that_deletes_is_named_every_night_until_it_is_gone(night: Night)
         texts = night.pass_()
         assert night.asked == ["get_bucket_lifecycle_configuration"]
         assert any("lifecycle rule old deletes what lies in" in text for text in texts)
+        assert night.status() == [f"vault cold: {OLD_DELETES.format(kind)}" for kind in ("data", "meta")]
     night.asked.clear()
     night.server.backup()
     assert night.asked == []
+    assert len(night.status()) == 2, "a backup that does not look takes nothing away"
     night.set_rules()
     texts = night.pass_()
+    assert night.status() == []
     assert texts
     assert all("no longer: lifecycle rule old deletes" in text or "no lifecycle" in text for text in texts)
     for _ in range(8):
@@ -100,12 +115,24 @@ def test_versions_and_locks_switched_on_and_off(night: Night) -> None:
     night.set_lock(KEPT)
     locks = "locks what is stored for 90 days (COMPLIANCE): nothing can be pruned sooner"
     assert any(text.endswith(f": {locks}") for text in night.pass_())
+    assert night.status() == [f"vault cold, since DATE: {_LOCKS.format(night.of['Bucket'])}"]
     night.set_lock(None)
     texts = night.pass_()
+    assert night.status() == [f"vault cold, since DATE no longer: {_LOCKS.format(night.of['Bucket'])}"]
     assert any(" no longer: " in text and "90 days (COMPLIANCE)" in text for text in texts)
     for _ in range(8):
         texts = night.pass_()
-    assert texts == []
+    assert texts == night.status() == []
+
+
+def test_versions_that_are_kept_no_longer(night: Night) -> None:
+    """That they are kept does no harm; that they are not any more status says, too."""
+    for status in ("Enabled", "Suspended"):
+        assert night.status() == []
+        night.s3.put_bucket_versioning(**night.of, VersioningConfiguration={"Status": status})
+        night.pass_()
+    (text,) = night.status()
+    assert text == "vault cold, since DATE no longer: it keeps versions of what is deleted or overwritten"
 
 
 def test_a_lock_switched_off_beneath_a_vault_that_locks(
@@ -121,6 +148,7 @@ def test_a_lock_switched_off_beneath_a_vault_that_locks(
     night.set_lock(None)
     (text,) = night.pass_()
     assert " no longer: locks what is stored for 90 days" in text
+    assert any(" no longer: bucket " in text for text in night.status())
     assert night.asked == ["get_object_lock_configuration"]
 
 

@@ -49,6 +49,7 @@ def test_the_command(server: Server, emulator: RunningEmulator) -> None:
     assert (len(done["covered"]), done["covered_count"]) == (len(there), len(there))
     (text,) = [concern["text"] for concern in concerns(server)]
     assert "renewal of locks" in text
+    assert text.endswith(": somebody put delete markers, or something else, over 3 objects")
     assert (done["plan"], done["objects"], done["due"]) == (False, len(there), 0)
     assert server.json("runs")[0]["kind"] == "extend"
     with closing(opened(load_config(str(server.config)))) as inventory, inventory.reading() as tx:
@@ -152,7 +153,9 @@ def test_a_rule_that_deletes_is_named_by_the_next_renewal(server: Server, emulat
     assert done["missing"] == []
     told = " ".join(server.run("object-lock", "extend").output.split())
     assert "bucket of vault cold: lifecycle rule old deletes what lies in data/" in told
-    assert any("renewal of locks" in concern["text"] for concern in concerns(server))
+    (text,) = [concern["text"] for concern in concerns(server)]
+    assert "renewal of locks" in text
+    assert "lifecycle rule old deletes what lies in meta/" in text
     findings = json.loads(server.run("--json", "doctor").stdout)["findings"]
     assert any("rule old deletes" in finding["what"] for finding in findings)
     assert (server.restore(server.folder / "out") / "a.txt").read_text() == "alpha\n"
@@ -246,7 +249,10 @@ def test_a_lock_in_the_config_of_a_bucket_that_cannot_lock(
     server = bucket_server(tmp_path, emulator, monkeypatch, lock="")
     _set_lock(server)
     (server.source / "second.txt").write_text("never stored\n")
-    assert "object lock" in server.run("backup").output.lower()
+    told = " ".join(server.run("backup").stderr.split())
+    assert "`lock` of this vault needs a bucket with object lock" in told
+    (text,) = [concern["text"] for concern in concerns(server)]
+    assert text.startswith("backup of job main failed")
     assert len(server.json("snapshots")) == 1
     assert server.run("object-lock", "extend").exit_code != 0
     assert (server.restore(server.folder / "out") / "a.txt").read_text() == "alpha\n"

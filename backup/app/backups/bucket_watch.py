@@ -18,7 +18,6 @@ from backup.protocols import Vault
 from backup.vault.s3.vault import S3Vault
 
 _A_NIGHT = timedelta(hours=20)
-_NAMED = timedelta(days=7)
 _VERSIONS = "it keeps versions of what is deleted or overwritten"
 
 
@@ -30,6 +29,8 @@ def switched(at: RunContext, name: VaultName, vault: Vault) -> list[str]:
     with at.inventory.reading() as tx:
         seen = seen_settings(tx, name)
     found = _look(vault, seen, now)
+    if "rules" in found:
+        found["harms"] = frozenset(vault.harms)
     after = {
         what: seen[what].seen(told, now) if what in seen else SeenSetting(told, told, now, now)
         for what, told in found.items()
@@ -64,10 +65,10 @@ def _look(vault: S3Vault, seen: Mapping[str, SeenSetting], now: datetime) -> dic
 
 
 def _changes(bucket: str, seen: Mapping[str, SeenSetting], now: datetime) -> Iterator[str]:
-    for setting in seen.values():
-        if setting.before == setting.told or now - setting.since > _NAMED:
+    for what, setting in seen.items():
+        if what == "harms":  # these are named as long as they last
             continue
         since, named = f"bucket {bucket}, since {setting.since:%Y-%m-%d}", f"bucket {bucket} "
-        new, gone = sorted(setting.told - setting.before), sorted(setting.before - setting.told)
+        new, gone = setting.switched(now)
         yield from (f"{since}: {text.removeprefix(named)}" for text in new)
         yield from (f"{since} no longer: {text.removeprefix(named)}" for text in gone)

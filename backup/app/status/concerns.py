@@ -14,7 +14,8 @@ does not answer, or is not set up in AWS; less is free on a disk than should be 
 storing costs more than it may; archives that nothing needs wait a month longer than necessary for the keeper;
 the last good check of a vault is too old; a channel does not take its messages; a stranger writes of this
 server's jobs, or a source has lost nearly everything, and no person has answered; what a locking vault
-holds of a job is not locked for as long as it is to be; a part of the status cannot be determined.
+holds of a job is not locked for as long as it is to be; a bucket's rule does harm, or its lock was switched;
+a part of the status cannot be determined.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ def concerns_of(status: Status) -> list[Concern]:
         *_undelivered(status),
         *_strangers(status),
         *_shrunk(status),
+        *_switched(status),
     ]
     return sorted(found, key=lambda concern: concern.level is not Level.CRITICAL)
 
@@ -385,3 +387,10 @@ def _shrunk(status: Status) -> Iterator[Concern]:
     """Sources that lost nearly everything, until a person answers."""
     for wait in status.waits:
         yield Concern(Level.WARNING, Topic.SHRUNK, wait.text(), wait.command, wait.job, about=wait.job)
+
+
+def _switched(status: Status) -> Iterator[Concern]:
+    """Settings of buckets that do harm, and what somebody has switched there."""
+    for each in status.settings:
+        about = f"{each.vault} {each.told}"
+        yield Concern(Level.WARNING, Topic.VAULT, each.text, "nightvault doctor", about=about)

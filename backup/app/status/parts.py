@@ -239,6 +239,21 @@ class Unknown(Struct, frozen=True):
     level: Level = Level.WARNING
 
 
+class BucketSetting(Struct, frozen=True):
+    """A setting of a vault's bucket that does harm, or was switched on or off (`is_gone`) `since` then."""
+
+    vault: VaultName
+    told: str
+    since: datetime | None = None
+    is_gone: bool = False
+
+    @property
+    def text(self) -> str:
+        """The setting in words."""
+        since = "" if self.since is None else f", since {self.since.astimezone():%Y-%m-%d}"
+        return f"vault {self.vault}{since}{' no longer' * self.is_gone}: {self.told}"
+
+
 class Status(Struct, frozen=True):
     """The answer to "is all well?"; `daemon_runs` is None where the system does not tell.
 
@@ -272,6 +287,7 @@ class Status(Struct, frozen=True):
     losses: Mapping[VaultName, int] = {}  # archives that are lost or damaged, and that kept snapshots need
     undeleted: Sequence[Undeleted] = ()  # what waits too long for whoever deletes in place of this server
     waits: Sequence[Wait] = ()  # jobs of which nothing is deleted before somebody answers
+    settings: Sequence[BucketSetting] = ()  # as backups have seen them
     has_unit: bool = True  # whether systemd has a unit of the daemon
     dead: frozenset[int] = frozenset()  # numbers of runs that were cut off
 

@@ -30,7 +30,7 @@ from backup.app.status.parts import (
     Undelivered,
     Unknown,
 )
-from backup.app.status.vaults import VaultFacts, disks_of, undeleted_of, vaults_of
+from backup.app.status.vaults import VaultFacts, disks_of, settings_of, undeleted_of, vaults_of
 from backup.app.tasks.tasks import backup_task, scheduled_tasks
 from backup.app.tasks.times import LastRun, due_at, failed_at
 from backup.config import Config, JobSettings
@@ -134,7 +134,6 @@ def recorded_status(
     runs = part("runs", lambda: queries.newest_runs(tx), (), bad)
     after = holders(config.state_dir)
     locked = None if before is None or after is None else frozenset(before) | frozenset(after)
-    held = part("what vaults hold", lambda: queries.held(tx), ())
     looks = _Looks(
         config=config,
         now=now,
@@ -144,14 +143,14 @@ def recorded_status(
         locks=part("locks", lambda: lock_dates(tx), ()),
         holds=part("legal holds", lambda: held_snapshots(tx), {}),
         loads=part("what was loaded", lambda: load_proofs(tx), ()),
-        held=held,
+        held=part("what vaults hold", lambda: queries.held(tx), ()),
         good=part("what ended well", lambda: queries.last_good(tx, now), None),
         rows=part("dates of jobs", lambda: _rows(tx, now), None, bad),
     )
     scheduled = part("schedules", lambda: _scheduled(tx, looks, certificate, renewal), ())
     table = part("money", lambda: price_table(config), None)
     vaults_locked = part("locks of vaults", lambda: vault_locks(tx), {})
-    shelf = VaultFacts(held, looks.good or queries.LastGood({}), table, vaults_locked)
+    shelf = VaultFacts(looks.held, looks.good or queries.LastGood({}), table, vaults_locked)
     found = Status(
         now=now,
         jobs=part("jobs", lambda: _jobs(looks), (), bad),
@@ -177,6 +176,7 @@ def recorded_status(
         dead=frozenset(run.number for run in runs if is_dead(run, locked)),
         undeleted=part("what others are to delete", lambda: undeleted_of(tx, config, table, now), ()),
         waits=part("sources that lost much", lambda: _waits(tx, config), ()),
+        settings=part("settings of buckets", lambda: settings_of(tx, config, now), ()),
         unknown=parts.unknown,
     )
     return replace(found, concerns=concerns_of(found))

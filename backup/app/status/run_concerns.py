@@ -9,6 +9,7 @@ from backup.app.status.parts import UNKNOWN, Concern, Level, Status, Topic
 from backup.inventory.records.runs import Run
 from backup.kinds import Outcome, RunKind, command_after, name_of_task, run_title
 from backup.model import JobName
+from backup.wording import counted
 
 
 def failed_runs(status: Status) -> Iterator[Concern]:
@@ -72,8 +73,19 @@ def _run_text(run: Run) -> str:
         how = "found something missing or damaged" if run.found_damage else how
     else:
         how = "failed" if run.outcome is Outcome.FAILED else "was partial"
-    why = f": {run.error}" if run.error else ""
-    return f"{what} {how}, {shown(run.started_at)} (run {run.number}){why}"
+    why = run.error or _why_partial(run)
+    return f"{what} {how}, {shown(run.started_at)} (run {run.number}){': ' * bool(why)}{why}"
+
+
+def _why_partial(run: Run) -> str:
+    """The first reason why a renewal of locks was partial; empty for any other run."""
+    report = run.report if run.kind is RunKind.EXTEND else {}
+    covered, missing = report.get("covered_count"), report.get("missing")
+    if covered:
+        return f"somebody put delete markers, or something else, over {counted(covered, 'object')}"
+    if missing:
+        return f"{counted(len(missing), 'object')} that restores need, not in the vault"
+    return str(next(iter((*report.get("rules", ()), *report.get("servers", ()))), ""))
 
 
 def _told_of_drill(run: Run) -> str:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from backup.app.base.silent_mounts import Places
 from backup.app.money.prices import kind_of
 from backup.app.money.stats import terms_of
-from backup.app.status.parts import UNKNOWN, DiskStatus, ScheduledStatus, VaultStatus
+from backup.app.status.parts import UNKNOWN, BucketSetting, DiskStatus, ScheduledStatus, VaultStatus
 from backup.config import Config, VaultSettings
 from backup.config.limits import deletes_here
 from backup.cost import PriceTable
@@ -60,6 +60,25 @@ def vaults_of(
         )
         for vault in found
     ]
+
+
+def settings_of(tx: Transaction, config: Config, now: datetime) -> list[BucketSetting]:
+    """Return the settings of buckets that do harm, and what was switched there within a week."""
+    found: list[BucketSetting] = []
+    for vault in config.vaults:
+        if vault.kind != "s3":
+            continue
+        from backup.inventory.records.bucket_settings import seen_settings
+
+        seen = seen_settings(tx, vault.name)
+        if vault.lock is None and "harms" in seen:  # else renewals look at rules
+            found += (BucketSetting(vault.name, told) for told in sorted(seen["harms"].told))
+        for what in seen.keys() & {"lock", "versions"}:
+            new, gone = seen[what].switched(now)
+            new = [] if what == "versions" else new  # which does no harm
+            found += (BucketSetting(vault.name, told, seen[what].since) for told in new)
+            found += (BucketSetting(vault.name, told, seen[what].since, is_gone=True) for told in gone)
+    return found
 
 
 def _vault(config: Config, name: VaultName, settings: VaultSettings | None, shelf: VaultFacts) -> VaultStatus:

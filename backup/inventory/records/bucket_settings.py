@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from msgspec import Struct
 
@@ -13,6 +13,8 @@ from backup.inventory.store.connections import Transaction
 from backup.inventory.store.driver import changed, insert_row, raw_rows
 from backup.inventory.store.times import micros, moment
 from backup.model import VaultName
+
+_NAMED = timedelta(days=7)
 
 
 class SeenSetting(Struct, frozen=True):
@@ -28,6 +30,12 @@ class SeenSetting(Struct, frozen=True):
         if told == self.told:
             return SeenSetting(told, self.before, self.since, now)
         return SeenSetting(told, self.told, now, now)
+
+    def switched(self, now: datetime) -> tuple[list[str], list[str]]:
+        """Return the sentences that are new since a look within a week, and those that are gone since."""
+        if now - self.since > _NAMED:
+            return [], []
+        return sorted(self.told - self.before), sorted(self.before - self.told)
 
 
 def seen_settings(tx: Transaction, vault: VaultName) -> dict[str, SeenSetting]:

@@ -39,6 +39,12 @@ _MAY_BE_HIDDEN = (
     " see it)"
 )
 
+_UNLOCKABLE = "Bucket is missing Object Lock Configuration"
+_NEEDS_LOCK = (
+    "`lock` of this vault needs a bucket with object lock, else nothing is stored: `nightvault setup aws`"
+    " switches it on"
+)
+
 _MARKER = "x-amz-delete-marker"
 
 _WITHOUT_REASON = "Access Denied"
@@ -309,6 +315,8 @@ class BucketRequests:
             return VaultError(what, advice=f'set region = "{region}" for this vault')
         if headers.get(_MARKER) == "true" and isinstance(error, VaultError):
             return type(error)(str(error), advice=_BURIED)
+        if self.bucket.lock is not None and _UNLOCKABLE in answer.get("Error", {}).get("Message", ""):
+            return type(error)(str(error), advice=_NEEDS_LOCK)
         if self.bucket.owner is not None and denial_in(error.__cause__) == _WITHOUT_REASON:
             return DeniedError(str(error), advice=_NOT_OWNED.format(self.bucket.name, self.bucket.owner))
         return None
