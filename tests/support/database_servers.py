@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,65 @@ def postgresql(programs: Path, *, is_durable: bool = False) -> Iterator[RunningS
             ready = [str(programs / "pg_isready"), f"--host={folder}", "--quiet"]
             _wait(process, lambda: subprocess.run(ready, check=False).returncode == 0)
             yield RunningServer(folder, str(folder), process)
+
+
+@contextmanager
+def standby(programs: Path, primary: RunningServer) -> Iterator[RunningServer]:
+    """A server that follows another one of PostgreSQL, and answers; by itself it stays behind."""
+    with _folder() as folder:
+        (folder / "pgpass").write_text(f"*:*:*:postgres:{PASSWORD.replace(chr(92), chr(92) * 2)}\n")
+        _made(folder, "pgpass")
+        where = f"host={primary.host} user=postgres passfile={folder}/pgpass"
+        base = (f"--dbname={where}", f"--pgdata={folder}/data", "--write-recovery-conf", "--no-sync")
+        _done([programs / "pg_basebackup", *base, "--checkpoint=fast", "--wal-method=stream"])
+        words = [programs / "postgres", "-D", folder / "data", "-k", folder, "-c", "listen_addresses="]
+        with _running([*words, "-c", "fsync=off"], folder) as process:
+            ready = [str(programs / "pg_isready"), f"--host={folder}", "--quiet"]
+            _wait(process, lambda: subprocess.run(ready, check=False).returncode == 0)
+            yield RunningServer(folder, str(folder), process)
+
+
+@contextmanager
+def pgbouncer(server: RunningServer, database: str, user: str, password: str, *, pool: int) -> Iterator[Path]:
+    """A pooler in transaction mode before a database, with so many connections to it; its socket's folder."""
+    with _folder() as folder:
+        (folder / "pgbouncer.ini").write_text(
+            f"[databases]\n{database} = host={server.host} user={user} password={password}\n[pgbouncer]\n"
+            f"unix_socket_dir = {folder}\nlisten_port = 6432\nauth_type = any\npool_mode = transaction\n"
+            f"default_pool_size = {pool}\nserver_round_robin = 1\n"
+        )
+        _made(folder, "pgbouncer.ini")
+        program = shutil.which("pgbouncer", path=_path())
+        with _running([program, folder / "pgbouncer.ini"], folder) as process:
+            _wait(process, (folder / ".s.PGSQL.6432").exists)
+            yield folder
+
+
+@contextmanager
+def slow_way(server: RunningServer, seconds: float) -> Iterator[Path]:
+    """A socket's folder by which each message to a PostgreSQL comes so many seconds later."""
+    with _folder() as folder, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{folder}/.s.PGSQL.5432")
+        listener.listen()
+
+        def relay(source: socket.socket, target: socket.socket, pause: float) -> None:
+            with suppress(OSError), source, target:
+                while data := source.recv(1 << 16):
+                    time.sleep(pause)
+                    target.sendall(data)
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    client, _ = listener.accept()
+                    there = socket.socket(socket.AF_UNIX)
+                    there.connect(f"{server.host}/.s.PGSQL.5432")
+                    for ends in ((client, there, seconds), (there, client, 0.0)):
+                        threading.Thread(target=relay, args=ends, daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield folder
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
