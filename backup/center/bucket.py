@@ -16,14 +16,15 @@ from itertools import islice
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from backup.center.database import seeing
 from backup.center.identity import Trust
 from backup.center.joining import join
 from backup.center.receive import take_report
-from backup.center.tables import places
+from backup.center.summary import stored_claims
+from backup.center.tables import hosts, places
 from backup.errors import NightvaultError, UnreachableError
 from backup.format.host_report import (
     MOST_OBJECT,
@@ -37,13 +38,19 @@ from backup.wording import escape
 
 MOST_LISTED = 10_000
 """So many names of a place are looked at; a chain of 24 reports a day makes 960 within what is listed."""
+MOST_CATALOGS = 100_000
+"""So many catalogs of a place are looked at; one with more is not compared."""
 MOST_TAKEN = 500
 """So many objects of a place are read at a time; the next ones with the next time."""
 MOST_CHAINS = 100
 """So many chains of a host may be taken in a day: after a pause of the center all at once."""
 _KEPT = timedelta(days=40)
+_NEVER = datetime(1970, 1, 2, tzinfo=UTC)
 _LATE = timedelta(minutes=10)  # so much later than by its time an object may come to be listed
 _LONGEST_WHY = 300
+COMPARED_EACH = timedelta(hours=6)
+"""So often what a place holds is compared with what its host says."""
+_SLACK = timedelta(days=1)  # a host's clock may be wrong, and its report is older than the list
 
 
 class Refused(Struct, frozen=True):
@@ -114,7 +121,7 @@ class PlaceReader(Struct, frozen=True):
         new = sorted(filter(progress.is_new, lines[:MOST_LISTED]), key=_in_order)
         done, refused, counts = list[ListedReport](), list[Refused](), Counter[_Became]()
         for line in new[:MOST_TAKEN]:
-            became, why = self._take(place, line)
+            became, why = self._take(where, place, line)
             counts[became] += 1
             refused += [Refused(escape(line.name), escape(why[0]), escape(why[1]))] if why else []
             if became is not _Became.UNREADABLE:
@@ -130,7 +137,40 @@ class PlaceReader(Struct, frozen=True):
             escape(where), counts[_Became.TAKEN], counts[_Became.JOINED], refused, len(new) > MOST_TAKEN
         )
 
-    def _take(self, place: str, line: ListedReport) -> tuple[_Became, tuple[str, str] | None]:
+    def compare(self, place: str, catalogs: Callable[[], Iterable[ListedReport]]) -> bool | None:
+        """Whether what the host of a place says was stored lies there, by the newest of its catalogs.
+
+        None where nothing is to be compared: nobody tells there, it says nothing of it, or it was compared
+        within hours. Of several S3 vaults any may be in this bucket: the one with the oldest claim counts.
+        """
+        where = f"{self.address}/{place}"
+        with seeing(self.engine, None) as connection:
+            known = select(places.c.compared_at, hosts.c.host_id, hosts.c.document)
+            known = known.select_from(places.join(hosts, places.c.host_id == hosts.c.host_id))
+            found = connection.execute(known.where(places.c.place == where)).one_or_none()
+        if found is None or (found[0] is not None and self.now - found[0] < COMPARED_EACH):
+            return None
+        claims = stored_claims(msgspec.json.decode(found[2]))
+        lines = list(islice(catalogs(), MOST_CATALOGS + 1)) if claims else []
+        if not claims or len(lines) > MOST_CATALOGS:
+            return None
+        newest, (claim, job) = max((line.at for line in lines), default=None), min(claims)
+        has = "nothing" if newest is None else f"nothing newer than {newest:%Y-%m-%d %H:%M} UTC"
+        why = f"it says that job {job} was stored at {claim:%Y-%m-%d %H:%M} UTC, but its vault has {has}"
+        is_there = newest is not None and claim <= newest + _SLACK
+        values = {
+            "contradicted_at": func.coalesce(hosts.c.contradicted_at, self.now),
+            "contradicted_why": why,
+        }
+        none = {"contradicted_at": None, "contradicted_why": None}
+        changed = update(hosts).where(hosts.c.host_id == found[1]).values(none if is_there else values)
+        with seeing(self.engine, None) as connection:
+            connection.execute(changed)
+            noted = update(places).where(places.c.place == where).values(compared_at=self.now)
+            connection.execute(noted)
+        return is_there
+
+    def _take(self, where: str, place: str, line: ListedReport) -> tuple[_Became, tuple[str, str] | None]:
         """Take one object in: what became of it, and if it is refused of whom it is, and why."""
         what = object_of(line.name)
         if what is None:
@@ -155,11 +195,20 @@ class PlaceReader(Struct, frozen=True):
             take_report(
                 *(self.engine, identity, body, self.now), uninvited=self.uninvited, most_chains=MOST_CHAINS
             )
+            self._note_host(where, identity.host_id)
         except UnreachableError:
             raise
         except NightvaultError as error:
             return _Became.REFUSED, (host, str(error)[:_LONGEST_WHY])
         return _Became.TAKEN, None
+
+    def _note_host(self, where: str, host_id: str) -> None:
+        """Note whose place it is."""
+        row = insert(places).values(place=where, host_id=host_id, read_to=_NEVER, names="{}")
+        with seeing(self.engine, None) as connection:
+            connection.execute(
+                row.on_conflict_do_update(index_elements=[places.c.place], set_={"host_id": host_id})
+            )
 
 
 def _in_order(line: ListedReport) -> tuple[datetime, bool, str]:
@@ -171,7 +220,7 @@ def _progress(engine: Engine, place: str) -> _Progress:
     with seeing(engine, None) as connection:
         found = connection.execute(select(places).where(places.c.place == place)).mappings().one_or_none()
     if found is None:
-        return _Progress(datetime(1970, 1, 2, tzinfo=UTC), {})
+        return _Progress(_NEVER, {})
     return _Progress(found["read_to"], msgspec.json.decode(found["names"]))
 
 

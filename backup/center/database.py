@@ -20,7 +20,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from backup.errors import ConfigError, UnreachableError, UsageError
 from backup.inventory.store.migrating import migrations_folder
 
-HEAD = "0006"
+HEAD = "0007"
 AT_ONCE = 8
 """Connections of one process; who finds none within seconds is to come again later."""
 _SECONDS = 5

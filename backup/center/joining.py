@@ -21,7 +21,15 @@ from backup.format.host_report import JoinRequest
 
 _MOST = 4096
 _FIRST_REPORT = timedelta(hours=26)
-_ANEW = {"chain": "", "number": 0, "digest": b"", "set_back_at": None, "set_back_why": None}
+_ANEW = {
+    "chain": "",
+    "number": 0,
+    "digest": b"",
+    "set_back_at": None,
+    "set_back_why": None,
+    "contradicted_at": None,
+    "contradicted_why": None,
+}
 """The columns of a server that begins a chain as its next report."""
 
 

@@ -23,6 +23,7 @@ class Standing(StrEnum):
     """The standing of a host, the worst first."""
 
     SILENT = "silent"  # a job's time went by, and nothing was told since
+    CONTRADICTED = "contradicted"  # its vault lacks what it says was stored
     SET_BACK = "set back"  # it knows less of what it told than the center
     CRITICAL = "critical"
     WARNING = "warning"
@@ -70,6 +71,18 @@ def summary_of(told: dict[str, Any], now: datetime) -> HostSummary:
         month=min(sum((_money(vault.get("month")) for vault in vaults), Decimal(0)), Decimal(_MOST_MONEY)),
         currency=_text(told.get("currency"))[:3],
     )
+
+
+def stored_claims(told: dict[str, Any]) -> list[tuple[datetime, str]]:
+    """For each S3 vault the newest good run that a host says was stored there, and its job."""
+    vaults = [vault for vault in _mappings(told, "vaults") if _text(vault.get("kind")).split(":")[0] == "s3"]
+    buckets = {_text(vault.get("vault")) for vault in vaults}
+    newest: dict[str, tuple[datetime, str]] = {}
+    for job in _mappings(told, "jobs"):
+        vault, good = _text(job.get("vault")), _moment(job.get("last_good"))
+        if vault in buckets and good is not None:
+            newest[vault] = max(newest.get(vault, (good, "")), (good, _text(job.get("job"))))
+    return list(newest.values())
 
 
 def _standing(told: dict[str, Any]) -> tuple[Standing, str]:

@@ -58,6 +58,8 @@ hosts = Table(
     Column("in_group", Text, nullable=False, server_default=""),
     Column("joined_at", MOMENT),
     Column("stands_since", MOMENT, nullable=False),  # since when it tells the same `told_standing`
+    Column("contradicted_at", MOMENT),  # since when its vault lacks what it says was stored; `bucket.py`
+    Column("contradicted_why", Text),
     Column("silence_told_at", MOMENT),  # when people were told that it is silent; NULL when it tells again
 )
 
@@ -153,6 +155,8 @@ places = Table(
     Column("place", Text, primary_key=True),
     Column("read_to", MOMENT, nullable=False),
     Column("names", Text, nullable=False),
+    Column("host_id", Text),  # whose reports were taken there last
+    Column("compared_at", MOMENT),
 )
 
 

@@ -55,6 +55,7 @@ class HostView(Struct, frozen=True):
     certificate_ends: datetime
     reports: int
     set_back_at: datetime | None
+    contradicted_at: datetime | None
     jobs: int
     schedule: str
     good_since: datetime | None
@@ -188,13 +189,19 @@ def silent_hosts(connection: Connection, now: datetime) -> Sequence[RowMapping]:
 
 
 def _is_bad(now: datetime) -> ColumnElement[bool]:
-    is_bad = or_(hosts.c.set_back_at.is_not(None), hosts.c.told_standing != Standing.WELL)
+    is_bad = or_(
+        hosts.c.contradicted_at.is_not(None),
+        hosts.c.set_back_at.is_not(None),
+        hosts.c.told_standing != Standing.WELL,
+    )
     return or_(func.coalesce(hosts.c.due_from < now, false()), is_bad)
 
 
 def _excuse(now: datetime) -> Any:
     """For each host that is not well the excuse that counts, if any: the one that ends last."""
-    stands_since = _by_standing(now, hosts.c.due_from, hosts.c.set_back_at, hosts.c.stands_since)
+    stands_since = _by_standing(
+        now, hosts.c.due_from, hosts.c.contradicted_at, hosts.c.set_back_at, hosts.c.stands_since
+    )
     is_ack = and_(
         excuses.c.kind == ExcuseKind.ACK, excuses.c.ends_at > now, excuses.c.made_at >= stands_since
     )
@@ -210,13 +217,18 @@ def _is_of(host: Table) -> ColumnElement[bool]:
 
 
 def _standing(now: datetime, excuse: Any) -> Case[str]:
-    of_itself = _by_standing(now, Standing.SILENT, Standing.SET_BACK, hosts.c.told_standing)
+    of_itself = _by_standing(
+        now, Standing.SILENT, Standing.CONTRADICTED, Standing.SET_BACK, hosts.c.told_standing
+    )
     return case((excuse.c.kind.is_not(None), Standing.KNOWN), else_=of_itself)
 
 
-def _by_standing(now: datetime, silent: Any, set_back: Any, told: ColumnElement[Any]) -> Case[Any]:
+def _by_standing(
+    now: datetime, silent: Any, contradicted: Any, set_back: Any, told: ColumnElement[Any]
+) -> Case[Any]:
     return case(
         (hosts.c.due_from < now, silent),
+        (hosts.c.contradicted_at.is_not(None), contradicted),
         (hosts.c.set_back_at.is_not(None), set_back),
         else_=told,
     )
@@ -230,7 +242,13 @@ def _shown(now: datetime) -> Any:
     standing = _standing(now, excuse)
     computed = {
         "standing": standing,
-        "why": _by_standing(now, was_due, func.coalesce(hosts.c.set_back_why, ""), hosts.c.told_why),
+        "why": _by_standing(
+            now,
+            was_due,
+            func.coalesce(hosts.c.contradicted_why, ""),
+            func.coalesce(hosts.c.set_back_why, ""),
+            hosts.c.told_why,
+        ),
         "reports": hosts.c.number,
         "known_until": excuse.c.ends_at,
         "known_why": excuse.c.why,

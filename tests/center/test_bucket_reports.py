@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import backup.center.bucket
 from backup.app.aws_setup.documents import AwsSetup, BucketSetup, documents
 from backup.app.base.clock import SystemClock
 from backup.app.telling import ways
+from backup.center.summary import stored_claims
 from backup.credentials.identity import Identity
 from backup.format.host_report import (
     MOST_OBJECT,
@@ -344,3 +345,61 @@ def test_a_bucket_that_cannot_be_read_loses_nothing(told: Told) -> None:
     root.put_bucket_policy(Bucket=BUCKET, Policy=known)
     assert told.fetch()["taken"] == 1
     assert (SystemClock().now() - datetime.fromisoformat(told.host("web1")["last_at"])).seconds < 60
+
+
+def test_a_server_that_says_done_and_stored_nothing_is_found(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server whose nights go into the bucket: as they should, then without a trace, then again."""
+    web = told.server("web1")
+    web.config.write_text(web.config.read_text().replace('vault = "cold"', 'vault = "ice"'))
+    with monkeypatch.context() as patch:
+        use(patch, "web1")
+        web.done("init")
+        web.done("center", "join", told.token("web1"))
+        web.backup()
+    assert (told.fetch()["contradicted"], told.host("web1")["contradicted_at"]) == (0, None)
+    assert stored_claims(told.host("web1")["told"])[0][1] == "main"
+    root = told.client("root")
+    policy = root.get_bucket_policy(Bucket=BUCKET)["Policy"]
+    root.delete_bucket_policy(Bucket=BUCKET)
+    kept = {}
+    for line in root.list_objects_v2(Bucket=BUCKET, Prefix="web1/meta/")["Contents"]:
+        kept[line["Key"]] = root.get_object(Bucket=BUCKET, Key=line["Key"])["Body"].read()
+        root.delete_object(Bucket=BUCKET, Key=line["Key"])
+    assert told.fetch()["contradicted"] == 0  # it was compared within hours
+    monkeypatch.setattr(backup.center.bucket, "COMPARED_EACH", timedelta(0))
+    assert told.fetch()["contradicted"] == 1
+    (host,) = told.center.command("status", exit_code=1)["not_well"]
+    assert host["standing"] == "contradicted"
+    assert host["why"].endswith("UTC, but its vault has nothing")
+    since = host["contradicted_at"]
+    assert told.fetch()["contradicted"] == 1
+    assert told.host("web1")["contradicted_at"] == since
+    told.center.command("ack", "web1", "--until", "3d", "--why", "moved by hand")
+    assert told.center.command("status")["known"][0]["name"] == "web1"
+    for key, data in kept.items():
+        root.put_object(Bucket=BUCKET, Key=key, Body=data, IfNoneMatch="*")
+    root.put_bucket_policy(Bucket=BUCKET, Policy=policy)
+    assert told.fetch()["contradicted"] == 0
+    assert told.host("web1")["contradicted_at"] is None
+
+
+def test_claims_are_of_buckets_and_the_newest_of_each() -> None:
+    jobs = [
+        {"job": "a", "vault": "ice", "last_good": "2026-01-01T00:00:00Z"},
+        {"job": "b", "vault": "ice", "last_good": "2026-01-03T00:00:00Z"},
+        {"job": "c", "vault": "far", "last_good": "2026-01-02T00:00:00Z"},
+        {"job": "d", "vault": "disk", "last_good": "2026-01-09T00:00:00Z"},
+        {"job": "e", "vault": "ice", "last_good": "soon"},
+        {"job": ["f"], "vault": None, "last_good": 7},
+    ]
+    vaults = [
+        {"vault": "ice", "kind": "s3:GLACIER"},
+        {"vault": "far", "kind": "s3"},
+        {"vault": "disk", "kind": "directory"},
+    ]
+    found = stored_claims({"jobs": jobs, "vaults": [*vaults, None, {"kind": "s3"}]})
+    assert [(claim.day, job) for claim, job in found] == [(3, "b"), (2, "c")]
+    for strange in ({}, {"jobs": 1, "vaults": "x"}, {"jobs": [{}], "vaults": [{"kind": "s3", "vault": []}]}):
+        assert stored_claims(strange) == []

@@ -34,13 +34,15 @@ def fetch(
     """Take what servers told through a bucket, once; for a timer, beside `center serve` or without it.
 
     The bucket is that of an S3 vault of the config, whose role may list `reports/` and read it, and nothing
-    else; below the vault's prefix each server has its own. Each report counts once, also when two of these
+    else; below the vault's prefix each server has its own. Of each, the newest catalog is compared with what
+    it says was stored, every six hours. Each report counts once, also when two of these
     run, or one is cut off. With --uninvited and a new database it brings back what servers told lately.
     """
     from backup.app.base.vaults import Purpose, bucket_requests
     from backup.center.bucket import PlaceReader, first_name
     from backup.center.serve import TrustFiles
     from backup.format.host_report import BUCKET, MOST_OBJECT, REPORTS
+    from backup.vault.s3.keys import META
     from backup.vault.s3.reports import ReportObjects
 
     config = cli.config()
@@ -51,7 +53,10 @@ def fetch(
     with opened_center(url) as engine:
         reader = PlaceReader(engine, trust, address, partial(objects.read, most=MOST_OBJECT), now, uninvited)
         after = first_name(now)
-        found = [reader.read_place(place, objects.lines(place, REPORTS, after)) for place in objects.places()]
+        found, contradicted = [], 0
+        for place in objects.places():
+            found.append(reader.read_place(place, objects.lines(place, REPORTS, after)))
+            contradicted += reader.compare(place, partial(objects.lines, place, META, META)) is False
     refused = [(of.place, why) for of in found for why in of.refused]
     for place, why in refused[:_SHOWN]:
         who = f" of {why.host}" if why.host else ""
@@ -65,8 +70,13 @@ def fetch(
         "refused": [
             {"place": place, "name": why.name, "host": why.host, "why": why.why} for place, why in refused
         ],
+        "contradicted": contradicted,
         "has_more": any(of.has_more for of in found),
     }
+    if contradicted:
+        cli.warn(
+            f"warning: of {contradicted} servers the bucket lacks what they say was stored: `center status`"
+        )
     more = "; there is more: give this again" if document["has_more"] else ""
     told = f"{document['taken']} reports taken, {document['joined']} servers joined"
     cli.report(document, f"{told}, {len(refused)} objects refused{more}")
