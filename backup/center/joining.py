@@ -21,7 +21,7 @@ from backup.format.host_report import JoinRequest
 
 _MOST = 4096
 _FIRST_REPORT = timedelta(hours=26)
-_ANEW = {
+ANEW = {
     "chain": "",
     "number": 0,
     "digest": b"",
@@ -72,8 +72,8 @@ def join(engine: Engine, identity: HostIdentity, body: bytes, now: datetime) -> 
             if found["used_by"] == identity.host_id:
                 return
             raise DeniedError("this invitation was used already")
-        known = {"joined_at": now, "in_group": found["in_group"], **_ANEW}
-        row = insert(hosts).values(**_new(identity, now), **known)
+        known = {"joined_at": now, "in_group": found["in_group"], **ANEW}
+        row = insert(hosts).values(**new_host(identity, now), **known)
         connection.execute(row.on_conflict_do_update(index_elements=[hosts.c.host_id], set_=known))
         connection.execute(update(invites).where(invites.c.invite == digest).values(used_by=identity.host_id))
 
@@ -91,8 +91,8 @@ def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def _new(identity: HostIdentity, now: datetime) -> dict[str, object]:
-    """The row of a server that has told nothing yet, and is due within a day and some."""
+def new_host(identity: HostIdentity, now: datetime) -> dict[str, object]:
+    """Return the row of a server that has told nothing yet, and is due within a day and some."""
     nothing: HostSummary = replace(summary_of({}, now), due_from=now + _FIRST_REPORT)
     return {
         **identity.columns(),

@@ -6,6 +6,7 @@ import click
 
 from backup.cli.center.excusing import ack, maintenance
 from backup.cli.center.fetching import fetch
+from backup.cli.center.keeping import export, rebuild
 from backup.cli.center.servers import invite_host, list_hosts, remove, show, status
 from backup.cli.center.serving import init, serve
 from backup.cli.center.telling import join_here, leave, tell
@@ -49,6 +50,11 @@ EXAMPLES = {
         "nightvault center tell",
         "nightvault center tell https://center.example.net --ca-file ca.pem",
     ),
+    "center export": ("nightvault center export center.json", "nightvault center export center.json --json"),
+    "center rebuild": (
+        "nightvault center rebuild center.json",
+        "nightvault center rebuild center.json --database postgresql://nightvault@db/nightvault",
+    ),
     "center try": ("nightvault center try", "nightvault center try --servers 5 --once"),
 }
 
@@ -76,5 +82,7 @@ for _command in (
     leave,
     tell,
     try_center,
+    export,
+    rebuild,
 ):
     center.add_command(_command)
