@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -198,3 +200,50 @@ def test_a_database_that_takes_half_a_second_for_each_statement(
             assert 3 < time.monotonic() - began < 40
         assert log.read_text() == ""
     assert center.command("show", "web1")["reports"] == 1
+
+
+def test_out_of_disk_is_a_later_again(tmp_path: Path, database: tuple[RunningServer, str]) -> None:
+    server, url = database
+    center = new_center(tmp_path, url)
+    web, mail = center.server("web1"), center.identity("mail")
+    with small_disk(server.folder / "small") as disk, closing(superuser(server, "nightvault")) as connection:
+        connection.execute(f"CREATE TABLESPACE small LOCATION '{disk}'")
+        for table in ("hosts", "chains", "days"):
+            connection.execute(f"ALTER TABLE {table} SET TABLESPACE small")
+        with center.served() as log:
+            web.done("center", "tell", center.address)
+            with suppress(OSError), open(disk / "filler", "wb", buffering=0) as filler:
+                while True:
+                    filler.write(bytes(4096))
+            large = {"to": {"well": True, "text": os.urandom(150_000).hex()}}
+            status, answer = center.send(mail, body_of(changes=large))
+            assert (status, answer) == (503, {"error": "the center's database is away"})
+            web.backup()  # a host goes on
+            assert center.send(mail, body_of(changes=large))[0] == 503
+            (disk / "filler").unlink()
+            assert center.send(mail, body_of(changes=large)) == (200, {"taken": "new"})
+            assert center.send(mail, body_of(changes=large)) == (200, {"taken": "again"})
+            assert web.json("center", "tell", center.address)["number"] == 2
+        assert "No space left on device" in log.read_text()
+        assert "Traceback" not in log.read_text()
+        assert {host["name"]: host["reports"] for host in center.command("list")["hosts"]} == {
+            "web1": 2,
+            "mail": 1,
+        }
+        server.kill()  # the disk is in use until then
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A disk of 8 MiB for whoever owns the folder that it is in; skipped where none can be mounted."""
+    folder.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(words, capture_output=True, check=False).returncode:
+        pytest.skip("only root can mount a small disk")
+    try:
+        owner = folder.parent.stat()
+        os.chown(folder, owner.st_uid, owner.st_gid)
+        folder.chmod(0o700)
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
