@@ -32,7 +32,7 @@ from sqlalchemy import (
 from backup.center.database import seeing
 from backup.center.excuses import ExcuseKind
 from backup.center.summary import Standing
-from backup.center.tables import days, excuses, hosts, invites, watches
+from backup.center.tables import days, excuses, hosts, invites, places, watches
 from backup.errors import UsageError
 
 _NIGHTS = 30
@@ -158,12 +158,13 @@ def days_of(engine: Engine, host_id: str, now: datetime) -> Sequence[DayView]:
 
 
 def remove_host(engine: Engine, host_id: str) -> None:
-    """Take a host off the center: all rows of it, and invitations that it used or that name it."""
+    """Take a host off the center: its rows and places, and invitations that it used or that name it."""
     with seeing(engine, None) as connection:
         gone = delete(hosts).where(hosts.c.host_id == host_id).returning(hosts.c.name)
         name = connection.execute(gone).scalar_one_or_none()
         is_its = (invites.c.used_by == host_id) | (invites.c.used_by.is_(None) & (invites.c.name == name))
         connection.execute(delete(invites).where(is_its))
+        connection.execute(delete(places).where(places.c.host_id == host_id))
 
 
 def set_seen(engine: Engine, host_id: str) -> None:

@@ -403,3 +403,22 @@ def test_claims_are_of_buckets_and_the_newest_of_each() -> None:
     assert [(claim.day, job) for claim, job in found] == [(3, "b"), (2, "c")]
     for strange in ({}, {"jobs": 1, "vaults": "x"}, {"jobs": [{}], "vaults": [{"kind": "s3", "vault": []}]}):
         assert stored_claims(strange) == []
+
+
+def test_one_that_is_removed_leaves_nothing_and_does_not_come_back_by_what_lies_there(told: Told) -> None:
+    web = told.joined("web1")
+    told.tell(web, "web1")
+    told.fetch()
+    told.center.command("remove", "web1")
+    with closing(superuser(told.database, "nightvault")) as connection:
+        for table in ("hosts", "chains", "days", "invites", "places"):
+            found = connection.execute(f"SELECT count(*) FROM {table} WHERE {table}::text LIKE '%web1%'")
+            assert found.fetchone() == (0,), table
+    again = told.fetch()
+    assert (again["taken"], again["joined"], len(again["refused"])) == (0, 0, 2)
+    assert told.center.command("list") == {"hosts": []}
+    with pytest.MonkeyPatch.context() as patch:
+        use(patch, "web1")
+        web.done("center", "join", told.token("web1"))
+    told.tell(web, "web1")
+    assert (told.fetch()["joined"], told.host("web1")["reports"]) == (1, 1)
