@@ -73,7 +73,7 @@ class Fetcher:
     ) -> None:
         self._vault = vault
         self._patience = RetryPolicy(clock, tell=tell)
-        self._ahead = ahead
+        self._ahead = ahead = min(ahead, 2) if vault.traits.fetches_for_nothing else ahead  # no delay to hide
         self._piece = piece
         self._workers = ThreadPoolExecutor(ahead, "fetch")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import resource
+import struct
+import sys
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backup.model import MIB
 from backup.restorer.selection.column import Column, Scratch
 
 SMALL = 64
@@ -56,6 +59,34 @@ def test_its_file_has_no_name_and_takes_no_memory_while_nobody_reads(tmp_path: P
     assert list(held) == list(range(1000))
     assert isinstance(held, memoryview)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("most", [SMALL, 2**30])
+def test_a_field_of_each_row_is_read_in_order(tmp_path: Path, most: int) -> None:
+    row = struct.Struct("<4xI4x")
+    column = Column(Scratch(str(tmp_path), most))
+    assert list(column.each(row)) == []
+    count = 2 * MIB // row.size + 3
+    column.add(b"".join(struct.pack("<III", 1, number, 2) for number in range(count)))
+    assert list(column.each(row)) == list(range(count))
+    assert b"".join(column.pieces(row.size)) == bytes(column.values)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_who_reads_all_of_it_holds_a_piece(tmp_path: Path) -> None:
+    column = Column(Scratch(str(tmp_path), SMALL))
+    column.add(bytes(12 * MIB))
+    held = [_mapped_of(tmp_path) for at, _ in enumerate(column.each(struct.Struct("1024s"))) if not at % 512]
+    assert len(held) == 24
+    assert 0 < max(held) <= 2 * MIB
+    assert column.values[-1] == 0
+
+
+def _mapped_of(folder: Path) -> int:
+    """The bytes in memory of this process's maps of files below a folder, also of files without a name."""
+    lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+    found = (next(rest for rest in lines if rest.startswith("Rss:")) for line in lines if str(folder) in line)
+    return sum(int(rest.split()[1]) * 1024 for rest in found)
 
 
 def test_what_is_small_makes_no_file(tmp_path: Path) -> None:

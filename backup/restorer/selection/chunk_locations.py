@@ -130,14 +130,14 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
 
     def frames(self) -> Iterator[tuple[tuple[int, int], int]]:
         """Return archive and frame of each run of locations in one frame, and its length, in order."""
-        for place, run in groupby(_each(_PLACE, self._rows.values)):
+        for place, run in groupby(self._rows.each(_PLACE)):
             frame, archive = divmod(place, _FRAMES)
             yield (archive, frame), len([*run])
 
     @property
     def lengths(self) -> Iterator[int]:
         """The length of each chunk, in order."""
-        return _each(_LENGTH, self._rows.values)
+        return self._rows.each(_LENGTH)
 
     def __getitem__(self, number: int) -> ChunkLocation:
         return self.at(self.position(number))

@@ -9,11 +9,13 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import struct
 import tempfile
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import BinaryIO, Final, TypeAlias
+from itertools import chain
+from typing import Any, BinaryIO, Final, TypeAlias
 from weakref import WeakSet
 
 from backup.model import MIB
@@ -115,6 +117,22 @@ class Column:
         if self._view is None:
             self._view = self._scratch.map(self._file, self._in_file).cast(self._code)  # type: ignore[call-overload]
         return self._view
+
+    def each(self, row: struct.Struct) -> Iterator[Any]:
+        """One field of each row of a column of bytes, in order, which `row` unpacks alone.
+
+        Memory of what was read from a file is released again and again.
+        """
+        return chain.from_iterable(chain.from_iterable(map(row.iter_unpack, self.pieces(row.size))))
+
+    def pieces(self, size: int) -> Iterator[memoryview]:
+        """The bytes in order, in pieces of many rows of `size` bytes; memory is released as in `each`."""
+        whole = memoryview(self.values).cast("B")
+        step = max(1, _PIECE // size) * size
+        for start in range(0, len(whole), step):
+            yield whole[start : start + step]
+            if self._file is not None:
+                self._scratch.rest()
 
     def __len__(self) -> int:
         return self._in_file // self._tail.itemsize + len(self._tail)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, chain, repeat
+from itertools import accumulate, repeat
+from operator import and_
 from typing import Any, Final, overload
 
 from backup.errors import FormatError
@@ -106,13 +107,11 @@ class Entries(Sequence[RestoreEntry]):
         A file with setuid or setgid is not plain: it depends on its owner's name, which `NewFiles` do not
         have.
         """
-        kinds = memoryview(self._rows.values)[_KIND_AT :: _ROW.size]
-        marks = bytearray(kinds).translate(_ARE_FILES)
-        lend_none = bytearray(memoryview(self._rows.values)[_MODE_AT :: _ROW.size]).translate(_LEND_NO_RIGHTS)
-        at = lend_none.find(0)
-        while at >= 0:
-            marks[at] = 0
-            at = lend_none.find(0, at + 1)
+        marks = bytearray()
+        for piece in self._rows.pieces(_ROW.size):
+            are_files = bytes(piece[_KIND_AT :: _ROW.size]).translate(_ARE_FILES)
+            lend_none = bytes(piece[_MODE_AT :: _ROW.size]).translate(_LEND_NO_RIGHTS)
+            marks += bytes(map(and_, are_files, lend_none)) if 0 in lend_none else are_files
         if self.has_extras:
             for key, extra in enumerate(self.extras):
                 if extra:
@@ -134,14 +133,14 @@ class Entries(Sequence[RestoreEntry]):
     @property
     def sizes(self) -> Iterator[int]:
         """The size of each entry, in order."""
-        return chain.from_iterable(_SIZES.iter_unpack(self._rows.values))
+        return self._rows.each(_SIZES)
 
     @property
     def extras(self) -> Iterator[int]:
         """Of each entry, in order: 0 if it has no rare attributes."""
         if not self.has_extras:
             return repeat(0, len(self))
-        return chain.from_iterable(_EXTRAS.iter_unpack(self._rows.values))
+        return self._rows.each(_EXTRAS)
 
     def linked(self) -> Iterator[int]:
         """Return the keys of entries recorded as one of several hard links."""

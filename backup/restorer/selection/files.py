@@ -124,7 +124,7 @@ class Files(Sequence[RestoreFile]):
     @property
     def content_ids(self) -> Iterator[bytes]:
         """The content id of each file, in order."""
-        return (content_id for (content_id,) in _CONTENT_ID.iter_unpack(self._content_ids.values))
+        return self._content_ids.each(_CONTENT_ID)
 
     @property
     def counts(self) -> Iterator[int]:
