@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -15,8 +16,11 @@ from backup.inventory.content.archives import ArchiveState
 from backup.inventory.content.locks import record_locks
 from backup.inventory.records.readings import LockDate, lock_dates
 from backup.model import Generation, SnapshotId
+from backup.rebuilder.context import Wish
+from backup.rebuilder.members import Trust
 from tests.support.locked_vaults import IDENTITY, RULES, LockedNights, attacked, renew, restores
 from tests.support.nightly_servers import DAY
+from tests.support.rebuilds import Bare
 
 MOMENT = timedelta(seconds=1)
 FIRST, _, LAST = os.environ.get("NIGHTVAULT_TEST_LOCK_DATES", "0-12").rpartition("-")
@@ -34,10 +38,8 @@ def kept(nights: LockedNights) -> list[SnapshotId]:
     return [snapshot.id for snapshot in nights.site.snapshots()]
 
 
-@pytest.mark.parametrize("seed", range(int(FIRST or 0), int(LAST)))
-def test_no_date_promised_too_much_or_too_little(tmp_path: Path, seed: int) -> None:
-    """Random histories: nights, forgetting, prunes, renewals whole and cut, days; then an intruder."""
-    chance, nights = random.Random(seed), LockedNights(tmp_path)
+def wander(nights: LockedNights, chance: random.Random) -> list[SnapshotId]:
+    """A random history: nights, forgetting, prunes, renewals whole and cut, days; what the last one kept."""
     nights.night()
     snapshots: list[SnapshotId] = []
     for _ in range(chance.randrange(8, 20)):
@@ -65,6 +67,14 @@ def test_no_date_promised_too_much_or_too_little(tmp_path: Path, seed: int) -> N
             nights.vault.most = None
         else:
             nights.clock.advance(chance.randrange(1, 25) * DAY)
+    return snapshots
+
+
+@pytest.mark.parametrize("seed", range(int(FIRST or 0), int(LAST)))
+def test_no_date_promised_too_much_or_too_little(tmp_path: Path, seed: int) -> None:
+    """After a random history: then an intruder."""
+    nights = LockedNights(tmp_path)
+    snapshots = wander(nights, random.Random(seed))
     date = promised(nights)
     if date is None:
         renew(nights.site, nights.vault)
@@ -83,6 +93,22 @@ def test_no_date_promised_too_much_or_too_little(tmp_path: Path, seed: int) -> N
     attacked(nights, now_said.until + RULES.step)
     assert not restores(nights, today, tmp_path / "after", now), "more than a step too careful"
     print("not too careful")  # counted in campaigns
+
+
+@pytest.mark.parametrize("seed", range(int(FIRST or 0), int(LAST), 4))
+def test_a_rebuilt_inventory_says_the_same_and_renews_the_same(tmp_path: Path, seed: int) -> None:
+    """It looks at all locks anew; what was forgotten of late is in the catalogs."""
+    nights = LockedNights(tmp_path)
+    wander(nights, random.Random(seed))
+    said = renew(nights.site, nights.vault, only_plan=True)
+    bare = Bare(tmp_path / "bare", nights.vault, nights.site)
+    bare.rebuild(Wish(trust=Trust()))
+    with closing(bare.site()) as rebuilt:
+        again = renew(rebuilt, nights.vault, only_plan=True)
+    (here,), (there,) = said.dates, again.dates
+    assert (there.until, there.nights, there.newest) == (here.until, here.nights, here.newest)
+    assert (again.objects, again.due, again.ends) == (said.objects, said.due, said.ends)
+    assert again.looked == again.objects
 
 
 def test_what_is_not_locked_is_not_promised(tmp_path: Path) -> None:

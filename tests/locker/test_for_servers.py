@@ -30,7 +30,7 @@ from tests.support.backups import Site
 from tests.support.doubles import Silent
 from tests.support.integrity import list_now
 from tests.support.keepers import intruder_with, keeper_of
-from tests.support.locked_vaults import IDENTITY, RULES, LockedNights
+from tests.support.locked_vaults import IDENTITY, RULES, LockedNights, renew
 from tests.support.nightly_servers import DAY
 
 
@@ -107,6 +107,8 @@ def test_all_is_renewed_once_a_step_as_quoted(nights: LockedNights, renewer: Ren
         assert renewer.short() == set()
     asked = [kind for kind, _ in nights.vault.asked]
     assert asked == ["lock"] * 2 * len(everything)
+    (date,) = renew(nights.site, nights.vault, only_plan=True).dates
+    assert renewer.renew().ends == min(nights.vault.ends.values()) == date.until, "as the server itself says"
     assert plan.quote.requests_a_step * 2 == len(asked)
     assert plan.quote.requests_a_month == len(everything) * 3
 
