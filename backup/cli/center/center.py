@@ -43,7 +43,7 @@ EXAMPLES = {
     ),
     "center join": (
         "nightvault center join nvj1_aHR0cHM6Ly9jZW50ZXIuZXhh",
-        "nightvault center join nvj1_aHR0cHM6Ly9jZW50ZXIuZXhh --recipient recipients.txt --wait 8h",
+        "nightvault center join nvj1_aHR0cHM6 --recipient recipients.txt --wait 8h",
     ),
     "center leave": ("nightvault center leave", "nightvault center leave --json"),
     "center tell": (
@@ -53,7 +53,7 @@ EXAMPLES = {
     "center export": ("nightvault center export center.json", "nightvault center export center.json --json"),
     "center rebuild": (
         "nightvault center rebuild center.json",
-        "nightvault center rebuild center.json --database postgresql://nightvault@db/nightvault",
+        "nightvault center rebuild center.json --database postgresql://nv@db/nv",
     ),
     "center try": ("nightvault center try", "nightvault center try --servers 5 --once"),
 }

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 import click
 
 from backup.cli.support.context import Cli, pass_cli
-from backup.cli.trying.demo import MARKER, make_empty, program_words
+from backup.cli.trying.demonstration.scratch import MARKER, make_empty, program_words
 from backup.errors import NightvaultError, UsageError
 from backup.source.command import RunningCommand
 from backup.source.read import FileUnreadableError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 import click
 from click.core import ParameterSource
@@ -17,9 +16,6 @@ EXAMPLES = {
         "nightvault demo --ransomware",
     )
 }
-
-MARKER = ".nightvault-demo"
-"""The name of a file in a folder that a demo or a trial has made, and removes."""
 
 
 @click.command()
@@ -62,6 +58,7 @@ def demo(cli: Cli, ctx: click.Context, source: str, directory: str, vault: str, 
     """
     from backup.cli.trying.demonstration.local_aws import require_emulator
     from backup.cli.trying.demonstration.ransomware import run_ransomware
+    from backup.cli.trying.demonstration.scratch import make_empty, program_words
     from backup.cli.trying.demonstration.story import run_demo
 
     require_emulator()
@@ -82,27 +79,3 @@ def demo(cli: Cli, ctx: click.Context, source: str, directory: str, vault: str, 
         cli.say(line)
     if report.differences:
         raise click.exceptions.Exit(int(ExitCode.FAILED))
-
-
-def make_empty(path: str) -> None:
-    """Make the empty directory, in place of that of an earlier demo or trial. `UsageError` if not that."""
-    import shutil
-
-    marker = os.path.join(path, MARKER)
-    if os.path.lexists(path):
-        if not os.path.exists(marker):
-            raise UsageError(
-                f"{path} is there and was not made by a demo", advice="remove it, or name another with --dir"
-            )
-        shutil.rmtree(path)
-    os.makedirs(path, mode=0o700)
-    with open(marker, "w", encoding="ascii") as file:
-        file.write("made by nightvault, which removes it when this runs again\n")
-
-
-def program_words() -> list[str]:
-    """The arguments that start this same nightvault in a child process or a shell."""
-    called = sys.argv[0]
-    if os.path.basename(called).startswith("nightvault"):
-        return [os.path.abspath(called)]
-    return [sys.executable, "-P", "-c", "from backup.cli import main; main()"]

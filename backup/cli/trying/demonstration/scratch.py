@@ -1,12 +1,18 @@
-"""The copy that the demo backs up, and the changes to it between two backups."""
+"""The folder of a demo or trial, the copy that it backs up, and the changes to it between two backups."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 
 from msgspec import Struct
+
+from backup.errors import UsageError
+
+MARKER = ".nightvault-demo"
+"""The name of a file in a folder that a demo or a trial has made, and removes."""
 
 
 class Copied(Struct, frozen=True):
@@ -72,3 +78,25 @@ def _append(path: str) -> None:
     os.chmod(path, os.stat(path).st_mode | 0o200)
     with open(path, "ab") as file:
         file.write(b"\nA line of the second night.\n")
+
+
+def make_empty(path: str) -> None:
+    """Make the empty directory, in place of that of an earlier demo or trial. `UsageError` if not that."""
+    marker = os.path.join(path, MARKER)
+    if os.path.lexists(path):
+        if not os.path.exists(marker):
+            raise UsageError(
+                f"{path} is there and was not made by a demo", advice="remove it, or name another with --dir"
+            )
+        shutil.rmtree(path)
+    os.makedirs(path, mode=0o700)
+    with open(marker, "w", encoding="ascii") as file:
+        file.write("made by nightvault, which removes it when this runs again\n")
+
+
+def program_words() -> list[str]:
+    """The arguments that start this same nightvault in a child process or a shell."""
+    called = sys.argv[0]
+    if os.path.basename(called).startswith("nightvault"):
+        return [os.path.abspath(called)]
+    return [sys.executable, "-P", "-c", "from backup.cli import main; main()"]
