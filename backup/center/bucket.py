@@ -72,7 +72,7 @@ class PlaceRead(Struct, frozen=True):
 
 
 class _Became(Enum):
-    """What became of an object; one that is unreadable now is read another time."""
+    """The outcome of taking an object; one that is unreadable now is read another time."""
 
     TAKEN = auto()
     JOINED = auto()

@@ -286,7 +286,7 @@ def join_name(seconds: float, body: bytes) -> str:
 
 
 def object_of(name: str) -> ReportObject | None:
-    """What an object is by its name; None for anything else."""
+    """Return the chain and number of the report in an object of that name; None for anything else."""
     found = _OBJECT.fullmatch(name)
     return None if found is None else ReportObject(found["chain"], int(found["number"] or 0))
 

@@ -35,8 +35,8 @@ def fetch(
 
     The bucket is that of an S3 vault of the config, whose role may list `reports/` and read it, and nothing
     else; below the vault's prefix each server has its own. Of each, the newest catalog is compared with what
-    it says was stored, every six hours. Each report counts once, also when two of these
-    run, or one is cut off. With --uninvited and a new database it brings back what servers told lately.
+    it says was stored, every six hours. Each report counts once, also when two of these run, or one is cut
+    off. With --uninvited and a new database it brings back what servers told lately.
     """
     from backup.app.base.vaults import Purpose, bucket_requests
     from backup.center.bucket import PlaceReader, first_name

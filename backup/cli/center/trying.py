@@ -104,7 +104,7 @@ def _end_earlier(work: str, programs: str) -> None:
 
 
 class _CenterTrial:
-    """What runs in the folder of a trial, and commands as users give them."""
+    """The programs that run in the folder of a trial, and commands as users give them."""
 
     def __init__(self, work: str, programs: str, program: Sequence[str], cli: Cli) -> None:
         self._work, self._programs, self._program = work, programs, list(program)
