@@ -298,6 +298,10 @@ class ArchiveShortError(ArchiveUnreadableError):
     """The vault has less of the archive than was asked for."""
 
 
+class PackUnreadableError(VaultError):
+    """A pack that is copied cannot be read where it lies, or is not what was stored there."""
+
+
 class ArchiveTakenError(VaultError):
     """An object that is not ours has the key of this archive in the vault."""
 

@@ -246,8 +246,8 @@ class ByteRange(Struct, frozen=True):
 class Part(Struct, frozen=True):
     """One part of an upload: its offset and length, its number (from 1), and its hashes.
 
-    `tree_hash` is always there; `sha256` (plain) and `crc64` (CRC-64/NVME) only for a vault that checks them,
-    `tag` (MD5 in hex, a bucket's ETag of a part) only of one that another process may have sent.
+    `tree_hash` is always there once it is sent; `sha256` (plain) and `crc64` (CRC-64/NVME) only for a vault
+    that checks them, `tag` (MD5 in hex, a bucket's ETag of a part) only if another process may have sent it.
     """
 
     offset: int

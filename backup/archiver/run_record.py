@@ -25,7 +25,7 @@ from backup.inventory.content.strangers import OpenStranger, mark_told
 from backup.inventory.records import runs
 from backup.inventory.records.runs import JobRow, Run
 from backup.model import ChunkId, PackKind
-from backup.transfer.upload import Outgoing
+from backup.transfer.sent import Outgoing
 
 
 class RunProgress:

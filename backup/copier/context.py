@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
-from typing import Self
+from typing import ClassVar, Self
 
 from msgspec import Struct
 
@@ -100,6 +100,8 @@ class Packs(Struct, frozen=True):
 
 class CopyRecords(Struct, frozen=True):
     """Uploads of copies into a vault, by its number."""
+
+    MADE_AGAIN: ClassVar[str] = "it is copied again"
 
     inventory: Inventory
     vault: int

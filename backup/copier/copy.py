@@ -2,9 +2,10 @@
 
     report = copy(context, JobName("main"), CopyChoice())
 
-Packs are brought down one after the other, compared with their recorded hashes, recorded as on their way, and
-sent. It runs beside backups, for days if need be: only its catalogs take the lock of backups. Nothing counts
-as copied before a catalog of the destination is stored that says so.
+Packs are recorded as on their way, compared with their recorded hashes, and sent: those of a directory as
+they are read there; others are brought down before, one after the other. It runs beside backups, for days if
+need be: only its catalogs take the lock of backups. Nothing counts as copied before a catalog of the
+destination is stored that says so.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from backup.copier.saying import (
     say,
     to_say,
 )
-from backup.copier.thawing import TIER, Thawing, good_leaves, named
+from backup.copier.thawing import TIER, Thawing, good_leaves
 from backup.errors import (
     InterruptedRunError,
     NightvaultError,
@@ -55,9 +56,9 @@ from backup.protocols import phase
 from backup.retention.copies import ArchiveThere, packs_to_send
 from backup.transfer.recognise import missing_vault
 from backup.transfer.retrievals.once import new_token
-from backup.transfer.sent import remove
-from backup.transfer.upload import Uploader, outgoing_of
-from backup.transfer.whole import WholeArchive, fetch_to_files
+from backup.transfer.sent import named, outgoing_of, remove
+from backup.transfer.upload import Uploader
+from backup.transfer.whole import WhereTheyLie, WholeArchive, fetch_to_files
 
 _BATCH = 500
 
@@ -180,7 +181,11 @@ def _copy(
     inventory = context.inventory
     with _uploader(context, vault) as uploader:
         with inventory.reading() as tx:
-            pending = copied.pending_copies(tx, vault, inventory.id)
+            pending = [
+                upload
+                for upload in copied.pending_copies(tx, vault, inventory.id)
+                if upload.spool_file or upload.archive.vault == context.source.name
+            ]
         _sweep(context.folder, {upload.spool_file for upload in pending})
         uploader.resume([_as_sealed(upload) for upload in pending])
         plan = _plan(context, row, choice, vault)
@@ -282,6 +287,7 @@ def _uploader(context: CopyContext, vault: int) -> Uploader:
         spool=context.folder,
         part_size=context.sending.part_size,
         records=CopyRecords(context.inventory, vault),
+        source=_where_they_lie(context),
         parts_at_once=context.sending.most_parts_at_once,
     )
 
@@ -289,7 +295,7 @@ def _uploader(context: CopyContext, vault: int) -> Uploader:
 def _send(
     context: CopyContext, plan: CopyPlan, vault: int, uploader: Uploader, thawing: Thawing | None
 ) -> list[str]:
-    """Bring the packs down and send them; returns what could not be copied, in sentences."""
+    """Read the packs and send them; returns what could not be copied, in sentences."""
     problems: list[str] = []
     if thawing is None:
         context.limit_on(len(plan.send), plan.send.bytes).hold(Tier.STANDARD)
@@ -299,23 +305,35 @@ def _send(
                 raise InterruptedRunError("the copy was asked to stop: the next one goes on with it")
             file = f"{archive.label.pack_id.hex()}.pack"
             path = os.path.join(context.folder, file)
-            if thawing is None:
-                leaves = _bring(context, archive, path, problems)
-            else:
-                leaves = thawing.leaves(archive, problems)
-            if leaves is not None:
+            if context.source.traits.fetches_for_nothing:
+                upload = _record(context, archive, vault, "")
+                uploader.send(outgoing_of(_as_sealed(upload), None))
+            elif (leaves := _brought(context, archive, path, problems, thawing)) is not None:
                 upload = _record(context, archive, vault, file)
                 if thawing is not None:
                     thawing.take(archive, path)  # recorded before: what is cut now is not asked for again
                 uploader.send(outgoing_of(_as_sealed(upload), leaves))
             context.progress.advance(files=1, done=archive.size)
         uploader.drain()
-    return problems
+    return [*problems, *uploader.unreadable.values()]
+
+
+def _where_they_lie(context: CopyContext) -> WhereTheyLie | None:
+    """What reads packs as they are sent, where the source gives their bytes at once and for nothing."""
+    source = context.source
+    return WhereTheyLie(source, context.patience) if source.traits.fetches_for_nothing else None
+
+
+def _brought(
+    context: CopyContext, archive: Archive, path: str, problems: list[str], thawing: Thawing | None
+) -> list[bytes] | None:
+    """The leaves of a pack that came to this machine; None, and a problem more if it never will."""
+    return _bring(context, archive, path, problems) if thawing is None else thawing.leaves(archive, problems)
 
 
 def _bring(context: CopyContext, archive: Archive, path: str, problems: list[str]) -> list[bytes] | None:
     """Bring a pack down; its leaves. None, and a problem more, if it is not what was recorded."""
-    source, pack = context.source, named(archive, context.source.name)
+    source, pack = context.source, named(archive)
     archive_id, token = ArchiveId(archive.archive_id or ""), new_token()
     try:
         asked = context.patience.call(
@@ -332,7 +350,7 @@ def _bring(context: CopyContext, archive: Archive, path: str, problems: list[str
     if failure is not None:
         problems.append(f"{pack} cannot be read, and is not copied: {failure}")
         return None
-    return good_leaves(path, archive, pack, problems, leaves)
+    return good_leaves(path, archive, problems, leaves)
 
 
 def _record(context: CopyContext, archive: Archive, vault: int, file: str) -> PendingUpload:

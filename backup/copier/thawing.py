@@ -18,12 +18,12 @@ from backup.cost.limit import CostLimit
 from backup.files import spool_errors
 from backup.format.treehash import combine
 from backup.inventory.content.archives import Archive
-from backup.model import ArchiveId, PackKind, Tier, VaultName
+from backup.model import ArchiveId, PackKind, Tier
 from backup.transfer.fetching.fetch import ArchiveFetcher
 from backup.transfer.fetching.journal import Journal
 from backup.transfer.fetching.wants import Want, whole
 from backup.transfer.retrievals.rounds import due
-from backup.transfer.sent import leaves_of, remove
+from backup.transfer.sent import leaves_of, named, remove, unlike
 from backup.wording import counted
 
 TIER: Final = Tier.BULK  # no copy is in a hurry
@@ -48,7 +48,6 @@ class Thawing:
         self.given_up = given_up
         self.has_more = False
         """Whether packs were left for later rounds: also those that are to be sent only since it began."""
-        self._vault = context.source.name
         self._journal = journal
         self._send = send
         self._limit_on = context.limit_on
@@ -87,14 +86,14 @@ class Thawing:
 
     def leaves(self, archive: Archive, problems: list[str]) -> list[bytes] | None:
         """The leaves of a pack that came; None if it is for a later round, or, a problem more, not copied."""
-        pack, name = named(archive, self._vault), _id(archive)
+        name = _id(archive)
         if name in self._missing:
             self.given_up.add(archive.number)
-            problems.append(f"{pack} cannot be read, and is not copied: {self._missing[name]}")
+            problems.append(f"{named(archive)} cannot be read, and is not copied: {self._missing[name]}")
             return None
         path = self._paths.get(name)
         self.has_more |= path is None and archive.number not in self.given_up
-        leaves = None if path is None else good_leaves(path, archive, pack, problems)
+        leaves = None if path is None else good_leaves(path, archive, problems)
         if path is not None and leaves is None:
             self.given_up.add(archive.number)
             self._journal.drop(name)
@@ -122,13 +121,8 @@ class Thawing:
         return self._limit_on(len(wants), sum(self._sizes[want.archive_id] for want in wants))
 
 
-def named(archive: Archive, vault: VaultName) -> str:
-    """A pack in words."""
-    return f"pack {archive.label.pack_id.hex()} in vault {vault}"
-
-
 def good_leaves(
-    path: str, archive: Archive, pack: str, problems: list[str], leaves: list[bytes] | None = None
+    path: str, archive: Archive, problems: list[str], leaves: list[bytes] | None = None
 ) -> list[bytes] | None:
     """The leaves of a pack that was brought down; None, a problem more, if it is not what was recorded.
 
@@ -138,7 +132,7 @@ def good_leaves(
         leaves = leaves_of(path, archive)
     if leaves is None or combine(leaves) != archive.tree_hash:
         remove(path)
-        problems.append(f"{pack} is not what was stored there, and is not copied: run a check of that vault")
+        problems.append(str(unlike(archive)))
         return None
     return leaves
 

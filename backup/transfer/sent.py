@@ -1,24 +1,27 @@
-"""Parts of spool files as uploads read them, mapped or hashed again; and the count of bytes that went up."""
+"""Packs on their way as uploads read them, part by part; their records; how many bytes went up."""
 
 from __future__ import annotations
 
 import mmap
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from typing import Any, Final, Protocol
+from itertools import repeat
+from typing import Any, ClassVar, Final, Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from backup.errors import PackUnreadableError
 from backup.files import spool_errors
 from backup.format.treehash import combine, leaf_hashes
 from backup.inventory.content import archives
-from backup.inventory.content.archives import Archive
+from backup.inventory.content.archives import Archive, PendingUpload
 from backup.inventory.store.database import Inventory
-from backup.model import MIB, ArchiveId, ByteRange, UploadId
+from backup.model import MIB, ArchiveId, ByteRange, FileStamp, Part, TreeHash, UploadId
 from backup.protocols import Progress
 from backup.safe_paths import held_folder, open_held, size_held
 
@@ -63,6 +66,81 @@ def remove(path: str) -> None:
         os.unlink(name, dir_fd=folder)
 
 
+class Outgoing(Struct, frozen=True):
+    """A pack to send: its archive, its file in the spool, and the parts that it is cut into.
+
+    Without a file it is read where it lies, and its parts have no tree hash before they were read. `stamp` is
+    that of the file when it was proven; None for one that a dead process left.
+    """
+
+    archive: Archive
+    part_size: int
+    spool_file: str
+    parts: Sequence[Part]
+    stamp: FileStamp | None = None
+
+    def require_whole(self, parts: Sequence[Part]) -> None:
+        """Raise `PackUnreadableError` if the parts that were sent are together not what was recorded."""
+        if not self.spool_file and combine([part.tree_hash for part in parts]) != self.archive.tree_hash:
+            raise unlike(self.archive)
+
+
+class PackSource(Protocol):
+    """The vault that packs without a file in the spool lie in."""
+
+    def read(self, archive: Archive, extent: ByteRange) -> bytes | memoryview:
+        """Exactly these bytes of a pack. `PackUnreadableError` if that pack alone cannot give them."""
+        ...
+
+    def leaves(self, archive: Archive) -> list[bytes] | None:
+        """The leaves of its tree hash; None if it is not what was recorded. `PackUnreadableError`."""
+        ...
+
+
+def unlike(archive: Archive) -> PackUnreadableError:
+    """The error for a pack with other bytes than those that were recorded."""
+    return PackUnreadableError(
+        f"{named(archive)} is not what was stored there, and is not copied: run a check of that vault"
+    )
+
+
+def named(archive: Archive) -> str:
+    """A pack in words."""
+    return f"pack {archive.label.pack_id.hex()} in vault {archive.vault}"
+
+
+def outgoing_of(upload: PendingUpload, leaves: Sequence[bytes] | None) -> Outgoing:
+    """A pack that was hashed before, for `Uploader.send`; without leaves one that is read as it goes."""
+    parts = parts_of(upload.archive.size, upload.part_size, leaves)
+    return Outgoing(upload.archive, upload.part_size, upload.spool_file, parts)
+
+
+def parts_of(
+    size: int, part_size: int, leaves: Sequence[bytes] | None, hashes: Sequence[bytes] = ()
+) -> list[Part]:
+    """The parts of an archive by its leaves, with their SHA-256 if those are known."""
+    each = zip(extents(size, part_size), hashes or repeat(b""), strict=bool(hashes))
+    return [
+        Part(extent.start, extent.length, _tree_of(extent, leaves), sha256, number)
+        for number, (extent, sha256) in enumerate(each, 1)
+    ]
+
+
+def tree_of_part(archive: Archive, part: Part, body: memoryview) -> Part:
+    """A part of a pack that is read as it goes, with its tree hash. `PackUnreadableError` if it changed."""
+    found = combine(leaf_hashes(body))
+    if part.tree_hash and found != part.tree_hash:
+        raise unlike(archive)
+    return replace(part, tree_hash=found)
+
+
+def _tree_of(extent: ByteRange, leaves: Sequence[bytes] | None) -> TreeHash:
+    """The tree hash of a part, from the leaves of the whole; empty if they are not known yet."""
+    if leaves is None:
+        return TreeHash(b"")
+    return combine(leaves[extent.start // MIB : -(-extent.end // MIB)])
+
+
 class Sent:
     """Bytes of parts that the vault has taken; one that is sent anew counts once."""
 
@@ -103,7 +181,12 @@ class Sent:
 
 
 class UploadRecords(Protocol):
-    """The records of uploads; archives are named by their numbers."""
+    """The records of uploads; archives are named by their numbers.
+
+    `MADE_AGAIN` tells what becomes of what a lost one was to hold.
+    """
+
+    MADE_AGAIN: ClassVar[str]
 
     def begun(self, archive: int, upload_id: UploadId) -> None:
         """Record the vault's id of the upload."""
@@ -120,6 +203,8 @@ class UploadRecords(Protocol):
 
 class ArchiveRecords(Struct, frozen=True):
     """Uploads of new archives."""
+
+    MADE_AGAIN: ClassVar[str] = "its files are read again"
 
     inventory: Inventory
 

@@ -15,54 +15,49 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from functools import partial
-from itertools import repeat
 from types import TracebackType
 from typing import Self
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from backup.errors import ArchiveTakenError, IntegrityError, NightvaultError, UploadExpiredError
+from backup.errors import (
+    ArchiveTakenError,
+    IntegrityError,
+    NightvaultError,
+    PackUnreadableError,
+    UploadExpiredError,
+)
 from backup.format.crc64 import crc64
-from backup.format.treehash import combine, part_size_for
+from backup.format.treehash import part_size_for
 from backup.inventory.content import archives
 from backup.inventory.content.archives import Archive, CatalogPosition, PendingUpload
 from backup.inventory.store.database import Inventory
-from backup.model import (
-    MIB,
-    ArchiveId,
-    ByteRange,
-    FileStamp,
-    Pack,
-    PackId,
-    Part,
-    StoredPart,
-    TreeHash,
-    UploadId,
-)
+from backup.model import ArchiveId, Pack, PackId, Part, StoredPart, UploadId
 from backup.protocols import Clock, NamesVersions, Progress, TakesFiles, Vault, phase
 from backup.transfer.concurrency import Concurrency, Gate
 from backup.transfer.retry import RetryPolicy
-from backup.transfer.sent import ArchiveRecords, Sent, UploadRecords, extents, leaves_of, mapped, remove
+from backup.transfer.sent import (
+    ArchiveRecords,
+    Outgoing,
+    PackSource,
+    Sent,
+    UploadRecords,
+    leaves_of,
+    mapped,
+    named,
+    outgoing_of,
+    parts_of,
+    remove,
+    tree_of_part,
+)
 
 PARTS_AT_ONCE = 3  # at first
 _ANEW = 2  # how often an upload that the vault gave up is begun again before that ends the run
-
-
-class Outgoing(Struct, frozen=True):
-    """A pack to send: its archive, its file in the spool, and the parts that it is cut into.
-
-    `stamp` is that of the file when it was proven; None for one that a dead process left.
-    """
-
-    archive: Archive
-    part_size: int
-    spool_file: str
-    parts: Sequence[Part]
-    stamp: FileStamp | None = None
 
 
 class _Sending(Struct, frozen=True):
@@ -82,7 +77,8 @@ class Uploader:
     """Uploads of one vault. Use it from one thread; it owns its worker threads and ends them.
 
     `parts_at_once` parts are sent at once, each mapped meanwhile; with `most_at_once` as many as make it
-    faster, up to that.
+    faster, up to that. Packs without a file in the spool are read from `source`, part by part; one that
+    cannot be is not stored, and is in `unreadable` by its number, with the reason.
     """
 
     def __init__(
@@ -95,6 +91,7 @@ class Uploader:
         spool: str,
         part_size: int,
         records: UploadRecords | None = None,
+        source: PackSource | None = None,
         packs_at_once: int = 2,
         parts_at_once: int = PARTS_AT_ONCE,
         most_at_once: int | None = None,
@@ -102,6 +99,7 @@ class Uploader:
         self._inventory = inventory
         self._records = records or ArchiveRecords(inventory)
         self._vault = vault
+        self._source = source
         self._clock = clock
         self._progress = progress
         self._spool = spool
@@ -118,6 +116,7 @@ class Uploader:
         self._newly_stored: list[int] = []
         self.stored_archives = 0
         self.stored_bytes = 0
+        self.unreadable: dict[int, str] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -157,7 +156,7 @@ class Uploader:
             )
             archive = archives.get_archives(tx, [number], self._inventory.id)[number]
         hashes = pack.part_hashes if pack.part_size == part_size else ()
-        parts = _parts_of(pack.size, part_size, pack.leaves, hashes)
+        parts = parts_of(pack.size, part_size, pack.leaves, hashes)
         return Outgoing(archive, part_size, spool_file, parts, pack.stamp)
 
     def send(self, outgoing: Outgoing) -> int:
@@ -179,7 +178,7 @@ class Uploader:
     def resume(self, pending: Sequence[PendingUpload]) -> None:
         """Finish what a dead process left: nothing that the vault has is sent again.
 
-        A pack whose spool file is gone or damaged is recorded as lost; it is not built upon.
+        A pack that is gone or damaged where it is sent from is recorded as lost; it is not built upon.
         """
         if not pending:
             return
@@ -198,9 +197,9 @@ class Uploader:
                 for upload_id in begun.get(upload.archive.label.pack_id, ())
                 if upload_id not in known
             ]
-            leaves = leaves_of(os.path.join(self._spool, upload.spool_file), upload.archive)
+            leaves, what = self._leaves(upload)
             if leaves is None:
-                why = f"the spool file {upload.spool_file} is gone or damaged"
+                why = f"{what} is gone or damaged"
                 self._lose(upload.archive.number, upload.spool_file, known, why)
                 continue
             self._collect(leave=self._most - 1)
@@ -226,6 +225,10 @@ class Uploader:
                 self._lose(sending.pack.archive.number, sending.pack.spool_file, sending.others, why)
                 if not sending.is_left:  # what this run has read already counts on it
                     raise
+            except PackUnreadableError as error:
+                archive = sending.pack.archive
+                self._lose(archive.number, "", sending.others, "")
+                self.unreadable[archive.number] = str(error)
 
     def _again(self, sending: _Sending) -> _Sending:
         """The same pack by another upload, as the vault gave this one up."""
@@ -255,7 +258,7 @@ class Uploader:
         number, size = pack.archive.number, pack.archive.size
         version = self._vault.take_version(archive_id) if isinstance(self._vault, NamesVersions) else ""
         self._records.stored(number, archive_id, self._clock.now(), version)
-        remove(os.path.join(self._spool, pack.spool_file))
+        self._drop(pack.spool_file)
         self._newly_stored.append(number)
         self.stored_archives += 1
         self.stored_bytes += size
@@ -276,45 +279,81 @@ class Uploader:
         for upload_id in known:
             self._patience.call(partial(self._vault.abort_upload, upload_id))
         self._records.lost(number, self._clock.now())
-        remove(os.path.join(self._spool, spool_file))
+        self._drop(spool_file)
         if why:
-            self._progress.note(f"{why}; its files are read again")
+            self._progress.note(f"{why}; {self._records.MADE_AGAIN}")
+
+    def _drop(self, spool_file: str) -> None:
+        if spool_file:
+            remove(os.path.join(self._spool, spool_file))
+
+    def _leaves(self, upload: PendingUpload) -> tuple[list[bytes] | None, str]:
+        """The leaves of what is left to send, None if it is not what was recorded; and its name in words."""
+        archive = upload.archive
+        if upload.spool_file:
+            path = os.path.join(self._spool, upload.spool_file)
+            return leaves_of(path, archive), f"the spool file {upload.spool_file}"
+        try:
+            leaves = None if self._source is None else self._source.leaves(archive)
+        except PackUnreadableError:
+            leaves = None
+        return leaves, named(archive)
 
     # On worker threads: bytes and vault calls, no books.
 
     def _send(self, pack: Outgoing, upload_id: UploadId, present: Sequence[StoredPart] = ()) -> ArchiveId:
         """Send the parts that are not `present`, then complete. `UploadExpiredError` if it was given up."""
-        path = os.path.join(self._spool, pack.spool_file)
-        if not present and self._put_file(path, pack, upload_id):
+        if not present and self._put_file(pack, upload_id):
             self.sent.part(pack.archive.number, 0, pack.archive.size)
             return self._complete(pack.archive, upload_id, pack.parts)
         there = {part.offset: part for part in present}
         sending = [
-            self._parts.submit(self._part, path, part, upload_id, pack.archive.number)
+            self._parts.submit(self._part, pack, part, upload_id)
             for part in pack.parts
             if not ((stored := there.get(part.offset)) and stored.is_same_as(part))
         ]
-        sent = {part.offset: part for part in (future.result() for future in sending)}
-        return self._complete(pack.archive, upload_id, [sent.get(part.offset, part) for part in pack.parts])
+        try:
+            sent = {part.offset: part for part in (future.result() for future in sending)}
+            parts = [sent.get(part.offset, part) for part in pack.parts]
+            pack.require_whole(parts)
+        except PackUnreadableError:
+            wait(sending)  # none arrives after the upload is given up
+            self._patience.call(partial(self._vault.abort_upload, upload_id))
+            raise
+        return self._complete(pack.archive, upload_id, parts)
 
-    def _put_file(self, path: str, pack: Outgoing, upload_id: UploadId) -> bool:
-        """Hand the spool file over as it is, if the vault can take it."""
+    def _put_file(self, pack: Outgoing, upload_id: UploadId) -> bool:
+        """Hand the spool file over as it is, if there is one and the vault can take it."""
         vault = self._vault
-        if not isinstance(vault, TakesFiles):
+        if not isinstance(vault, TakesFiles) or not pack.spool_file:
             return False
+        path = os.path.join(self._spool, pack.spool_file)
         return self._patience.call(partial(vault.put_file, upload_id, path, pack.parts, pack.stamp))
 
-    def _part(self, path: str, part: Part, upload_id: UploadId, archive: int) -> Part:
+    def _part(self, pack: Outgoing, part: Part, upload_id: UploadId) -> Part:
         """Send one part; hashes that only the vault wants and packing did not make are made here."""
         traits = self._vault.traits
-        with self._gate.passing(part.length), mapped(path, part.extent) as body:
+        with self._gate.passing(part.length), self._body(pack, part) as body:
+            if not pack.spool_file:
+                part = tree_of_part(pack.archive, part, body)
             if traits.checks_sha256 and not part.sha256:
                 part = replace(part, sha256=hashlib.sha256(body).digest())
             if traits.checks_crc64 and part.crc64 is None:
                 part = replace(part, crc64=crc64(body))
             self._patience.call(partial(self._put, upload_id, part, body))
-        self.sent.part(archive, part.offset, part.length)
+        self.sent.part(pack.archive.number, part.offset, part.length)
         return part
+
+    @contextmanager
+    def _body(self, pack: Outgoing, part: Part) -> Iterator[memoryview]:
+        """The bytes of a part: of the spool file, else of where the pack lies."""
+        if pack.spool_file:
+            with mapped(os.path.join(self._spool, pack.spool_file), part.extent) as body:
+                yield body
+        elif self._source is None:
+            raise PackUnreadableError(f"{named(pack.archive)} is nowhere to be read from")
+        else:
+            yield memoryview(self._source.read(pack.archive, part.extent))
 
     def _put(self, upload_id: UploadId, part: Part, body: memoryview) -> None:
         """Send a part, and report retryable errors to the gate: there may be too many parts at once."""
@@ -342,34 +381,13 @@ class Uploader:
             return self._send(pack, upload_id, self._present(pack, upload_id))
 
     def _known_parts(self, pack: Outgoing) -> list[Part]:
-        """The parts of a pack that was found in the spool, with what a bucket knows them by."""
-        path = os.path.join(self._spool, pack.spool_file)
+        """The parts of a pack that an earlier run left, with what a bucket knows them by."""
         found = []
         for part in pack.parts:
-            with mapped(path, part.extent) as body:
+            with self._body(pack, part) as body:
                 tag = hashlib.md5(body, usedforsecurity=False).hexdigest()
                 found.append(replace(part, crc64=crc64(body), tag=tag))
         return found
 
     def _present(self, pack: Outgoing, upload_id: UploadId) -> Sequence[StoredPart]:
         return self._patience.call(lambda: self._vault.list_parts(upload_id, pack.part_size))
-
-
-def outgoing_of(upload: PendingUpload, leaves: Sequence[bytes]) -> Outgoing:
-    """A pack whose spool file was hashed again, for `send`."""
-    parts = _parts_of(upload.archive.size, upload.part_size, leaves)
-    return Outgoing(upload.archive, upload.part_size, upload.spool_file, parts)
-
-
-def _tree_of(extent: ByteRange, leaves: Sequence[bytes]) -> TreeHash:
-    """The tree hash of a part, from the leaves of the whole."""
-    return combine(leaves[extent.start // MIB : -(-extent.end // MIB)])
-
-
-def _parts_of(size: int, part_size: int, leaves: Sequence[bytes], hashes: Sequence[bytes] = ()) -> list[Part]:
-    """The parts of an archive by its leaves, with their SHA-256 if those are known."""
-    each = zip(extents(size, part_size), hashes or repeat(b""), strict=bool(hashes))
-    return [
-        Part(extent.start, extent.length, _tree_of(extent, leaves), sha256, number)
-        for number, (extent, sha256) in enumerate(each, 1)
-    ]

@@ -12,16 +12,20 @@ from msgspec import Struct
 
 from backup.errors import (
     NightvaultError,
+    PackUnreadableError,
     RetrievalExpiredError,
     RetrievalNotReadyError,
     VaultError,
 )
 from backup.files import Draft, spool_errors
 from backup.format.treehash import aligned_pieces, combine, leaf_hashes
-from backup.model import MIB, ByteRange, RetrievalId
+from backup.inventory.content.archives import Archive
+from backup.model import MIB, ArchiveId, ByteRange, RetrievalId, Tier
 from backup.protocols import Clock, Vault
 from backup.transfer.fault_scope import require_own_fault
+from backup.transfer.retrievals.once import new_token
 from backup.transfer.retry import RetryPolicy
+from backup.transfer.sent import named
 
 PIECE = 16 * MIB
 TRIES = 3
@@ -94,3 +98,34 @@ def _piece(
     if archive.hashed is not None:
         archive.hashed(leaves)
     return fetched.data
+
+
+class WhereTheyLie(Struct, frozen=True):
+    """Reads packs, as they are sent, of a vault that gives bytes at once and for nothing; for any threads."""
+
+    vault: Vault
+    patience: RetryPolicy
+
+    def read(self, archive: Archive, extent: ByteRange) -> bytes | memoryview:
+        """Exactly these bytes of a pack. `PackUnreadableError` if that pack alone cannot give them."""
+        vault, name, token = self.vault, ArchiveId(archive.archive_id or ""), new_token()
+
+        def fetch() -> bytes | memoryview:
+            return vault.fetch(vault.request_retrieval(name, None, Tier.STANDARD, token), extent).data
+
+        try:
+            data = self.patience.call(fetch)
+        except NightvaultError as error:
+            if not isinstance(error, RetrievalExpiredError):
+                require_own_fault(error, vault, self.patience)
+            raise PackUnreadableError(
+                f"{named(archive)} cannot be read, and is not copied: {error}"
+            ) from error
+        return data
+
+    def leaves(self, archive: Archive) -> list[bytes] | None:
+        """The leaves of its tree hash; None if it is not what was recorded. `PackUnreadableError`."""
+        whole = ByteRange(0, archive.size)
+        pieces = aligned_pieces(whole, archive.size, PIECE)
+        leaves = [leaf for piece in pieces for leaf in leaf_hashes(self.read(archive, piece))]
+        return leaves if combine(leaves) == archive.tree_hash else None

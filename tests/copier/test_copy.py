@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -25,14 +26,15 @@ from backup.inventory.content.archives import ArchiveState
 from backup.inventory.records import runs
 from backup.inventory.store.times import micros
 from backup.kinds import Outcome
-from backup.model import MIB, VaultName
+from backup.model import MIB, ByteRange, RetrievalId, VaultName
+from backup.protocols import Fetched, Vault
 from backup.rebuilder.context import Wish
 from backup.retention.copies import CopyRule
 from backup.retention.policy import Policy
 from backup.vault.directory import DirectoryVault
 from tests.copier.support import brought_back, context_of, copies, nights
 from tests.support.backups import Site
-from tests.support.doubles import FaultyVault, ManualClock, PowerCut, cut_at
+from tests.support.doubles import Fault, FaultyVault, ManualClock, PowerCut, cut_at
 from tests.support.emulated import RunningEmulator
 from tests.support.rebuilds import Bare
 from tests.support.recovery_keys import NEW, OLD, with_keys
@@ -83,17 +85,32 @@ def test_all_comes_back_from_the_copy_alone(
     assert brought_back(site, second, tmp_path, "bare") == seen
 
 
+class Read(FaultyVault):
+    """Counts what is read of a vault: each stretch of each retrieval."""
+
+    def __init__(self, vault: Vault, *faults: Fault) -> None:
+        super().__init__(vault, *faults)
+        self.stretches: Counter[tuple[str, ByteRange]] = Counter()
+
+    def fetch(self, retrieval_id: RetrievalId, extent: ByteRange) -> Fetched:
+        """See `Vault`."""
+        self.stretches[retrieval_id, extent] += 1
+        return super().fetch(retrieval_id, extent)
+
+
 def test_nothing_copied_is_read_or_sent_again(site: Site, source: Path, second: DirectoryVault) -> None:
-    """By the calls at both vaults: each archive is asked for and begun once, over all copies."""
+    """By the calls at both vaults: each stretch is read, each archive begun once, over all copies."""
     nights(site, source, 3)
-    read, to = FaultyVault(site.vault), FaultyVault(second)
-    archives_sent = 0
+    read, to = Read(site.vault), FaultyVault(second)
+    archives_sent = bytes_sent = 0
     for more in (0, 2, 0):
         nights(site, source, more, first=3)
         before = Counter(read.calls), Counter(to.calls)
         report = copy(replace(context_of(site, to), source=read), site.job.name, CopyChoice())
         archives_sent += report.archives
-        assert read.calls["request_retrieval"] == archives_sent
+        bytes_sent += report.bytes
+        assert set(read.stretches.values()) == {1}
+        assert sum(extent.length for _, extent in read.stretches) == bytes_sent
         catalogs = to.calls["begin_upload"] - before[1]["begin_upload"] - report.archives
         assert catalogs <= 2
         if not report.archives:
@@ -218,10 +235,69 @@ def test_what_is_not_as_it_was_stored_is_no_copy(
     assert len(report.problems) == 1
     with site.inventory.reading() as tx:
         number = archives.get_or_create_vault(tx, second.name)
-        assert data[-1].number not in {copy.archive for copy in copied.list_copies(tx, number)}
+        states = {copy.archive: copy.state for copy in copied.list_copies(tx, number)}
+        assert states.pop(data[-1].number) is ArchiveState.LOST
+        assert set(states.values()) == {ArchiveState.STORED}
+    assert not second.list_uploads()
+    there = second.fetch_listing(second.request_listing("all")).archives
+    assert data[-1].label.pack_id not in {entry.label.pack_id for entry in there if entry.label}
     assert report.snapshots == (site.snapshots()[0].id,)
     assert report.not_copied == (site.snapshots()[1].id,)
     assert brought_back(site, second, tmp_path, "partly") == seen[:1]
+    victim.write_bytes(good)
+    assert copies(site, second).outcome is Outcome.DONE
+    assert brought_back(site, second, tmp_path, "whole") == seen
+
+
+def test_packs_of_a_directory_go_on_where_they_were_cut_and_take_no_room_here(
+    site: Site, source: Path, second: DirectoryVault, tmp_path: Path
+) -> None:
+    """Each part is sent once, over two processes, and none of it is a file on this machine meanwhile."""
+    (source / "large").write_bytes(os.urandom(3 * MIB))
+    seen = nights(site, source, 1)
+    cut = FaultyVault(second, Fault("put_part", PowerCut("in the middle"), skip=2))
+    with pytest.raises(PowerCut):
+        copies(site, cut)
+    site = site.reopen()
+    assert not any((site.folder / "copies" / "second").iterdir())
+    begun = {of.label.pack_id for of in second.list_uploads() if of.label}
+    assert begun
+    again = FaultyVault(second)
+    report = copies(site, again)
+    assert (report.outcome, report.problems) == (Outcome.DONE, ())
+    both = cut.sent + again.sent
+    with site.inventory.reading() as tx:
+        every = archives.list_archives(tx, site.inventory.id, vault=site.vault.name)
+    data = {archive.label.pack_id for archive in every if not archive.label.generation}
+    assert begun <= data
+    assert {count for (pack, _), count in both.items() if pack in data} == {1}
+    assert brought_back(site, second, tmp_path, "bare") == seen
+
+
+@pytest.mark.parametrize("harm", ["flipped", "gone"])
+def test_what_was_spoiled_while_a_copy_was_cut_is_given_up(
+    site: Site, source: Path, second: DirectoryVault, tmp_path: Path, harm: str
+) -> None:
+    """Its upload is aborted, all others go on; once it is whole again, so is the copy."""
+    seen = nights(site, source, 1)
+    with pytest.raises(PowerCut):
+        copies(site, FaultyVault(second, Fault("complete_upload", PowerCut("as all of it is there"))))
+    site = site.reopen()
+    (left, *_) = [of.label.pack_id for of in second.list_uploads() if of.label]
+    with site.inventory.reading() as tx:
+        every = archives.list_archives(tx, site.inventory.id, vault=site.vault.name)
+    (name,) = (str(archive.archive_id) for archive in every if archive.label.pack_id == left)
+    (victim,) = (path for path in (tmp_path / "vault").rglob(name.rsplit("/", 1)[-1]) if path.is_file())
+    good = victim.read_bytes()
+    victim.chmod(0o600)
+    if harm == "gone":
+        victim.unlink()
+    else:
+        victim.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    report = copies(site, second)
+    assert (report.outcome, len(report.problems), report.snapshots) == (Outcome.PARTIAL, 1, ())
+    assert left.hex() in report.problems[0]
+    assert not second.list_uploads()
     victim.write_bytes(good)
     assert copies(site, second).outcome is Outcome.DONE
     assert brought_back(site, second, tmp_path, "whole") == seen

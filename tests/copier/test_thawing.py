@@ -153,18 +153,25 @@ def test_what_was_left_to_send_and_is_gone_is_asked_for_in_another_round(
 
 
 def test_what_one_copy_left_to_send_another_into_another_vault_leaves_alone(
-    site: Site, source: Path, second: DirectoryVault, tmp_path: Path, clock: ManualClock
+    cold: Site,
+    source: Path,
+    second: DirectoryVault,
+    emulator: RunningEmulator,
+    tmp_path: Path,
+    clock: ManualClock,
 ) -> None:
     """Out of a cold vault it was paid for."""
-    nights(site, source, 2)
+    nights(cold, source, 2)
     third = DirectoryVault(VaultName("third"), str(tmp_path / "third"), clock)
     third.create()
     cut = FaultyVault(third, Fault("complete_upload", PowerCut("as it is all there")))
+    assert step(cold, third).waits_for
+    emulator.advance(13 * 3600)
     with pytest.raises(PowerCut):
-        step(site, cut)
-    site = site.reopen()
+        step(cold.reopen(), cut)
+    site = cold.reopen()
     left = set((site.folder / "copies" / "third").iterdir())
     assert left
-    assert step(site, second).outcome is Outcome.DONE
+    assert all_steps(site, second, emulator)[-1].outcome is Outcome.DONE
     assert left <= set((site.folder / "copies" / "third").iterdir())
-    assert step(site, third).outcome is Outcome.DONE
+    assert all_steps(site, third, emulator)[-1].outcome is Outcome.DONE
