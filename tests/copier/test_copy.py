@@ -26,8 +26,8 @@ from backup.inventory.content.archives import ArchiveState
 from backup.inventory.records import runs
 from backup.inventory.store.times import micros
 from backup.kinds import Outcome
-from backup.model import MIB, ByteRange, RetrievalId, VaultName
-from backup.protocols import Fetched, Vault
+from backup.model import MIB, ByteRange, Fetched, RetrievalId, VaultName
+from backup.protocols import Vault
 from backup.rebuilder.context import Wish
 from backup.retention.copies import CopyRule
 from backup.retention.policy import Policy
