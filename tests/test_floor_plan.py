@@ -215,6 +215,7 @@ ASKS_FOR_RETRIEVALS = {
         "transfer/retrievals/ask.py:_request": "for what was recorded, or is in a rebuild's journal",
         "transfer/succession.py:_may_be_by": "for a header, where lists are made at once",
         "copier/copy.py:_bring": "for what `_send` has held to a limit, of a vault that waits for nothing",
+        "transfer/whole.py:read": "of a vault where a fetch costs nothing, which `copier.copy` asks about",
         "app/doctor/rights.py:_retrieve": "for an archive that is nowhere: a right is tried",
         "locker/vault_lock.py:_asked": "for the archive of one byte that a trial has stored, in bulk",
         "app/doctor/recovery.py:_readable": "of a vault that waits for nothing",
